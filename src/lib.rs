@@ -1,0 +1,29 @@
+//! vxgate: a userspace VXLAN gateway on AF_XDP (RFC 7348).
+//!
+//! This file is the map. Modules are layered, and import only downwards (`tests/layering.rs` holds them to it):
+//!
+//! ```text
+//!   5  show       cli                      what people see and type
+//!   4  config     gateway                  assembly: start in order, stop in reverse
+//!   3  worker  |  control  |  steer        one pinned thread | the writer of the table | BPF and its attachment
+//!   2  pipeline                            the fate of a frame, then the edit; encap and decap as mirror images
+//!   1  table   |  port     |  netlink      what we know | what moves frames | questions to the kernel
+//!   0  wire    |  stats                    bytes as headers | the names of all that is counted
+//! ```
+//!
+//! Reading order: `wire`, `stats`, `table`, `port`, `pipeline`, `worker/turn.rs` (a frame's whole way in seven calls),
+//! then `control` and `steer`, and `gateway` that puts them together.
+
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod gateway;
+pub mod netlink;
+pub mod pipeline;
+pub mod port;
+pub mod show;
+pub mod stats;
+pub mod steer;
+pub mod table;
+pub mod wire;
+pub mod worker;

@@ -1,0 +1,72 @@
+//! Frames, UMEM, rings and ports: the only module that moves frames in and out.
+//!
+//! # A chunk of the UMEM
+//!
+//! ```text
+//! |<------------------------------ chunk (2048 or 4096 bytes) ------------------------------>|
+//! |  room in front (>= 256 when received)        |  frame (len bytes)          |  tailroom    |
+//! chunk start                                    ^ Frame::addr
+//!                      push(n) moves it left <---+---> pull(n) moves it right
+//! ```
+//!
+//! # The ring of ownership
+//!
+//! A frame is in exactly one place: pool, fill ring, receive batch, transmit ring, completion ring, and back in the pool.
+//! [`Frame`] cannot be cloned or copied; whoever holds one must give it on. One [`Umem`] belongs to one worker and serves
+//! all of its ports, so forwarding moves a descriptor and no lock is needed.
+
+use std::io;
+use std::os::fd::RawFd;
+
+mod batch;
+mod memory_port;
+mod umem;
+mod xsk_port;
+
+pub use batch::{BATCH, Batch};
+pub use memory_port::MemoryPort;
+pub use umem::{Frame, Umem};
+pub use xsk_port::XskPort;
+
+/// A place where frames come in and go out. `XskPort` is an AF_XDP socket on one queue of a device; `MemoryPort` is its
+/// twin for tests, with the same rings and the same full and empty conditions.
+pub trait Port {
+    /// Takes what has arrived, until the batch is full; returns how many frames it added.
+    fn receive(&mut self, batch: &mut Batch) -> usize;
+
+    /// Hands frames to the transmit ring in order and wakes the kernel once. Frames that found no room stay in the batch.
+    /// Returns how many were taken.
+    fn transmit(&mut self, batch: &mut Batch) -> usize;
+
+    /// Moves completed frames from the completion ring to the pool; returns how many.
+    fn reclaim(&mut self, umem: &mut Umem) -> usize;
+
+    /// Moves free frames from the pool to the fill ring until it is full or the pool is empty; returns how many.
+    fn refill(&mut self, umem: &mut Umem) -> usize;
+
+    /// What a sleeping worker waits on, where there is such a thing.
+    fn poll_fd(&self) -> Option<RawFd>;
+
+    /// The kernel's own counts of this port (`XDP_STATISTICS`).
+    ///
+    /// # Errors
+    /// When the kernel refuses, for instance because the device is gone.
+    fn statistics(&self) -> io::Result<PortStatistics>;
+}
+
+/// `struct xdp_statistics` (`if_xdp.h`), all in frames or descriptors since the socket was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PortStatistics {
+    /// Dropped for other reasons than a full ring: the frame was longer than a chunk.
+    pub rx_dropped: u64,
+    /// Fill descriptors the kernel refused.
+    pub rx_invalid_descs: u64,
+    /// Transmit descriptors the kernel refused.
+    pub tx_invalid_descs: u64,
+    /// Dropped because the receive ring was full.
+    pub rx_ring_full: u64,
+    /// Times the fill ring was empty.
+    pub rx_fill_ring_empty_descs: u64,
+    /// Times the transmit ring was empty.
+    pub tx_ring_empty_descs: u64,
+}

@@ -1,0 +1,98 @@
+//! Counters with one writer each.
+//!
+//! A worker owns its counters; anybody may read them, and sums over workers. A count is therefore stored with a plain
+//! load and a plain store (no locked instruction), and each worker's block starts on a cache line of its own.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::DropReason;
+
+/// A number that one thread raises and others read.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Raises the count. Only the owner may call this: it is not atomic as a whole.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Sets the number, for gauges.
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// The number now.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one worker did with the frames it received from one port. A frame is counted where it **entered**: so
+/// `received = forwarded + Σ drops` holds for each port by itself, whatever port it left by.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct PortCounters {
+    /// Frames taken from the receive ring.
+    pub received: Count,
+    /// Their bytes, as received.
+    pub received_bytes: Count,
+    /// Frames handed on to another port at least once.
+    pub forwarded: Count,
+    /// Their bytes, as sent.
+    pub forwarded_bytes: Count,
+    /// Copies made beyond the first for a flood list; not part of the balance.
+    pub flood_copies: Count,
+    /// Inner checksums that a sender had left unfinished, completed here.
+    pub checksums_completed: Count,
+    drops: [Count; DropReason::COUNT],
+}
+
+impl Default for PortCounters {
+    fn default() -> Self {
+        Self {
+            received: Count::default(),
+            received_bytes: Count::default(),
+            forwarded: Count::default(),
+            forwarded_bytes: Count::default(),
+            flood_copies: Count::default(),
+            checksums_completed: Count::default(),
+            drops: std::array::from_fn(|_| Count::default()),
+        }
+    }
+}
+
+impl PortCounters {
+    /// Counts dead frames.
+    #[inline]
+    pub fn dropped(&self, reason: DropReason, frames: u64) {
+        self.drops[reason as usize].add(frames);
+    }
+
+    /// How many died for this reason.
+    #[inline]
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize].get()
+    }
+}
+
+/// What one worker did with its time.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerCounters {
+    /// Turns of the loop.
+    pub turns: Count,
+    /// Turns that moved at least one frame.
+    pub busy_turns: Count,
+    /// Times it slept in `poll(2)`.
+    pub sleeps: Count,
+    /// Nanoseconds spent awake.
+    pub awake_ns: Count,
+    /// Nanoseconds spent asleep.
+    pub asleep_ns: Count,
+    /// `CLOCK_MONOTONIC` in nanoseconds at the start of the last turn: the heartbeat.
+    pub last_turn_ns: Count,
+}

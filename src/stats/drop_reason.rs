@@ -1,0 +1,109 @@
+//! Every way a frame can die. The list is data: one line a reason.
+//!
+//! Labels are metric values and never change. The kernel's names are those of `enum skb_drop_reason` (6.18), without the
+//! prefix `SKB_DROP_REASON_`, where it has one for the same fate.
+
+/// Which way a frame was going when it died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the underlay to the overlay: decapsulation.
+    Rx,
+    /// From the overlay to the underlay: encapsulation.
+    Tx,
+    /// Either.
+    Both,
+}
+
+impl Direction {
+    /// As in metrics: `rx`, `tx`, `both`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Rx => "rx",
+            Self::Tx => "tx",
+            Self::Both => "both",
+        }
+    }
+}
+
+macro_rules! drop_reasons {
+    ($($variant:ident $label:literal $kernel:literal $direction:ident $help:literal;)*) => {
+        /// Why a frame died. One byte, an index into [`super::PortCounters`].
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum DropReason { $(#[doc = $help] $variant,)* }
+
+        impl DropReason {
+            /// Every reason, in the order of the counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The value of the metric label `reason`.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)* }
+            }
+
+            /// The kernel's name for the same fate, or `-`.
+            pub const fn kernel_name(self) -> &'static str {
+                match self { $(Self::$variant => $kernel,)* }
+            }
+
+            /// The direction in which it happens.
+            pub const fn direction(self) -> Direction {
+                match self { $(Self::$variant => Direction::$direction,)* }
+            }
+
+            /// What happened, and what to look at.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    OuterMalformed    "outer_malformed"     "IP_INHDR"           Rx "The outer IP or UDP header contradicts itself or the frame's length.";
+    OuterChecksum     "outer_csum"          "UDP_CSUM"           Rx "The outer IPv4 header checksum is wrong.";
+    MartianSource     "martian_source"      "-"                  Rx "The outer source is our own, zero, loopback, multicast or broadcast.";
+    HeaderTruncated   "hdr_truncated"       "PKT_TOO_SMALL"      Rx "UDP payload shorter than the 8 bytes of a VXLAN header.";
+    NoIFlag           "no_i_flag"           "VXLAN_INVALID_HDR"  Rx "The I flag is clear: not a valid VNI (RFC 7348 §5).";
+    ReservedBits      "reserved_bits"       "VXLAN_INVALID_HDR"  Rx "A reserved bit of the VXLAN header is set; the kernel drops these too.";
+    VniNotFound       "vni_not_found"       "VXLAN_VNI_NOT_FOUND" Rx "No device of ours has this VNI, address and port (it went away while the frame was queued).";
+    UnknownPeer       "unknown_peer"        "-"                  Rx "The outer source is no known VTEP of this VNI.";
+    InnerShort        "inner_short"         "PKT_TOO_SMALL"      Rx "No whole Ethernet header after the VXLAN header.";
+    InnerTruncated    "inner_truncated"     "PKT_TOO_SMALL"      Rx "The inner IP header is cut short.";
+    InvalidSourceMac  "invalid_source_mac"  "MAC_INVALID_SOURCE" Rx "The inner source address is zero or a group address.";
+    LocalMac          "local_mac"           "LOCAL_MAC"          Rx "The inner source address is the device's own: a loop.";
+    TunnelEcn         "tunnel_ecn"          "IP_TUNNEL_ECN"      Rx "Congestion marked outside on a flow that does not speak ECN (RFC 6040 §4.2).";
+    AccessShort       "access_short"        "PKT_TOO_SMALL"      Tx "A frame from the overlay without a whole Ethernet header.";
+    NoTxTarget        "no_tx_target"        "NO_TX_TARGET"       Tx "No FDB entry for the destination, and no default destination.";
+    NextHopUnresolved "next_hop_unresolved" "-"                  Tx "The VTEP has no route, or its next hop no neighbour entry yet.";
+    Oversize          "oversize"            "PKT_TOO_BIG"        Tx "The encapsulated frame does not fit the underlay's MTU.";
+    TxRingFull        "tx_ring_full"        "FULL_RING"          Both "The port that should send it takes no more frames.";
+    NoFrame           "no_frame"            "NOMEM"              Both "No free frame in the UMEM for a copy.";
+    LinkDown          "link_down"           "DEV_READY"          Both "The port that should send it is down or gone.";
+    RxRingFull        "rx_ring_full"        "-"                  Both "The worker was too slow: the kernel found its receive ring full.";
+    FillRingEmpty     "fill_ring_empty"     "-"                  Both "The kernel found no free frame to receive into.";
+    RxInvalid         "rx_invalid"          "-"                  Both "The kernel could not copy the frame into the UMEM: too long for a chunk.";
+    AccessRingFull    "access_ring_full"    "FULL_RING"          Tx "The access veth's own ring of 256 frames was full.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn labels_are_metric_values_and_unique() {
+        let labels: HashSet<_> = DropReason::ALL.iter().map(|r| r.label()).collect();
+        assert_eq!(labels.len(), DropReason::COUNT);
+        assert!(labels.iter().all(|l| l.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit())));
+    }
+
+    #[test]
+    fn every_reason_indexes_its_own_counter() {
+        for (index, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+        }
+    }
+}

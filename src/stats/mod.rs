@@ -1,0 +1,9 @@
+//! The names and the storage of every count, and of every reason a frame dies or is left to the kernel.
+
+mod counters;
+mod drop_reason;
+mod pass_reason;
+
+pub use counters::{Count, PortCounters, WorkerCounters};
+pub use drop_reason::{Direction, DropReason};
+pub use pass_reason::PassReason;

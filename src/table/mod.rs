@@ -1,0 +1,16 @@
+//! What the gateway knows: segments, their VTEPs, FDB and flood list, as immutable snapshots, and how they are published.
+//!
+//! One writer builds a [`Snapshot`] and publishes it; each worker takes the newest once per turn through its
+//! [`Reader`], in a few nanoseconds, and never frees one.
+
+mod fdb;
+mod publish;
+mod segment;
+mod snapshot;
+mod template;
+
+pub use fdb::Fdb;
+pub use publish::{Reader, Writer, publication};
+pub use segment::{Df, Inherit, Segment, SegmentConfig, SegmentId, SourcePorts, UdpChecksum, Vtep, VtepId, VtepKey};
+pub use snapshot::Snapshot;
+pub use template::{EncapTemplate, NextHop, OUTER_IPV4_LEN};

@@ -1,0 +1,120 @@
+//! A VXLAN segment (RFC 7348 §3): one VNI, the device it mirrors, and who is in it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{Fdb, NextHop};
+use crate::wire::{MacAddr, Vni};
+
+/// A segment's number within a session: the index in [`super::Snapshot::segments`] and of the worker's access port.
+/// It does not change while a session runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentId(pub u16);
+
+/// The index of a VTEP in [`Segment::vteps`] of the same snapshot. Never kept across snapshots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VtepId(pub u32);
+
+/// A header field that has a fixed value or follows the inner header (`ttl inherit`, `tos inherit`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inherit {
+    /// Always this value.
+    Fixed(u8),
+    /// The inner IP header's, and the device's default where the inner frame is not IP.
+    Inner,
+}
+
+/// The outer DF bit (`df unset|set|inherit`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Df {
+    /// Clear.
+    Unset,
+    /// Set.
+    Set,
+    /// As the inner IPv4 header has it; set for inner IPv6.
+    Inherit,
+}
+
+/// The outer UDP checksum when sending (`udpcsum`, `udp6zerocsumtx`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UdpChecksum {
+    /// Zero.
+    Zero,
+    /// Over the whole UDP datagram.
+    Compute,
+}
+
+/// The range of outer UDP source ports, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourcePorts {
+    /// The lowest port.
+    pub low: u16,
+    /// The highest port; never below `low`.
+    pub high: u16,
+}
+
+/// What the device's attributes say, unchanging for most of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentConfig {
+    /// The mirrored device's name, for people.
+    pub name: String,
+    /// The mirrored device's index.
+    pub ifindex: u32,
+    /// The VXLAN network identifier.
+    pub vni: Vni,
+    /// Our own VTEP address.
+    pub local: IpAddr,
+    /// The UDP port on which we receive, and the default destination port.
+    pub port: u16,
+    /// The mirrored device's own Ethernet address.
+    pub mac: MacAddr,
+    /// The underlay device's index.
+    pub underlay_ifindex: u32,
+    /// The largest outer IP packet the underlay device sends, in bytes.
+    pub underlay_mtu: u16,
+    /// Outer UDP source ports.
+    pub source_ports: SourcePorts,
+    /// Outer TTL.
+    pub ttl: Inherit,
+    /// Outer DSCP; the ECN bits follow RFC 6040 in any case.
+    pub tos: Inherit,
+    /// Outer DF bit.
+    pub df: Df,
+    /// Outer UDP checksum.
+    pub udp_checksum: UdpChecksum,
+}
+
+/// What makes a VTEP entry distinct: the FDB may give a destination its own port and VNI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VtepKey {
+    /// The remote end's underlay address.
+    pub addr: IpAddr,
+    /// The UDP destination port.
+    pub port: u16,
+    /// The VNI written into the header.
+    pub vni: Vni,
+}
+
+/// A remote tunnel end point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vtep {
+    /// Where it is.
+    pub key: VtepKey,
+    /// How to reach it: with the header to write, or why not.
+    pub next_hop: NextHop,
+}
+
+/// One segment of a snapshot.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    /// Its attributes.
+    pub config: Arc<SegmentConfig>,
+    /// Remote end points, sorted by key.
+    pub vteps: Arc<Vec<Vtep>>,
+    /// Inner destination address to VTEP.
+    pub fdb: Arc<Fdb>,
+    /// Where frames go that no FDB entry names (the all-zero entries): one copy each.
+    pub flood: Arc<Vec<VtepId>>,
+    /// Addresses that may send to us, sorted: every VTEP's address once.
+    pub peers: Arc<Vec<IpAddr>>,
+}

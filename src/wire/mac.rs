@@ -1,0 +1,70 @@
+//! Ethernet addresses (IEEE 802).
+
+use std::fmt;
+
+/// A 48-bit Ethernet address, in the order of the wire.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct MacAddr(pub [u8; 6]);
+
+impl MacAddr {
+    /// The all-zero address: in a VXLAN FDB, the entry for everything that has no entry of its own.
+    pub const ZERO: Self = Self([0; 6]);
+    /// The broadcast address.
+    pub const BROADCAST: Self = Self([0xff; 6]);
+
+    /// Whether the group bit is set (multicast and broadcast).
+    #[inline]
+    pub const fn is_multicast(self) -> bool {
+        self.0[0] & 1 != 0
+    }
+
+    /// Whether all bits are zero.
+    #[inline]
+    pub const fn is_zero(self) -> bool {
+        self.to_u64() == 0
+    }
+
+    /// The address as a number, first byte most significant: the key of the FDB.
+    #[inline]
+    pub const fn to_u64(self) -> u64 {
+        let [a, b, c, d, e, f] = self.0;
+        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    }
+}
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_as_iproute2_does() {
+        assert_eq!(MacAddr([0x0e, 0x24, 0x40, 0, 1, 4]).to_string(), "0e:24:40:00:01:04");
+    }
+
+    #[test]
+    fn group_bit_and_zero() {
+        assert!(MacAddr([0x33, 0x33, 0, 0, 0, 1]).is_multicast());
+        assert!(MacAddr::BROADCAST.is_multicast());
+        assert!(!MacAddr([2, 0, 0, 0, 0, 1]).is_multicast());
+        assert!(MacAddr::ZERO.is_zero());
+        assert!(!MacAddr([0, 0, 0, 0, 0, 1]).is_zero());
+    }
+
+    #[test]
+    fn the_number_keeps_the_order_of_the_wire() {
+        assert_eq!(MacAddr([1, 2, 3, 4, 5, 6]).to_u64(), 0x0102_0304_0506);
+    }
+}
