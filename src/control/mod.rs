@@ -1,0 +1,1 @@
+//! What the kernel knows, mirrored: devices, FDB, routes and neighbours, and the single writer of the table. Never sees a frame.

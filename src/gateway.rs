@@ -1,0 +1,1 @@
+//! Assembly: start in order, stop in reverse.

@@ -1,0 +1,3 @@
+//! `vxgate`: parse, run, exit code.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Questions to the kernel over route netlink, and its answers. Knows nothing of VXLAN.

@@ -1,0 +1,1 @@
+//! One pinned thread: its ports, its turn, its heartbeat, its rest when idle.
