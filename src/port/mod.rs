@@ -77,3 +77,18 @@ pub trait Port {
     /// When the kernel refuses, for instance because the device is gone.
     fn statistics(&self) -> io::Result<PortStatistics>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_can_be_given_its_memory_and_ports() {
+        fn movable<T: Send + 'static>() {}
+        movable::<Umem>();
+        movable::<MemoryPort>();
+        movable::<XskPort>();
+        movable::<Batch>();
+        movable::<Sleeper>();
+    }
+}

@@ -22,7 +22,7 @@
 //! that it would refuse never reach it ([`Port::accepts`]).
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -158,8 +158,9 @@ impl XskPort {
         config: &XskConfig,
         share: Option<&XskPort>,
     ) -> Result<Self, OpenError> {
+        let start = Instant::now();
         let Some(other) = share else {
-            return Self::open_alone(umem, config);
+            return Self::open_alone(umem, config, start);
         };
         if !Arc::ptr_eq(&other.area, umem.area()) {
             return Err(OpenError::ForeignUmem {
@@ -168,15 +169,24 @@ impl XskPort {
             });
         }
         if other.mode.zero_copy || config.zero_copy == ZeroCopy::Never {
-            return Self::open_shared(umem, config, other, why_never(config));
+            return Self::open_shared(
+                Opening::start(umem, config, start)?,
+                other,
+                why_never(config),
+            );
         }
-        let opening = Opening::start(umem, config)?;
+        let opening = Opening::start(umem, config, start)?;
         opening.register()?;
         match opening.bind(libc::XDP_ZEROCOPY | libc::XDP_USE_NEED_WAKEUP, None) {
             Ok(()) => opening.finish(None, false),
             Err(error) => {
+                // This socket has a registration of its own now, and could not join another.
                 drop(opening);
-                Self::open_shared(umem, config, other, why_refused(&error))
+                Self::open_shared(
+                    Opening::start(umem, config, start)?,
+                    other,
+                    why_refused(&error),
+                )
             }
         }
     }
@@ -186,7 +196,8 @@ impl XskPort {
         &self.mode
     }
 
-    /// Asks the kernel about the device: a system call, for once in a while.
+    /// Asks the kernel about the device: a system call, for once in a while. With zero-copy it is the driver that answers,
+    /// and some drivers say "gone" as long as no XDP program is attached: ask afterwards.
     ///
     /// # Errors
     /// When the kernel answers something that is no statement about the device.
@@ -203,7 +214,7 @@ impl XskPort {
     }
 
     /// The socket, to be put into an `XSKMAP`.
-    pub fn socket(&self) -> impl AsFd + '_ {
+    pub fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
@@ -227,8 +238,8 @@ impl XskPort {
         self.tx_errors
     }
 
-    fn open_alone(umem: &Umem, config: &XskConfig) -> Result<Self, OpenError> {
-        let opening = Opening::start(umem, config)?;
+    fn open_alone(umem: &Umem, config: &XskConfig, start: Instant) -> Result<Self, OpenError> {
+        let opening = Opening::start(umem, config, start)?;
         opening.register()?;
         let why_not = match config.zero_copy {
             ZeroCopy::Never => why_never(config),
@@ -244,13 +255,7 @@ impl XskPort {
         opening.finish(Some(why_not), false)
     }
 
-    fn open_shared(
-        umem: &Umem,
-        config: &XskConfig,
-        other: &Self,
-        why_not: String,
-    ) -> Result<Self, OpenError> {
-        let opening = Opening::start(umem, config)?;
+    fn open_shared(opening: Opening<'_>, other: &Self, why_not: String) -> Result<Self, OpenError> {
         let refused = match opening.bind(libc::XDP_SHARED_UMEM, Some(other)) {
             Ok(()) => return opening.finish(Some(why_not), true),
             Err(error) => error,
@@ -371,12 +376,14 @@ struct Opening<'a> {
     socket: Socket,
     umem: &'a Umem,
     config: &'a XskConfig,
+    /// When the first attempt began: the wait for a taken queue is one for all of them.
+    start: Instant,
 }
 
 impl<'a> Opening<'a> {
     /// A socket with its four rings, not bound yet.
-    fn start(umem: &'a Umem, config: &'a XskConfig) -> Result<Self, OpenError> {
-        let refused = |step, error| refused(config, step, error);
+    fn start(umem: &'a Umem, config: &'a XskConfig, start: Instant) -> Result<Self, OpenError> {
+        let refused = |step, error| refused(config, start, step, error);
         let socket = Socket::new().map_err(|error| refused("make an AF_XDP socket", error))?;
         for kind in [
             RingKind::Fill,
@@ -397,6 +404,7 @@ impl<'a> Opening<'a> {
             socket,
             umem,
             config,
+            start,
         })
     }
 
@@ -409,13 +417,12 @@ impl<'a> Opening<'a> {
     /// Binds; waits for a queue that is taken.
     fn bind(&self, flags: u16, share: Option<&XskPort>) -> io::Result<()> {
         let share = share.map(|other| other.socket.as_fd().as_raw_fd());
-        let start = Instant::now();
         loop {
             match self
                 .socket
                 .bind(self.config.ifindex, self.config.queue, flags, share)
             {
-                Err(error) if busy(&error) && start.elapsed() < self.config.busy_wait => {
+                Err(error) if busy(&error) && self.start.elapsed() < self.config.busy_wait => {
                     thread::sleep(BUSY_PAUSE)
                 }
                 result => return result,
@@ -458,7 +465,7 @@ impl<'a> Opening<'a> {
     }
 
     fn refused(&self, step: &'static str, error: io::Error) -> OpenError {
-        refused(self.config, step, error)
+        refused(self.config, self.start, step, error)
     }
 }
 
@@ -475,10 +482,10 @@ fn busy(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EBUSY)
 }
 
-fn refused(config: &XskConfig, step: &'static str, source: io::Error) -> OpenError {
+fn refused(config: &XskConfig, start: Instant, step: &'static str, source: io::Error) -> OpenError {
     let (device, queue) = (config.name.clone(), config.queue);
     if busy(&source) {
-        let waited_ms = config.busy_wait.as_millis().try_into().unwrap_or(u64::MAX);
+        let waited_ms = start.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
         return OpenError::Busy {
             device,
             queue,
@@ -521,7 +528,9 @@ fn why_refused(error: &io::Error) -> String {
             "the driver refused: the MTU may be too large for a chunk, or its rings too long".into()
         }
         Some(libc::ENOMEM) => "the driver had not enough memory for zero-copy".into(),
-        Some(libc::EBUSY) => "the queue was taken".into(),
+        Some(libc::EBUSY) => {
+            "the queue was taken, or the device lends queues to a memory provider".into()
+        }
         _ => format!("the driver refused: {error}"),
     }
 }
