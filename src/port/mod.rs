@@ -19,13 +19,18 @@ use std::io;
 use std::os::fd::RawFd;
 
 mod batch;
+mod frame;
+mod mapping;
 mod memory_port;
+mod ring;
+mod rings;
 mod umem;
 mod xsk_port;
 
 pub use batch::{BATCH, Batch};
+pub use frame::Frame;
 pub use memory_port::MemoryPort;
-pub use umem::{Frame, Umem};
+pub use umem::{ChunkSize, Pages, ROOM, Umem, UmemConfig};
 pub use xsk_port::XskPort;
 
 /// A place where frames come in and go out. `XskPort` is an AF_XDP socket on one queue of a device; `MemoryPort` is its
@@ -34,9 +39,22 @@ pub trait Port {
     /// Takes what has arrived, until the batch is full; returns how many frames it added.
     fn receive(&mut self, batch: &mut Batch) -> usize;
 
-    /// Hands frames to the transmit ring in order and wakes the kernel once. Frames that found no room stay in the batch.
+    /// Hands frames to the transmit ring in order and wakes the kernel once. Frames that found no room stay in the batch,
+    /// and so do those that this port never sends ([`Self::accepts`] tells them apart); the latter hold up no others.
     /// Returns how many were taken.
     fn transmit(&mut self, batch: &mut Batch) -> usize;
+
+    /// Whether the frame may be sent here at all: at least an Ethernet header, at most the device's MTU and link-layer
+    /// headers, inside one chunk. The kernel does not forgive other descriptors, so they never reach it.
+    fn accepts(&self, frame: &Frame) -> bool {
+        !frame.is_empty()
+    }
+
+    /// Whether the device was down or gone when the kernel was last asked to send. It is asked again at every
+    /// [`Self::transmit`], which takes nothing as long as this holds.
+    fn link_down(&self) -> bool {
+        false
+    }
 
     /// Moves completed frames from the completion ring to the pool; returns how many.
     fn reclaim(&mut self, umem: &mut Umem) -> usize;

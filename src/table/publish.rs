@@ -255,6 +255,7 @@ mod tests {
             tos: Inherit::Inner,
             df: Df::Unset,
             udp_checksum: UdpChecksum::Zero,
+            verify_udp_checksum: false,
         };
         let segment = Segment {
             config: Arc::new(config),
@@ -486,18 +487,38 @@ mod model {
 
         /// [`Writer::publish`], with the contents' birth and death told to loom.
         fn publish(&mut self) {
-            self.contents
-                .set(self.writer.current().generation + 1, State::Alive);
-            self.writer.replace(Snapshot::default());
+            self.replace();
             self.reclaim();
         }
 
+        /// The first half of [`Writer::publish`].
+        fn replace(&mut self) {
+            self.contents
+                .set(self.writer.current().generation + 1, State::Alive);
+            self.writer.replace(Snapshot::default());
+        }
+
+        /// The second half.
         fn reclaim(&mut self) {
             for old in self.writer.unreachable() {
                 self.contents.set(old.generation, State::Freed);
                 self.kept.push(old);
             }
         }
+    }
+
+    /// Loom's `SeqCst` fences order more than the language's do, so this writer passes none while the reader runs.
+    #[test]
+    fn the_contents_are_there_when_the_address_is() {
+        loom::model(|| {
+            let (mut model, mut readers) = Model::new(1, 2);
+            let contents = Arc::clone(&model.contents);
+            let reader = thread::spawn(move || contents.look(readers.remove(0).snapshot()));
+            model.replace();
+            reader.join().unwrap();
+            model.reclaim();
+            assert_eq!(model.writer.retired(), 0);
+        });
     }
 
     #[test]
