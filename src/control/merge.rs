@@ -176,6 +176,7 @@ pub(super) mod tests {
             tos: Inherit::Fixed(0),
             df: Df::Unset,
             udp_checksum: UdpChecksum::Compute,
+            verify_udp_checksum: false,
         }
     }
 

@@ -253,11 +253,6 @@ impl Mirror {
         Ok(changed)
     }
 
-    /// Gives back what was asked of the kernel.
-    pub(super) fn give_back(&mut self) {
-        self.neighbours.give_back_all(&mut self.socket);
-    }
-
     fn hear_neighbour(&mut self, exists: bool, entry: Neighbour) {
         if entry.fdb {
             let device = self
@@ -360,7 +355,7 @@ impl Mirror {
     /// Resolves every VTEP of every segment and puts the results in place together.
     fn rebuild(&mut self, now: Instant) -> Result<bool, netlink::Error> {
         let mut wanted: HashSet<NextHopKey, FixedState> = HashSet::default();
-        let mut used = HashSet::default();
+        let mut used: HashSet<_, FixedState> = HashSet::default();
         let mut built = Vec::with_capacity(self.devices.len());
         for device in &self.devices {
             let mut vteps = Vec::with_capacity(device.layout.vteps.len());
@@ -395,6 +390,13 @@ impl Mirror {
             changed |= device.put_in_place(vteps, next_hops);
         }
         Ok(changed)
+    }
+}
+
+impl Drop for Mirror {
+    /// Gives back what was asked of the kernel.
+    fn drop(&mut self) {
+        self.neighbours.give_back_all(&mut self.socket);
     }
 }
 

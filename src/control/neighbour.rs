@@ -207,8 +207,9 @@ impl Neighbours {
     fn give_back(&mut self, socket: &mut Socket, key: NextHopKey) {
         let ours = self.wanted.remove(&key).is_some_and(|asked| asked.ours);
         let entry = self.entries.get(&key);
-        // Someone made it permanent, or it is gone: nothing of ours is left in it.
-        if !ours || entry.is_none_or(Neighbour::is_fixed) {
+        // Someone made it permanent: nothing of ours is left in it, and it must not be touched. One that we have not heard
+        // of yet is the one that we asked for.
+        if !ours || entry.is_some_and(Neighbour::is_fixed) {
             return;
         }
         let flags = entry.map_or(0, |entry| entry.flags);

@@ -278,7 +278,8 @@ impl Thread {
             self.untold.extend(self.mirror.take_events());
             self.tell();
         }
-        self.mirror.give_back();
+        // The mirror gives back what it asked for: by what is true now, as far as it can be heard.
+        listen(&mut self.subscription, &mut self.mirror).ok();
     }
 
     /// Sleeps until there is something to do.
