@@ -58,6 +58,8 @@ pub struct LinkKind {
     pub link: Link,
     /// `IFLA_INFO_DATA`: attributes that only its kind understands; empty when it has none.
     pub data: Vec<u8>,
+    /// The device below it, or its sockets, are in another namespace (`IFLA_LINK_NETNSID`).
+    pub elsewhere: bool,
 }
 
 /// Every link of the namespace.
@@ -133,7 +135,14 @@ impl LinkKind {
         if elsewhere {
             link.peer = None;
         }
-        Some((exists, Self { link, data }))
+        Some((
+            exists,
+            Self {
+                link,
+                data,
+                elsewhere,
+            },
+        ))
     }
 }
 
