@@ -15,7 +15,10 @@ impl Count {
     /// Raises the count. Only the owner may call this: it is not atomic as a whole.
     #[inline]
     pub fn add(&self, n: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(n),
+            Ordering::Relaxed,
+        );
     }
 
     /// Sets the number, for gauges.
@@ -46,6 +49,8 @@ pub struct PortCounters {
     pub forwarded_bytes: Count,
     /// Copies made beyond the first for a flood list; not part of the balance.
     pub flood_copies: Count,
+    /// Copies wanted beyond the first that could not be made or sent; not part of the balance.
+    pub flood_copies_lost: Count,
     /// Inner checksums that a sender had left unfinished, completed here.
     pub checksums_completed: Count,
     drops: [Count; DropReason::COUNT],
@@ -59,6 +64,7 @@ impl Default for PortCounters {
             forwarded: Count::default(),
             forwarded_bytes: Count::default(),
             flood_copies: Count::default(),
+            flood_copies_lost: Count::default(),
             checksums_completed: Count::default(),
             drops: std::array::from_fn(|_| Count::default()),
         }

@@ -62,8 +62,9 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
-    OuterMalformed    "outer_malformed"     "IP_INHDR"           Rx "The outer IP or UDP header contradicts itself or the frame's length.";
-    OuterChecksum     "outer_csum"          "UDP_CSUM"           Rx "The outer IPv4 header checksum is wrong.";
+    OuterMalformed    "outer_malformed"     "IP_INHDR"           Rx "The outer headers contradict themselves or the frame's length, or the outer IPv4 header checksum is wrong.";
+    OuterFragment     "outer_fragment"      "-"                  Rx "An outer IPv4 fragment: steering leaves these to the kernel, so it should not come here.";
+    OuterChecksum     "outer_csum"          "UDP_CSUM"           Rx "The outer UDP checksum is neither zero nor right.";
     MartianSource     "martian_source"      "-"                  Rx "The outer source is our own, zero, loopback, multicast or broadcast.";
     HeaderTruncated   "hdr_truncated"       "PKT_TOO_SMALL"      Rx "UDP payload shorter than the 8 bytes of a VXLAN header.";
     NoIFlag           "no_i_flag"           "VXLAN_INVALID_HDR"  Rx "The I flag is clear: not a valid VNI (RFC 7348 §5).";
@@ -75,7 +76,7 @@ drop_reasons! {
     InvalidSourceMac  "invalid_source_mac"  "MAC_INVALID_SOURCE" Rx "The inner source address is zero or a group address.";
     LocalMac          "local_mac"           "LOCAL_MAC"          Rx "The inner source address is the device's own: a loop.";
     TunnelEcn         "tunnel_ecn"          "IP_TUNNEL_ECN"      Rx "Congestion marked outside on a flow that does not speak ECN (RFC 6040 §4.2).";
-    AccessShort       "access_short"        "PKT_TOO_SMALL"      Tx "A frame from the overlay without a whole Ethernet header.";
+    AccessShort       "access_short"        "PKT_TOO_SMALL"      Tx "A frame from the overlay without a whole Ethernet header, or with its IP header cut short.";
     NoTxTarget        "no_tx_target"        "NO_TX_TARGET"       Tx "No FDB entry for the destination, and no default destination.";
     NextHopUnresolved "next_hop_unresolved" "-"                  Tx "The VTEP has no route, or its next hop no neighbour entry yet.";
     Oversize          "oversize"            "PKT_TOO_BIG"        Tx "The encapsulated frame does not fit the underlay's MTU.";
@@ -97,7 +98,10 @@ mod tests {
     fn labels_are_metric_values_and_unique() {
         let labels: HashSet<_> = DropReason::ALL.iter().map(|r| r.label()).collect();
         assert_eq!(labels.len(), DropReason::COUNT);
-        assert!(labels.iter().all(|l| l.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit())));
+        assert!(labels.iter().all(|l| {
+            l.bytes()
+                .all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit())
+        }));
     }
 
     #[test]

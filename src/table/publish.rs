@@ -255,6 +255,7 @@ mod tests {
             tos: Inherit::Inner,
             df: Df::Unset,
             udp_checksum: UdpChecksum::Zero,
+            verify_udp_checksum: false,
         };
         let segment = Segment {
             config: Arc::new(config),
