@@ -20,18 +20,24 @@ use std::os::fd::RawFd;
 
 mod batch;
 mod frame;
+mod holders;
 mod mapping;
 mod memory_port;
 mod ring;
 mod rings;
+mod socket;
+mod statistics;
 mod umem;
+mod wait;
 mod xsk_port;
 
 pub use batch::{BATCH, Batch};
 pub use frame::Frame;
 pub use memory_port::MemoryPort;
+pub use statistics::{PortStatistics, RxDrops};
 pub use umem::{ChunkSize, Pages, ROOM, Umem, UmemConfig};
-pub use xsk_port::XskPort;
+pub use wait::{Sleeper, now_ns};
+pub use xsk_port::{Link, OpenError, PortMode, XskConfig, XskPort, ZeroCopy};
 
 /// A place where frames come in and go out. `XskPort` is an AF_XDP socket on one queue of a device; `MemoryPort` is its
 /// twin for tests, with the same rings and the same full and empty conditions.
@@ -70,21 +76,4 @@ pub trait Port {
     /// # Errors
     /// When the kernel refuses, for instance because the device is gone.
     fn statistics(&self) -> io::Result<PortStatistics>;
-}
-
-/// `struct xdp_statistics` (`if_xdp.h`), all in frames or descriptors since the socket was made.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PortStatistics {
-    /// Dropped for other reasons than a full ring: the frame was longer than a chunk.
-    pub rx_dropped: u64,
-    /// Fill descriptors the kernel refused.
-    pub rx_invalid_descs: u64,
-    /// Transmit descriptors the kernel refused.
-    pub tx_invalid_descs: u64,
-    /// Dropped because the receive ring was full.
-    pub rx_ring_full: u64,
-    /// Times the fill ring was empty.
-    pub rx_fill_ring_empty_descs: u64,
-    /// Times the transmit ring was empty.
-    pub tx_ring_empty_descs: u64,
 }

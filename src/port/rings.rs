@@ -78,7 +78,7 @@ impl Rings {
         self.rx.consume(batch.room() as u32, |descriptor| {
             let frame = bounds
                 .frame(descriptor.addr, descriptor.len)
-                .filter(|frame| ledger.leaves(bounds.index(frame.addr), Place::Fill));
+                .filter(|frame| ledger.leaves(frame.addr, Place::Fill));
             match frame {
                 // There is room: no more than that was asked for.
                 Some(frame) => drop(batch.push(frame)),
@@ -105,9 +105,7 @@ impl Rings {
                     drop(batch.push(frame));
                     continue;
                 }
-                if let Some(bounds) = bounds {
-                    ledger.enters(bounds.index(frame.addr), Place::Transmit);
-                }
+                ledger.enters(frame.addr, Place::Transmit);
                 return Some(Descriptor {
                     addr: u64::from(frame.addr),
                     len: frame.len,
@@ -131,9 +129,9 @@ impl Rings {
         let (ledger, foreign) = (&mut self.ledger, &mut self.foreign);
         let mut count = 0;
         self.completion.consume(u32::MAX, |addr| {
-            let ours = bounds
-                .chunk_of(addr)
-                .is_some_and(|chunk| ledger.leaves(bounds.index(chunk), Place::Transmit));
+            // Judged before it is narrowed.
+            let inside = bounds.chunk_of(addr).is_some();
+            let ours = inside && ledger.leaves(addr as u32, Place::Transmit);
             if ours && umem.recover(addr) {
                 count += 1;
             } else {
@@ -146,11 +144,11 @@ impl Rings {
     /// Pool to fill ring.
     #[inline]
     pub(super) fn refill(&mut self, umem: &mut Umem) -> usize {
-        let bounds = *self.bounds.get_or_insert(umem.bounds());
+        self.bounds.get_or_insert(umem.bounds());
         let ledger = &mut self.ledger;
         self.fill.produce(u32::MAX, || {
             let chunk = umem.take()?;
-            ledger.enters(bounds.index(chunk), Place::Fill);
+            ledger.enters(chunk, Place::Fill);
             Some(u64::from(chunk))
         })
     }
@@ -179,6 +177,9 @@ enum Place {
 }
 
 /// Which chunks are in this port's rings, in debug builds; in release builds it believes everything.
+///
+/// Chunks are told apart by the 2 KiB that an address is in: enough, because the kernel puts a frame [`super::ROOM`]
+/// behind its chunk's start, and completes the very address that was sent.
 #[derive(Debug, Default)]
 struct Ledger {
     #[cfg(debug_assertions)]
@@ -187,23 +188,26 @@ struct Ledger {
 
 #[cfg(debug_assertions)]
 impl Ledger {
+    const GRAIN: u32 = 2048;
+
     /// Notes that a chunk goes to the kernel.
-    fn enters(&mut self, index: usize, place: Place) {
+    fn enters(&mut self, addr: u32, place: Place) {
+        let index = (addr / Self::GRAIN) as usize;
         if self.places.len() <= index {
             self.places.resize((index + 1).next_power_of_two(), None);
         }
         let before = self.places[index].replace(place);
         debug_assert_eq!(
             before, None,
-            "chunk {index} enters {place:?} and is in a ring already"
+            "address {addr} enters {place:?} and is in a ring already"
         );
     }
 
     /// Notes that a chunk comes back; `false` when it was not there.
-    fn leaves(&mut self, index: usize, place: Place) -> bool {
+    fn leaves(&mut self, addr: u32, place: Place) -> bool {
         let known = self
             .places
-            .get_mut(index)
+            .get_mut((addr / Self::GRAIN) as usize)
             .filter(|known| **known == Some(place));
         known.and_then(Option::take).is_some()
     }
@@ -212,10 +216,146 @@ impl Ledger {
 #[cfg(not(debug_assertions))]
 impl Ledger {
     #[inline(always)]
-    fn enters(&mut self, _index: usize, _place: Place) {}
+    fn enters(&mut self, _addr: u32, _place: Place) {}
 
     #[inline(always)]
-    fn leaves(&mut self, _index: usize, _place: Place) -> bool {
+    fn leaves(&mut self, _addr: u32, _place: Place) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ChunkSize, Frame, UmemConfig};
+    use super::*;
+
+    /// Our ends, and the kernel's ends of the receive and completion rings.
+    fn rings(umem: &Umem) -> (Rings, Producer<Descriptor>, Producer<u64>) {
+        let memory = RingMemory::plain(8).unwrap();
+        let (rx, completion) = (
+            memory.rx.clone().producer(),
+            memory.completion.clone().producer(),
+        );
+        (
+            Rings::new(memory, Some(umem.bounds()), 1518),
+            rx,
+            completion,
+        )
+    }
+
+    fn umem() -> Umem {
+        Umem::new(UmemConfig {
+            chunk: ChunkSize::K4,
+            frames: 4,
+            lock: false,
+        })
+        .unwrap()
+    }
+
+    fn post<T: super::super::ring::Entry>(producer: &mut Producer<T>, entries: &[T]) {
+        let mut entries = entries.iter().copied();
+        producer.produce(u32::MAX, || entries.next());
+    }
+
+    #[test]
+    fn completions_of_what_is_no_chunk_are_refused() {
+        let mut umem = umem();
+        let (mut rings, _rx, mut completion) = rings(&umem);
+        let mut batch = Batch::new();
+        let mut frame = umem.allocate().unwrap();
+        assert!(umem.fill(&mut frame, &[0; 60]));
+        let addr = u64::from(frame.addr);
+        batch.push(frame).unwrap();
+        assert_eq!(rings.transmit(&mut batch), 1);
+        post(&mut completion, &[u64::MAX, 4 * 4096, addr, 1 << 40]);
+        assert_eq!(rings.reclaim(&mut umem), 1);
+        assert_eq!((rings.foreign, umem.free()), (3, 4));
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    fn completions_of_what_was_never_sent_are_refused() {
+        let mut umem = umem();
+        let (mut rings, _rx, mut completion) = rings(&umem);
+        let held = umem.allocate().unwrap();
+        post(&mut completion, &[u64::from(held.addr), 0]);
+        assert_eq!(rings.reclaim(&mut umem), 0);
+        assert_eq!((rings.foreign, umem.free()), (2, 3));
+        umem.release(held);
+    }
+
+    #[test]
+    fn received_descriptors_outside_of_a_chunk_are_refused() {
+        let mut umem = umem();
+        let (mut rings, mut rx, _completion) = rings(&umem);
+        assert_eq!(rings.refill(&mut umem), 4);
+        let descriptor = |addr, len| Descriptor {
+            addr,
+            len,
+            options: 0,
+        };
+        post(
+            &mut rx,
+            &[
+                descriptor(256, 3841),
+                descriptor(4 * 4096, 60),
+                descriptor(u64::MAX, 1),
+                descriptor(4352, 60),
+            ],
+        );
+        let mut batch = Batch::new();
+        assert_eq!(rings.receive(&mut batch), 1);
+        assert_eq!(
+            batch.pop(),
+            Some(Frame {
+                addr: 4352,
+                len: 60
+            })
+        );
+        assert_eq!(rings.foreign, 3);
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    fn a_chunk_that_was_not_in_the_fill_ring_is_not_received() {
+        let umem = umem();
+        let (mut rings, mut rx, _completion) = rings(&umem);
+        post(
+            &mut rx,
+            &[Descriptor {
+                addr: 256,
+                len: 60,
+                options: 0,
+            }],
+        );
+        assert_eq!((rings.receive(&mut Batch::new()), rings.foreign), (0, 1));
+    }
+
+    #[test]
+    fn receiving_stops_where_the_batch_is_full() {
+        let mut umem = Umem::new(UmemConfig {
+            chunk: ChunkSize::K2,
+            frames: 8,
+            lock: false,
+        })
+        .unwrap();
+        let (mut rings, mut rx, _completion) = rings(&umem);
+        assert_eq!(rings.refill(&mut umem), 8);
+        let all: Vec<_> = (0..8)
+            .map(|n| Descriptor {
+                addr: n * 2048 + 256,
+                len: 60,
+                options: 0,
+            })
+            .collect();
+        post(&mut rx, &all);
+        let mut batch = Batch::new();
+        for n in 0..super::super::BATCH as u32 - 3 {
+            batch.push(Frame { addr: n, len: 0 }).unwrap();
+        }
+        assert_eq!(
+            (rings.receive(&mut batch), batch.room(), rings.rx.pending()),
+            (3, 0, 5)
+        );
     }
 }
