@@ -17,7 +17,7 @@
 use super::{Access, Hands, Plan, Underlay, Worker};
 use crate::pipeline::{Exit, decap, encap};
 use crate::port::{Batch, Port, Umem};
-use crate::stats::PortCounters;
+use crate::stats::{DropReason, PortCounters};
 use crate::table::{SegmentId, Snapshot};
 
 /// What one turn did.
@@ -83,7 +83,7 @@ fn from_underlay<P: Port>(
     decap::decide(snapshot, umem, batch, verdicts);
     decap::apply(snapshot, umem, batch, verdicts, counters, to_accesses);
     for (outbox, access) in to_accesses.iter_mut().zip(accesses) {
-        outbox.flush(&mut access.port, umem, counters);
+        outbox.flush(&mut access.port, umem, counters, DropReason::TxRingFull);
     }
     received
 }
