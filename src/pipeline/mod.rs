@@ -29,8 +29,8 @@
 //!
 //! ```text
 //!   decap::decide(snapshot, umem, batch, verdicts)
-//!   decap::apply(snapshot, umem, batch, verdicts, counters, outboxes)     outboxes: one per SegmentId, empty before
-//!   outboxes[i].flush(port, umem, counters, DropReason::TxRingFull)       each that is not empty
+//!   decap::apply(umem, batch, verdicts, counters, outboxes)     outboxes: one per SegmentId, empty before
+//!   outboxes[i].flush(port, umem, counters, DropReason::TxRingFull)       each; nothing happens for an empty one
 //!
 //!   encap::decide(snapshot, segment, umem, batch, verdicts)
 //!   encap::apply(snapshot, segment, umem, batch, verdicts, counters, exit)
@@ -40,7 +40,11 @@
 //! [`Exit`] borrows the underlay port, its outbox and the worker's running [`IpIds`]. Where a port is missing, the
 //! frames of its outbox go to [`Outbox::discard`].
 
+pub mod decap;
+mod ecn;
+pub mod encap;
 mod outbox;
+mod unfinished;
 mod verdict;
 
 pub use outbox::{Exit, IpIds, Outbox, Role};

@@ -81,7 +81,7 @@ drop_reasons! {
     NextHopUnresolved "next_hop_unresolved" "-"                  Tx "The VTEP has no route, or its next hop no neighbour entry yet.";
     Oversize          "oversize"            "PKT_TOO_BIG"        Tx "The encapsulated frame does not fit the underlay's MTU.";
     TxRingFull        "tx_ring_full"        "FULL_RING"          Both "The port that should send it takes no more frames.";
-    NoFrame           "no_frame"            "NOMEM"              Both "No free frame in the UMEM for a copy.";
+    NoFrame           "no_frame"            "NOMEM"              Both "No free frame in the UMEM for a copy, or no room in front of one for the outer header.";
     LinkDown          "link_down"           "DEV_READY"          Both "The port that should send it is down or gone.";
     RxRingFull        "rx_ring_full"        "-"                  Both "The worker was too slow: the kernel found its receive ring full.";
     FillRingEmpty     "fill_ring_empty"     "-"                  Both "The kernel found no free frame to receive into.";
