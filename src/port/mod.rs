@@ -23,6 +23,7 @@ mod frame;
 mod holders;
 mod mapping;
 mod memory_port;
+mod opening;
 mod ring;
 mod rings;
 mod socket;
@@ -34,10 +35,11 @@ mod xsk_port;
 pub use batch::{BATCH, Batch};
 pub use frame::Frame;
 pub use memory_port::MemoryPort;
+pub use opening::{OpenError, XskConfig, ZeroCopy};
 pub use statistics::{PortStatistics, RxDrops};
 pub use umem::{ChunkSize, Pages, ROOM, Umem, UmemConfig};
 pub use wait::{Sleeper, now_ns};
-pub use xsk_port::{Link, OpenError, PortMode, XskConfig, XskPort, ZeroCopy};
+pub use xsk_port::{Link, PortMode, XskPort};
 
 /// A place where frames come in and go out. `XskPort` is an AF_XDP socket on one queue of a device; `MemoryPort` is its
 /// twin for tests, with the same rings and the same full and empty conditions.
@@ -76,4 +78,19 @@ pub trait Port {
     /// # Errors
     /// When the kernel refuses, for instance because the device is gone.
     fn statistics(&self) -> io::Result<PortStatistics>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_can_be_given_its_memory_and_ports() {
+        fn movable<T: Send + 'static>() {}
+        movable::<Umem>();
+        movable::<MemoryPort>();
+        movable::<XskPort>();
+        movable::<Batch>();
+        movable::<Sleeper>();
+    }
 }

@@ -332,7 +332,7 @@ mod tests {
     #[test]
     fn an_empty_ring_gives_nothing() {
         let (producer, mut consumer) = ends(8, 0);
-        assert_eq!(consume(&mut consumer, 64), []);
+        assert!(consume(&mut consumer, 64).is_empty());
         assert_eq!((producer.pending(), consumer.pending()), (0, 0));
     }
 

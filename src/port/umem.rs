@@ -569,6 +569,22 @@ mod tests {
     }
 
     #[test]
+    fn huge_pages_are_used_when_the_system_has_them() {
+        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let count = |name: &str| -> u64 {
+            let line = meminfo.lines().find_map(|line| line.strip_prefix(name));
+            line.map_or(0, |count| count.trim().parse().unwrap())
+        };
+        let pages = umem(1024).pages();
+        if count("HugePages_Total:") == 0 {
+            assert_eq!(pages, Pages::Ordinary);
+        } else if count("HugePages_Free:") > count("HugePages_Rsvd:") + 64 {
+            // Far more than all tests together take at a time.
+            assert_eq!(pages, Pages::Huge);
+        }
+    }
+
+    #[test]
     fn the_lock_error_says_what_to_do() {
         let text = lock_error(&io::Error::from_raw_os_error(libc::ENOMEM), 4 << 20).to_string();
         assert!(
