@@ -105,7 +105,7 @@ fn turns_under_publications() {
         (At::Underlay(0), outer(vni(0), [10, 1, 1, 1].into(), &inner(device_mac(0), host(0, 0), 60))),
     ];
     let places = rig.places();
-    let done = AtomicBool::new(false);
+    let done = &AtomicBool::new(false);
     let generation = AtomicU64::new(0);
     let mut writer = std::mem::replace(&mut rig.writer, publication(0, snapshot(size, 0)).0);
     std::thread::scope(|scope| {
@@ -117,6 +117,7 @@ fn turns_under_publications() {
                 std::thread::yield_now();
             }
         });
+        let _end = Done(done);
         let mut turns = 0;
         while turns < TURNS || generation.load(Ordering::Relaxed) < GENERATIONS {
             for (at, frame) in &frames {
@@ -134,7 +135,6 @@ fn turns_under_publications() {
             }
             turns += 1;
         }
-        done.store(true, Ordering::Relaxed);
     });
     rig.check_balance();
     // All of it happened.
@@ -147,6 +147,15 @@ fn turns_under_publications() {
     }
     assert!(rig.counters(At::Underlay(1)).drops(DropReason::VniNotFound) > 0);
     assert!(rig.counters(At::Underlay(0)).drops(DropReason::UnknownPeer) > 0);
+}
+
+/// Tells the other thread to end, also when this one panics.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The thread's own loop as well: clock, heartbeat, sleep. It is watched from its first heartbeat on.

@@ -122,7 +122,7 @@ fn lab(change: impl FnOnce(&mut Plan<Device>)) -> (Plan<Device>, Lab) {
     });
     let heartbeats = Arc::new(AtomicU64::new(0));
     plan.heartbeat = Box::new({
-        let (heartbeats, mut last) = (Arc::clone(&heartbeats), std::cell::Cell::new(0));
+        let (heartbeats, last) = (Arc::clone(&heartbeats), std::cell::Cell::new(0));
         move |now_ns| {
             assert!(now_ns >= last.get(), "the clock goes backwards");
             last.set(now_ns);

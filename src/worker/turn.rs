@@ -81,7 +81,7 @@ fn from_underlay<P: Port>(
         return 0;
     }
     decap::decide(snapshot, umem, batch, verdicts);
-    decap::apply(snapshot, umem, batch, verdicts, counters, to_accesses);
+    decap::apply(umem, batch, verdicts, counters, to_accesses);
     for (outbox, access) in to_accesses.iter_mut().zip(accesses) {
         outbox.flush(&mut access.port, umem, counters, DropReason::TxRingFull);
     }
