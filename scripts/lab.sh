@@ -208,8 +208,8 @@ daemons_up() {
     background web1 "$HERE/podhttpd.py" web1 10.244.0.13 80
     background web2 "$HERE/podhttpd.py" web2 10.244.1.13 80
     background dns dnsmasq -k -C /dev/null --no-resolv --no-hosts --user=root --pid-file= --bind-interfaces \
-        --listen-address=10.244.1.5 --address=/web.default.svc.cluster.local/${CLUSTER_IP[2]} \
-        --address=/web1.default.svc.cluster.local/${CLUSTER_IP[1]}
+        --listen-address=10.244.1.5 "--address=/web.default.svc.cluster.local/${CLUSTER_IP[2]}" \
+        "--address=/web1.default.svc.cluster.local/${CLUSTER_IP[1]}"
     wait_for 20 "the web server of node 1" in_ns web1 curl -sf -m 1 http://10.244.0.13/
     wait_for 20 "the web server of node 2" in_ns web2 curl -sf -m 1 http://10.244.1.13/
     wait_for 20 "the DNS server" in_ns cli2 getent ahostsv4 web

@@ -11,6 +11,8 @@ mod template;
 
 pub use fdb::Fdb;
 pub use publish::{Reader, Writer, publication};
-pub use segment::{Df, Inherit, Segment, SegmentConfig, SegmentId, SourcePorts, UdpChecksum, Vtep, VtepId, VtepKey};
+pub use segment::{
+    Df, Inherit, Segment, SegmentConfig, SegmentId, SourcePorts, UdpChecksum, Vtep, VtepId, VtepKey,
+};
 pub use snapshot::Snapshot;
 pub use template::{EncapTemplate, NextHop, OUTER_IPV4_LEN};

@@ -51,7 +51,10 @@ mod tests {
 
     #[test]
     fn prints_as_iproute2_does() {
-        assert_eq!(MacAddr([0x0e, 0x24, 0x40, 0, 1, 4]).to_string(), "0e:24:40:00:01:04");
+        assert_eq!(
+            MacAddr([0x0e, 0x24, 0x40, 0, 1, 4]).to_string(),
+            "0e:24:40:00:01:04"
+        );
     }
 
     #[test]

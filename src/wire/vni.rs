@@ -20,7 +20,11 @@ impl Vni {
     /// # Errors
     /// When it needs more than 24 bits.
     pub const fn new(number: u32) -> Result<Self, InvalidVni> {
-        if number > Self::MAX { Err(InvalidVni(number)) } else { Ok(Self(number)) }
+        if number > Self::MAX {
+            Err(InvalidVni(number))
+        } else {
+            Ok(Self(number))
+        }
     }
 
     /// The identifier in the three bytes of the VXLAN header.
