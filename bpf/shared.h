@@ -7,6 +7,8 @@
 #define VXGATE_QUEUES_MAX 256
 #define VXGATE_DEVICES_MAX 256
 
+#define HEARTBEAT_STALE_NS 200000000LL
+
 /* The order is that of src/stats/pass_reason.rs, where the meanings stand. */
 enum pass_reason {
 	PASS_NOT_OURS,
@@ -17,6 +19,47 @@ enum pass_reason {
 	PASS_HEARTBEAT_STALE,
 	PASS_BYPASS,
 	PASS_REASONS,
+};
+
+/* What one device's programs are told before they are loaded. */
+struct steer_settings {
+	__u32 workers;
+	__u32 kernel_side; /* index of the access device's end that `vxgate_egress` sends to */
+	__u32 device;      /* index of the vxlan device that `vxgate_ingress` sends to */
+};
+
+/* One entry of the counters for each program. */
+enum counts_kind {
+	COUNTS_UNDERLAY,
+	COUNTS_EGRESS,
+	COUNTS_INGRESS,
+	COUNTS_WORKER_SIDE,
+	COUNTS_KINDS,
+};
+
+/* What one program did, on one CPU, in frames. */
+struct steer_counts {
+	__u64 steered;
+	__u64 lost;
+	__u64 passed[PASS_REASONS];
+};
+
+/* CLOCK_MONOTONIC of a worker's last turn; a pair of cache lines of its own. */
+struct heartbeat_cell {
+	__u64 at_ns;
+	__u64 padding[15];
+};
+
+/* A VTEP address and UDP port of ours, as on the wire. */
+struct endpoint {
+	__be32 addr;
+	__be16 port;
+	__u16 zero;
+};
+
+struct segment_key {
+	struct endpoint endpoint;
+	__u32 vni;
 };
 
 #endif

@@ -1,1 +1,47 @@
-//! What the kernel knows, mirrored: devices, FDB, routes and neighbours, and the single writer of the table. Never sees a frame.
+//! What the kernel knows, mirrored: devices, FDB, routes and neighbours, and the single writer of the table. Never sees a
+//! frame.
+//!
+//! ```text
+//!            notifications                                        dumps, route queries, "please resolve"
+//!   kernel ────────────────▶ Subscription                Socket ◀──────────────────────────────▶ kernel
+//!                                  │                        │
+//!                                  ▼                        ▼
+//!                 mirror   FdbMirror · Nexthops · Routes · Neighbours · the devices themselves
+//!                                  │ merge: a pure function, VTEPs numbered, entries resolved
+//!                                  ▼
+//!                 writer   coalesced snapshots ───▶ table::Writer ───▶ workers
+//!                                  └──────────────▶ events: look again, a link is gone
+//! ```
+//!
+//! Three rules keep the mirror true:
+//!
+//! 1. Join the groups, then dump, then apply what queued up meanwhile. Whatever the queue holds is applied in order after
+//!    a dump; an announcement that is older than the dump is followed in the queue by the one that made it so.
+//! 2. The kernel is asked, not imitated: the way to a VTEP is the answer to a route query, the next hop's address is the
+//!    kernel's neighbour entry, which the kernel is asked to keep resolved. Nothing here sends ARP.
+//! 3. In doubt, dump again and compare; nothing is removed before the new list is complete. Doubt is a full queue, a link
+//!    event of a mirrored device, a failed dump. What vanishes without an announcement (IPv4 routes of a link that goes
+//!    down, routes and FDB entries of a deleted nexthop object) is asked for again or dropped with what it depended on.
+//!
+//! Current limits: a nexthop group leads to its member with the lowest number that has a gateway, not to all of them; a
+//! multicast address (not the all-zero one) with several destinations is not forwarded; route queries carry no firewall
+//! mark. A change of `ip_default_ttl` or `ip_local_port_range` is noticed with the next change of a link.
+
+mod device;
+mod error;
+mod fdb;
+mod merge;
+mod mirror;
+mod neighbour;
+mod nexthop;
+mod refusal;
+mod report;
+mod route;
+mod topology;
+mod writer;
+
+pub use device::{Found, VxlanDevice, discover};
+pub use error::Error;
+pub use refusal::Refusal;
+pub use report::{Report, SegmentReport, VtepReport};
+pub use writer::{Control, Event, Running};

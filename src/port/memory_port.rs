@@ -1,4 +1,177 @@
-//! The in-memory twin of an AF_XDP port.
-/// The twin.
+//! The in-memory twin of an AF_XDP port: the same ring code over plain memory, with the kernel's ends played by whoever
+//! holds it. Tests and benchmarks run a whole worker on it without a device and without root.
+
+use std::io;
+use std::os::fd::RawFd;
+
+use super::ring::{Consumer, Descriptor, Producer};
+use super::rings::{RingMemory, Rings};
+use super::umem::ROOM;
+use super::{Batch, Frame, Port, PortStatistics, Umem};
+
+/// The twin: our ends of four rings as [`Port`], the kernel's as [`Self::deliver`], [`Self::collect`] and
+/// [`Self::complete`].
 #[derive(Debug)]
-pub struct MemoryPort;
+pub struct MemoryPort {
+    rings: Rings,
+    kernel: KernelEnds,
+    statistics: PortStatistics,
+    link_down: bool,
+}
+
+#[derive(Debug)]
+struct KernelEnds {
+    fill: Consumer<u64>,
+    completion: Producer<u64>,
+    rx: Producer<Descriptor>,
+    tx: Consumer<Descriptor>,
+}
+
+impl MemoryPort {
+    /// A port whose four rings have `rings` entries each.
+    ///
+    /// # Panics
+    /// When that is no power of two below 2^32, or there is no memory for it.
+    pub fn new(rings: usize) -> Self {
+        let size = u32::try_from(rings).expect("a ring has less than 2^32 entries");
+        let memory = RingMemory::plain(size).expect("a power of two, and memory for the rings");
+        let kernel = KernelEnds {
+            fill: memory.fill.clone().consumer(),
+            completion: memory.completion.clone().producer(),
+            rx: memory.rx.clone().producer(),
+            tx: memory.tx.clone().consumer(),
+        };
+        Self {
+            rings: Rings::new(memory, None, usize::MAX),
+            kernel,
+            statistics: PortStatistics::default(),
+            link_down: false,
+        }
+    }
+
+    /// As the kernel on reception: takes a fill descriptor, copies the bytes into its chunk behind [`ROOM`], and puts it on
+    /// the receive ring. When it cannot, it counts as the kernel does (`xsk.c`, copy mode) and returns `false`: the frame
+    /// is longer than the chunk behind the room (`rx_dropped`), the fill ring is empty (`rx_fill_ring_empty_descs` and
+    /// `rx_dropped`), or the receive ring is full (`rx_ring_full`).
+    pub fn deliver(&mut self, umem: &mut Umem, bytes: &[u8]) -> bool {
+        let bounds = umem.bounds();
+        self.rings.bounds = Some(bounds);
+        if bytes.len() > umem.chunk_len() - ROOM {
+            self.statistics.rx_dropped += 1;
+            return false;
+        }
+        if self.kernel.fill.pending() == 0 {
+            self.statistics.rx_fill_ring_empty_descs += 1;
+            self.statistics.rx_dropped += 1;
+            return false;
+        }
+        // Looked at before the descriptor is taken: the twin has no hands of its own to hold a frame in.
+        if self.kernel.rx.free(1) == 0 {
+            self.statistics.rx_ring_full += 1;
+            return false;
+        }
+        let mut chunk = None;
+        self.kernel.fill.consume(1, |addr| chunk = Some(addr));
+        let frame = chunk.and_then(|chunk| bounds.frame(chunk + ROOM as u64, 0));
+        let Some(mut frame) = frame.filter(|_| !bytes.is_empty()) else {
+            self.statistics.rx_invalid_descs += 1;
+            return false;
+        };
+        umem.fill(&mut frame, bytes);
+        let mut descriptor = Some(descriptor_of(&frame));
+        self.kernel.rx.produce(1, || descriptor.take()) == 1
+    }
+
+    /// As the kernel on transmission: takes the oldest transmit descriptor, returns its bytes, and puts the frame on the
+    /// completion ring. `None` when there is none, or the completion ring is full.
+    pub fn collect(&mut self, umem: &mut Umem) -> Option<Vec<u8>> {
+        let bounds = umem.bounds();
+        let mut bytes = None;
+        self.finish(1, |descriptor| {
+            let frame = bounds.frame(descriptor.addr, descriptor.len);
+            bytes = frame.map(|frame| umem.bytes(&frame).to_vec());
+        });
+        bytes
+    }
+
+    /// The same without copying out: completes up to `n` frames; returns how many.
+    pub fn complete(&mut self, n: usize) -> usize {
+        self.finish(u32::try_from(n).unwrap_or(u32::MAX), |_| ())
+    }
+
+    /// Frames now inside the port's four rings.
+    pub fn frames_held(&self) -> usize {
+        self.rings.frames_held()
+    }
+
+    /// The longest frame that the port sends: MTU + 18. Without this there is no limit but the chunk.
+    pub fn limit_frame_len(&mut self, frame_len_max: usize) {
+        self.rings.frame_len_max = frame_len_max;
+    }
+
+    /// As the device going down or coming up: while it is down, [`Port::transmit`] takes nothing.
+    pub fn set_link_down(&mut self, down: bool) {
+        self.link_down = down;
+    }
+
+    fn finish(&mut self, limit: u32, mut see: impl FnMut(Descriptor)) -> usize {
+        let limit = self.kernel.completion.free(limit.min(self.rings.tx.size()));
+        let completion = &mut self.kernel.completion;
+        self.kernel.tx.consume(limit, |descriptor| {
+            see(descriptor);
+            let mut addr = Some(descriptor.addr);
+            completion.produce(1, || addr.take());
+        })
+    }
+}
+
+impl Port for MemoryPort {
+    #[inline]
+    fn receive(&mut self, batch: &mut Batch) -> usize {
+        self.rings.receive(batch)
+    }
+
+    #[inline]
+    fn transmit(&mut self, batch: &mut Batch) -> usize {
+        if self.link_down {
+            return 0;
+        }
+        self.rings.transmit(batch)
+    }
+
+    #[inline]
+    fn reclaim(&mut self, umem: &mut Umem) -> usize {
+        self.rings.reclaim(umem)
+    }
+
+    #[inline]
+    fn refill(&mut self, umem: &mut Umem) -> usize {
+        self.rings.refill(umem)
+    }
+
+    fn poll_fd(&self) -> Option<RawFd> {
+        None
+    }
+
+    fn statistics(&self) -> io::Result<PortStatistics> {
+        Ok(self.statistics)
+    }
+
+    #[inline]
+    fn accepts(&self, frame: &Frame) -> bool {
+        self.rings.accepts(frame)
+    }
+
+    #[inline]
+    fn link_down(&self) -> bool {
+        self.link_down
+    }
+}
+
+fn descriptor_of(frame: &Frame) -> Descriptor {
+    Descriptor {
+        addr: u64::from(frame.addr),
+        len: frame.len,
+        options: 0,
+    }
+}

@@ -19,14 +19,27 @@ use std::io;
 use std::os::fd::RawFd;
 
 mod batch;
+mod frame;
+mod holders;
+mod mapping;
 mod memory_port;
+mod opening;
+mod ring;
+mod rings;
+mod socket;
+mod statistics;
 mod umem;
+mod wait;
 mod xsk_port;
 
 pub use batch::{BATCH, Batch};
+pub use frame::Frame;
 pub use memory_port::MemoryPort;
-pub use umem::{Frame, Umem};
-pub use xsk_port::XskPort;
+pub use opening::{OpenError, XskConfig, ZeroCopy};
+pub use statistics::{PortStatistics, RxDrops};
+pub use umem::{ChunkSize, Pages, ROOM, Umem, UmemConfig};
+pub use wait::{Sleeper, now_ns};
+pub use xsk_port::{Link, PortMode, XskPort};
 
 /// A place where frames come in and go out. `XskPort` is an AF_XDP socket on one queue of a device; `MemoryPort` is its
 /// twin for tests, with the same rings and the same full and empty conditions.
@@ -34,9 +47,22 @@ pub trait Port {
     /// Takes what has arrived, until the batch is full; returns how many frames it added.
     fn receive(&mut self, batch: &mut Batch) -> usize;
 
-    /// Hands frames to the transmit ring in order and wakes the kernel once. Frames that found no room stay in the batch.
+    /// Hands frames to the transmit ring in order and wakes the kernel once. Frames that found no room stay in the batch,
+    /// and so do those that this port never sends ([`Self::accepts`] tells them apart); the latter hold up no others.
     /// Returns how many were taken.
     fn transmit(&mut self, batch: &mut Batch) -> usize;
+
+    /// Whether the frame may be sent here at all: at least an Ethernet header, at most the device's MTU and link-layer
+    /// headers, inside one chunk. The kernel does not forgive other descriptors, so they never reach it.
+    fn accepts(&self, frame: &Frame) -> bool {
+        !frame.is_empty()
+    }
+
+    /// Whether the device was down or gone when the kernel was last asked to send. It is asked again at every
+    /// [`Self::transmit`], which takes nothing as long as this holds.
+    fn link_down(&self) -> bool {
+        false
+    }
 
     /// Moves completed frames from the completion ring to the pool; returns how many.
     fn reclaim(&mut self, umem: &mut Umem) -> usize;
@@ -54,19 +80,17 @@ pub trait Port {
     fn statistics(&self) -> io::Result<PortStatistics>;
 }
 
-/// `struct xdp_statistics` (`if_xdp.h`), all in frames or descriptors since the socket was made.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PortStatistics {
-    /// Dropped for other reasons than a full ring: the frame was longer than a chunk.
-    pub rx_dropped: u64,
-    /// Fill descriptors the kernel refused.
-    pub rx_invalid_descs: u64,
-    /// Transmit descriptors the kernel refused.
-    pub tx_invalid_descs: u64,
-    /// Dropped because the receive ring was full.
-    pub rx_ring_full: u64,
-    /// Times the fill ring was empty.
-    pub rx_fill_ring_empty_descs: u64,
-    /// Times the transmit ring was empty.
-    pub tx_ring_empty_descs: u64,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_can_be_given_its_memory_and_ports() {
+        fn movable<T: Send + 'static>() {}
+        movable::<Umem>();
+        movable::<MemoryPort>();
+        movable::<XskPort>();
+        movable::<Batch>();
+        movable::<Sleeper>();
+    }
 }

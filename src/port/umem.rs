@@ -1,8 +1,597 @@
 //! The memory that frames live in (UMEM), and the pool of free ones.
+//!
+//! The area is one mapping of equal chunks. [`Umem`] is the single owner of the pool and the only one that reads or writes
+//! bytes; ports hold the mapping too, but only to register it with the kernel and to keep it alive as long as the kernel
+//! may write to it.
+//!
+//! Whoever holds a [`Frame`] owns its chunk, and every access borrows the [`Umem`] besides: two slices of one chunk cannot
+//! exist, and the kernel writes only to chunks in its rings, for which no `Frame` exists.
+#![allow(unsafe_code)] // WHY: bytes that the kernel writes by itself cannot be a `Vec`; slices are made here and only here.
 
-/// A frame.
+use std::io;
+use std::slice;
+use std::sync::Arc;
+
+use super::mapping::Mapping;
+use super::{Batch, Frame};
+
+/// Bytes in front of a frame that was just received or allocated: `XDP_PACKET_HEADROOM`, which the kernel leaves in front
+/// of every received frame (`xsk_buff_pool.h`). An outer header of 50 or 70 bytes fits into it with 128 bytes to spare.
+pub const ROOM: usize = 256;
+
+/// One memory area of equal chunks, and the pool (last in, first out: the warmest first) of its free ones. One worker's.
 #[derive(Debug)]
-pub struct Frame;
-/// The memory.
-#[derive(Debug)]
-pub struct Umem;
+pub struct Umem {
+    area: Arc<Mapping>,
+    bounds: Bounds,
+    pages: Pages,
+    frames: u32,
+    /// Starts of free chunks. Its capacity is `frames`, and it never holds more.
+    free: Vec<u32>,
+    /// Whether each chunk is in the pool: catches what would be there twice.
+    #[cfg(debug_assertions)]
+    in_pool: Vec<bool>,
+}
+
+/// How a [`Umem`] is to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UmemConfig {
+    /// Bytes a chunk.
+    pub chunk: ChunkSize,
+    /// How many chunks. Enough for all ports of the worker: each can hold a fill ring and a transmit ring full, and a
+    /// pool that runs dry starves whichever port refills last.
+    pub frames: u32,
+    /// Lock the area into memory, so that no frame ever waits for a page.
+    pub lock: bool,
+}
+
+/// Bytes a chunk: the two sizes that every kernel takes (`xdp_umem.c`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChunkSize {
+    /// 2048 bytes: frames up to 1792 bytes.
+    K2,
+    /// 4096 bytes: frames up to 3840 bytes.
+    K4,
+}
+
+impl ChunkSize {
+    /// In bytes.
+    pub const fn bytes(self) -> u32 {
+        match self {
+            Self::K2 => 2048,
+            Self::K4 => 4096,
+        }
+    }
+}
+
+/// What kind of pages the area has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pages {
+    /// 2 MiB pages from the system's pool (`vm.nr_hugepages`): one TLB entry for hundreds of frames.
+    Huge,
+    /// The system's usual pages, because the pool had not enough huge ones.
+    Ordinary,
+}
+
+impl Pages {
+    /// As shown to people: `2 MiB`, `ordinary`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Huge => "2 MiB",
+            Self::Ordinary => "ordinary",
+        }
+    }
+}
+
+impl Umem {
+    /// Maps the area and puts every chunk into the pool.
+    ///
+    /// # Errors
+    /// When `frames` is 0 or the area would exceed 4 GiB, and when the system has not that much memory or does not let
+    /// this process lock it; the text says what to change.
+    pub fn new(config: UmemConfig) -> io::Result<Self> {
+        let bounds = Bounds::new(config)?;
+        let (area, pages) = map_area(bounds.area_len as usize)?;
+        if config.lock {
+            area.lock()
+                .map_err(|error| lock_error(&error, area.len()))?;
+        }
+        // The chunk at the start of the area is handed out first.
+        let free = (0..config.frames)
+            .rev()
+            .map(|index| index * bounds.chunk)
+            .collect();
+        Ok(Self {
+            area: Arc::new(area),
+            bounds,
+            pages,
+            frames: config.frames,
+            free,
+            #[cfg(debug_assertions)]
+            in_pool: vec![true; config.frames as usize],
+        })
+    }
+
+    /// Bytes a chunk.
+    pub fn chunk_len(&self) -> usize {
+        self.bounds.chunk as usize
+    }
+
+    /// How many chunks there are.
+    pub fn frames(&self) -> u32 {
+        self.frames
+    }
+
+    /// What kind of pages the area has.
+    pub fn pages(&self) -> Pages {
+        self.pages
+    }
+
+    /// How many chunks are in the pool.
+    #[inline]
+    pub fn free(&self) -> usize {
+        self.free.len()
+    }
+
+    /// An empty frame with [`ROOM`] bytes in front; `None` when the pool is empty.
+    #[inline]
+    pub fn allocate(&mut self) -> Option<Frame> {
+        self.take().map(|chunk| Frame {
+            addr: chunk + ROOM as u32,
+            len: 0,
+        })
+    }
+
+    /// Puts a frame back into the pool.
+    ///
+    /// # Panics
+    /// In debug builds, when the frame's chunk is in the pool already or is not of this UMEM.
+    #[inline]
+    pub fn release(&mut self, frame: Frame) {
+        let back = self.recover(u64::from(frame.addr));
+        debug_assert!(back, "released twice, or into a foreign UMEM: {frame:?}");
+    }
+
+    /// Puts all frames of a batch back into the pool; returns how many.
+    pub fn release_all(&mut self, batch: &mut Batch) -> usize {
+        let count = batch.len();
+        for frame in batch.drain() {
+            self.release(frame);
+        }
+        count
+    }
+
+    /// The frame's bytes.
+    #[inline]
+    pub fn bytes(&self, frame: &Frame) -> &[u8] {
+        if !self.bounds.contains(u64::from(frame.addr), frame.len) {
+            debug_assert!(false, "a frame of another UMEM: {frame:?}");
+            return &[];
+        }
+        let start = self.at(frame.addr);
+        // SAFETY: the range was just found to be inside the mapping, whose bytes are all initialised; `&self` keeps
+        // writers of this process away, and the kernel has no claim to a chunk that a `Frame` stands for.
+        unsafe { slice::from_raw_parts(start, frame.len as usize) }
+    }
+
+    /// The frame's bytes, to be changed.
+    #[inline]
+    pub fn bytes_mut(&mut self, frame: &mut Frame) -> &mut [u8] {
+        if !self.bounds.contains(u64::from(frame.addr), frame.len) {
+            debug_assert!(false, "a frame of another UMEM: {frame:?}");
+            return &mut [];
+        }
+        let start = self.at(frame.addr);
+        // SAFETY: as in `bytes`, and `&mut self` makes this the only slice of the area.
+        unsafe { slice::from_raw_parts_mut(start, frame.len as usize) }
+    }
+
+    /// Moves the frame's start `n` bytes towards the chunk's start, and returns all bytes of the grown frame, the first
+    /// `n` of which hold whatever was there. `None`, and nothing changed, when there is no room.
+    #[inline]
+    pub fn push(&mut self, frame: &mut Frame, n: usize) -> Option<&mut [u8]> {
+        if n > self.room_in_front(frame) {
+            return None;
+        }
+        frame.addr -= n as u32;
+        frame.len += n as u32;
+        Some(self.bytes_mut(frame))
+    }
+
+    /// Moves the start `n` bytes right; `false`, and nothing changed, when the frame is shorter than that, or would start
+    /// in the next chunk (all of a frame that fills its chunk to the last byte).
+    #[inline]
+    pub fn pull(&mut self, frame: &mut Frame, n: usize) -> bool {
+        if n > frame.len() || self.room_in_front(frame) + n >= self.chunk_len() {
+            return false;
+        }
+        frame.addr += n as u32;
+        frame.len -= n as u32;
+        true
+    }
+
+    /// Cuts the frame to `len` bytes; `false`, and nothing changed, when it is shorter.
+    #[inline]
+    pub fn truncate(&mut self, frame: &mut Frame, len: usize) -> bool {
+        if len > frame.len() {
+            return false;
+        }
+        frame.len = len as u32;
+        true
+    }
+
+    /// Makes `bytes` the frame's content, from its present start on; `false`, and nothing changed, when they do not fit
+    /// into the chunk behind it.
+    pub fn fill(&mut self, frame: &mut Frame, bytes: &[u8]) -> bool {
+        if bytes.len() > self.chunk_len() - self.room_in_front(frame) {
+            return false;
+        }
+        frame.len = bytes.len() as u32;
+        self.bytes_mut(frame).copy_from_slice(bytes);
+        true
+    }
+
+    /// A second frame with the same bytes and the same room in front; `None` when the pool is empty.
+    pub fn duplicate(&mut self, frame: &Frame) -> Option<Frame> {
+        let room = self.room_in_front(frame);
+        if !self.bounds.contains(u64::from(frame.addr), frame.len) {
+            debug_assert!(false, "a frame of another UMEM: {frame:?}");
+            return None;
+        }
+        let copy = Frame {
+            addr: self.take()? + room as u32,
+            len: frame.len,
+        };
+        let (from, to) = (self.at(frame.addr), self.at(copy.addr));
+        // SAFETY: both ranges are inside the mapping: `contains` holds for the first, and the second has the same
+        // length at the same place of another chunk. They do not overlap, because `take` never gives a chunk in use.
+        unsafe { from.copy_to_nonoverlapping(to, frame.len as usize) };
+        Some(copy)
+    }
+
+    /// Bytes between the chunk's start and the frame's: what [`Self::push`] can give.
+    #[inline]
+    pub fn room_in_front(&self, frame: &Frame) -> usize {
+        (frame.addr & (self.bounds.chunk - 1)) as usize
+    }
+
+    /// Takes a chunk from the pool: for the fill ring.
+    #[inline]
+    pub(super) fn take(&mut self) -> Option<u32> {
+        let chunk = self.free.pop()?;
+        #[cfg(debug_assertions)]
+        if let Some(in_pool) = self.in_pool.get_mut(self.bounds.index(chunk)) {
+            *in_pool = false;
+        }
+        Some(chunk)
+    }
+
+    /// Puts the chunk around `addr` back into the pool. `false`, and nothing changed, when there is no such chunk, or the
+    /// pool is full already (in debug builds: when the chunk is in it already). The address may come from the kernel,
+    /// which has been seen to complete addresses that it should not (6.18 completes even an invalid descriptor).
+    #[inline]
+    pub(super) fn recover(&mut self, addr: u64) -> bool {
+        let Some(chunk) = self.bounds.chunk_of(addr) else {
+            return false;
+        };
+        if self.free.len() >= self.frames as usize {
+            return false;
+        }
+        #[cfg(debug_assertions)]
+        match self.in_pool.get_mut(self.bounds.index(chunk)) {
+            Some(in_pool) if !*in_pool => *in_pool = true,
+            _ => return false,
+        }
+        self.free.push(chunk);
+        true
+    }
+
+    /// The mapping, to be registered with a socket.
+    pub(super) fn area(&self) -> &Arc<Mapping> {
+        &self.area
+    }
+
+    /// The limits that an address is judged by.
+    #[inline]
+    pub(super) fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// A pointer to the byte at `addr`, which the caller has found to be inside.
+    #[inline]
+    fn at(&self, addr: u32) -> *mut u8 {
+        debug_assert!(u64::from(addr) <= self.bounds.area_len);
+        // SAFETY: `addr` is at most the area's length, so the pointer stays inside the mapping or at its end.
+        unsafe { self.area.start().as_ptr().add(addr as usize) }
+    }
+}
+
+/// Size of the area and of its chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bounds {
+    /// Bytes in use: a multiple of `chunk`, at most 4 GiB.
+    pub(super) area_len: u64,
+    /// Bytes a chunk, a power of two.
+    pub(super) chunk: u32,
+}
+
+impl Bounds {
+    fn new(config: UmemConfig) -> io::Result<Self> {
+        let chunk = config.chunk.bytes();
+        let area_len = u64::from(config.frames) * u64::from(chunk);
+        if config.frames == 0 || area_len > 1 << 32 {
+            let most = (1_u64 << 32) / u64::from(chunk);
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!(
+                    "{} frames of {chunk} bytes: give between 1 and {most} frames a worker",
+                    config.frames
+                ),
+            ));
+        }
+        Ok(Self { area_len, chunk })
+    }
+
+    /// Start of the chunk around `addr`, when there is one.
+    #[inline]
+    pub(super) fn chunk_of(&self, addr: u64) -> Option<u32> {
+        (addr < self.area_len).then_some(addr as u32 & !(self.chunk - 1))
+    }
+
+    /// Which chunk, counted from the area's start, an address in it is in.
+    #[inline]
+    pub(super) fn index(&self, addr: u32) -> usize {
+        (addr / self.chunk) as usize
+    }
+
+    /// Whether `len` bytes from `addr` on are inside the area.
+    #[inline]
+    fn contains(&self, addr: u64, len: u32) -> bool {
+        addr + u64::from(len) <= self.area_len
+    }
+
+    /// A frame of what the kernel says it put there; `None` when that is not inside one chunk.
+    #[inline]
+    pub(super) fn frame(&self, addr: u64, len: u32) -> Option<Frame> {
+        let start = u64::from(self.chunk_of(addr)?);
+        let fits = addr + u64::from(len) <= start + u64::from(self.chunk);
+        fits.then_some(Frame {
+            addr: addr as u32,
+            len,
+        })
+    }
+
+    /// Whether the frame lies in one chunk of the area.
+    #[inline]
+    pub(super) fn holds(&self, frame: &Frame) -> bool {
+        self.frame(u64::from(frame.addr), frame.len).is_some()
+    }
+}
+
+/// Huge pages when the pool has enough of them, else ordinary ones; present from the start either way.
+fn map_area(len: usize) -> io::Result<(Mapping, Pages)> {
+    const HUGE: usize = 2 << 20;
+    let huge_2m =
+        libc::MAP_HUGETLB | (HUGE.trailing_zeros() as libc::c_int) << libc::MAP_HUGE_SHIFT;
+    // The kernel reserves huge pages here and now, so this fails rather than a later access.
+    if let Ok(area) = Mapping::anonymous(len.next_multiple_of(HUGE), huge_2m | libc::MAP_POPULATE) {
+        return Ok((area, Pages::Huge));
+    }
+    let area = Mapping::anonymous(len, libc::MAP_POPULATE).map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!(
+                "{} KiB for frames: {error}; give fewer frames, or free memory",
+                len / 1024
+            ),
+        )
+    })?;
+    Ok((area, Pages::Ordinary))
+}
+
+fn lock_error(error: &io::Error, len: usize) -> io::Error {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is to a local of the right type.
+    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
+    io::Error::new(
+        error.kind(),
+        format!(
+            "cannot lock {} KiB for frames: {error}; RLIMIT_MEMLOCK is {} KiB: raise it (LimitMEMLOCK=infinity in a \
+             systemd unit, `ulimit -l unlimited` in a shell), or grant CAP_IPC_LOCK",
+            len / 1024,
+            limit.rlim_cur / 1024
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn umem(frames: u32) -> Umem {
+        Umem::new(UmemConfig {
+            chunk: ChunkSize::K2,
+            frames,
+            lock: false,
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn every_chunk_is_handed_out_once() {
+        let mut umem = umem(16);
+        let mut chunks: Vec<u32> = std::iter::from_fn(|| umem.allocate())
+            .map(|frame| frame.addr)
+            .collect();
+        chunks.sort_unstable();
+        assert_eq!(chunks, (0..16).map(|n| n * 2048 + 256).collect::<Vec<_>>());
+        assert_eq!(umem.free(), 0);
+    }
+
+    #[test]
+    fn the_frame_released_last_is_allocated_first() {
+        let mut umem = umem(4);
+        let frame = umem.allocate().unwrap();
+        let other = umem.allocate().unwrap();
+        let addr = frame.addr;
+        umem.release(other);
+        umem.release(frame);
+        assert_eq!(umem.allocate().unwrap().addr, addr);
+    }
+
+    #[test]
+    fn push_and_pull_move_the_start_and_leave_the_payload() {
+        let mut umem = umem(2);
+        let mut frame = umem.allocate().unwrap();
+        assert!(frame.is_empty());
+        assert!(umem.fill(&mut frame, b"payload"));
+        let head = umem.push(&mut frame, 4).unwrap();
+        assert_eq!(head.len(), 11);
+        head[..4].copy_from_slice(b"head");
+        assert_eq!(umem.bytes(&frame), b"headpayload");
+        assert!(umem.pull(&mut frame, 4));
+        assert_eq!(umem.bytes(&frame), b"payload");
+        assert!(!umem.pull(&mut frame, 8));
+        assert!(umem.truncate(&mut frame, 3));
+        assert!(!umem.truncate(&mut frame, 4));
+        assert_eq!(umem.bytes(&frame), b"pay");
+    }
+
+    #[test]
+    fn push_stops_at_the_start_of_the_chunk() {
+        let mut umem = umem(2);
+        let _first = umem.allocate().unwrap();
+        let mut frame = umem.allocate().unwrap();
+        assert_eq!(umem.push(&mut frame, ROOM + 1), None);
+        assert_eq!(frame.len(), 0);
+        assert_eq!(umem.push(&mut frame, ROOM).unwrap().len(), ROOM);
+        assert_eq!(umem.room_in_front(&frame), 0);
+        assert_eq!(umem.push(&mut frame, 1), None);
+        assert_eq!(umem.push(&mut frame, usize::MAX), None);
+    }
+
+    #[test]
+    fn pull_never_leaves_the_chunk() {
+        let mut umem = umem(2);
+        let mut frame = umem.allocate().unwrap();
+        assert!(umem.fill(&mut frame, &[7; 2048 - ROOM]));
+        assert!(!umem.pull(&mut frame, 2048 - ROOM));
+        assert!(umem.pull(&mut frame, 2048 - ROOM - 1));
+        assert_eq!(umem.bytes(&frame), [7]);
+        assert!(!umem.pull(&mut frame, 1));
+        umem.release(frame);
+        assert_eq!(umem.allocate().unwrap().addr, ROOM as u32);
+    }
+
+    #[test]
+    fn fill_stops_at_the_end_of_the_chunk() {
+        let mut umem = umem(1);
+        let mut frame = umem.allocate().unwrap();
+        assert!(!umem.fill(&mut frame, &[0; 2048 - ROOM + 1]));
+        assert!(frame.is_empty());
+        assert!(umem.fill(&mut frame, &[7; 2048 - ROOM]));
+        assert_eq!(umem.bytes(&frame), [7; 2048 - ROOM]);
+    }
+
+    #[test]
+    fn a_duplicate_is_a_frame_of_its_own_with_the_same_room() {
+        let mut umem = umem(2);
+        let mut frame = umem.allocate().unwrap();
+        assert!(umem.fill(&mut frame, b"abcdef"));
+        assert!(umem.pull(&mut frame, 2));
+        let mut copy = umem.duplicate(&frame).unwrap();
+        assert_eq!(umem.room_in_front(&copy), ROOM + 2);
+        umem.bytes_mut(&mut copy)[0] = b'X';
+        assert_eq!(umem.bytes(&frame), b"cdef");
+        assert_eq!(umem.bytes(&copy), b"Xdef");
+        assert_eq!(umem.duplicate(&copy), None);
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_not_recovered() {
+        let mut umem = umem(4);
+        let frame = umem.allocate().unwrap();
+        assert!(!umem.recover(4 * 2048));
+        assert!(!umem.recover(u64::MAX));
+        assert!(!umem.recover(u64::from(u32::MAX) + 1));
+        assert_eq!(umem.free(), 3);
+        assert!(umem.recover(u64::from(frame.addr) + 17));
+        assert_eq!(umem.free(), 4);
+        // A pool that has everything takes no more, in any build.
+        assert!(!umem.recover(0));
+        assert_eq!(umem.free(), 4);
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "released twice")]
+    fn a_frame_released_twice_is_caught() {
+        let mut umem = umem(4);
+        let frame = umem.allocate().unwrap();
+        let _other = umem.allocate().unwrap();
+        let twin = Frame {
+            addr: frame.addr,
+            len: 0,
+        };
+        umem.release(frame);
+        umem.release(twin);
+    }
+
+    #[test]
+    fn a_descriptor_must_lie_in_one_chunk() {
+        let bounds = umem(2).bounds();
+        assert!(bounds.frame(256, 1792).is_some());
+        assert!(bounds.frame(256, 1793).is_none());
+        assert!(bounds.frame(4095, 1).is_some());
+        assert!(bounds.frame(4096, 0).is_none());
+        assert!(bounds.frame(u64::MAX, u32::MAX).is_none());
+    }
+
+    #[test]
+    fn impossible_sizes_are_refused_with_the_limit() {
+        let too_many = UmemConfig {
+            chunk: ChunkSize::K4,
+            frames: (1 << 20) + 1,
+            lock: false,
+        };
+        let text = Umem::new(too_many).unwrap_err().to_string();
+        assert!(text.contains("between 1 and 1048576"), "{text}");
+        assert!(
+            Umem::new(UmemConfig {
+                frames: 0,
+                ..too_many
+            })
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn huge_pages_are_used_when_the_system_has_them() {
+        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let count = |name: &str| -> u64 {
+            let line = meminfo.lines().find_map(|line| line.strip_prefix(name));
+            line.map_or(0, |count| count.trim().parse().unwrap())
+        };
+        let pages = umem(1024).pages();
+        if count("HugePages_Total:") == 0 {
+            assert_eq!(pages, Pages::Ordinary);
+        } else if count("HugePages_Free:") > count("HugePages_Rsvd:") + 64 {
+            // Far more than all tests together take at a time.
+            assert_eq!(pages, Pages::Huge);
+        }
+    }
+
+    #[test]
+    fn the_lock_error_says_what_to_do() {
+        let text = lock_error(&io::Error::from_raw_os_error(libc::ENOMEM), 4 << 20).to_string();
+        assert!(
+            text.contains("4096 KiB")
+                && text.contains("RLIMIT_MEMLOCK")
+                && text.contains("CAP_IPC_LOCK"),
+            "{text}"
+        );
+    }
+}

@@ -49,6 +49,8 @@ pub struct PortCounters {
     pub forwarded_bytes: Count,
     /// Copies made beyond the first for a flood list; not part of the balance.
     pub flood_copies: Count,
+    /// Copies wanted beyond the first that could not be made or sent; not part of the balance.
+    pub flood_copies_lost: Count,
     /// Inner checksums that a sender had left unfinished, completed here.
     pub checksums_completed: Count,
     drops: [Count; DropReason::COUNT],
@@ -62,6 +64,7 @@ impl Default for PortCounters {
             forwarded: Count::default(),
             forwarded_bytes: Count::default(),
             flood_copies: Count::default(),
+            flood_copies_lost: Count::default(),
             checksums_completed: Count::default(),
             drops: std::array::from_fn(|_| Count::default()),
         }

@@ -62,8 +62,9 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
-    OuterMalformed    "outer_malformed"     "IP_INHDR"           Rx "The outer IP or UDP header contradicts itself or the frame's length.";
-    OuterChecksum     "outer_csum"          "UDP_CSUM"           Rx "The outer IPv4 header checksum is wrong.";
+    OuterMalformed    "outer_malformed"     "IP_INHDR"           Rx "The outer headers contradict themselves or the frame's length, or the outer IPv4 header checksum is wrong.";
+    OuterFragment     "outer_fragment"      "-"                  Rx "An outer IPv4 fragment: steering leaves these to the kernel, so it should not come here.";
+    OuterChecksum     "outer_csum"          "UDP_CSUM"           Rx "The outer UDP checksum is neither zero nor right.";
     MartianSource     "martian_source"      "-"                  Rx "The outer source is our own, zero, loopback, multicast or broadcast.";
     HeaderTruncated   "hdr_truncated"       "PKT_TOO_SMALL"      Rx "UDP payload shorter than the 8 bytes of a VXLAN header.";
     NoIFlag           "no_i_flag"           "VXLAN_INVALID_HDR"  Rx "The I flag is clear: not a valid VNI (RFC 7348 §5).";
@@ -75,12 +76,12 @@ drop_reasons! {
     InvalidSourceMac  "invalid_source_mac"  "MAC_INVALID_SOURCE" Rx "The inner source address is zero or a group address.";
     LocalMac          "local_mac"           "LOCAL_MAC"          Rx "The inner source address is the device's own: a loop.";
     TunnelEcn         "tunnel_ecn"          "IP_TUNNEL_ECN"      Rx "Congestion marked outside on a flow that does not speak ECN (RFC 6040 §4.2).";
-    AccessShort       "access_short"        "PKT_TOO_SMALL"      Tx "A frame from the overlay without a whole Ethernet header.";
+    AccessShort       "access_short"        "PKT_TOO_SMALL"      Tx "A frame from the overlay without a whole Ethernet header, or with its IP header cut short.";
     NoTxTarget        "no_tx_target"        "NO_TX_TARGET"       Tx "No FDB entry for the destination, and no default destination.";
     NextHopUnresolved "next_hop_unresolved" "-"                  Tx "The VTEP has no route, or its next hop no neighbour entry yet.";
-    Oversize          "oversize"            "PKT_TOO_BIG"        Tx "The encapsulated frame does not fit the underlay's MTU.";
+    Oversize          "oversize"            "PKT_TOO_BIG"        Both "The frame, with its outer headers where it gets them, does not fit the MTU of the port that should send it.";
     TxRingFull        "tx_ring_full"        "FULL_RING"          Both "The port that should send it takes no more frames.";
-    NoFrame           "no_frame"            "NOMEM"              Both "No free frame in the UMEM for a copy.";
+    NoFrame           "no_frame"            "NOMEM"              Both "No free frame in the UMEM for a copy, or no room in front of one for the outer header.";
     LinkDown          "link_down"           "DEV_READY"          Both "The port that should send it is down or gone.";
     RxRingFull        "rx_ring_full"        "-"                  Both "The worker was too slow: the kernel found its receive ring full.";
     FillRingEmpty     "fill_ring_empty"     "-"                  Both "The kernel found no free frame to receive into.";

@@ -1,1 +1,284 @@
 //! The BPF programs and their maps, loaded and attached; the access devices; heartbeat and fail-open.
+//!
+//! `bpf/vxgate.bpf.c` says what each program does. One copy of that object is loaded for each underlay device and one for
+//! each vxlan device, so that no program looks anything up by device; the copies share the heartbeats, the bypass flag and
+//! the lists of our end points and segments.
+//!
+//! The order of attaching is the order in which frames meet the hooks, backwards: the sockets' side first, the hook on the
+//! vxlan device last. Detaching is the reverse.
+
+mod access;
+mod copy;
+mod error;
+mod ethtool;
+mod heartbeat;
+mod hooks;
+
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+pub use access::{AccessLink, AccessPair};
+pub use error::Error;
+pub use heartbeat::Heartbeat;
+pub use hooks::XdpMode;
+
+use crate::netlink::{self, Socket};
+use crate::stats::PassReason;
+use crate::wire::Vni;
+use copy::{Copy, HEARTBEAT_STRIDE, WORKERS_MAX};
+use heartbeat::Cells;
+use hooks::{Hook, Side};
+
+/// What to steer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SteerPlan {
+    /// How many workers; worker `q % workers` serves queue `q`.
+    pub workers: u32,
+    /// The underlay devices.
+    pub nics: Vec<NicPlan>,
+    /// The vxlan devices.
+    pub devices: Vec<DevicePlan>,
+}
+
+/// An underlay device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NicPlan {
+    /// Its index.
+    pub ifindex: u32,
+    /// Its name.
+    pub name: String,
+}
+
+/// A vxlan device and the access device made for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DevicePlan {
+    /// Its index.
+    pub ifindex: u32,
+    /// Its name.
+    pub name: String,
+    /// Its VXLAN network identifier.
+    pub vni: Vni,
+    /// Its VTEP address.
+    pub local: IpAddr,
+    /// Its UDP port.
+    pub port: u16,
+    /// The access device's end that exchanges frames with it.
+    pub kernel_side: AccessLink,
+    /// The access device's end with the sockets.
+    pub worker_side: AccessLink,
+}
+
+/// What the programs of one device did, in frames, since they were loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SteerCounters {
+    /// The device.
+    pub ifindex: u32,
+    /// Handed to a socket (underlay, worker side), to the access device (vxlan device) or to the vxlan device (kernel
+    /// side).
+    pub steered: u64,
+    /// Dropped, because no worker lives (kernel side) or no socket is there (worker side).
+    pub lost: u64,
+    /// Left to the kernel, by reason.
+    pub passed: [u64; PassReason::COUNT],
+}
+
+/// The programs of a session.
+pub struct Steering {
+    cells: Arc<Cells>,
+    bypass: Cells,
+    nics: Vec<SteeredNic>,
+    devices: Vec<SteeredDevice>,
+    by_link: bool,
+}
+
+struct SteeredNic {
+    plan: NicPlan,
+    copy: Copy,
+    hook: Option<Hook>,
+}
+
+struct SteeredDevice {
+    plan: DevicePlan,
+    copy: Copy,
+    xdp: Option<Hook>,
+    ingress: Option<Hook>,
+    egress: Option<Hook>,
+}
+
+impl Steering {
+    /// Loads the programs; nothing is attached.
+    ///
+    /// # Errors
+    /// When the kernel refuses them, or the plan holds what they cannot do.
+    pub fn load(plan: &SteerPlan) -> Result<Self, Error> {
+        if !(1..=WORKERS_MAX).contains(&plan.workers) {
+            return Err(Error::Plan(format!("{} workers: 1 to {WORKERS_MAX} are possible", plan.workers)));
+        }
+        let nics = plan.nics.iter().map(|nic| (nic.ifindex, 0, 0));
+        let devices = plan.devices.iter().map(|d| (d.ifindex, d.kernel_side.ifindex, d.ifindex));
+        let mut copies: Vec<Copy> = Vec::new();
+        for (_, egress_target, ingress_target) in nics.chain(devices) {
+            let copy = Copy::load(plan.workers, egress_target, ingress_target, copies.first())?;
+            copies.push(copy);
+        }
+        let Some(first) = copies.first() else {
+            return Err(Error::Plan("there is no device".to_owned()));
+        };
+        for device in &plan.devices {
+            first.add_segment(device.local, device.port, device.vni)?;
+        }
+        let cells = Cells::map(first.heartbeats()?, WORKERS_MAX as usize, HEARTBEAT_STRIDE).map_err(Error::Heartbeat)?;
+        let bypass = Cells::map(first.bypass()?, 1, size_of::<u64>()).map_err(Error::Heartbeat)?;
+        let device_copies = copies.split_off(plan.nics.len());
+        let nics = plan.nics.iter().cloned().zip(copies).map(|(plan, copy)| SteeredNic { plan, copy, hook: None });
+        let devices = plan.devices.iter().cloned().zip(device_copies).map(|(plan, copy)| SteeredDevice {
+            plan,
+            copy,
+            xdp: None,
+            ingress: None,
+            egress: None,
+        });
+        Ok(Self { cells: Arc::new(cells), bypass, nics: nics.collect(), devices: devices.collect(), by_link: true })
+    }
+
+    /// Attaches classifiers by clsact filters, as on kernels without tcx. For tests of that way.
+    pub fn without_tcx(mut self) -> Self {
+        self.by_link = false;
+        self
+    }
+
+    /// A worker's heartbeat.
+    pub fn heartbeat(&self, worker: u32) -> Heartbeat {
+        Heartbeat::new(Arc::clone(&self.cells), worker as usize)
+    }
+
+    /// Gives the frames of a queue, of an underlay device or of an access device's worker side, to a socket.
+    ///
+    /// # Errors
+    /// When the device is not in the plan, or the kernel refuses.
+    pub fn set_socket(&mut self, ifindex: u32, queue: u32, socket: BorrowedFd<'_>) -> Result<(), Error> {
+        let nics = self.nics.iter().map(|nic| (nic.plan.ifindex, &nic.copy));
+        let devices = self.devices.iter().map(|device| (device.plan.worker_side.ifindex, &device.copy));
+        let copy = nics.chain(devices).find(|(of, _)| *of == ifindex).map(|(_, copy)| copy);
+        let copy = copy.ok_or_else(|| Error::Plan(format!("device {ifindex} is not in the plan")))?;
+        copy.set_socket(queue, socket)
+    }
+
+    /// Attaches XDP, on the access devices and then on the underlay. Tells for each device how, and why not natively.
+    ///
+    /// # Errors
+    /// When a device has another program, or takes none.
+    pub fn attach_xdp(&mut self) -> Result<Vec<(u32, XdpMode, Option<String>)>, Error> {
+        let mut modes = Vec::new();
+        for device in &mut self.devices {
+            let end = &device.plan.worker_side;
+            let (hook, mode, why) = attach_xdp(&device.copy, "vxgate_access", end.ifindex, &end.name)?;
+            device.xdp = Some(hook);
+            modes.push((end.ifindex, mode, why));
+        }
+        for nic in &mut self.nics {
+            let (hook, mode, why) = attach_xdp(&nic.copy, "vxgate_underlay", nic.plan.ifindex, &nic.plan.name)?;
+            nic.hook = Some(hook);
+            modes.push((nic.plan.ifindex, mode, why));
+        }
+        Ok(modes)
+    }
+
+    /// Attaches the classifiers: on the access devices, and last on the vxlan devices. Frames flow from here on.
+    ///
+    /// # Errors
+    /// When a device takes none.
+    pub fn attach_tcx(&mut self) -> Result<(), Error> {
+        let by_link = self.by_link;
+        for device in &mut self.devices {
+            let end = &device.plan.kernel_side;
+            device.ingress =
+                Some(attach_classifier(&device.copy, "vxgate_ingress", end.ifindex, &end.name, Side::Ingress, by_link)?);
+        }
+        for device in &mut self.devices {
+            let (ifindex, name) = (device.plan.ifindex, &device.plan.name);
+            device.egress = Some(attach_classifier(&device.copy, "vxgate_egress", ifindex, name, Side::Egress, by_link)?);
+        }
+        Ok(())
+    }
+
+    /// Leaves every frame to the kernel, or no longer. What workers send into the overlay still goes through.
+    pub fn set_bypass(&self, on: bool) {
+        self.bypass.store(0, u64::from(on));
+    }
+
+    /// Detaches everything, in reverse.
+    pub fn detach(&mut self) {
+        self.devices.iter_mut().for_each(|device| device.egress = None);
+        self.nics.iter_mut().for_each(|nic| nic.hook = None);
+        self.devices.iter_mut().for_each(|device| device.ingress = None);
+        self.devices.iter_mut().for_each(|device| device.xdp = None);
+    }
+
+    /// The counters of all programs.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn counters(&self) -> Result<Vec<SteerCounters>, Error> {
+        let mut all = Vec::new();
+        for nic in &self.nics {
+            all.push(nic.copy.counters(copy::COUNTS_UNDERLAY, nic.plan.ifindex)?);
+        }
+        for SteeredDevice { plan, copy, .. } in &self.devices {
+            all.push(copy.counters(copy::COUNTS_EGRESS, plan.ifindex)?);
+            all.push(copy.counters(copy::COUNTS_INGRESS, plan.kernel_side.ifindex)?);
+            all.push(copy.counters(copy::COUNTS_WORKER_SIDE, plan.worker_side.ifindex)?);
+        }
+        Ok(all)
+    }
+}
+
+/// Removes what killed processes left in this namespace: access devices, and filters on vxlan devices where the kernel
+/// has no tcx. Returns their names.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn remove_leftovers() -> Result<Vec<String>, Error> {
+    let mut removed = access::remove_leftovers()?;
+    let mut socket = Socket::open().map_err(|source| netlink::Error::Io { doing: "open", source })?;
+    for link in netlink::links(&mut socket)?.into_iter().filter(|link| link.kind.as_deref() == Some("vxlan")) {
+        if hooks::remove_filter(link.ifindex, Side::Egress, "vxgate_egress") {
+            removed.push(format!("clsact filter on {}", link.name));
+        }
+    }
+    Ok(removed)
+}
+
+fn attach_xdp(
+    copy: &Copy,
+    program: &'static str,
+    ifindex: u32,
+    device: &str,
+) -> Result<(Hook, XdpMode, Option<String>), Error> {
+    let fd = copy.program(program)?;
+    let fd = fd.as_fd();
+    let native = match hooks::attach_xdp(fd, ifindex, XdpMode::Native) {
+        Ok(hook) => return Ok((hook, XdpMode::Native, None)),
+        Err(error) => error,
+    };
+    if let Some(program) = hooks::xdp_program(ifindex) {
+        return Err(Error::ForeignProgram { device: device.to_owned(), program });
+    }
+    match hooks::attach_xdp(fd, ifindex, XdpMode::Generic) {
+        Ok(hook) => Ok((hook, XdpMode::Generic, Some(format!("the driver refused native XDP: {native}")))),
+        Err(source) => Err(Error::Attach { program, device: device.to_owned(), source }),
+    }
+}
+
+fn attach_classifier(
+    copy: &Copy,
+    program: &'static str,
+    ifindex: u32,
+    device: &str,
+    side: Side,
+    by_link: bool,
+) -> Result<Hook, Error> {
+    hooks::attach_classifier(copy.program(program)?.as_fd(), ifindex, side, by_link)
+        .map_err(|source| Error::Attach { program, device: device.to_owned(), source })
+}

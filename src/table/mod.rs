@@ -15,4 +15,4 @@ pub use segment::{
     Df, Inherit, Segment, SegmentConfig, SegmentId, SourcePorts, UdpChecksum, Vtep, VtepId, VtepKey,
 };
 pub use snapshot::Snapshot;
-pub use template::{EncapTemplate, NextHop, OUTER_IPV4_LEN};
+pub use template::{EncapTemplate, NextHop, OUTER_IPV4_LEN, OuterFields, UnresolvedReason};

@@ -82,6 +82,9 @@ pub struct SegmentConfig {
     pub df: Df,
     /// Outer UDP checksum.
     pub udp_checksum: UdpChecksum,
+    /// Whether received outer UDP checksums are verified. Not on a virtual underlay: there the sum may be unfinished,
+    /// and verifying it would drop every frame of such a peer.
+    pub verify_udp_checksum: bool,
 }
 
 /// What makes a VTEP entry distinct: the FDB may give a destination its own port and VNI.

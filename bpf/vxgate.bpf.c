@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/* Steering: which frames go to a worker's AF_XDP socket, and which stay with the kernel.
+ *
+ *   vxgate_underlay  XDP on the NIC:            VXLAN for one of our (address, port, VNI)  -> socket, else kernel
+ *   vxgate_access    XDP on the access device:  every frame                                -> socket
+ *   vxgate_egress    tcx on the vxlan device:   every frame                                -> access device, else kernel
+ *   vxgate_ingress   tcx on the access device:  what a worker decapsulated                 -> the vxlan device's ingress
+ *
+ * Each program first asks whether the workers live: a cell that a worker has not stored into for HEARTBEAT_STALE_NS says
+ * that it hangs, and then frames take the kernel's own path. When the process dies, the links die with it.
+ * Whenever in doubt, a frame passes. Nothing is changed in a frame here.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/pkt_cls.h>
+#include <linux/udp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include <stdbool.h>
+#include "shared.h"
+
+/* A frame is left to the next program, and then to the kernel, by the same value for tcx (TCX_NEXT) and clsact. */
+#define NEXT (-1)
+
+#define IP_FRAGMENT_OR_OFFSET 0x3fff
+#define IHL_WITHOUT_OPTIONS 5
+#define VXLAN_I_FLAG 0x08
+
+struct vxlan_header {
+	__u8 flags;
+	__u8 reserved[3];
+	__be32 vni; /* 24 bits and a reserved byte */
+};
+
+/* Set before loading, one copy of the object for each device. */
+const volatile struct steer_settings settings = { .workers = 1 };
+
+/* Shared by all copies. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, VXGATE_WORKERS_MAX);
+	__type(key, __u32);
+	__type(value, struct heartbeat_cell);
+} heartbeats SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} bypass SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, VXGATE_DEVICES_MAX);
+	__type(key, struct endpoint);
+	__type(value, __u8);
+} endpoints SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, VXGATE_DEVICES_MAX);
+	__type(key, struct segment_key);
+	__type(value, __u8);
+} segments SEC(".maps");
+
+/* One of each for every copy. */
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__uint(max_entries, VXGATE_QUEUES_MAX);
+	__type(key, __u32);
+	__type(value, __u32);
+} sockets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNTS_KINDS);
+	__type(key, __u32);
+	__type(value, struct steer_counts);
+} counts SEC(".maps");
+
+
+static __always_inline void count_passed(__u32 kind, enum pass_reason reason, __u64 frames)
+{
+	struct steer_counts *here = bpf_map_lookup_elem(&counts, &kind);
+
+	if (here)
+		here->passed[reason] += frames;
+}
+
+static __always_inline void count_steered(__u32 kind, __u64 frames)
+{
+	struct steer_counts *here = bpf_map_lookup_elem(&counts, &kind);
+
+	if (here)
+		here->steered += frames;
+}
+
+static __always_inline void count_lost(__u32 kind)
+{
+	struct steer_counts *here = bpf_map_lookup_elem(&counts, &kind);
+
+	if (here)
+		here->lost++;
+}
+
+static __always_inline bool bypassed(void)
+{
+	__u32 zero = 0;
+	__u64 *on = bpf_map_lookup_elem(&bypass, &zero);
+
+	return !on || *on;
+}
+
+static __always_inline bool fresh(__u32 worker)
+{
+	struct heartbeat_cell *cell = bpf_map_lookup_elem(&heartbeats, &worker);
+
+	if (!cell || !cell->at_ns)
+		return false;
+	/* The coarse clock lags behind the worker's: the age may be negative. */
+	return (__s64)(bpf_ktime_get_coarse_ns() - cell->at_ns) <= HEARTBEAT_STALE_NS;
+}
+
+static __always_inline bool all_fresh(void)
+{
+	for (__u32 worker = 0; worker < VXGATE_WORKERS_MAX; worker++) {
+		if (worker >= settings.workers)
+			break;
+		if (!fresh(worker))
+			return false;
+	}
+	return true;
+}
+
+static __always_inline bool any_fresh(void)
+{
+	for (__u32 worker = 0; worker < VXGATE_WORKERS_MAX; worker++) {
+		if (worker >= settings.workers)
+			break;
+		if (fresh(worker))
+			return true;
+	}
+	return false;
+}
+
+/* Whether a worker is to see the frame; otherwise why the kernel keeps it. An IPv6 underlay gets its branch here. */
+static __always_inline bool judge(void *data, void *end, enum pass_reason *why)
+{
+	struct ethhdr *eth = data;
+	struct iphdr *ip = (void *)(eth + 1);
+	struct udphdr *udp = (void *)(ip + 1);
+	struct vxlan_header *vxlan = (void *)(udp + 1);
+	struct endpoint endpoint = {};
+	struct segment_key key = {};
+
+	*why = PASS_NOT_OURS;
+	if ((void *)(ip + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP) || ip->version != 4 ||
+	    ip->protocol != IPPROTO_UDP)
+		return false;
+	if (ip->frag_off & bpf_htons(IP_FRAGMENT_OR_OFFSET)) {
+		*why = PASS_FRAGMENT;
+		return false;
+	}
+	if (ip->ihl != IHL_WITHOUT_OPTIONS) {
+		*why = PASS_IP_OPTIONS;
+		return false;
+	}
+	if ((void *)(udp + 1) > end)
+		return false;
+	endpoint.addr = ip->daddr;
+	endpoint.port = udp->dest;
+	if (!bpf_map_lookup_elem(&endpoints, &endpoint))
+		return false;
+	/* Ours, and dead whoever reads it: the worker counts why. */
+	if ((void *)(vxlan + 1) > end || !(vxlan->flags & VXLAN_I_FLAG))
+		return true;
+	key.endpoint = endpoint;
+	key.vni = bpf_ntohl(vxlan->vni) >> 8;
+	if (bpf_map_lookup_elem(&segments, &key))
+		return true;
+	*why = PASS_FOREIGN_VNI;
+	return false;
+}
+
+SEC("xdp")
+int vxgate_underlay(struct xdp_md *ctx)
+{
+	enum pass_reason why = PASS_NOT_OURS;
+	__u32 queue = ctx->rx_queue_index;
+
+	if (judge((void *)(long)ctx->data, (void *)(long)ctx->data_end, &why)) {
+		if (bypassed()) {
+			why = PASS_BYPASS;
+		} else if (!settings.workers || !fresh(queue % settings.workers)) {
+			why = PASS_HEARTBEAT_STALE;
+		} else if (bpf_redirect_map(&sockets, queue, XDP_PASS) == XDP_REDIRECT) {
+			count_steered(COUNTS_UNDERLAY, 1);
+			return XDP_REDIRECT;
+		} else {
+			why = PASS_NO_SOCKET;
+		}
+	}
+	count_passed(COUNTS_UNDERLAY, why, 1);
+	return XDP_PASS;
+}
+
+SEC("xdp")
+int vxgate_access(struct xdp_md *ctx)
+{
+	/* The other end of the pair gets frames from `vxgate_egress` alone, and behind this one there is nobody else. */
+	if (bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_DROP) == XDP_REDIRECT) {
+		count_steered(COUNTS_WORKER_SIDE, 1);
+		return XDP_REDIRECT;
+	}
+	count_lost(COUNTS_WORKER_SIDE);
+	return XDP_DROP;
+}
+
+SEC("tc")
+int vxgate_egress(struct __sk_buff *skb)
+{
+	__u64 frames = skb->gso_segs > 1 ? skb->gso_segs : 1;
+
+	if (bypassed()) {
+		count_passed(COUNTS_EGRESS, PASS_BYPASS, frames);
+		return NEXT;
+	}
+	if (!all_fresh()) {
+		count_passed(COUNTS_EGRESS, PASS_HEARTBEAT_STALE, frames);
+		return NEXT;
+	}
+	/* One flow, one queue, one worker. The queue's number is stored with one added (`skb_record_rx_queue`). */
+	if (settings.workers > 1)
+		skb->queue_mapping = bpf_get_hash_recalc(skb) % settings.workers + 1;
+	count_steered(COUNTS_EGRESS, frames);
+	return bpf_redirect(settings.kernel_side, 0);
+}
+
+SEC("tc")
+int vxgate_ingress(struct __sk_buff *skb)
+{
+	/* Whatever comes in while no worker lives was not decapsulated by one. Bypass does not stop frames here: a worker
+	 * that drains still hands on what it had received. */
+	if (!any_fresh()) {
+		count_lost(COUNTS_INGRESS);
+		return TC_ACT_SHOT;
+	}
+	count_steered(COUNTS_INGRESS, 1);
+	return bpf_redirect(settings.device, BPF_F_INGRESS);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,416 @@
+//! The vxlan devices of the namespace, with every attribute that shapes a frame.
+
+use std::fs;
+use std::net::IpAddr;
+
+use super::Refusal;
+use super::refusal;
+use crate::netlink::{
+    self, Address, Link, LinkKind, Socket, attributes, ip_from, u8_from, u16_be_from, u32_from,
+};
+use crate::table::{Df, Inherit, SegmentConfig, SourcePorts, UdpChecksum};
+use crate::wire::{MacAddr, Vni};
+
+/// `IANA_VXLAN_UDP_PORT` as the kernel's module has it, for a kernel that does not tell (`drivers/net/vxlan`).
+const DEFAULT_PORT: u16 = 8472;
+/// `IPDEFTTL` (`linux/ip.h`) and the kernel's default port range, for a namespace whose sysctls cannot be read.
+const DEFAULT_TTL: u8 = 64;
+const DEFAULT_PORT_RANGE: (u16, u16) = (32768, 60999);
+
+/// A kernel vxlan device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VxlanDevice {
+    /// Its index.
+    pub ifindex: u32,
+    /// Its name.
+    pub name: String,
+    /// Its own Ethernet address.
+    pub mac: MacAddr,
+    /// The largest inner IP packet, in bytes.
+    pub mtu: u32,
+    /// Set up.
+    pub up: bool,
+    /// The VXLAN network identifier.
+    pub vni: Vni,
+    /// Our own VTEP address, when it is fixed.
+    pub local: Option<IpAddr>,
+    /// The underlay device: `dev`, or else the link that holds `local`.
+    pub underlay: Option<u32>,
+    /// The UDP port on which it receives, and the default destination port.
+    pub port: u16,
+    /// Outer UDP source ports, as the kernel would choose them.
+    pub source_ports: SourcePorts,
+    /// Outer TTL.
+    pub ttl: Inherit,
+    /// Outer DSCP.
+    pub tos: Inherit,
+    /// Outer DF bit.
+    pub df: Df,
+    /// Outer UDP checksum.
+    pub udp_checksum: UdpChecksum,
+}
+
+impl VxlanDevice {
+    /// What the data path needs to know; none without a local address.
+    pub fn segment_config(&self, underlay: &Link) -> Option<SegmentConfig> {
+        Some(SegmentConfig {
+            name: self.name.clone(),
+            ifindex: self.ifindex,
+            vni: self.vni,
+            local: self.local?,
+            port: self.port,
+            mac: self.mac,
+            underlay_ifindex: underlay.ifindex,
+            underlay_mtu: u16::try_from(underlay.mtu).unwrap_or(u16::MAX),
+            source_ports: self.source_ports,
+            ttl: self.ttl,
+            tos: self.tos,
+            df: self.df,
+            udp_checksum: self.udp_checksum,
+            // Devices made by software have a kind, and may hand over sums that the sender left unfinished.
+            verify_udp_checksum: underlay.kind.is_none(),
+        })
+    }
+}
+
+/// A vxlan device, and whether it can be taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The device.
+    pub device: VxlanDevice,
+    /// The link below it.
+    pub underlay: Option<Link>,
+    /// Why it is left to the kernel; none when it can be taken over.
+    pub refusal: Option<Refusal>,
+}
+
+/// Every vxlan device of the namespace, eligible or not, by ascending index.
+pub fn discover(socket: &mut Socket) -> Result<Vec<Found>, netlink::Error> {
+    let links = netlink::links_with_kind(socket)?;
+    let is_vxlan = |found: &&LinkKind| found.link.kind.as_deref() == Some("vxlan");
+    if !links.iter().any(|found| is_vxlan(&found)) {
+        return Ok(Vec::new());
+    }
+    let addresses = netlink::addresses(socket)?;
+    let defaults = Defaults::read();
+    let mut all: Vec<_> = links
+        .iter()
+        .filter(is_vxlan)
+        .filter_map(|found| read(found, &links, &addresses, &defaults))
+        .collect();
+    all.sort_by_key(|found| found.device.ifindex);
+    Ok(all)
+}
+
+/// The namespace's own defaults.
+struct Defaults {
+    ttl: u8,
+    port_range: (u16, u16),
+}
+
+impl Defaults {
+    fn read() -> Self {
+        let numbers = |path: &str| -> Vec<u16> {
+            let text = fs::read_to_string(path).unwrap_or_default();
+            text.split_whitespace()
+                .filter_map(|number| number.parse().ok())
+                .collect()
+        };
+        let ttl = numbers("/proc/sys/net/ipv4/ip_default_ttl")
+            .first()
+            .and_then(|ttl| u8::try_from(*ttl).ok());
+        let port_range = match *numbers("/proc/sys/net/ipv4/ip_local_port_range") {
+            [low, high] if low < high => (low, high),
+            _ => DEFAULT_PORT_RANGE,
+        };
+        Self {
+            ttl: ttl.filter(|ttl| *ttl != 0).unwrap_or(DEFAULT_TTL),
+            port_range,
+        }
+    }
+}
+
+/// One device. None only when the kernel did not tell its VNI, which it always does.
+fn read(
+    found: &LinkKind,
+    links: &[LinkKind],
+    addresses: &[Address],
+    defaults: &Defaults,
+) -> Option<Found> {
+    let raw = Attributes::read(&found.data);
+    let local = raw.local.filter(|local| !local.is_unspecified());
+    let held_by = local.and_then(|local| addresses.iter().find(|address| address.local == local));
+    let underlay = raw
+        .link
+        .filter(|link| *link != 0)
+        .or(held_by.map(|address| address.ifindex));
+    let device = VxlanDevice {
+        ifindex: found.link.ifindex,
+        name: found.link.name.clone(),
+        mac: found.link.mac,
+        mtu: found.link.mtu,
+        up: found.link.up,
+        vni: Vni::new(raw.id?).ok()?,
+        local,
+        underlay,
+        port: raw.port.unwrap_or(DEFAULT_PORT),
+        source_ports: source_ports(raw.port_range, defaults.port_range),
+        ttl: match (raw.ttl_inherit, raw.ttl) {
+            (true, _) => Inherit::Inner,
+            // The kernel takes the route's hop limit, which is the sysctl unless the route has its own.
+            (false, 0) => Inherit::Fixed(defaults.ttl),
+            (false, ttl) => Inherit::Fixed(ttl),
+        },
+        // The value 1 is what `tos inherit` sends: it has no other meaning (`vxlan_xmit_one`).
+        tos: if raw.tos == 1 {
+            Inherit::Inner
+        } else {
+            Inherit::Fixed(raw.tos)
+        },
+        df: match raw.df {
+            1 => Df::Set,
+            2 => Df::Inherit,
+            _ => Df::Unset,
+        },
+        udp_checksum: if raw.udp_checksum {
+            UdpChecksum::Compute
+        } else {
+            UdpChecksum::Zero
+        },
+    };
+    let underlay =
+        underlay.and_then(|ifindex| links.iter().find(|other| other.link.ifindex == ifindex));
+    let elsewhere = found.elsewhere.then(|| {
+        Refusal::new(
+            "netns",
+            "its socket lives in another network namespace: run vxgate there, or make it here",
+        )
+    });
+    let refusal = elsewhere
+        .or_else(|| refusal::of_attributes(&found.data))
+        .or_else(|| refusal::of_device(&device, raw.group, underlay.map(|found| &found.link)));
+    Some(Found {
+        device,
+        underlay: underlay.map(|found| found.link.clone()),
+        refusal,
+    })
+}
+
+/// The kernel's choice (`udp_flow_src_port`): the device's range, or the namespace's when that is empty; the upper end
+/// itself is never chosen.
+fn source_ports(device: (u16, u16), namespace: (u16, u16)) -> SourcePorts {
+    let (low, end) = if device.0 < device.1 {
+        device
+    } else {
+        namespace
+    };
+    SourcePorts {
+        low,
+        high: end.saturating_sub(1).max(low),
+    }
+}
+
+/// `IFLA_VXLAN_*` as they come (`linux/if_link.h`).
+#[derive(Debug, Default)]
+struct Attributes {
+    id: Option<u32>,
+    group: Option<IpAddr>,
+    link: Option<u32>,
+    local: Option<IpAddr>,
+    ttl: u8,
+    ttl_inherit: bool,
+    tos: u8,
+    port_range: (u16, u16),
+    port: Option<u16>,
+    udp_checksum: bool,
+    df: u8,
+}
+
+impl Attributes {
+    fn read(data: &[u8]) -> Self {
+        // Kernels that do not tell compute the checksum.
+        let mut raw = Self {
+            udp_checksum: true,
+            ..Self::default()
+        };
+        for (number, value) in attributes(data) {
+            match number {
+                1 => raw.id = u32_from(value),
+                2 | 16 => raw.group = ip_from(value),
+                3 => raw.link = u32_from(value),
+                4 | 17 => raw.local = ip_from(value),
+                5 => raw.ttl = u8_from(value).unwrap_or(0),
+                6 => raw.tos = u8_from(value).unwrap_or(0),
+                10 => {
+                    let high = value.get(2..).and_then(u16_be_from);
+                    raw.port_range = u16_be_from(value).zip(high).unwrap_or_default();
+                }
+                15 => raw.port = u16_be_from(value),
+                18 => raw.udp_checksum = u8_from(value) != Some(0),
+                28 => raw.ttl_inherit = u8_from(value) != Some(0),
+                29 => raw.df = u8_from(value).unwrap_or(0),
+                _ => {}
+            }
+        }
+        raw
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::RequestBody;
+
+    fn link(ifindex: u32, name: &str, kind: &str) -> Link {
+        Link {
+            ifindex,
+            name: name.into(),
+            mac: MacAddr([2, 0, 0, 0, 0, ifindex as u8]),
+            mtu: 1500,
+            up: true,
+            running: true,
+            kind: Some(kind.into()),
+            alias: None,
+            rx_queues: 1,
+            tx_queues: 1,
+            master: None,
+            peer: None,
+            loopback: false,
+            ethernet: true,
+        }
+    }
+
+    fn found(data: RequestBody, change: impl FnOnce(&mut Link)) -> Found {
+        let mut underlay = link(3, "u0", "veth");
+        change(&mut underlay);
+        let vxlan = LinkKind {
+            link: link(4, "vx", "vxlan"),
+            data: data.as_bytes().to_vec(),
+            elsewhere: false,
+        };
+        let links = [
+            LinkKind {
+                link: underlay,
+                data: Vec::new(),
+                elsewhere: false,
+            },
+            vxlan.clone(),
+        ];
+        let addresses = [Address {
+            ifindex: 3,
+            local: "10.9.0.1".parse().unwrap(),
+        }];
+        read(
+            &vxlan,
+            &links,
+            &addresses,
+            &Defaults {
+                ttl: 61,
+                port_range: (32768, 60999),
+            },
+        )
+        .unwrap()
+    }
+
+    fn plain() -> RequestBody {
+        RequestBody::default()
+            .with(1, &[7, 0, 0, 0])
+            .with(4, &[10, 9, 0, 1])
+            .with(15, &[0x21, 0x18])
+    }
+
+    #[test]
+    fn without_dev_the_link_that_holds_the_local_address_is_the_underlay() {
+        let found = found(plain(), |_| {});
+        assert_eq!((found.device.underlay, found.refusal), (Some(3), None));
+        assert_eq!(found.underlay.unwrap().name, "u0");
+        assert_eq!((found.device.port, found.device.vni.get()), (8472, 7));
+    }
+
+    #[test]
+    fn ttl_tos_df_checksum_follow_the_attributes() {
+        let device = found(plain(), |_| {}).device;
+        assert_eq!(
+            (device.ttl, device.tos),
+            (Inherit::Fixed(61), Inherit::Fixed(0))
+        );
+        assert_eq!(
+            (device.df, device.udp_checksum),
+            (Df::Unset, UdpChecksum::Compute)
+        );
+        let data = plain()
+            .with(5, &[9])
+            .with(6, &[1])
+            .with(18, &[0])
+            .with(29, &[2]);
+        let device = found(data, |_| {}).device;
+        assert_eq!(
+            (device.ttl, device.tos),
+            (Inherit::Fixed(9), Inherit::Inner)
+        );
+        assert_eq!(
+            (device.df, device.udp_checksum),
+            (Df::Inherit, UdpChecksum::Zero)
+        );
+        assert_eq!(
+            found(plain().with(5, &[9]).with(28, &[1]), |_| {})
+                .device
+                .ttl,
+            Inherit::Inner
+        );
+    }
+
+    #[test]
+    fn the_upper_end_of_the_source_port_range_is_never_chosen() {
+        let namespace = SourcePorts {
+            low: 32768,
+            high: 60998,
+        };
+        assert_eq!(source_ports((0, 0), (32768, 60999)), namespace);
+        assert_eq!(
+            source_ports((5000, 5000), (32768, 60999)),
+            namespace,
+            "an empty range counts as none"
+        );
+        assert_eq!(
+            source_ports((5000, 5001), (32768, 60999)),
+            SourcePorts {
+                low: 5000,
+                high: 5000
+            }
+        );
+    }
+
+    #[test]
+    fn underlays_that_cannot_carry_frames_are_named() {
+        let refused = |found: Found| found.refusal.unwrap().attribute;
+        assert_eq!(refused(found(plain(), |link| link.loopback = true)), "dev");
+        assert_eq!(refused(found(plain(), |link| link.ethernet = false)), "dev");
+        assert_eq!(refused(found(plain(), |link| link.mtu = 9000)), "mtu");
+        assert_eq!(
+            refused(found(plain(), |link| link.ifindex = 99)),
+            "dev",
+            "no such link"
+        );
+    }
+
+    #[test]
+    fn no_local_address_and_a_multicast_group_are_refused() {
+        let without = RequestBody::default()
+            .with(1, &[7, 0, 0, 0])
+            .with(3, &[3, 0, 0, 0]);
+        assert_eq!(found(without, |_| {}).refusal.unwrap().attribute, "local");
+        assert_eq!(
+            found(plain().with(2, &[239, 1, 1, 1]), |_| {})
+                .refusal
+                .unwrap()
+                .attribute,
+            "group"
+        );
+        assert_eq!(
+            found(plain().with(2, &[10, 9, 0, 7]), |_| {}).refusal,
+            None,
+            "`remote` is an FDB entry"
+        );
+    }
+}

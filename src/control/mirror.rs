@@ -1,0 +1,503 @@
+//! Everything that was heard and asked, and what follows from it.
+//!
+//! [`Mirror::hear`] takes one notification and only notes what it makes doubtful; [`Mirror::reconcile`] then asks the
+//! kernel what must be asked and brings the segments up to date. A failed question leaves the segments as they are and
+//! the doubt standing.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use foldhash::fast::FixedState;
+
+use super::fdb::FdbMirror;
+use super::merge::{self, Layout, NOWHERE};
+use super::neighbour::{Neighbours, NextHopKey};
+use super::nexthop::Nexthops;
+use super::route::{self, Routes};
+use super::topology::{Identity, baseline};
+use super::{Error, Event, Found, discover};
+use crate::netlink::{self, Address, Link, LinkKind, Message, Neighbour, Nexthop, Route, Socket};
+use crate::table::{
+    EncapTemplate, NextHop, Segment, SegmentConfig, Snapshot, UnresolvedReason, Vtep, VtepKey,
+};
+
+/// `RTM_NEWRULE`, `RTM_DELRULE` (`linux/rtnetlink.h`): whatever they say, every route is asked for again.
+const RULE_KINDS: [u16; 2] = [32, 33];
+
+/// The kernel's configuration as far as the data path needs it.
+#[derive(Debug)]
+pub(super) struct Mirror {
+    socket: Socket,
+    devices: Vec<Device>,
+    by_ifindex: HashMap<u32, usize, FixedState>,
+    underlays: HashSet<u32, FixedState>,
+    watched: Vec<u32>,
+    baseline: Vec<Identity>,
+    nexthops: Nexthops,
+    neighbours: Neighbours,
+    routes: Routes,
+    doubt: Doubt,
+    events: Vec<Event>,
+    ask_at: Option<Instant>,
+}
+
+/// One mirrored device.
+#[derive(Debug)]
+pub(super) struct Device {
+    underlay: Link,
+    config: Arc<SegmentConfig>,
+    fdb: FdbMirror,
+    layout: Layout,
+    /// The FDB differs from the layout.
+    fdb_changed: bool,
+    /// The FDB is to be dumped again.
+    fdb_doubtful: bool,
+    /// What the data path reads.
+    pub(super) segment: Segment,
+    /// The next hop of each VTEP, for people.
+    pub(super) next_hops: Arc<Vec<Option<IpAddr>>>,
+    /// FDB entries whose destination cannot be served.
+    pub(super) refused: usize,
+}
+
+/// What may no longer be true.
+#[derive(Debug, Clone, Copy, Default)]
+struct Doubt {
+    /// Devices and underlay links.
+    links: bool,
+    /// Ways, next hops, headers.
+    ways: bool,
+    /// The FDB of some device.
+    fdb: bool,
+    /// Everything: dump it all.
+    everything: bool,
+}
+
+impl Mirror {
+    /// Knows nothing yet but the devices; everything is in doubt.
+    pub(super) fn new(
+        mut socket: Socket,
+        chosen: &[Found],
+        watched: &[u32],
+    ) -> Result<Self, Error> {
+        if chosen.len() > usize::from(u16::MAX) + 1 {
+            return Err(Error::TooMany(chosen.len()));
+        }
+        let devices = chosen
+            .iter()
+            .map(Device::new)
+            .collect::<Result<Vec<_>, _>>()?;
+        let now = discover(&mut socket)?;
+        Ok(Self {
+            socket,
+            by_ifindex: devices
+                .iter()
+                .enumerate()
+                .map(|(id, device)| (device.config.ifindex, id))
+                .collect(),
+            underlays: devices
+                .iter()
+                .map(|device| device.underlay.ifindex)
+                .collect(),
+            devices,
+            watched: watched.to_vec(),
+            baseline: baseline(chosen, &now),
+            nexthops: Nexthops::default(),
+            neighbours: Neighbours::default(),
+            routes: Routes::default(),
+            doubt: Doubt {
+                everything: true,
+                ..Doubt::default()
+            },
+            events: Vec::new(),
+            ask_at: None,
+        })
+    }
+
+    /// What the data path reads now.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            generation: 0,
+            segments: self
+                .devices
+                .iter()
+                .map(|device| device.segment.clone())
+                .collect(),
+        }
+    }
+
+    /// The mirrored devices, by segment number.
+    pub(super) fn devices(&self) -> &[Device] {
+        &self.devices
+    }
+
+    /// What the assembly should hear about; each is told once.
+    pub(super) fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Notes that announcements were lost.
+    pub(super) fn doubt_everything(&mut self) {
+        self.doubt.everything = true;
+    }
+
+    /// Whether everything is to be dumped again before anything else.
+    pub(super) fn doubts_everything(&self) -> bool {
+        self.doubt.everything
+    }
+
+    /// Whether [`Mirror::reconcile`] has something to do.
+    pub(super) fn is_doubtful(&self, now: Instant) -> bool {
+        let Doubt {
+            links,
+            ways,
+            fdb,
+            everything,
+        } = self.doubt;
+        links || ways || fdb || everything || self.ask_at.is_some_and(|at| at <= now)
+    }
+
+    /// When [`Mirror::reconcile`] has something to do without being told.
+    pub(super) fn ask_at(&self) -> Option<Instant> {
+        self.ask_at
+    }
+
+    /// Takes one notification.
+    pub(super) fn hear(&mut self, message: &Message<'_>) {
+        if let Some((exists, entry)) = Neighbour::decode(message) {
+            self.hear_neighbour(exists, entry);
+        } else if let Some((exists, found)) = LinkKind::decode(message) {
+            self.hear_link(exists, &found.link);
+        } else if let Some((_, route)) = Route::decode(message) {
+            // A route decides only about addresses within its prefix; whether it came, went or changed is all the same.
+            self.doubt.ways |= self.routes.forget_within(&route);
+        } else if Address::decode(message).is_some() {
+            // Routes with this source, connected routes, and the underlay of devices without `dev`.
+            self.doubt_routes();
+            self.doubt.links = true;
+        } else if let Some((exists, nexthop)) = Nexthop::decode(message) {
+            self.hear_nexthop(exists, nexthop);
+        } else if RULE_KINDS.contains(&message.kind) {
+            self.doubt_routes();
+        }
+    }
+
+    /// Dumps everything and compares. Nothing known is touched before every list is complete.
+    pub(super) fn resync(&mut self) -> Result<(), netlink::Error> {
+        let nexthops = netlink::nexthops(&mut self.socket)?;
+        let mut fdbs = Vec::with_capacity(self.devices.len());
+        for device in &self.devices {
+            fdbs.push(netlink::neighbours(
+                &mut self.socket,
+                device.config.ifindex,
+                true,
+            )?);
+        }
+        let underlays: Vec<_> = self.underlays.iter().copied().collect();
+        let mut neighbours = Vec::new();
+        for ifindex in &underlays {
+            neighbours.extend(netlink::neighbours(&mut self.socket, *ifindex, false)?);
+        }
+        self.nexthops.replace(nexthops);
+        for (device, dump) in self.devices.iter_mut().zip(fdbs) {
+            device.fdb_doubtful = false;
+            device.fdb_changed |= device
+                .fdb
+                .replace(&dump, device.config.port, device.config.vni);
+            device.fdb_changed |= device.fdb.uses_nexthops();
+        }
+        self.neighbours.replace(&underlays, neighbours);
+        self.routes.clear();
+        self.doubt = Doubt {
+            links: true,
+            ways: true,
+            fdb: true,
+            everything: false,
+        };
+        Ok(())
+    }
+
+    /// Asks what must be asked and brings the segments up to date; whether any of them changed.
+    pub(super) fn reconcile(&mut self, now: Instant) -> Result<bool, netlink::Error> {
+        if self.doubt.links {
+            self.look_at_links()?;
+            self.doubt.links = false;
+        }
+        for device in self.devices.iter_mut().filter(|device| device.fdb_doubtful) {
+            let dump = netlink::neighbours(&mut self.socket, device.config.ifindex, true)?;
+            device.fdb_changed |= device
+                .fdb
+                .replace(&dump, device.config.port, device.config.vni);
+            device.fdb_doubtful = false;
+        }
+        let mut rebuild = self.doubt.ways;
+        for device in self.devices.iter_mut().filter(|device| device.fdb_changed) {
+            device.layout = merge::layout(&device.config, &device.fdb, &self.nexthops);
+            device.fdb_changed = false;
+            rebuild = true;
+        }
+        self.doubt.fdb = false;
+        let changed = rebuild && self.rebuild(now).inspect_err(|_| self.doubt.ways = true)?;
+        self.doubt.ways = false;
+        let up: HashSet<u32, FixedState> = self
+            .devices
+            .iter()
+            .filter(|device| device.link_is_up())
+            .map(|device| device.underlay.ifindex)
+            .collect();
+        self.neighbours
+            .ask(&mut self.socket, now, |ifindex| up.contains(&ifindex));
+        self.ask_at = self.neighbours.next_ask(|ifindex| up.contains(&ifindex));
+        Ok(changed)
+    }
+
+    fn hear_neighbour(&mut self, exists: bool, entry: Neighbour) {
+        if entry.fdb {
+            let device = self
+                .by_ifindex
+                .get(&entry.ifindex)
+                .and_then(|id| self.devices.get_mut(*id));
+            if let Some(device) = device
+                && device
+                    .fdb
+                    .apply(exists, &entry, device.config.port, device.config.vni)
+            {
+                device.fdb_changed = true;
+                self.doubt.fdb = true;
+            }
+        } else if self.underlays.contains(&entry.ifindex) {
+            let heard = self.neighbours.apply(exists, entry);
+            self.doubt.ways |= heard.address_changed;
+            if heard.in_use {
+                // It may have to be asked for again: found out when there is time.
+                self.ask_at = Some(
+                    self.ask_at
+                        .map_or_else(Instant::now, |at| at.min(Instant::now())),
+                );
+            }
+        }
+    }
+
+    fn hear_link(&mut self, exists: bool, link: &Link) {
+        let ifindex = link.ifindex;
+        let watched = self.watched.contains(&ifindex);
+        if watched && !exists {
+            self.events.push(Event::LinkGone(ifindex));
+        }
+        let mirrored = self
+            .by_ifindex
+            .get(&ifindex)
+            .and_then(|id| self.devices.get_mut(*id));
+        if let Some(device) = mirrored
+            && exists
+        {
+            device.fdb_doubtful = true;
+            self.doubt.fdb = true;
+        }
+        let underlay = self.underlays.contains(&ifindex);
+        let vxlan = link.kind.as_deref() == Some("vxlan");
+        self.doubt.links |= vxlan || underlay || watched || self.by_ifindex.contains_key(&ifindex);
+        if underlay || self.routes.leave_from(ifindex) {
+            // IPv4 routes of a link that went down vanish without a word, and so do paths of others.
+            self.doubt_routes();
+            self.neighbours.hurry(ifindex, Instant::now());
+        }
+    }
+
+    fn hear_nexthop(&mut self, exists: bool, nexthop: Nexthop) {
+        let (id, for_routes) = (nexthop.id, !nexthop.fdb);
+        if !self.nexthops.apply(exists, nexthop) {
+            return;
+        }
+        for device in &mut self.devices {
+            // The kernel deletes the entries of a deleted nexthop object without a word.
+            let forgotten = !exists && device.fdb.forget_nexthop(id);
+            device.fdb_changed |= forgotten || device.fdb.uses_nexthops();
+            self.doubt.fdb |= device.fdb_changed;
+        }
+        if for_routes {
+            // Its routes vanish, and groups choose anew, without a word.
+            self.doubt_routes();
+        }
+    }
+
+    fn doubt_routes(&mut self) {
+        self.routes.clear();
+        self.doubt.ways = true;
+    }
+
+    /// Looks at every vxlan device again: attributes that the data path follows are taken over, anything that decides
+    /// the assembly is told.
+    fn look_at_links(&mut self) -> Result<(), netlink::Error> {
+        let all = discover(&mut self.socket)?;
+        let identities: Vec<_> = all.iter().map(Identity::of).collect();
+        for (found, identity) in all.iter().zip(&identities) {
+            let device = self
+                .by_ifindex
+                .get(&found.device.ifindex)
+                .and_then(|id| self.devices.get_mut(*id));
+            // One that became another keeps its segment as it was until the assembly has let go of it.
+            if let Some(device) = device
+                && self.baseline.contains(identity)
+            {
+                self.doubt.ways |= device.follow(found);
+            }
+        }
+        if identities != self.baseline {
+            self.baseline = identities;
+            self.events.push(Event::Topology);
+        }
+        Ok(())
+    }
+
+    /// Resolves every VTEP of every segment and puts the results in place together.
+    fn rebuild(&mut self, now: Instant) -> Result<bool, netlink::Error> {
+        let mut wanted: HashSet<NextHopKey, FixedState> = HashSet::default();
+        let mut used: HashSet<_, FixedState> = HashSet::default();
+        let mut built = Vec::with_capacity(self.devices.len());
+        for device in &self.devices {
+            let mut vteps = Vec::with_capacity(device.layout.vteps.len());
+            let mut next_hops = Vec::with_capacity(device.layout.vteps.len());
+            for (key, via) in &device.layout.vteps {
+                let way = if key.addr == NOWHERE {
+                    Err(UnresolvedReason::Unsupported)
+                } else if !device.link_is_up() {
+                    Err(UnresolvedReason::LinkDown)
+                } else {
+                    let question = route::question(&device.config, key, *via);
+                    used.insert(question);
+                    self.routes.way(&mut self.socket, question)?.next_hop
+                };
+                if let Ok(next_hop) = way {
+                    wanted.insert((device.underlay.ifindex, next_hop));
+                }
+                next_hops.push(way.ok());
+                vteps.push(Vtep {
+                    key: *key,
+                    next_hop: device.next_hop(key, way, &self.neighbours),
+                });
+            }
+            built.push((vteps, next_hops));
+        }
+        if used.len() < self.routes.len() {
+            self.routes.retain(&|question| used.contains(question));
+        }
+        self.neighbours.want(&mut self.socket, &wanted, now);
+        let mut changed = false;
+        for (device, (vteps, next_hops)) in self.devices.iter_mut().zip(built) {
+            changed |= device.put_in_place(vteps, next_hops);
+        }
+        Ok(changed)
+    }
+}
+
+impl Drop for Mirror {
+    /// Gives back what was asked of the kernel.
+    fn drop(&mut self) {
+        self.neighbours.give_back_all(&mut self.socket);
+    }
+}
+
+impl Device {
+    fn new(found: &Found) -> Result<Self, Error> {
+        let ineligible = |why: String| Error::Ineligible {
+            device: found.device.name.clone(),
+            why,
+        };
+        if let Some(refusal) = &found.refusal {
+            return Err(ineligible(format!(
+                "{}: {}",
+                refusal.attribute, refusal.why
+            )));
+        }
+        let underlay = found
+            .underlay
+            .clone()
+            .ok_or_else(|| ineligible("it has no underlay device".into()))?;
+        let config = found.device.segment_config(&underlay);
+        let config = Arc::new(config.ok_or_else(|| ineligible("it has no local address".into()))?);
+        Ok(Self {
+            underlay,
+            fdb: FdbMirror::default(),
+            layout: Layout::default(),
+            fdb_changed: true,
+            fdb_doubtful: false,
+            segment: Segment {
+                config: Arc::clone(&config),
+                vteps: Arc::default(),
+                fdb: Arc::default(),
+                flood: Arc::default(),
+                peers: Arc::default(),
+            },
+            config,
+            next_hops: Arc::default(),
+            refused: 0,
+        })
+    }
+
+    fn link_is_up(&self) -> bool {
+        self.underlay.up && self.underlay.running
+    }
+
+    /// Takes over what changed in the device and in the link below it; whether headers may differ.
+    fn follow(&mut self, found: &Found) -> bool {
+        let Some(underlay) = &found.underlay else {
+            return false;
+        };
+        let mut changed = false;
+        if *underlay != self.underlay {
+            self.underlay = underlay.clone();
+            changed = true;
+        }
+        if let Some(config) = found.device.segment_config(underlay)
+            && config != *self.config
+        {
+            self.config = Arc::new(config);
+            changed = true;
+        }
+        changed
+    }
+
+    fn next_hop(
+        &self,
+        key: &VtepKey,
+        way: Result<IpAddr, UnresolvedReason>,
+        neighbours: &Neighbours,
+    ) -> NextHop {
+        let mac = way.and_then(|next_hop| neighbours.mac((self.underlay.ifindex, next_hop)));
+        let template = mac.and_then(|mac| {
+            EncapTemplate::ipv4(&self.config, key, self.underlay.mac, mac)
+                .ok_or(UnresolvedReason::Unsupported)
+        });
+        match template {
+            Ok(template) => NextHop::Resolved(template),
+            Err(reason) => NextHop::Unresolved(reason),
+        }
+    }
+
+    /// Makes the segment, sharing with the one before whatever is the same; whether anything is not.
+    fn put_in_place(&mut self, vteps: Vec<Vtep>, next_hops: Vec<Option<IpAddr>>) -> bool {
+        let segment = &mut self.segment;
+        let same_config = Arc::ptr_eq(&segment.config, &self.config);
+        segment.config = Arc::clone(&self.config);
+        let same_fdb = Arc::ptr_eq(&segment.fdb, &self.layout.fdb);
+        segment.fdb = Arc::clone(&self.layout.fdb);
+        let same_vteps = share(&mut segment.vteps, vteps);
+        let same_flood = share(&mut segment.flood, self.layout.flood.clone());
+        let same_peers = share(&mut segment.peers, self.layout.peers.clone());
+        share(&mut self.next_hops, next_hops);
+        self.refused = self.layout.refused;
+        !(same_config && same_fdb && same_vteps && same_flood && same_peers)
+    }
+}
+
+/// Keeps the old value when the new one is equal; whether it was.
+fn share<T: PartialEq>(old: &mut Arc<Vec<T>>, new: Vec<T>) -> bool {
+    let same = **old == new;
+    if !same {
+        *old = Arc::new(new);
+    }
+    same
+}

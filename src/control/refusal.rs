@@ -1,0 +1,310 @@
+//! Why a vxlan device is left to the kernel: it uses something that the data path does not do.
+
+use std::net::IpAddr;
+
+use super::VxlanDevice;
+use crate::netlink::{Link, attributes, flag_or_u8};
+
+/// A device that is not taken over, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The attribute's name, as `ip link` has it where it does.
+    pub attribute: String,
+    /// A sentence for people.
+    pub why: String,
+}
+
+impl Refusal {
+    pub(super) fn new(attribute: impl Into<String>, why: impl Into<String>) -> Self {
+        Self {
+            attribute: attribute.into(),
+            why: why.into(),
+        }
+    }
+}
+
+/// The largest IP packet whose frame, outer headers and headroom fit a 4096-byte chunk, in bytes.
+const MTU_MAX: u32 = 3506;
+
+/// What an attribute of the device means for us.
+enum Rule {
+    /// Understood, or without effect on an IPv4 underlay without learning.
+    Fine,
+    /// Refused when set (a flag, or a value that is not zero).
+    RefusedWhenSet(&'static str),
+    /// Refused when zero.
+    RefusedWhenZero(&'static str),
+    /// Refused unless it has exactly this value.
+    RefusedUnless(&'static [u8], &'static str),
+}
+
+/// `IFLA_VXLAN_*` (`linux/if_link.h`): number, name, rule.
+const RULES: &[(u16, &str, Rule)] = {
+    use Rule::{Fine, RefusedUnless, RefusedWhenSet, RefusedWhenZero};
+    &[
+        (1, "id", Fine),
+        (2, "group", Fine), // Also `remote`: a multicast address is judged below.
+        (3, "dev", Fine),
+        (4, "local", Fine),
+        (5, "ttl", Fine),
+        (6, "tos", Fine),
+        (
+            7,
+            "learning",
+            RefusedWhenSet("addresses learned from received frames are not kept yet"),
+        ),
+        (8, "ageing", Fine),     // Of learned entries only.
+        (9, "maxaddress", Fine), // Of learned entries only.
+        (10, "srcport", Fine),
+        (
+            11,
+            "proxy",
+            RefusedWhenSet("ARP is not answered on behalf of others yet"),
+        ),
+        (
+            12,
+            "rsc",
+            RefusedWhenSet("route short circuit is not done yet"),
+        ),
+        (
+            13,
+            "l2miss",
+            RefusedWhenSet("misses of the FDB are not announced yet"),
+        ),
+        (
+            14,
+            "l3miss",
+            RefusedWhenSet("misses of the neighbour table are not announced yet"),
+        ),
+        (15, "dstport", Fine),
+        (
+            16,
+            "group",
+            RefusedWhenSet("an IPv6 underlay is not served yet"),
+        ),
+        (
+            17,
+            "local",
+            RefusedWhenSet("an IPv6 underlay is not served yet"),
+        ),
+        (18, "udpcsum", Fine),
+        (19, "udp6zerocsumtx", Fine), // IPv6 underlay only.
+        (20, "udp6zerocsumrx", Fine), // IPv6 underlay only.
+        (
+            21,
+            "remcsumtx",
+            RefusedWhenSet("remote checksum offload is not done"),
+        ),
+        (
+            22,
+            "remcsumrx",
+            RefusedWhenSet("remote checksum offload is not done"),
+        ),
+        (
+            23,
+            "gbp",
+            RefusedWhenSet("the group policy extension is not carried yet"),
+        ),
+        (
+            24,
+            "remcsum-nopartial",
+            RefusedWhenSet("remote checksum offload is not done"),
+        ),
+        (
+            25,
+            "external",
+            RefusedWhenSet(
+                "tunnel metadata from routes and filters cannot be seen outside the kernel",
+            ),
+        ),
+        (26, "flowlabel", Fine), // IPv6 underlay only.
+        (
+            27,
+            "gpe",
+            RefusedWhenSet("the generic protocol extension is not carried"),
+        ),
+        (28, "ttl", Fine), // ttl inherit
+        (29, "df", Fine),
+        (
+            30,
+            "vnifilter",
+            RefusedWhenSet("a device with many VNIs is not served yet"),
+        ),
+        (
+            31,
+            "localbypass",
+            RefusedWhenZero("frames to addresses of this host are left to the kernel's bypass"),
+        ),
+        (32, "flowlabel", Fine), // IPv6 underlay only.
+        (
+            33,
+            "reserved_bits",
+            RefusedUnless(
+                &[0xf7, 0xff, 0xff, 0xff, 0, 0, 0, 0xff],
+                "reserved header bits are judged as the kernel does by default: all must be zero",
+            ),
+        ),
+        (
+            34,
+            "mcroute",
+            RefusedWhenSet("multicast underlay groups are not served yet"),
+        ),
+    ]
+};
+
+/// Judges `IFLA_INFO_DATA`: the first attribute that the data path does not do.
+pub(super) fn of_attributes(data: &[u8]) -> Option<Refusal> {
+    attributes(data).find_map(|(number, value)| {
+        let Some((_, name, rule)) = RULES.iter().find(|(known, ..)| *known == number) else {
+            return flag_or_u8(value).then(|| {
+                let why = "it is newer than this program, which cannot know what it changes";
+                Refusal::new(format!("attribute {number}"), why)
+            });
+        };
+        let refused = match rule {
+            Rule::Fine => None,
+            Rule::RefusedWhenSet(why) => flag_or_u8(value).then_some(*why),
+            Rule::RefusedWhenZero(why) => (!flag_or_u8(value)).then_some(*why),
+            Rule::RefusedUnless(good, why) => (value != *good).then_some(*why),
+        };
+        refused.map(|why| Refusal::new(*name, why))
+    })
+}
+
+/// Judges the device as a whole and the link below it.
+pub(super) fn of_device(
+    device: &VxlanDevice,
+    group: Option<IpAddr>,
+    underlay: Option<&Link>,
+) -> Option<Refusal> {
+    if group.is_some_and(|group| group.is_multicast()) {
+        return Some(Refusal::new(
+            "group",
+            "multicast underlay groups are not served yet",
+        ));
+    }
+    if device.local.is_none() {
+        let why = "without it the kernel chooses a source address per route: set `local` to this node's VTEP address";
+        return Some(Refusal::new("local", why));
+    }
+    if device.mtu > MTU_MAX {
+        let why = format!(
+            "its MTU is {}, and frames of more than {MTU_MAX} bytes do not fit a chunk",
+            device.mtu
+        );
+        return Some(Refusal::new("mtu", why));
+    }
+    of_underlay(underlay)
+}
+
+fn of_underlay(underlay: Option<&Link>) -> Option<Refusal> {
+    let Some(link) = underlay else {
+        let why = "the device names no underlay device, and no link holds its local address";
+        return Some(Refusal::new("dev", why));
+    };
+    let name = &link.name;
+    if link.loopback {
+        let why = format!(
+            "the local address is on {name}, the loopback device, whose frames AF_XDP cannot carry"
+        );
+        return Some(Refusal::new("dev", why));
+    }
+    if !link.ethernet {
+        return Some(Refusal::new(
+            "dev",
+            format!("the underlay device {name} carries no Ethernet frames"),
+        ));
+    }
+    if link.kind.as_deref() == Some("vxlan") {
+        return Some(Refusal::new(
+            "dev",
+            format!("the underlay device {name} is a tunnel itself"),
+        ));
+    }
+    if link.mtu > MTU_MAX {
+        let why = format!(
+            "the MTU of the underlay device {name} is {}, and frames of more than {MTU_MAX} bytes do not fit a chunk",
+            link.mtu
+        );
+        return Some(Refusal::new("mtu", why));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::RequestBody;
+
+    /// What Linux 6.18 tells about `ip link add vx type vxlan id 1 local 10.9.0.1 dev u0 dstport 8472 nolearning`.
+    fn flannel() -> RequestBody {
+        let mut body = RequestBody::default()
+            .with(1, &[1, 0, 0, 0])
+            .with(3, &[3, 0, 0, 0])
+            .with(4, &[10, 9, 0, 1])
+            .with(8, &[0x2c, 1, 0, 0])
+            .with(15, &[0x21, 0x18])
+            .with(18, &[1])
+            .with(31, &[1])
+            .with(33, &[0xf7, 0xff, 0xff, 0xff, 0, 0, 0, 0xff]);
+        for number in [5, 6, 7, 11, 12, 13, 14, 19, 20, 21, 22, 25, 28, 29] {
+            body = body.with(number, &[0]);
+        }
+        body
+    }
+
+    #[test]
+    fn flannels_device_is_served() {
+        assert_eq!(of_attributes(flannel().as_bytes()), None);
+    }
+
+    #[test]
+    fn each_attribute_that_is_not_done_is_named() {
+        let set = [
+            (7, "learning"),
+            (11, "proxy"),
+            (12, "rsc"),
+            (13, "l2miss"),
+            (14, "l3miss"),
+            (17, "local"),
+            (21, "remcsumtx"),
+            (22, "remcsumrx"),
+            (25, "external"),
+            (30, "vnifilter"),
+            (34, "mcroute"),
+        ];
+        for (number, name) in set {
+            let data = flannel().with(number, &[1]);
+            assert_eq!(of_attributes(data.as_bytes()).unwrap().attribute, name);
+        }
+        for (number, name) in [(23, "gbp"), (24, "remcsum-nopartial"), (27, "gpe")] {
+            let data = flannel().with(number, &[]);
+            assert_eq!(
+                of_attributes(data.as_bytes()).unwrap().attribute,
+                name,
+                "a flag has no value"
+            );
+        }
+        let bypass_off = RequestBody::default().with(31, &[0]);
+        assert_eq!(
+            of_attributes(bypass_off.as_bytes()).unwrap().attribute,
+            "localbypass"
+        );
+        let lenient = RequestBody::default().with(33, &[0; 8]);
+        assert_eq!(
+            of_attributes(lenient.as_bytes()).unwrap().attribute,
+            "reserved_bits"
+        );
+    }
+
+    #[test]
+    fn an_attribute_of_the_future_is_refused_only_when_it_says_something() {
+        let silent = flannel().with(99, &[0, 0, 0, 0]);
+        assert_eq!(of_attributes(silent.as_bytes()), None);
+        let loud = flannel().with(99, &[0, 1]);
+        assert_eq!(
+            of_attributes(loud.as_bytes()).unwrap().attribute,
+            "attribute 99"
+        );
+    }
+}

@@ -1,0 +1,56 @@
+//! What the mirror knows, for people.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::table::{SegmentId, UnresolvedReason, VtepKey};
+use crate::wire::MacAddr;
+
+/// The state of the mirror.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// By [`SegmentId`].
+    pub segments: Vec<SegmentReport>,
+    /// Notifications taken from the kernel.
+    pub events: u64,
+    /// Times that the kernel could not queue a notification.
+    pub overruns: u64,
+    /// Complete dumps since the start, whatever the doubt; the first is not counted.
+    pub resyncs: u64,
+    /// Dumps that failed and were left for later.
+    pub failures: u64,
+    /// Snapshots published after the first.
+    pub publications: u64,
+    /// Time that the newest snapshot took to build, with all questions to the kernel.
+    pub last_build: Duration,
+}
+
+/// One mirrored device.
+#[derive(Debug, Clone)]
+pub struct SegmentReport {
+    /// Its number.
+    pub id: SegmentId,
+    /// The device's name.
+    pub device: String,
+    /// The device's index.
+    pub ifindex: u32,
+    /// Addresses in the FDB.
+    pub fdb_entries: usize,
+    /// Destinations that frames for unknown addresses are copied to.
+    pub flood_entries: usize,
+    /// FDB entries whose destination cannot be served; their frames are dropped.
+    pub refused_entries: usize,
+    /// Its VTEPs, sorted.
+    pub vteps: Vec<VtepReport>,
+}
+
+/// One VTEP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VtepReport {
+    /// Address, port and VNI.
+    pub key: VtepKey,
+    /// The router, or the VTEP itself when it is on the link; none without a route.
+    pub next_hop: Option<IpAddr>,
+    /// The next hop's Ethernet address, or why there is none.
+    pub mac: Result<MacAddr, UnresolvedReason>,
+}

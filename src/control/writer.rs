@@ -1,0 +1,449 @@
+//! The thread that listens to the kernel and publishes snapshots.
+//!
+//! Each time it wakes: 1. take what the kernel announced; 2. when something is in doubt and the last publication is long
+//! enough ago, ask, build, publish; 3. tell the assembly what it should know; 4. sleep until the kernel speaks, until the
+//! next publication is due, or until it is told to stop. It never spins: without news it sleeps for good.
+//!
+//! Publications are coalesced: at least [`PUBLICATION_GAP`] apart, and after a long build three times as long as that
+//! took, so that a storm of changes costs at most a quarter of this thread's time in building.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Sender, TrySendError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::mirror::Mirror;
+use super::report::{Report, SegmentReport, VtepReport};
+use super::{Error, Found};
+use crate::netlink::{Group, Received, Socket, Subscription};
+use crate::table::{NextHop, Segment, SegmentId, Snapshot, Writer};
+
+/// The least time between two publications.
+const PUBLICATION_GAP: Duration = Duration::from_millis(5);
+/// A build may take this share of the time: one part in four.
+const REST_PER_BUILD: u32 = 3;
+/// Room for some hundred thousand notifications of about 800 bytes (as the kernel accounts them) while we build.
+const QUEUE_BYTES: usize = 64 << 20;
+/// Notifications taken before looking at the clock again.
+const LISTEN_MAX: usize = 4096;
+/// How long to wait after a question failed, doubled each time up to 64 times this.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+/// So many failures in a row, some 10 seconds, are told to the assembly.
+const FAILURES_TOLD: u32 = 8;
+/// When to look again for old snapshots that readers held back.
+const RECLAIM_AFTER: Duration = Duration::from_millis(100);
+
+const GROUPS: [Group; 9] = [
+    Group::Link,
+    Group::Neighbour,
+    Group::Ipv4Address,
+    Group::Ipv4Route,
+    Group::Ipv4Rule,
+    Group::Ipv6Address,
+    Group::Ipv6Route,
+    Group::Ipv6Rule,
+    Group::Nexthop,
+];
+
+/// What the assembly should hear about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Vxlan devices or their underlay devices changed in a way that may need another assembly: look again with
+    /// [`super::discover`].
+    Topology,
+    /// A watched link was deleted.
+    LinkGone(u32),
+    /// The mirror cannot ask the kernel any more, for this reason; the last snapshot stays, the mirror goes on trying.
+    Failed(String),
+}
+
+/// The mirror, complete and not yet running.
+#[derive(Debug)]
+pub struct Control {
+    mirror: Mirror,
+    subscription: Subscription,
+    wake: (UnixStream, UnixStream),
+}
+
+impl Control {
+    /// Subscribes, dumps, asks the kernel to resolve the next hops. The number of a segment is its device's position
+    /// in `devices`, all of which must be eligible. Works in the network namespace of the calling thread.
+    pub fn open(devices: &[Found], watched_links: &[u32]) -> Result<Self, Error> {
+        Self::open_with_queue(devices, watched_links, QUEUE_BYTES)
+    }
+
+    /// As [`Control::open`] with another length of the kernel's queue for us, in bytes.
+    pub fn open_with_queue(
+        devices: &[Found],
+        watched_links: &[u32],
+        queue_bytes: usize,
+    ) -> Result<Self, Error> {
+        let io = |doing| move |source| Error::Io { doing, source };
+        let subscription =
+            Subscription::open(&GROUPS, queue_bytes).map_err(io("subscribing to changes"))?;
+        let socket = Socket::open().map_err(io("opening a netlink socket"))?;
+        let wake =
+            UnixStream::pair().map_err(io("making the pair of sockets that ends the thread"))?;
+        let mut control = Self {
+            mirror: Mirror::new(socket, devices, watched_links)?,
+            subscription,
+            wake,
+        };
+        while control.mirror.doubts_everything() {
+            control.mirror.resync()?;
+            // What queued up meanwhile, or the news that it was too much.
+            listen(&mut control.subscription, &mut control.mirror)
+                .map_err(io("listening to changes"))?;
+        }
+        control.mirror.reconcile(Instant::now())?;
+        Ok(control)
+    }
+
+    /// The first snapshot.
+    pub fn snapshot(&self) -> Snapshot {
+        self.mirror.snapshot()
+    }
+
+    /// Goes on in a thread of its own, named `vxgate-control`.
+    pub fn start(self, writer: Writer, events: Sender<Event>) -> Result<Running, Error> {
+        let Self {
+            mirror,
+            subscription,
+            wake: (ours, theirs),
+        } = self;
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        let now = Instant::now();
+        let mut thread = Thread {
+            mirror,
+            subscription,
+            wake: theirs,
+            writer,
+            events,
+            untold: Vec::new(),
+            shared: Arc::clone(&shared),
+            next_build: now,
+            reclaim_at: None,
+            failures_in_a_row: 0,
+        };
+        thread.share(None);
+        let thread = thread::Builder::new()
+            .name("vxgate-control".into())
+            .spawn(move || thread.run())
+            .map_err(|source| Error::Io {
+                doing: "starting the thread vxgate-control",
+                source,
+            })?;
+        Ok(Running {
+            wake: Some(ours),
+            thread: Some(thread),
+            shared,
+        })
+    }
+}
+
+/// The mirror at work. Dropping it stops it as [`Running::stop`] does.
+#[derive(Debug)]
+pub struct Running {
+    /// Closing it tells the thread to stop.
+    wake: Option<UnixStream>,
+    thread: Option<JoinHandle<()>>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+impl Running {
+    /// Ends the thread, which gives back what it asked of the kernel.
+    pub fn stop(self) {
+        drop(self);
+    }
+
+    /// What the mirror knows now.
+    pub fn report(&self) -> Report {
+        // Only handles are copied under the lock.
+        let shared = lock(&self.shared).clone();
+        let segments = shared
+            .segments
+            .iter()
+            .enumerate()
+            .map(|(id, segment)| segment.report(id))
+            .collect();
+        Report {
+            segments,
+            ..shared.counts
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.wake.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!(
+                "the thread vxgate-control had panicked: managed neighbours may remain"
+            );
+        }
+    }
+}
+
+/// What [`Running::report`] is made from.
+#[derive(Debug, Clone, Default)]
+struct Shared {
+    counts: Report,
+    segments: Vec<SharedSegment>,
+}
+
+#[derive(Debug, Clone)]
+struct SharedSegment {
+    segment: Segment,
+    next_hops: Arc<Vec<Option<IpAddr>>>,
+    refused: usize,
+}
+
+impl SharedSegment {
+    fn report(&self, id: usize) -> SegmentReport {
+        let Segment {
+            config,
+            vteps,
+            fdb,
+            flood,
+            ..
+        } = &self.segment;
+        let vteps = vteps
+            .iter()
+            .zip(self.next_hops.iter())
+            .map(|(vtep, next_hop)| VtepReport {
+                key: vtep.key,
+                next_hop: *next_hop,
+                mac: match &vtep.next_hop {
+                    NextHop::Resolved(template) => Ok(template.next_hop_mac()),
+                    NextHop::Unresolved(reason) => Err(*reason),
+                },
+            });
+        SegmentReport {
+            id: SegmentId(u16::try_from(id).unwrap_or(u16::MAX)),
+            device: config.name.clone(),
+            ifindex: config.ifindex,
+            fdb_entries: fdb.len(),
+            flood_entries: flood.len(),
+            refused_entries: self.refused,
+            vteps: vteps.collect(),
+        }
+    }
+}
+
+/// The running thread's own.
+struct Thread {
+    mirror: Mirror,
+    subscription: Subscription,
+    wake: UnixStream,
+    writer: Writer,
+    events: Sender<Event>,
+    /// Events for which the channel had no room.
+    untold: Vec<Event>,
+    shared: Arc<Mutex<Shared>>,
+    next_build: Instant,
+    reclaim_at: Option<Instant>,
+    failures_in_a_row: u32,
+}
+
+impl Thread {
+    fn run(mut self) {
+        loop {
+            match self.sleep() {
+                Ok(Woken::Stop) => break,
+                Ok(Woken::Other) => {}
+                Err(error) => {
+                    self.fail("waiting for changes", &error);
+                    break;
+                }
+            }
+            match listen(&mut self.subscription, &mut self.mirror) {
+                Ok(heard) => self.count(&heard),
+                Err(error) => {
+                    self.fail("listening to changes", &error);
+                    break;
+                }
+            }
+            let now = Instant::now();
+            if now >= self.next_build && self.mirror.is_doubtful(now) {
+                self.build(now);
+            }
+            self.reclaim();
+            self.untold.extend(self.mirror.take_events());
+            self.tell();
+        }
+        // The mirror gives back what it asked for: by what is true now, as far as it can be heard.
+        listen(&mut self.subscription, &mut self.mirror).ok();
+    }
+
+    /// Sleeps until there is something to do.
+    fn sleep(&mut self) -> io::Result<Woken> {
+        let now = Instant::now();
+        let build = if self.mirror.is_doubtful(now) {
+            Some(self.next_build)
+        } else {
+            self.mirror.ask_at().map(|at| at.max(self.next_build))
+        };
+        let retell = (!self.untold.is_empty()).then(|| now + PUBLICATION_GAP);
+        let until = [build, self.reclaim_at, retell].into_iter().flatten().min();
+        let timeout = until.map(|until| until.saturating_duration_since(now));
+        let timeout = timeout.map(|timeout| Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(timeout.subsec_nanos()),
+        });
+        let mut fds = [
+            PollFd::new(&self.wake, PollFlags::IN),
+            PollFd::new(&self.subscription, PollFlags::IN),
+        ];
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let [wake, _] = &fds;
+        Ok(if wake.revents().is_empty() {
+            Woken::Other
+        } else {
+            Woken::Stop
+        })
+    }
+
+    /// Brings the segments up to date and publishes them when they changed.
+    fn build(&mut self, started: Instant) {
+        let resync = self.mirror.doubts_everything();
+        match self.ask_and_build(started) {
+            Ok(changed) => {
+                if changed {
+                    self.writer.publish(self.mirror.snapshot());
+                }
+                let took = started.elapsed();
+                self.next_build = Instant::now() + PUBLICATION_GAP.max(took * REST_PER_BUILD);
+                self.reclaim_at =
+                    (self.writer.retired() > 0).then(|| Instant::now() + RECLAIM_AFTER);
+                self.failures_in_a_row = 0;
+                let mut shared = lock(&self.shared);
+                shared.counts.resyncs += u64::from(resync);
+                shared.counts.publications += u64::from(changed);
+                drop(shared);
+                self.share(changed.then_some(took));
+            }
+            Err(error) => {
+                self.mirror.doubt_everything();
+                self.failures_in_a_row += 1;
+                lock(&self.shared).counts.failures += 1;
+                self.next_build =
+                    Instant::now() + RETRY_AFTER * (1 << self.failures_in_a_row.min(6));
+                tracing::warn!(%error, "the kernel's configuration could not be read; trying again");
+                if self.failures_in_a_row == FAILURES_TOLD {
+                    self.untold.push(Event::Failed(error.to_string()));
+                }
+            }
+        }
+    }
+
+    fn ask_and_build(&mut self, now: Instant) -> Result<bool, crate::netlink::Error> {
+        if self.mirror.doubts_everything() {
+            self.mirror.resync()?;
+            // What queued up is older than the dump in part: applied before anything is published, it ends where the
+            // dump is. An overrun here leaves the doubt for the next build.
+            if let Ok(heard) = listen(&mut self.subscription, &mut self.mirror) {
+                self.count(&heard);
+            }
+        }
+        self.mirror.reconcile(now)
+    }
+
+    fn reclaim(&mut self) {
+        if self.reclaim_at.is_some_and(|at| at <= Instant::now()) {
+            self.writer.reclaim();
+            self.reclaim_at = (self.writer.retired() > 0).then(|| Instant::now() + RECLAIM_AFTER);
+        }
+    }
+
+    /// Hands events over; those for which there is no room wait.
+    fn tell(&mut self) {
+        let mut untold = std::mem::take(&mut self.untold);
+        untold.dedup();
+        let mut events = untold.into_iter();
+        for event in events.by_ref() {
+            match self.events.try_send(event) {
+                // Nobody listens any more: nobody needs to know.
+                Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+                Err(TrySendError::Full(event)) => {
+                    self.untold.push(event);
+                    break;
+                }
+            }
+        }
+        self.untold.extend(events);
+    }
+
+    fn fail(&mut self, doing: &str, error: &io::Error) {
+        tracing::error!(%error, "{doing} failed; the mirror stops");
+        self.untold.push(Event::Failed(format!("{doing}: {error}")));
+        self.tell();
+    }
+
+    fn count(&self, heard: &Heard) {
+        let mut shared = lock(&self.shared);
+        shared.counts.events += heard.events;
+        shared.counts.overruns += heard.overruns;
+    }
+
+    /// Lets reports see the segments.
+    fn share(&mut self, last_build: Option<Duration>) {
+        let segments = self.mirror.devices().iter().map(|device| SharedSegment {
+            segment: device.segment.clone(),
+            next_hops: Arc::clone(&device.next_hops),
+            refused: device.refused,
+        });
+        let segments = segments.collect();
+        let mut shared = lock(&self.shared);
+        shared.segments = segments;
+        if let Some(last_build) = last_build {
+            shared.counts.last_build = last_build;
+        }
+    }
+}
+
+enum Woken {
+    Stop,
+    Other,
+}
+
+/// What [`listen`] heard.
+#[derive(Debug, Default)]
+struct Heard {
+    events: u64,
+    overruns: u64,
+}
+
+/// Takes what the kernel announced, up to a limit.
+fn listen(subscription: &mut Subscription, mirror: &mut Mirror) -> io::Result<Heard> {
+    let mut heard = Heard::default();
+    for _ in 0..LISTEN_MAX {
+        let received = subscription.receive(|message| {
+            heard.events += 1;
+            mirror.hear(message);
+        })?;
+        match received {
+            Received::Messages => {}
+            Received::Nothing => break,
+            Received::Overrun => {
+                heard.overruns += 1;
+                mirror.doubt_everything();
+            }
+        }
+    }
+    Ok(heard)
+}
+
+/// A report is never worth a panic: whoever held the lock only copied.
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,689 @@
+//! From the underlay to the overlay: the outer headers are judged from the outside in, then pulled off.
+//!
+//! The order is that of a frame's way through the kernel: IP and UDP input, then `vxlan_rcv` (which looks the VNI up
+//! before it judges reserved bits). Steering sends only what looked like ours when it arrived; here everything is judged
+//! again, because the table may have changed since, and because a program elsewhere is no reason to trust bytes.
+//!
+//! | # | judged | dies as |
+//! |---|---|---|
+//! | 1 | outer Ethernet and IPv4: whole, no options, header checksum, lengths, UDP | `outer_malformed` |
+//! | 2 | outer fragment | `outer_fragment` |
+//! | 3 | outer source: zero, loopback, group, broadcast, our own | `martian_source` |
+//! | 4 | UDP length: at least a header, not beyond the IP packet (what is behind it is cut off) | `outer_malformed` |
+//! | 5 | VXLAN header whole; I flag; address, port and VNI ours | `hdr_truncated`, `no_i_flag`, `vni_not_found` |
+//! | 6 | UDP checksum, where the segment asks for it | `outer_csum` |
+//! | 7 | reserved bits | `reserved_bits` |
+//! | 8 | outer source a known VTEP of the segment | `unknown_peer` |
+//! | 9 | inner Ethernet header whole; source not our own, not zero, no group | `inner_short`, `local_mac`, `invalid_source_mac` |
+//! | 10 | inner IP header whole | `inner_truncated` |
+//! | 11 | ECN | `tunnel_ecn` |
+//!
+//! Behind a VLAN tag the inner IP header is not looked at in 10 and 11 (as in the kernel: the frame's protocol is then
+//! the tag's). Tags are passed on. An outer IPv6 header has its place in `Outer::parse` and `Edit::read`.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::{Outbox, Role, Verdict, Verdicts, ecn, unfinished};
+use crate::port::{Batch, Frame, Umem};
+use crate::stats::{DropReason, PortCounters};
+use crate::table::{OUTER_IPV4_LEN, Segment, SegmentId, Snapshot};
+use crate::wire::ethernet::{self, EthernetHeader};
+use crate::wire::ipv4::{self, Ipv4Header};
+use crate::wire::ipv6::{self, Ipv6Header};
+use crate::wire::layers::{Layers, Network, Place};
+use crate::wire::udp::{self, UdpHeader};
+use crate::wire::vxlan::{self, VxlanHeader};
+use crate::wire::{MacAddr, checksum};
+
+/// Judges a batch that came from the underlay. Writes one verdict a frame: `Deliver` or `Drop`.
+pub fn decide(snapshot: &Snapshot, umem: &Umem, batch: &Batch, verdicts: &mut Verdicts) {
+    verdicts.judge(batch.iter(), |frame| {
+        match judge(snapshot, umem.bytes(frame)) {
+            Ok(segment) => Verdict::Deliver(segment),
+            Err(reason) => Verdict::Drop(reason),
+        }
+    });
+}
+
+/// Carries the verdicts out: frames lose their outer headers and go to the outbox of their segment, `out[SegmentId]`;
+/// the dead are counted and released. The batch is empty afterwards.
+pub fn apply(
+    umem: &mut Umem,
+    batch: &mut Batch,
+    verdicts: &Verdicts,
+    counters: &PortCounters,
+    out: &mut [Outbox],
+) {
+    for (index, mut frame) in batch.drain().enumerate() {
+        let delivered = match verdicts.on(index) {
+            Verdict::Deliver(segment) => strip(umem, &mut frame, counters).and(Ok(segment)),
+            Verdict::Drop(reason) => Err(reason),
+            // Never the fate of a frame from the underlay: that would send it back (split horizon).
+            Verdict::Encap(_) | Verdict::Flood => Err(DropReason::NoTxTarget),
+        };
+        let dead = match delivered {
+            Ok(segment) => match out.get_mut(usize::from(segment.0)) {
+                Some(outbox) => outbox
+                    .push(frame, Role::First)
+                    .err()
+                    .map(|frame| (frame, DropReason::TxRingFull)),
+                None => Some((frame, DropReason::LinkDown)),
+            },
+            Err(reason) => Some((frame, reason)),
+        };
+        if let Some((frame, reason)) = dead {
+            counters.dropped(reason, 1);
+            umem.release(frame);
+        }
+    }
+}
+
+/// The outer headers of a frame that may be ours.
+struct Outer<'a> {
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    port: u16,
+    traffic_class: u8,
+    udp_checksum: u16,
+    /// Header and payload, as long as the UDP header says.
+    datagram: &'a [u8],
+}
+
+#[inline]
+fn judge(snapshot: &Snapshot, frame: &[u8]) -> Result<SegmentId, DropReason> {
+    let outer = Outer::parse(frame)?;
+    let payload = outer.datagram.get(udp::LEN..).unwrap_or(&[]);
+    let (vxlan, inner) = VxlanHeader::parse(payload).ok_or(DropReason::HeaderTruncated)?;
+    if !vxlan.i_flag() {
+        return Err(DropReason::NoIFlag);
+    }
+    let id = snapshot
+        .find(IpAddr::V4(outer.destination), outer.port, vxlan.vni())
+        .ok_or(DropReason::VniNotFound)?;
+    let segment = snapshot.segment(id).ok_or(DropReason::VniNotFound)?;
+    if segment.config.verify_udp_checksum && !outer.checksum_holds() {
+        return Err(DropReason::OuterChecksum);
+    }
+    if vxlan.reserved_bits() {
+        return Err(DropReason::ReservedBits);
+    }
+    if segment
+        .peers
+        .binary_search(&IpAddr::V4(outer.source))
+        .is_err()
+    {
+        return Err(DropReason::UnknownPeer);
+    }
+    judge_inner(segment, inner, outer.traffic_class)?;
+    Ok(id)
+}
+
+impl<'a> Outer<'a> {
+    #[inline]
+    fn parse(frame: &'a [u8]) -> Result<Self, DropReason> {
+        let (ethernet, packet) = EthernetHeader::parse(frame).ok_or(DropReason::OuterMalformed)?;
+        let header = Ipv4Header::parse(packet).ok_or(DropReason::OuterMalformed)?;
+        let sound = ethernet.ether_type() == ethernet::IPV4
+            && header.version() == 4
+            && header.header_len() == ipv4::LEN
+            && packet
+                .first_chunk::<{ ipv4::LEN }>()
+                .is_some_and(|header| checksum::sum(header) == 0xffff)
+            && header.total_len() <= packet.len()
+            && header.protocol() == udp::PROTOCOL;
+        if !sound {
+            return Err(DropReason::OuterMalformed);
+        }
+        if header.is_fragment() {
+            return Err(DropReason::OuterFragment);
+        }
+        let (source, destination) = (header.source(), header.destination());
+        if is_martian(source) || source == destination {
+            return Err(DropReason::MartianSource);
+        }
+        let datagram = packet
+            .get(ipv4::LEN..header.total_len())
+            .ok_or(DropReason::OuterMalformed)?;
+        let udp = UdpHeader::parse(datagram).ok_or(DropReason::OuterMalformed)?;
+        let datagram = match datagram.get(..udp.len()) {
+            Some(datagram) if datagram.len() >= udp::LEN => datagram,
+            _ => return Err(DropReason::OuterMalformed),
+        };
+        Ok(Self {
+            source,
+            destination,
+            port: udp.destination_port(),
+            traffic_class: header.tos(),
+            udp_checksum: udp.checksum(),
+            datagram,
+        })
+    }
+
+    /// Whether the UDP checksum is right, or is none (RFC 768).
+    fn checksum_holds(&self) -> bool {
+        let len = self.datagram.len() as u16; // Never more than the IP header's 16 bits say.
+        let pseudo = checksum::pseudo_ipv4(self.source, self.destination, udp::PROTOCOL, len);
+        self.udp_checksum == 0 || checksum::fold(pseudo + checksum::sum(self.datagram)) == 0xffff
+    }
+}
+
+/// No host sends from such an address (RFC 1122 §3.2.1.3, RFC 1812 §5.3.7).
+#[inline]
+const fn is_martian(source: Ipv4Addr) -> bool {
+    let [first, ..] = source.octets();
+    first == 0 || source.is_loopback() || source.is_multicast() || source.is_broadcast()
+}
+
+#[inline]
+fn judge_inner(segment: &Segment, inner: &[u8], outer_class: u8) -> Result<(), DropReason> {
+    let (header, rest) = EthernetHeader::parse(inner).ok_or(DropReason::InnerShort)?;
+    let source: MacAddr = header.source();
+    if source == segment.config.mac {
+        return Err(DropReason::LocalMac);
+    }
+    if source.is_multicast() || source.is_zero() {
+        return Err(DropReason::InvalidSourceMac);
+    }
+    let class = match header.ether_type() {
+        ethernet::IPV4 => {
+            let header = Ipv4Header::parse(rest).ok_or(DropReason::InnerTruncated)?;
+            (header.version() == 4).then_some(header.tos())
+        }
+        ethernet::IPV6 => {
+            let header = Ipv6Header::parse(rest).ok_or(DropReason::InnerTruncated)?;
+            (header.version() == 6).then_some(header.traffic_class())
+        }
+        _ => None,
+    };
+    match class {
+        Some(class) if ecn::decapsulate(class, outer_class).is_none() => Err(DropReason::TunnelEcn),
+        _ => Ok(()),
+    }
+}
+
+/// What the outer headers of a judged frame say about the inner one.
+struct Edit {
+    traffic_class: u8,
+    outer_len: usize,
+    inner_len: usize,
+}
+
+impl Edit {
+    #[inline]
+    fn read(frame: &[u8]) -> Option<Self> {
+        let header = Ipv4Header::parse(frame.get(ethernet::LEN..)?)?;
+        let udp = UdpHeader::parse(frame.get(ethernet::LEN + ipv4::LEN..)?)?;
+        Some(Self {
+            traffic_class: header.tos(),
+            outer_len: OUTER_IPV4_LEN,
+            inner_len: udp.len().checked_sub(udp::LEN + vxlan::LEN)?,
+        })
+    }
+}
+
+/// Pulls the outer headers off, cuts what is behind the UDP datagram, finishes the inner checksum and marks congestion.
+#[inline]
+fn strip(umem: &mut Umem, frame: &mut Frame, counters: &PortCounters) -> Result<(), DropReason> {
+    let edit = Edit::read(umem.bytes(frame)).ok_or(DropReason::OuterMalformed)?;
+    if !umem.pull(frame, edit.outer_len) || !umem.truncate(frame, edit.inner_len) {
+        return Err(DropReason::OuterMalformed);
+    }
+    let bytes = umem.bytes_mut(frame);
+    if let Some(layers) = Layers::parse(bytes) {
+        counters
+            .checksums_completed
+            .add(u64::from(unfinished::complete(bytes, &layers)));
+        mark(
+            bytes,
+            layers.place,
+            layers.traffic_class,
+            edit.traffic_class,
+        );
+    }
+    Ok(())
+}
+
+/// Writes the ECN bits that RFC 6040 §4.2 asks for, where they differ.
+#[inline]
+fn mark(frame: &mut [u8], place: Place, inner_class: u8, outer_class: u8) {
+    let Some(bits) = ecn::decapsulate(inner_class, outer_class) else {
+        return;
+    };
+    let class = inner_class & !ecn::MASK | bits;
+    if class == inner_class || place.tags != 0 {
+        return;
+    }
+    let Some(header) = frame.get_mut(place.offset..) else {
+        return;
+    };
+    match place.network {
+        Network::Ipv4 => ipv4::set_tos(header, class),
+        Network::Ipv6 => ipv6::set_traffic_class(header, class),
+        Network::Cut | Network::Other => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lab::{
+        FAR, Lab, NEAR, OWN, config, inner4, inner6, outer, seal, segment, tunnelled, with_class,
+    };
+    use super::*;
+    use crate::table::SegmentConfig;
+    use crate::wire::Vni;
+    use std::sync::Arc;
+
+    fn lab() -> Lab {
+        Lab::new(vec![segment(config())])
+    }
+
+    /// 192.0.2.2 sends 14 bytes of Ethernet and 4 of payload in VNI 1.
+    const GOOD: [u8; 68] = [
+        2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, // Ethernet
+        0x45, 0, 0, 54, 0xab, 0xcd, 0, 0, 64, 17, 0x4a, 0xe6, 192, 0, 2, 2, 192, 0, 2,
+        1, // IPv4
+        0x9c, 0x40, 0x21, 0x18, 0, 34, 0, 0, // UDP
+        8, 0, 0, 0, 0, 0, 1, 0, // VXLAN
+        0x0e, 0, 0, 0, 0, 1, 0x0e, 0, 0, 0, 0, 2, 8, 6, // inner Ethernet
+        1, 2, 3, 4,
+    ];
+
+    /// The good frame with one byte changed, and the outer IPv4 checksum made right again.
+    fn changed(at: usize, value: u8) -> Vec<u8> {
+        let mut frame = GOOD.to_vec();
+        frame[at] = value;
+        if frame[14] == 0x45 {
+            seal(&mut frame);
+        }
+        frame
+    }
+
+    #[test]
+    fn a_good_frame_is_delivered_without_its_outer_headers() {
+        let mut lab = lab();
+        let (verdicts, out) = lab.decap(&[GOOD.to_vec()]);
+        assert_eq!(verdicts, [Verdict::Deliver(SegmentId(0))]);
+        assert_eq!(out, [(SegmentId(0), GOOD[50..].to_vec())]);
+        assert_eq!(
+            (
+                lab.counters.forwarded.get(),
+                lab.counters.forwarded_bytes.get()
+            ),
+            (1, 18)
+        );
+    }
+
+    #[test]
+    fn each_contradiction_in_the_outer_headers_is_malformed() {
+        let mut lab = lab();
+        let cases = [
+            ("EtherType", changed(12, 0x86)),
+            ("version", changed(14, 0x65)),
+            ("options", changed(14, 0x46)),
+            ("header too short", changed(14, 0x44)),
+            ("total length beyond the frame", changed(17, 55)),
+            ("total length without a UDP header", changed(17, 27)),
+            ("total length without an IP header", changed(17, 19)),
+            ("protocol", changed(23, 6)),
+            ("UDP length beyond the IP packet", changed(39, 35)),
+            ("UDP length below a header", changed(39, 7)),
+        ];
+        for (name, frame) in cases {
+            assert_eq!(
+                lab.fate_in(&frame),
+                Err(DropReason::OuterMalformed),
+                "{name}"
+            );
+        }
+        let mut frame = GOOD;
+        frame[25] ^= 1;
+        assert_eq!(
+            lab.fate_in(&frame),
+            Err(DropReason::OuterMalformed),
+            "header checksum"
+        );
+    }
+
+    #[test]
+    fn a_frame_cut_at_any_byte_dies() {
+        let mut lab = lab();
+        for len in 1..GOOD.len() {
+            assert_eq!(
+                lab.fate_in(&GOOD[..len]),
+                Err(DropReason::OuterMalformed),
+                "{len} bytes"
+            );
+        }
+    }
+
+    #[test]
+    fn v07_first_middle_and_last_fragment_are_told_apart_from_the_malformed() {
+        let mut lab = lab();
+        for (flags, offset) in [(0x20, 0), (0x20, 100), (0, 100)] {
+            let mut frame = changed(20, flags);
+            frame[21] = offset;
+            seal(&mut frame);
+            assert_eq!(lab.fate_in(&frame), Err(DropReason::OuterFragment));
+        }
+        assert!(lab.fate_in(&changed(20, 0x40)).is_ok(), "DF is no fragment");
+    }
+
+    #[test]
+    fn v10_each_impossible_source_is_martian() {
+        let mut lab = lab();
+        let sources = [
+            [0, 0, 0, 0],
+            [0, 1, 2, 3],
+            [127, 0, 0, 1],
+            [127, 9, 9, 9],
+            [224, 0, 0, 1],
+            [239, 255, 255, 255],
+            [255, 255, 255, 255],
+            [192, 0, 2, 1],
+        ];
+        for source in sources {
+            let mut frame = GOOD.to_vec();
+            frame[26..30].copy_from_slice(&source);
+            seal(&mut frame);
+            assert_eq!(
+                lab.fate_in(&frame),
+                Err(DropReason::MartianSource),
+                "{source:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn v12_another_source_address_port_or_vni_is_not_ours() {
+        let mut lab = lab();
+        assert_eq!(lab.fate_in(&changed(29, 9)), Err(DropReason::UnknownPeer));
+        assert_eq!(
+            lab.fate_in(&changed(33, 9)),
+            Err(DropReason::VniNotFound),
+            "destination address"
+        );
+        assert_eq!(
+            lab.fate_in(&changed(37, 0x19)),
+            Err(DropReason::VniNotFound),
+            "port"
+        );
+        assert_eq!(
+            lab.fate_in(&changed(48, 2)),
+            Err(DropReason::VniNotFound),
+            "VNI"
+        );
+    }
+
+    #[test]
+    fn v12_a_peer_of_one_vni_is_none_of_another() {
+        let mut other = segment(SegmentConfig {
+            vni: Vni::new(2).unwrap(),
+            ..config()
+        });
+        other.peers = Arc::new(vec!["192.0.2.9".parse().unwrap()]);
+        let mut lab = Lab::new(vec![segment(config()), other]);
+        assert_eq!(lab.fate_in(&changed(48, 2)), Err(DropReason::UnknownPeer));
+        let mut frame = changed(48, 2);
+        frame[29] = 9;
+        seal(&mut frame);
+        assert_eq!(lab.decap(&[frame]).1, [(SegmentId(1), GOOD[50..].to_vec())]);
+    }
+
+    #[test]
+    fn v11_a_vxlan_header_cut_short_is_told() {
+        let mut lab = lab();
+        for len in 0..8 {
+            assert_eq!(
+                lab.fate_in(&outer(&[8, 0, 0, 0, 0, 0, 1, 0][..len])),
+                Err(DropReason::HeaderTruncated)
+            );
+        }
+    }
+
+    #[test]
+    fn v01_a_clear_i_flag_makes_the_header_invalid() {
+        let mut lab = lab();
+        assert_eq!(lab.fate_in(&changed(42, 0)), Err(DropReason::NoIFlag));
+        assert_eq!(
+            lab.fate_in(&changed(42, 0xf7)),
+            Err(DropReason::NoIFlag),
+            "before reserved bits"
+        );
+    }
+
+    #[test]
+    fn v02_each_of_the_39_reserved_bits_drops_the_frame() {
+        let mut lab = lab();
+        for bit in (0..64).filter(|bit| *bit != 4 && !(32..56).contains(bit)) {
+            let at = 42 + bit / 8;
+            assert_eq!(
+                lab.fate_in(&changed(at, GOOD[at] | 0x80 >> (bit % 8))),
+                Err(DropReason::ReservedBits),
+                "bit {bit}"
+            );
+        }
+        assert_eq!(lab.counters.drops(DropReason::ReservedBits), 39);
+        for _ in 0..10 {
+            assert!(lab.fate_in(&GOOD).is_ok());
+        }
+    }
+
+    #[test]
+    fn v03_every_vni_of_24_bits_is_found() {
+        for vni in [0, 1, 0x80_0000, 0xff_ffff] {
+            let mut lab = Lab::new(vec![segment(SegmentConfig {
+                vni: Vni::new(vni).unwrap(),
+                ..config()
+            })]);
+            let mut frame = GOOD;
+            frame[46..49].copy_from_slice(&vni.to_be_bytes()[1..]);
+            assert!(lab.fate_in(&frame).is_ok(), "{vni:#x}");
+            frame[48] ^= 2;
+            assert_eq!(lab.fate_in(&frame), Err(DropReason::VniNotFound));
+        }
+    }
+
+    #[test]
+    fn v06_a_wrong_udp_checksum_matters_only_where_it_is_verified() {
+        let good = tunnelled(&inner4(OWN, b"payload"));
+        let mut wrong = good.clone();
+        wrong[40] ^= 1;
+        let mut none = good.clone();
+        none[40..42].copy_from_slice(&[0, 0]);
+        let mut unfinished = good.clone();
+        let pseudo = checksum::pseudo_ipv4(
+            [192, 0, 2, 2].into(),
+            [192, 0, 2, 1].into(),
+            17,
+            good.len() as u16 - 34,
+        );
+        unfinished[40..42].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
+
+        let mut ignoring = lab();
+        let mut verifying = Lab::new(vec![segment(SegmentConfig {
+            verify_udp_checksum: true,
+            ..config()
+        })]);
+        for (frame, verified) in [
+            (&good, Ok(good[50..].to_vec())),
+            (&none, Ok(good[50..].to_vec())),
+            (&wrong, Err(DropReason::OuterChecksum)),
+            (&unfinished, Err(DropReason::OuterChecksum)),
+        ] {
+            assert_eq!(ignoring.fate_in(frame), Ok(good[50..].to_vec()));
+            assert_eq!(verifying.fate_in(frame), verified);
+        }
+    }
+
+    #[test]
+    fn v11_an_inner_frame_without_a_whole_ethernet_header_is_short() {
+        let mut lab = lab();
+        for len in 0..14 {
+            assert_eq!(
+                lab.fate_in(&tunnelled(&GOOD[50..50 + len])),
+                Err(DropReason::InnerShort)
+            );
+        }
+        assert_eq!(
+            lab.fate_in(&tunnelled(&GOOD[50..64])),
+            Ok(GOOD[50..64].to_vec()),
+            "ARP, nothing behind it"
+        );
+    }
+
+    #[test]
+    fn v11_a_cut_inner_ip_header_is_truncated() {
+        let mut lab = lab();
+        let (four, six) = (inner4(OWN, &[]), inner6(OWN, &[]));
+        for (frame, whole) in [(four, 34), (six, 54)] {
+            for len in 14..whole {
+                assert_eq!(
+                    lab.fate_in(&tunnelled(&frame[..len])),
+                    Err(DropReason::InnerTruncated),
+                    "{len} bytes"
+                );
+            }
+            assert!(lab.fate_in(&tunnelled(&frame[..whole])).is_ok());
+        }
+    }
+
+    #[test]
+    fn v11_impossible_inner_sources_and_our_own_are_dropped() {
+        let mut lab = lab();
+        for (mac, reason) in [
+            (MacAddr::ZERO, DropReason::InvalidSourceMac),
+            (MacAddr::BROADCAST, DropReason::InvalidSourceMac),
+            (MacAddr([1, 0, 0x5e, 0, 0, 1]), DropReason::InvalidSourceMac),
+            (OWN, DropReason::LocalMac),
+        ] {
+            let mut frame = GOOD;
+            frame[56..62].copy_from_slice(&mac.0);
+            assert_eq!(lab.fate_in(&frame), Err(reason), "{mac}");
+        }
+    }
+
+    #[test]
+    fn f04_what_is_behind_the_udp_datagram_and_the_ip_packet_is_cut_off() {
+        let mut lab = lab();
+        let mut frame = changed(39, 32); // UDP ends two bytes before the IP packet
+        frame.extend([0xee; 7]); // Ethernet padding
+        assert_eq!(lab.fate_in(&frame), Ok(GOOD[50..66].to_vec()));
+    }
+
+    #[test]
+    fn v08_tags_are_passed_on_and_nothing_behind_them_is_judged_or_changed() {
+        let mut lab = lab();
+        let plain = inner4(OWN, b"payload");
+        for tags in [
+            &[0x81, 0, 0x60, 10][..],
+            &[0x88, 0xa8, 0, 20, 0x81, 0, 0, 10],
+        ] {
+            let inner = [&plain[..12], tags, &plain[12..]].concat();
+            let congested = with_class(tunnelled(&inner), 3);
+            assert_eq!(lab.fate_in(&congested), Ok(inner.clone()));
+            let cut = &inner[..12 + tags.len() + 2 + 5];
+            assert_eq!(lab.fate_in(&tunnelled(cut)), Ok(cut.to_vec()));
+        }
+    }
+
+    #[test]
+    fn d4_all_sixteen_cells_in_both_families_with_the_dscp_kept() {
+        let mut lab = lab();
+        const EXPECTED: [[Option<u8>; 4]; 4] = [
+            [Some(0), Some(0), Some(0), None],
+            [Some(1), Some(1), Some(1), Some(3)],
+            [Some(2), Some(1), Some(2), Some(3)],
+            [Some(3), Some(3), Some(3), Some(3)],
+        ];
+        for plain in [inner4(OWN, b"payload"), inner6(OWN, b"payload")] {
+            for (inner, row) in (0u8..).zip(EXPECTED) {
+                for (outer, cell) in (0u8..).zip(row) {
+                    let frame = with_class(
+                        tunnelled(&with_class(plain.clone(), 0xb8 | inner)),
+                        0x28 | outer,
+                    );
+                    let expected = cell
+                        .map(|ecn| with_class(plain.clone(), 0xb8 | ecn))
+                        .ok_or(DropReason::TunnelEcn);
+                    assert_eq!(
+                        lab.fate_in(&frame),
+                        expected,
+                        "inner {inner}, outer {outer}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn d4_congestion_outside_does_not_concern_what_is_not_ip() {
+        assert_eq!(lab().fate_in(&changed(15, 3)), Ok(GOOD[50..].to_vec()));
+    }
+
+    #[test]
+    fn f05_an_unfinished_inner_checksum_is_finished_whatever_congestion_does_to_the_header() {
+        let mut lab = lab();
+        let right = with_class(inner4(OWN, b"payload"), 2);
+        let mut unfinished = right.clone();
+        let pseudo = checksum::pseudo_ipv4(
+            [10, 244, 1, 2].into(),
+            [10, 244, 0, 2].into(),
+            17,
+            right.len() as u16 - 34,
+        );
+        unfinished[40..42].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
+        let frame = with_class(tunnelled(&unfinished), 3);
+        assert_eq!(lab.fate_in(&frame), Ok(with_class(right, 3)));
+        assert_eq!(lab.counters.checksums_completed.get(), 1);
+    }
+
+    #[test]
+    fn a_batch_keeps_its_order_and_each_frame_its_own_fate() {
+        let mut lab = lab();
+        let marked = |n: u8| changed(67, n);
+        let frames: Vec<_> = (0..64)
+            .map(|n| {
+                if n % 4 == 3 {
+                    changed(42, 0)
+                } else {
+                    marked(n)
+                }
+            })
+            .collect();
+        let (verdicts, out) = lab.decap(&frames);
+        assert_eq!(
+            verdicts
+                .iter()
+                .filter(|verdict| matches!(verdict, Verdict::Drop(_)))
+                .count(),
+            16
+        );
+        let marks: Vec<_> = out.iter().map(|(_, bytes)| bytes[17]).collect();
+        let expected: Vec<_> = (0..64).filter(|n| n % 4 != 3).collect();
+        assert_eq!(marks, expected);
+    }
+
+    #[test]
+    fn frames_for_a_segment_without_a_port_are_counted_and_released() {
+        let mut lab = lab();
+        let (mut batch, mut verdicts) = (Batch::new(), Verdicts::new());
+        for _ in 0..3 {
+            let mut frame = lab.umem.allocate().unwrap();
+            assert!(lab.umem.fill(&mut frame, &GOOD));
+            batch.push(frame).unwrap();
+        }
+        lab.counters.received.add(3);
+        decide(&lab.snapshot, &lab.umem, &batch, &mut verdicts);
+        apply(&mut lab.umem, &mut batch, &verdicts, &lab.counters, &mut []);
+        assert_eq!(lab.counters.drops(DropReason::LinkDown), 3);
+        lab.check_balance();
+    }
+
+    #[test]
+    fn stations_behind_other_vteps_may_be_the_source() {
+        let mut frame = GOOD;
+        frame[56..62].copy_from_slice(&FAR.0);
+        assert!(lab().fate_in(&frame).is_ok());
+        assert_eq!(GOOD[56..62], NEAR.0);
+    }
+}

@@ -1,0 +1,331 @@
+//! Edited frames on their way to a port.
+
+use crate::port::{Batch, Frame, Port, Umem};
+use crate::stats::{DropReason, PortCounters};
+
+/// Frames for one port, in order, and which of them are copies of a flooded frame.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    batch: Batch,
+    /// Bit *i*: the *i*-th frame from the front is a copy beyond the first.
+    copies: u64,
+}
+
+/// Which of the frames that one received frame became.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The one whose fate is the received frame's.
+    First,
+    /// A further copy for the flood list.
+    Copy,
+}
+
+impl Role {
+    #[inline]
+    fn count_lost(self, counters: &PortCounters, reason: DropReason) {
+        match self {
+            Self::First => counters.dropped(reason, 1),
+            Self::Copy => counters.flood_copies_lost.add(1),
+        }
+    }
+}
+
+const _: () = assert!(crate::port::BATCH <= u64::BITS as usize, "one bit a frame");
+
+impl Outbox {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many frames wait.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// Whether none waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// Adds a frame at the back.
+    ///
+    /// # Errors
+    /// Gives the frame back when the outbox is full.
+    #[inline]
+    pub fn push(&mut self, frame: Frame, role: Role) -> Result<(), Frame> {
+        let place = self.batch.len();
+        self.batch.push(frame)?;
+        self.copies |= u64::from(role == Role::Copy) << place;
+        Ok(())
+    }
+
+    /// Transmits all that waits, wakes the kernel once, and counts. What the port never sends for its length is dropped
+    /// as [`DropReason::Oversize`], what it has no room for for the reason `refused`. The outbox is empty afterwards.
+    /// Returns how many frames the port took.
+    pub fn flush<P: Port>(
+        &mut self,
+        port: &mut P,
+        umem: &mut Umem,
+        counters: &PortCounters,
+        refused: DropReason,
+    ) -> usize {
+        if self.is_empty() {
+            return 0;
+        }
+        if !self.batch.iter().all(|frame| port.accepts(frame)) {
+            self.sift(port, umem, counters);
+        }
+        let mut first_bytes = [0; crate::port::BATCH];
+        for (index, (bytes, frame)) in first_bytes.iter_mut().zip(self.batch.iter()).enumerate() {
+            *bytes = if self.is_copy(index) {
+                0
+            } else {
+                frame.len() as u64
+            };
+        }
+        // Everything left may be sent, so that what the port takes is a prefix.
+        let taken = port.transmit(&mut self.batch);
+        let copies = (self.copies & low_bits(taken)).count_ones() as usize;
+        counters.forwarded.add((taken - copies) as u64);
+        counters
+            .forwarded_bytes
+            .add(first_bytes.iter().take(taken).sum());
+        counters.flood_copies.add(copies as u64);
+        self.copies = self.copies.checked_shr(taken as u32).unwrap_or(0);
+        self.discard(umem, counters, refused);
+        taken
+    }
+
+    /// Drops what the port never sends, and keeps the rest in order.
+    #[cold]
+    fn sift<P: Port>(&mut self, port: &P, umem: &mut Umem, counters: &PortCounters) {
+        let mut kept = Self::new();
+        for (index, frame) in self.batch.drain().enumerate() {
+            let copy = self.copies >> index & 1 != 0;
+            let role = if copy { Role::Copy } else { Role::First };
+            let kept = port.accepts(&frame).then_some(&mut kept);
+            let lost = match kept {
+                Some(kept) => kept.push(frame, role).err(),
+                None => Some(frame),
+            };
+            if let Some(frame) = lost {
+                umem.release(frame);
+                role.count_lost(counters, DropReason::Oversize);
+            }
+        }
+        *self = kept;
+    }
+
+    /// Drops all that waits for this reason, counts and releases it.
+    pub fn discard(&mut self, umem: &mut Umem, counters: &PortCounters, reason: DropReason) {
+        let lost = self.batch.len();
+        if lost == 0 {
+            return;
+        }
+        let copies = u64::from((self.copies & low_bits(lost)).count_ones());
+        counters.dropped(reason, lost as u64 - copies);
+        counters.flood_copies_lost.add(copies);
+        self.copies = 0;
+        umem.release_all(&mut self.batch);
+    }
+
+    #[inline]
+    fn is_copy(&self, index: usize) -> bool {
+        self.copies >> index & 1 != 0
+    }
+}
+
+/// The way out to the underlay, as a worker lends it to `encap::apply`.
+#[derive(Debug)]
+pub struct Exit<'a, P> {
+    /// The underlay port.
+    pub port: &'a mut P,
+    /// What waits for it.
+    pub outbox: &'a mut Outbox,
+    /// The worker's running IPv4 identification.
+    pub ip_ids: &'a mut IpIds,
+}
+
+impl<P: Port> Exit<'_, P> {
+    /// Puts a frame into the outbox, and flushes that first where it is full.
+    #[inline]
+    pub(super) fn put(
+        &mut self,
+        frame: Frame,
+        role: Role,
+        umem: &mut Umem,
+        counters: &PortCounters,
+    ) {
+        let Err(frame) = self.outbox.push(frame, role) else {
+            return;
+        };
+        self.flush(umem, counters);
+        if let Err(frame) = self.outbox.push(frame, role) {
+            // A flushed outbox is empty; the frame is released all the same, should that ever be untrue.
+            umem.release(frame);
+            role.count_lost(counters, DropReason::TxRingFull);
+        }
+    }
+
+    /// Transmits what waits; see [`Outbox::flush`].
+    pub fn flush(&mut self, umem: &mut Umem, counters: &PortCounters) -> usize {
+        self.outbox
+            .flush(self.port, umem, counters, DropReason::TxRingFull)
+    }
+}
+
+/// The identification of outer IPv4 headers: a number that runs on, whatever the destination, so that a router which
+/// fragments an outer packet with DF clear cannot make two packets' fragments look like one's (RFC 6864 §4.3).
+#[derive(Debug, Clone)]
+pub struct IpIds(u16);
+
+impl IpIds {
+    /// Starts at `first`: workers that send from one address start far from each other.
+    pub const fn new(first: u16) -> Self {
+        Self(first)
+    }
+
+    /// The next number.
+    #[inline]
+    pub fn next_id(&mut self) -> u16 {
+        self.0 = self.0.wrapping_add(1);
+        self.0
+    }
+}
+
+/// The lowest `n` bits set.
+#[inline]
+fn low_bits(n: usize) -> u64 {
+    1u64.checked_shl(n as u32).map_or(u64::MAX, |bit| bit - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::{BATCH, ChunkSize, MemoryPort, UmemConfig};
+
+    fn umem() -> Umem {
+        Umem::new(UmemConfig {
+            chunk: ChunkSize::K2,
+            frames: 256,
+            lock: false,
+        })
+        .unwrap()
+    }
+
+    fn frame(umem: &mut Umem, len: usize) -> Frame {
+        let mut frame = umem.allocate().unwrap();
+        assert!(umem.fill(&mut frame, &vec![0; len]));
+        frame
+    }
+
+    #[test]
+    fn what_the_ring_refuses_is_counted_and_released_first_frames_and_copies_apart() {
+        let (mut umem, mut port, counters) = (umem(), MemoryPort::new(4), PortCounters::default());
+        let mut outbox = Outbox::new();
+        for role in [
+            Role::First,
+            Role::Copy,
+            Role::First,
+            Role::First,
+            Role::Copy,
+            Role::First,
+            Role::Copy,
+        ] {
+            let frame = frame(&mut umem, 60);
+            outbox.push(frame, role).unwrap();
+        }
+        assert_eq!(
+            outbox.flush(&mut port, &mut umem, &counters, DropReason::TxRingFull),
+            4
+        );
+        assert!(outbox.is_empty());
+        assert_eq!(counters.forwarded.get(), 3);
+        assert_eq!(counters.forwarded_bytes.get(), 180);
+        assert_eq!(counters.flood_copies.get(), 1);
+        assert_eq!(counters.drops(DropReason::TxRingFull), 1);
+        assert_eq!(counters.flood_copies_lost.get(), 2);
+        assert_eq!(umem.free() + port.frames_held(), 256);
+    }
+
+    #[test]
+    fn what_the_port_never_sends_is_oversize_and_holds_up_no_other() {
+        let (mut umem, mut port, counters) = (umem(), MemoryPort::new(4), PortCounters::default());
+        port.limit_frame_len(1518);
+        let mut outbox = Outbox::new();
+        let frames = [
+            (1519, Role::First),
+            (100, Role::First),
+            (1519, Role::Copy),
+            (101, Role::Copy),
+            (1518, Role::First),
+        ];
+        for (len, role) in frames {
+            let frame = frame(&mut umem, len);
+            outbox.push(frame, role).unwrap();
+        }
+        let taken = outbox.flush(&mut port, &mut umem, &counters, DropReason::TxRingFull);
+        let lens: Vec<_> = std::iter::from_fn(|| port.collect(&mut umem))
+            .map(|bytes| bytes.len())
+            .collect();
+        assert_eq!((taken, lens), (3, vec![100, 101, 1518]));
+        assert_eq!(
+            (counters.forwarded.get(), counters.forwarded_bytes.get()),
+            (2, 1618)
+        );
+        assert_eq!(
+            (
+                counters.flood_copies.get(),
+                counters.flood_copies_lost.get()
+            ),
+            (1, 1)
+        );
+        assert_eq!(counters.drops(DropReason::Oversize), 1);
+        port.reclaim(&mut umem);
+        assert_eq!(umem.free(), 256);
+    }
+
+    #[test]
+    fn a_full_outbox_of_copies_is_all_taken() {
+        let (mut umem, mut port, counters) = (umem(), MemoryPort::new(64), PortCounters::default());
+        let mut outbox = Outbox::new();
+        for _ in 0..BATCH {
+            let frame = frame(&mut umem, 60);
+            outbox.push(frame, Role::Copy).unwrap();
+        }
+        let late = frame(&mut umem, 60);
+        umem.release(outbox.push(late, Role::First).unwrap_err());
+        assert_eq!(
+            outbox.flush(&mut port, &mut umem, &counters, DropReason::TxRingFull),
+            64
+        );
+        assert_eq!(
+            (counters.flood_copies.get(), counters.forwarded.get()),
+            (64, 0)
+        );
+        assert_eq!(outbox.copies, 0);
+    }
+
+    #[test]
+    fn frames_for_a_port_that_is_gone_are_discarded() {
+        let (mut umem, counters) = (umem(), PortCounters::default());
+        let mut outbox = Outbox::new();
+        let waiting = frame(&mut umem, 60);
+        outbox.push(waiting, Role::First).unwrap();
+        outbox.discard(&mut umem, &counters, DropReason::LinkDown);
+        assert_eq!(counters.drops(DropReason::LinkDown), 1);
+        assert_eq!(umem.free(), 256);
+    }
+
+    #[test]
+    fn p02_identifications_run_on_and_wrap() {
+        let mut ids = IpIds::new(0xfffe);
+        assert_eq!(
+            [ids.next_id(), ids.next_id(), ids.next_id()],
+            [0xffff, 0, 1]
+        );
+    }
+}

@@ -1,0 +1,74 @@
+//! What can go wrong with steering.
+
+use std::io;
+
+use crate::netlink;
+
+/// A steering step that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel does not take a BPF program or map.
+    #[error("cannot load the steering programs: {0}; a kernel with AF_XDP (CONFIG_XDP_SOCKETS) and CAP_BPF are needed")]
+    Load(libbpf_rs::Error),
+    /// No descriptor is left.
+    #[error("cannot get a descriptor for a steering program: {0}; raise the limit (ulimit -n)")]
+    Descriptor(io::Error),
+    /// Memory that programs and workers share could not be mapped.
+    #[error("cannot map the heartbeat: {0}")]
+    Heartbeat(io::Error),
+    /// Another program has the hook.
+    #[error(
+        "{device} already runs another XDP program ({program}): detach it (`ip link set dev {device} xdp off`, or stop \
+         the process that holds it), then start again"
+    )]
+    ForeignProgram {
+        /// The device's name.
+        device: String,
+        /// The other program's number and name.
+        program: String,
+    },
+    /// A hook refused the program.
+    #[error("cannot attach {program} to {device}: {source}")]
+    Attach {
+        /// Which program.
+        program: &'static str,
+        /// The device's name.
+        device: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A socket or segment could not be told to the programs.
+    #[error("cannot tell the steering programs of {what}: {source}")]
+    Map {
+        /// What.
+        what: String,
+        /// The kernel's answer.
+        source: libbpf_rs::Error,
+    },
+    /// The plan has more than the programs can hold, or contradicts itself.
+    #[error("cannot steer: {0}")]
+    Plan(String),
+    /// The access device could not be made, set up or removed.
+    #[error("access device {device}: cannot {doing}: {source}")]
+    Access {
+        /// Its name.
+        device: String,
+        /// What was attempted.
+        doing: &'static str,
+        /// The kernel's answer.
+        source: netlink::Error,
+    },
+    /// A setting of the access device could not be made.
+    #[error("access device {device}: cannot {doing}: {source}")]
+    Setting {
+        /// Its name.
+        device: String,
+        /// What was attempted.
+        doing: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Devices could not be listed.
+    #[error("cannot list network devices: {0}")]
+    Links(#[from] netlink::Error),
+}

@@ -1,0 +1,187 @@
+//! Where programs are attached, and how. Every attachment is a link, held by a file descriptor that dies with the
+//! process; only on kernels without tcx (before 6.6) a clsact filter stands in, which outlives a killed process and
+//! passes every frame then, because the heartbeat is stale.
+#![allow(unsafe_code)] // WHY: libbpf-rs has no tcx, no choice of the XDP mode, and no question for what is attached.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use libbpf_sys as sys;
+
+/// How XDP runs on a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XdpMode {
+    /// In the driver.
+    Native,
+    /// After the driver has made an skb: slower, on any device.
+    Generic,
+}
+
+/// A place for a classifier on a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Ingress,
+    Egress,
+}
+
+/// An attachment, undone by dropping it.
+#[derive(Debug)]
+pub(super) enum Hook {
+    Link { _fd: OwnedFd },
+    Filter(Filter),
+}
+
+/// A clsact filter.
+#[derive(Debug)]
+pub(super) struct Filter {
+    ifindex: u32,
+    side: Side,
+    handle: u32,
+    priority: u32,
+}
+
+/// Our filters have this priority; `tc filter show` tells them by it and by the program's name.
+const FILTER_PRIORITY: u32 = 0x7678;
+
+/// Attaches to XDP in this mode.
+pub(super) fn attach_xdp(program: BorrowedFd<'_>, ifindex: u32, mode: XdpMode) -> io::Result<Hook> {
+    let flags = match mode {
+        XdpMode::Native => sys::XDP_FLAGS_DRV_MODE,
+        XdpMode::Generic => sys::XDP_FLAGS_SKB_MODE,
+    };
+    link(program, ifindex, sys::BPF_XDP, flags)
+}
+
+/// Attaches a classifier: by tcx, or where the kernel has none by clsact.
+pub(super) fn attach_classifier(program: BorrowedFd<'_>, ifindex: u32, side: Side, by_link: bool) -> io::Result<Hook> {
+    let attach_type = match side {
+        Side::Ingress => sys::BPF_TCX_INGRESS,
+        Side::Egress => sys::BPF_TCX_EGRESS,
+    };
+    if by_link {
+        match link(program, ifindex, attach_type, 0) {
+            // Kernels before 6.6 do not know the attach type.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            outcome => return outcome,
+        }
+    }
+    Filter::attach(program, ifindex, side).map(Hook::Filter)
+}
+
+fn link(program: BorrowedFd<'_>, ifindex: u32, attach_type: sys::bpf_attach_type, flags: u32) -> io::Result<Hook> {
+    let options = sys::bpf_link_create_opts { sz: size_of::<sys::bpf_link_create_opts>() as u64, flags, ..Default::default() };
+    // SAFETY: the options live through the call and tell their own size.
+    let fd = unsafe { sys::bpf_link_create(program.as_raw_fd(), ifindex.cast_signed(), attach_type, &raw const options) };
+    let fd: RawFd = checked(fd)?;
+    // SAFETY: a new descriptor that nobody else owns.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok(Hook::Link { _fd: fd })
+}
+
+impl Filter {
+    fn attach(program: BorrowedFd<'_>, ifindex: u32, side: Side) -> io::Result<Self> {
+        let mut hook = tc_hook(ifindex, side);
+        // SAFETY: the structure lives through the call and tells its own size.
+        let made = unsafe { sys::bpf_tc_hook_create(&raw mut hook) };
+        match checked(made) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let mut options = sys::bpf_tc_opts {
+            sz: size_of::<sys::bpf_tc_opts>() as u64,
+            prog_fd: program.as_raw_fd(),
+            priority: FILTER_PRIORITY,
+            handle: 1,
+            flags: sys::BPF_TC_F_REPLACE,
+            ..Default::default()
+        };
+        // SAFETY: both structures live through the call and tell their own size.
+        checked(unsafe { sys::bpf_tc_attach(&raw const hook, &raw mut options) })?;
+        Ok(Self { ifindex, side, handle: options.handle, priority: options.priority })
+    }
+
+    fn detach(&self) -> io::Result<()> {
+        let hook = tc_hook(self.ifindex, self.side);
+        let options = sys::bpf_tc_opts {
+            sz: size_of::<sys::bpf_tc_opts>() as u64,
+            handle: self.handle,
+            priority: self.priority,
+            ..Default::default()
+        };
+        // SAFETY: both structures live through the call and tell their own size.
+        checked(unsafe { sys::bpf_tc_detach(&raw const hook, &raw const options) })?;
+        Ok(())
+    }
+}
+
+impl Drop for Filter {
+    fn drop(&mut self) {
+        match self.detach() {
+            // The device went, and the filter with it.
+            Err(error) if !matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT | libc::EINVAL)) => {
+                tracing::warn!(%error, ifindex = self.ifindex, "a clsact filter stays behind; it passes every frame");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Removes a filter of ours that a killed process left on a device, if there is one. Returns whether there was.
+pub(super) fn remove_filter(ifindex: u32, side: Side, program_name: &str) -> bool {
+    let hook = tc_hook(ifindex, side);
+    let mut found = sys::bpf_tc_opts {
+        sz: size_of::<sys::bpf_tc_opts>() as u64,
+        handle: 1,
+        priority: FILTER_PRIORITY,
+        ..Default::default()
+    };
+    // SAFETY: both structures live through the call and tell their own size.
+    let asked = unsafe { sys::bpf_tc_query(&raw const hook, &raw mut found) };
+    if checked(asked).is_err() || program_named(found.prog_id).as_deref() != Some(program_name) {
+        return false;
+    }
+    Filter { ifindex, side, handle: 1, priority: FILTER_PRIORITY }.detach().is_ok()
+}
+
+/// The XDP program on a device, in words; none when there is none.
+pub(super) fn xdp_program(ifindex: u32) -> Option<String> {
+    let mut options =
+        sys::bpf_xdp_query_opts { sz: size_of::<sys::bpf_xdp_query_opts>() as u64, ..Default::default() };
+    // SAFETY: the structure lives through the call and tells its own size.
+    let asked = unsafe { sys::bpf_xdp_query(ifindex.cast_signed(), 0, &raw mut options) };
+    checked(asked).ok()?;
+    let ids = [options.prog_id, options.drv_prog_id, options.skb_prog_id, options.hw_prog_id];
+    let id = ids.into_iter().find(|id| *id != 0)?;
+    let name = program_named(id).unwrap_or_else(|| "without a name".to_owned());
+    Some(format!("id {id}, {name}"))
+}
+
+fn program_named(id: u32) -> Option<String> {
+    let fd = libbpf_rs::Program::fd_from_id(id).ok()?;
+    let mut info = sys::bpf_prog_info::default();
+    let mut len = size_of::<sys::bpf_prog_info>() as u32;
+    // SAFETY: the structure lives through the call, and `len` is its size.
+    let asked = unsafe { sys::bpf_prog_get_info_by_fd(fd.as_raw_fd(), &raw mut info, &raw mut len) };
+    checked(asked).ok()?;
+    // SAFETY: the kernel ends the name with a zero byte inside the array.
+    let name = unsafe { CStr::from_ptr(info.name.as_ptr()) };
+    Some(name.to_string_lossy().into_owned())
+}
+
+fn tc_hook(ifindex: u32, side: Side) -> sys::bpf_tc_hook {
+    sys::bpf_tc_hook {
+        sz: size_of::<sys::bpf_tc_hook>() as u64,
+        ifindex: ifindex.cast_signed(),
+        attach_point: match side {
+            Side::Ingress => sys::BPF_TC_INGRESS,
+            Side::Egress => sys::BPF_TC_EGRESS,
+        },
+        ..Default::default()
+    }
+}
+
+/// libbpf 1.x returns a negative errno.
+fn checked(outcome: i32) -> io::Result<i32> {
+    if outcome < 0 { Err(io::Error::from_raw_os_error(-outcome)) } else { Ok(outcome) }
+}
