@@ -1,0 +1,18 @@
+//! End to end, in network namespaces: two flannel nodes, `vxgate` on one, the other or both, the plain kernel elsewhere.
+//!
+//! Needs root and what `scripts/setup.sh` installs. One test program, because its tests take turns: each lab is measured in
+//! milliseconds on the same cores. Controls without any `vxgate` run the same traffic, so that the tests themselves are proven.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cleanup;
+mod cli;
+mod drops;
+mod failover;
+mod hostile;
+mod queues;
+mod scale;
+mod scenes;
+mod topology;
+mod who;

@@ -1,0 +1,63 @@
+//! Who runs `vxgate` in a test.
+
+use crate::support::lab::{Lab, Node};
+use crate::support::vxgate::{Status, Vxgate};
+
+/// Which nodes run `vxgate`; the others run the plain kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// Nobody: the control that proves the test itself.
+    None,
+    /// Node 2.
+    Worker,
+    /// Node 1.
+    Master,
+    /// Both.
+    Both,
+}
+
+impl Who {
+    /// The nodes.
+    pub fn nodes(self) -> &'static [Node] {
+        match self {
+            Self::None => &[],
+            Self::Worker => &[Node::Worker],
+            Self::Master => &[Node::Master],
+            Self::Both => &[Node::Worker, Node::Master],
+        }
+    }
+
+    /// Starts `vxgate` on each of them.
+    pub fn start(self, lab: &Lab) -> Vec<(Node, Vxgate)> {
+        self.start_with(lab, &[])
+    }
+
+    /// As [`Who::start`], with more arguments.
+    pub fn start_with(self, lab: &Lab, arguments: &[&str]) -> Vec<(Node, Vxgate)> {
+        self.nodes()
+            .iter()
+            .map(|&node| (node, Vxgate::start(&lab.node(node), arguments)))
+            .collect()
+    }
+}
+
+/// The status of each gateway.
+pub fn statuses(gateways: &[(Node, Vxgate)]) -> Vec<Status> {
+    gateways.iter().map(|(_, vxgate)| vxgate.status()).collect()
+}
+
+/// Asserts that every gateway has forwarded both ways since `before`: that the traffic went through it and not beside it.
+pub fn assert_forwarded_since(gateways: &[(Node, Vxgate)], before: &[Status]) {
+    for ((node, vxgate), before) in gateways.iter().zip(before) {
+        let now = vxgate.status();
+        for role in ["underlay", "access"] {
+            let frames = now.forwarded(role) - before.forwarded(role);
+            println!("    {node:?}: {frames} frames forwarded from the {role}");
+            assert!(
+                frames > 0,
+                "vxgate on {node:?} forwards frames that enter by its {role} port: {}",
+                now.0
+            );
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Bulk TCP between two pods, both ways at once, with the content hashed at both ends of each way; and many flows at a time.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+
+use super::netns::Netns;
+
+/// A connection without progress for this long has failed. Longer than the pause of a retransmission that backed off.
+const STALL: Duration = Duration::from_secs(30);
+const PIECE: usize = 32 << 10;
+
+type Hash = [u8; 32];
+
+/// A transfer that runs.
+#[derive(Debug)]
+pub struct Transfer {
+    bytes_each_way: u64,
+    received: Arc<[AtomicU64; 2]>,
+    started: Instant,
+    /// Client and server: what each sent, what each received.
+    ends: [JoinHandle<(Hash, Hash)>; 2],
+}
+
+impl Transfer {
+    /// Sends `bytes_each_way` both ways over one connection between two pods. With a rate (bytes a second each way) it takes
+    /// its time, so that something can be broken in its middle.
+    pub fn start(
+        client: &Netns,
+        server: &Netns,
+        server_address: &str,
+        bytes_each_way: u64,
+        rate: Option<u64>,
+    ) -> Self {
+        let listener = server
+            .enter(|| TcpListener::bind("0.0.0.0:0").expect("binding in the server's namespace"));
+        let port = listener
+            .local_addr()
+            .expect("a bound socket has an address")
+            .port();
+        let target: SocketAddr = format!("{server_address}:{port}")
+            .parse()
+            .expect("an address");
+        let near = client.enter(|| {
+            TcpStream::connect_timeout(&target, STALL).expect("connecting to the other pod")
+        });
+        let (far, _) = listener.accept().expect("accepting");
+        let received = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+        let ends = [(near, 0), (far, 1)].map(|(connection, side)| {
+            let received = Arc::clone(&received);
+            thread::spawn(move || {
+                let outgoing = connection.try_clone().expect("a second handle");
+                let sender =
+                    thread::spawn(move || send(&outgoing, side as u64, bytes_each_way, rate));
+                let arrived = receive(&connection, &received[side]);
+                (sender.join().expect("sending"), arrived)
+            })
+        });
+        Self {
+            bytes_each_way,
+            received,
+            started: Instant::now(),
+            ends,
+        }
+    }
+
+    /// The smaller part of what has arrived, over both ways: 0.0 to 1.0.
+    pub fn progress(&self) -> f64 {
+        let least = self
+            .received
+            .iter()
+            .map(|way| way.load(Ordering::Relaxed))
+            .min()
+            .unwrap_or(0);
+        least as f64 / self.bytes_each_way as f64
+    }
+
+    /// Waits for the end; asserts that all bytes arrived and that the hashes of both ends agree, both ways.
+    pub fn finish(self) {
+        let [client, server] = self
+            .ends
+            .map(|end| end.join().expect("the transfer completes"));
+        let arrived = self
+            .received
+            .each_ref()
+            .map(|way| way.load(Ordering::Relaxed));
+        assert_eq!(
+            arrived, [self.bytes_each_way; 2],
+            "every byte arrives, both ways"
+        );
+        assert_eq!(
+            client.0, server.1,
+            "what the client sent is what the server received"
+        );
+        assert_eq!(
+            server.0, client.1,
+            "what the server sent is what the client received"
+        );
+        println!(
+            "    tcp: {} bytes each way in {:.2} s, hashes match",
+            self.bytes_each_way,
+            self.started.elapsed().as_secs_f64()
+        );
+    }
+}
+
+fn send(mut connection: &TcpStream, seed: u64, bytes: u64, rate: Option<u64>) -> Hash {
+    connection
+        .set_write_timeout(Some(STALL))
+        .expect("SO_SNDTIMEO");
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed + 1);
+    let mut hash = Sha256::new();
+    let mut piece = vec![0; PIECE];
+    let (start, mut sent) = (Instant::now(), 0);
+    while sent < bytes {
+        let piece = &mut piece[..PIECE.min((bytes - sent) as usize)];
+        fill(piece, &mut state);
+        hash.update(&*piece);
+        connection
+            .write_all(piece)
+            .expect("sending without a stall");
+        sent += piece.len() as u64;
+        if let Some(rate) = rate {
+            let due = start + Duration::from_secs_f64(sent as f64 / rate as f64);
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+    }
+    connection
+        .shutdown(Shutdown::Write)
+        .expect("closing one way");
+    hash.finalize().into()
+}
+
+fn receive(mut connection: &TcpStream, received: &AtomicU64) -> Hash {
+    connection
+        .set_read_timeout(Some(STALL))
+        .expect("SO_RCVTIMEO");
+    let mut hash = Sha256::new();
+    let mut piece = vec![0; PIECE];
+    loop {
+        match connection
+            .read(&mut piece)
+            .expect("receiving without a stall")
+        {
+            0 => return hash.finalize().into(),
+            len => {
+                hash.update(&piece[..len]);
+                received.fetch_add(len as u64, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Bytes that no compression, repetition or shift can fake (xorshift64).
+fn fill(piece: &mut [u8], state: &mut u64) {
+    for chunk in piece.chunks_mut(8) {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        chunk.copy_from_slice(&state.to_le_bytes()[..chunk.len()]);
+    }
+}
+
+/// One question and answer on each of `flows` UDP sockets of the client; each must get the answer to its own question. A
+/// datagram may be lost, a flow may not: it asks up to five times.
+pub fn udp_flows(client: &Netns, server: &Netns, server_address: &str, flows: u32) {
+    let inlet =
+        server.enter(|| UdpSocket::bind("0.0.0.0:0").expect("binding in the server's namespace"));
+    inlet
+        .set_read_timeout(Some(Duration::from_secs(3)))
+        .expect("SO_RCVTIMEO");
+    let port = inlet
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port();
+    let echo = thread::spawn(move || {
+        let mut bytes = [0; 64];
+        // Ends with the read timeout, after the last question.
+        while let Ok((len, from)) = inlet.recv_from(&mut bytes) {
+            let _ = inlet.send_to(&bytes[..len], from);
+        }
+    });
+    client.enter(|| {
+        let sockets: Vec<UdpSocket> = (0..flows)
+            .map(|_| {
+                let socket =
+                    UdpSocket::bind("0.0.0.0:0").expect("binding in the client's namespace");
+                socket
+                    .connect((server_address, port))
+                    .expect("connecting a UDP socket");
+                socket
+                    .set_read_timeout(Some(Duration::from_millis(500)))
+                    .expect("SO_RCVTIMEO");
+                socket
+            })
+            .collect();
+        for (flow, socket) in sockets.iter().enumerate() {
+            let question = (flow as u64).to_be_bytes();
+            let answered = (0..5).any(|_| {
+                let mut answer = [0; 64];
+                let _ = socket.send(&question);
+                socket
+                    .recv(&mut answer)
+                    .is_ok_and(|len| answer[..len] == question)
+            });
+            assert!(answered, "UDP flow {flow} of {flows} gets its own answer");
+        }
+    });
+    echo.join().expect("the echo does not panic");
+}
+
+/// `connections` transfers of 256 KiB each way at the same time.
+pub fn tcp_flows(client: &Netns, server: &Netns, server_address: &str, connections: u32) {
+    let transfers: Vec<Transfer> = (0..connections)
+        .map(|_| Transfer::start(client, server, server_address, 256 << 10, None))
+        .collect();
+    for transfer in transfers {
+        transfer.finish();
+    }
+}

@@ -1,0 +1,30 @@
+//! What the tests in network namespaces share: namespaces, the lab of two flannel nodes, `vxgate` as a process, traffic whose
+//! losses can be counted, frames that nobody sane would send, and captures read by an independent decoder.
+//!
+//! Everything here cleans up when it is dropped, so also when a test panics.
+
+// Each test crate that includes this module uses a part of it.
+#![allow(dead_code)]
+
+pub mod bulk;
+pub mod capture;
+pub mod frames;
+pub mod lab;
+pub mod netns;
+pub mod stream;
+pub mod vxgate;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Waits for a condition, looking every 20 ms. Panics, saying what it waited for, when `bound` is over.
+pub fn wait_until(what: &str, bound: Duration, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + bound;
+    while !condition() {
+        assert!(
+            Instant::now() < deadline,
+            "still waiting after {bound:?} for: {what}"
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+}

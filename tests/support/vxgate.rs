@@ -1,0 +1,348 @@
+//! `vxgate` as a process in a node, and what it says about itself.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::netns::Netns;
+use super::wait_until;
+
+/// The program under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_vxgate");
+/// Loading and verifying the BPF programs and binding the sockets takes well under a second on an idle machine.
+const READY_BOUND: Duration = Duration::from_secs(20);
+const EXIT_BOUND: Duration = Duration::from_secs(10);
+
+/// A `vxgate run` in a node. Dropping it kills it.
+#[derive(Debug)]
+pub struct Vxgate {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+    socket: PathBuf,
+    node: String,
+    _directory: TempDir,
+}
+
+impl Vxgate {
+    /// Starts `vxgate run` with more arguments and waits for its line that starts with `ready`.
+    pub fn start(node: &Netns, arguments: &[&str]) -> Self {
+        let directory = TempDir::with_prefix("vxgate-test-").expect("a temporary directory");
+        let socket = directory.path().join("control.sock");
+        let mut child = node
+            .command(BINARY)
+            .arg("run")
+            .arg("--socket")
+            .arg(&socket)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("iproute2 is installed");
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        collect(child.stdout.take(), &lines);
+        collect(child.stderr.take(), &lines);
+        let mut vxgate = Self {
+            child,
+            lines,
+            socket,
+            node: node.name().to_owned(),
+            _directory: directory,
+        };
+        vxgate.wait_ready();
+        vxgate
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where its control socket is.
+    pub fn socket(&self) -> &PathBuf {
+        &self.socket
+    }
+
+    /// Everything it has printed so far.
+    pub fn output(&self) -> String {
+        self.lines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .join("\n")
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        signal::kill(Pid::from_raw(self.pid() as i32), signal).expect("it still runs");
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_none()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + EXIT_BOUND;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "vxgate still runs after {EXIT_BOUND:?}:\n{}",
+                self.output()
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// SIGTERM; asserts that it exits with 0.
+    pub fn stop(mut self) {
+        self.signal(Signal::SIGTERM);
+        let status = self.wait();
+        assert!(
+            status.success(),
+            "vxgate ends with {status} on SIGTERM:\n{}",
+            self.output()
+        );
+    }
+
+    /// What `vxgate status --json` says.
+    pub fn status(&self) -> Status {
+        self.try_status().unwrap_or_else(|failure| {
+            panic!("{failure}\nvxgate on {}:\n{}", self.node, self.output())
+        })
+    }
+
+    /// As [`Vxgate::status`], with the failure as a value.
+    pub fn try_status(&self) -> Result<Status, String> {
+        let output = Command::new(BINARY)
+            .args(["status", "--json", "--socket"])
+            .arg(&self.socket)
+            .output()
+            .map_err(|error| format!("{BINARY}: {error}"))?;
+        // 1 is "degraded": an answer, too.
+        if !matches!(output.status.code(), Some(0 | 1)) {
+            return Err(format!(
+                "vxgate status ends with {}: {}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            ));
+        }
+        serde_json::from_slice(&output.stdout)
+            .map(Status)
+            .map_err(|error| format!("vxgate status prints no JSON: {error}"))
+    }
+
+    /// The status once every port's balance holds and nothing moved between two looks. Background frames (IPv6 neighbour
+    /// discovery of the kernel) may move it at any time, so it looks more than once.
+    pub fn balanced(&self) -> Status {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let status = self.status();
+            let complaints = status.unbalanced();
+            if complaints.is_empty() {
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the balance does not hold on {}: {complaints}",
+                self.node
+            );
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Waits until it forwards: more frames than `before`, on both kinds of port.
+    pub fn wait_forwarding(&self, what: &str, before: &Status) {
+        wait_until(what, Duration::from_secs(10), || {
+            self.try_status().is_ok_and(|now| {
+                ["underlay", "access"]
+                    .iter()
+                    .all(|role| now.forwarded(role) > before.forwarded(role) + 20)
+            })
+        });
+    }
+
+    fn wait_ready(&mut self) {
+        let deadline = Instant::now() + READY_BOUND;
+        loop {
+            let ready = {
+                let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+                lines.iter().any(|line| line.starts_with("ready"))
+            };
+            if ready {
+                return;
+            }
+            assert!(
+                self.runs(),
+                "vxgate on {} ended before it was ready:\n{}",
+                self.node,
+                self.output()
+            );
+            assert!(
+                Instant::now() < deadline,
+                "vxgate on {} is not ready after {READY_BOUND:?}:\n{}",
+                self.node,
+                self.output()
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Vxgate {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("vxgate on {} had said:\n{}", self.node, self.output());
+        }
+    }
+}
+
+/// Runs `vxgate` with arguments in a namespace to its end, at most 15 s: for the cases in which it must refuse.
+pub fn run_to_end(node: &Netns, wrapper: &[&str], arguments: &[&str]) -> Output {
+    let mut words = vec!["-k", "1", "15"];
+    words.extend(wrapper);
+    words.push(BINARY);
+    words.extend(arguments);
+    node.command("timeout")
+        .args(&words)
+        .stdin(Stdio::null())
+        .output()
+        .expect("coreutils are installed")
+}
+
+fn collect(pipe: Option<impl Read + Send + 'static>, lines: &Arc<Mutex<Vec<String>>>) {
+    let (pipe, lines) = (pipe.expect("the pipe was asked for"), Arc::clone(lines));
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            lines
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(line);
+        }
+    });
+}
+
+/// The document of `vxgate status --json`, schema `vxgate/1`.
+#[derive(Debug, Clone)]
+pub struct Status(pub Value);
+
+impl Status {
+    /// `healthy` or `degraded`.
+    pub fn state(&self) -> &str {
+        self.0["state"].as_str().expect("state")
+    }
+
+    /// A taken or refused device by name.
+    pub fn device(&self, name: &str) -> Option<&Value> {
+        self.list("devices").find(|device| device["name"] == name)
+    }
+
+    /// The entries of `devices`, `ports`, `workers` or `vteps`.
+    pub fn list(&self, what: &str) -> impl Iterator<Item = &Value> {
+        self.0[what]
+            .as_array()
+            .unwrap_or_else(|| panic!("status has a list {what}: {}", self.0))
+            .iter()
+    }
+
+    /// Frames forwarded, summed over the ports of a role (`underlay`, `access`).
+    pub fn forwarded(&self, role: &str) -> u64 {
+        self.sum(role, |port| &port["forwarded"])
+    }
+
+    /// Frames received, summed over the ports of a role.
+    pub fn received(&self, role: &str) -> u64 {
+        self.sum(role, |port| &port["received"])
+    }
+
+    /// Drops for a reason, summed over the ports of a role.
+    pub fn drops(&self, role: &str, reason: &str) -> u64 {
+        self.sum(role, |port| &port["drops"][reason])
+    }
+
+    /// Frames left to the kernel for a reason, summed over the ports of a role.
+    pub fn passed(&self, role: &str, reason: &str) -> u64 {
+        self.sum(role, |port| &port["passed"][reason])
+    }
+
+    /// The kernel's side of the first access device.
+    pub fn kernel_side(&self) -> String {
+        let device = self
+            .list("devices")
+            .find(|device| device["taken_over"] == true)
+            .expect("a device is taken over");
+        device["access"]["kernel_side"]
+            .as_str()
+            .expect("it has an access device")
+            .to_owned()
+    }
+
+    /// Every port whose `received = forwarded + passed + Σ drops` does not hold, or whose parts do not add up; empty if none.
+    pub fn unbalanced(&self) -> String {
+        let mut complaints = String::new();
+        for port in self.list("ports") {
+            let received = number(&port["received"]);
+            let (forwarded, passed, drops) = (
+                number(&port["forwarded"]),
+                number(&port["passed"]["total"]),
+                number(&port["drops"]["total"]),
+            );
+            if received != forwarded + passed + drops || port["balance_ok"] != true {
+                let _ = write!(
+                    complaints,
+                    "{}: {received} != {forwarded} + {passed} + {drops}; ",
+                    port["name"]
+                );
+            }
+            for part in ["passed", "drops"] {
+                let sum: u64 = port[part]
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .filter(|(key, _)| *key != "total")
+                    .map(|(_, n)| number(n))
+                    .sum();
+                if sum != number(&port[part]["total"]) {
+                    let _ = write!(
+                        complaints,
+                        "{}: {part} add up to {sum}: {}; ",
+                        port["name"], port[part]
+                    );
+                }
+            }
+        }
+        complaints
+    }
+
+    fn sum(&self, role: &str, pick: impl Fn(&Value) -> &Value) -> u64 {
+        self.list("ports")
+            .filter(|port| port["role"] == role)
+            .map(|port| number(pick(port)))
+            .sum()
+    }
+}
+
+/// A reason that never happened may be left out of the document.
+fn number(value: &Value) -> u64 {
+    if value.is_null() {
+        0
+    } else {
+        value
+            .as_u64()
+            .unwrap_or_else(|| panic!("a count, not {value}"))
+    }
+}
