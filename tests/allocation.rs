@@ -62,12 +62,19 @@ static ALLOCATOR: Watched = Watched;
 
 /// Allocations and frees of this thread while it does something.
 fn calls_during<T>(action: impl FnOnce() -> T) -> (u64, u64, T) {
-    let before = (ALLOCATIONS.load(Ordering::Relaxed), FREES.load(Ordering::Relaxed));
+    let before = (
+        ALLOCATIONS.load(Ordering::Relaxed),
+        FREES.load(Ordering::Relaxed),
+    );
     WATCHED.set(true);
     let result = action();
     WATCHED.set(false);
     let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before.0;
-    (allocations, FREES.load(Ordering::Relaxed) - before.1, result)
+    (
+        allocations,
+        FREES.load(Ordering::Relaxed) - before.1,
+        result,
+    )
 }
 
 /// One test, because the counts are the process's.
@@ -91,7 +98,12 @@ fn turns_under_publications() {
     const TURNS: usize = 5_000;
     const GENERATIONS: u64 = 200;
     // A pool that floods can empty, and rings that fill up.
-    let mut rig = Rig::new(Size { ring_len: 64, frames: 700, vteps: 7, ..Size::default() });
+    let mut rig = Rig::new(Size {
+        ring_len: 64,
+        frames: 700,
+        vteps: 7,
+        ..Size::default()
+    });
     let size = rig.size;
     let frames: Vec<(At, Vec<u8>)> = vec![
         (At::Access(0), inner(host(0, 1), device_mac(0), 60)),
@@ -99,10 +111,30 @@ fn turns_under_publications() {
         (At::Access(1), inner(unreachable_host(1), device_mac(1), 60)),
         (At::Access(1), inner(host(1, 0), device_mac(1), 1600)),
         (At::Access(1), vec![0xff; 13]),
-        (At::Underlay(0), outer(vni(0), vtep_addr(0), &inner(device_mac(0), host(0, 0), 1000))),
-        (At::Underlay(1), outer(vni(1), vtep_addr(1), &inner(device_mac(1), host(1, 0), 60))),
-        (At::Underlay(1), outer(vni(50), vtep_addr(1), &inner(device_mac(1), host(1, 0), 60))),
-        (At::Underlay(0), outer(vni(0), [10, 1, 1, 1].into(), &inner(device_mac(0), host(0, 0), 60))),
+        (
+            At::Underlay(0),
+            outer(
+                vni(0),
+                vtep_addr(0),
+                &inner(device_mac(0), host(0, 0), 1000),
+            ),
+        ),
+        (
+            At::Underlay(1),
+            outer(vni(1), vtep_addr(1), &inner(device_mac(1), host(1, 0), 60)),
+        ),
+        (
+            At::Underlay(1),
+            outer(vni(50), vtep_addr(1), &inner(device_mac(1), host(1, 0), 60)),
+        ),
+        (
+            At::Underlay(0),
+            outer(
+                vni(0),
+                [10, 1, 1, 1].into(),
+                &inner(device_mac(0), host(0, 0), 60),
+            ),
+        ),
     ];
     let places = rig.places();
     let done = &AtomicBool::new(false);
@@ -139,10 +171,18 @@ fn turns_under_publications() {
     rig.check_balance();
     // All of it happened.
     let counters = rig.counters(At::Access(0));
-    assert!(counters.forwarded.get() > 0 && counters.flood_copies.get() > 0 && counters.flood_copies_lost.get() > 0);
+    assert!(
+        counters.forwarded.get() > 0
+            && counters.flood_copies.get() > 0
+            && counters.flood_copies_lost.get() > 0
+    );
     assert!(counters.drops(DropReason::TxRingFull) > 0);
     let counters = rig.counters(At::Access(1));
-    for reason in [DropReason::NextHopUnresolved, DropReason::Oversize, DropReason::AccessShort] {
+    for reason in [
+        DropReason::NextHopUnresolved,
+        DropReason::Oversize,
+        DropReason::AccessShort,
+    ] {
         assert!(counters.drops(reason) > 0, "{reason:?}");
     }
     assert!(rig.counters(At::Underlay(1)).drops(DropReason::VniNotFound) > 0);
@@ -175,10 +215,16 @@ fn a_thread_from_its_first_heartbeat_to_its_last() {
             }
         }
     });
-    let before = (ALLOCATIONS.load(Ordering::Relaxed), FREES.load(Ordering::Relaxed));
+    let before = (
+        ALLOCATIONS.load(Ordering::Relaxed),
+        FREES.load(Ordering::Relaxed),
+    );
     let running = Worker::spawn(plan).unwrap();
     running.join().unwrap();
     assert!(counters.turns.get() > 3);
-    let after = (ALLOCATIONS.load(Ordering::Relaxed), FREES.load(Ordering::Relaxed));
+    let after = (
+        ALLOCATIONS.load(Ordering::Relaxed),
+        FREES.load(Ordering::Relaxed),
+    );
     assert_eq!(after, before);
 }

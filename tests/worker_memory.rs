@@ -14,7 +14,10 @@ use vxgate::worker::Worker;
 
 #[test]
 fn encapsulates_from_every_segment_through_its_underlay_queue() {
-    let mut rig = Rig::new(Size { segments: 3, ..Size::default() });
+    let mut rig = Rig::new(Size {
+        segments: 3,
+        ..Size::default()
+    });
     for segment in 0..3 {
         for vtep in 0..rig.size.vteps {
             let frame = inner(host(segment, vtep), device_mac(segment), 60 + segment);
@@ -22,7 +25,10 @@ fn encapsulates_from_every_segment_through_its_underlay_queue() {
             rig.worker.turn();
             let out = rig.collect(At::Underlay(segment % 2));
             assert_eq!(out.len(), 1);
-            assert_eq!(read_outer(&out[0]), (vtep_addr(vtep), vni(segment).get(), frame));
+            assert_eq!(
+                read_outer(&out[0]),
+                (vtep_addr(vtep), vni(segment).get(), frame)
+            );
         }
         assert_eq!(rig.counters(At::Access(segment)).forwarded.get(), 3);
     }
@@ -31,17 +37,29 @@ fn encapsulates_from_every_segment_through_its_underlay_queue() {
 
 #[test]
 fn decapsulates_from_every_queue_to_the_segment_of_the_vni() {
-    let mut rig = Rig::new(Size { segments: 3, ..Size::default() });
+    let mut rig = Rig::new(Size {
+        segments: 3,
+        ..Size::default()
+    });
     for queue in 0..2 {
         for segment in 0..3 {
             let frame = inner(device_mac(segment), host(segment, 1), 100);
-            assert!(rig.deliver(At::Underlay(queue), &outer(vni(segment), vtep_addr(1), &frame)));
+            assert!(rig.deliver(
+                At::Underlay(queue),
+                &outer(vni(segment), vtep_addr(1), &frame)
+            ));
             rig.worker.turn();
             assert_eq!(rig.collect(At::Access(segment)), [frame]);
         }
         let counters = rig.counters(At::Underlay(queue));
-        assert_eq!((counters.received.get(), counters.received_bytes.get()), (3, 450));
-        assert_eq!((counters.forwarded.get(), counters.forwarded_bytes.get()), (3, 300));
+        assert_eq!(
+            (counters.received.get(), counters.received_bytes.get()),
+            (3, 450)
+        );
+        assert_eq!(
+            (counters.forwarded.get(), counters.forwarded_bytes.get()),
+            (3, 300)
+        );
     }
     rig.check_balance();
 }
@@ -52,15 +70,27 @@ fn one_turn_serves_all_ports_and_keeps_the_order_of_each() {
     for n in 0..20 {
         for segment in 0..2 {
             let towards = inner(device_mac(segment), host(segment, 0), 60 + n);
-            assert!(rig.deliver(At::Underlay(segment), &outer(vni(segment), vtep_addr(0), &towards)));
-            assert!(rig.deliver(At::Access(segment), &inner(host(segment, 2), device_mac(segment), 60 + n)));
+            assert!(rig.deliver(
+                At::Underlay(segment),
+                &outer(vni(segment), vtep_addr(0), &towards)
+            ));
+            assert!(rig.deliver(
+                At::Access(segment),
+                &inner(host(segment, 2), device_mac(segment), 60 + n)
+            ));
         }
     }
     assert_eq!(rig.worker.turn().received, 80);
     for segment in 0..2 {
         let lengths = |frames: Vec<Vec<u8>>| frames.iter().map(Vec::len).collect::<Vec<_>>();
-        assert_eq!(lengths(rig.collect(At::Access(segment))), (60..80).collect::<Vec<_>>());
-        assert_eq!(lengths(rig.collect(At::Underlay(segment))), (110..130).collect::<Vec<_>>());
+        assert_eq!(
+            lengths(rig.collect(At::Access(segment))),
+            (60..80).collect::<Vec<_>>()
+        );
+        assert_eq!(
+            lengths(rig.collect(At::Underlay(segment))),
+            (110..130).collect::<Vec<_>>()
+        );
     }
     assert_eq!(rig.worker.turn().reclaimed, 80);
     rig.check_balance();
@@ -72,23 +102,42 @@ fn a_frame_without_an_entry_goes_to_every_vtep_once() {
     let frame = inner(MacAddr::BROADCAST, device_mac(0), 80);
     assert!(rig.deliver(At::Access(0), &frame));
     rig.worker.turn();
-    let out: Vec<_> = rig.collect(At::Underlay(0)).iter().map(|bytes| read_outer(bytes)).collect();
-    let expected: Vec<_> = (0..3).map(|vtep| (vtep_addr(vtep), vni(0).get(), frame.clone())).collect();
+    let out: Vec<_> = rig
+        .collect(At::Underlay(0))
+        .iter()
+        .map(|bytes| read_outer(bytes))
+        .collect();
+    let expected: Vec<_> = (0..3)
+        .map(|vtep| (vtep_addr(vtep), vni(0).get(), frame.clone()))
+        .collect();
     assert_eq!(out, expected);
     let counters = rig.counters(At::Access(0));
-    assert_eq!((counters.received.get(), counters.forwarded.get(), counters.flood_copies.get()), (1, 1, 2));
+    assert_eq!(
+        (
+            counters.received.get(),
+            counters.forwarded.get(),
+            counters.flood_copies.get()
+        ),
+        (1, 1, 2)
+    );
     rig.check_balance();
 }
 
 #[test]
 fn what_the_transmit_ring_refuses_is_dropped_where_it_came_in() {
-    let mut rig = Rig::new(Size { ring_len: 8, ..Size::default() });
+    let mut rig = Rig::new(Size {
+        ring_len: 8,
+        ..Size::default()
+    });
     for round in 0..2 {
         for _ in 0..8 {
             assert!(rig.deliver(At::Access(0), &inner(host(0, 0), device_mac(0), 60)));
         }
         rig.worker.turn();
-        assert_eq!(rig.counters(At::Access(0)).drops(DropReason::TxRingFull), 8 * round);
+        assert_eq!(
+            rig.counters(At::Access(0)).drops(DropReason::TxRingFull),
+            8 * round
+        );
         rig.check_balance();
     }
     assert_eq!(drops(&rig.counters(At::Underlay(0))), 0);
@@ -123,15 +172,25 @@ fn a_link_that_is_down_says_so_in_both_directions() {
 #[test]
 fn the_dead_are_counted_by_reason_and_their_frames_come_back() {
     let mut rig = Rig::new(Size::default());
-    assert!(rig.deliver(At::Access(0), &inner(unreachable_host(0), device_mac(0), 60)));
+    assert!(rig.deliver(
+        At::Access(0),
+        &inner(unreachable_host(0), device_mac(0), 60)
+    ));
     assert!(rig.deliver(At::Access(0), &[0xff; 13]));
     assert!(rig.deliver(At::Access(0), &inner(host(0, 0), device_mac(0), 1600)));
     let towards = inner(device_mac(0), host(0, 0), 60);
     assert!(rig.deliver(At::Underlay(0), &outer(vni(77), vtep_addr(0), &towards)));
-    assert!(rig.deliver(At::Underlay(0), &outer(vni(0), [10, 9, 9, 9].into(), &towards)));
+    assert!(rig.deliver(
+        At::Underlay(0),
+        &outer(vni(0), [10, 9, 9, 9].into(), &towards)
+    ));
     rig.worker.turn();
     let counters = rig.counters(At::Access(0));
-    for reason in [DropReason::NextHopUnresolved, DropReason::AccessShort, DropReason::Oversize] {
+    for reason in [
+        DropReason::NextHopUnresolved,
+        DropReason::AccessShort,
+        DropReason::Oversize,
+    ] {
         assert_eq!(counters.drops(reason), 1, "{reason:?}");
     }
     let counters = rig.counters(At::Underlay(0));
@@ -139,13 +198,23 @@ fn the_dead_are_counted_by_reason_and_their_frames_come_back() {
         assert_eq!(counters.drops(reason), 1, "{reason:?}");
     }
     rig.check_balance();
-    assert!(rig.places().into_iter().all(|at| rig.collect(at).is_empty()));
+    assert!(
+        rig.places()
+            .into_iter()
+            .all(|at| rig.collect(at).is_empty())
+    );
 }
 
 #[test]
 fn a_flood_without_free_frames_loses_copies_and_keeps_the_balance() {
     // Enough for the fill rings and next to nothing besides.
-    let size = Size { segments: 1, queues: 1, vteps: 7, ring_len: 32, frames: 66 };
+    let size = Size {
+        segments: 1,
+        queues: 1,
+        vteps: 7,
+        ring_len: 32,
+        frames: 66,
+    };
     let mut rig = Rig::new(size);
     for _ in 0..32 {
         assert!(rig.deliver(At::Access(0), &inner(MacAddr::BROADCAST, device_mac(0), 60)));
@@ -175,17 +244,39 @@ fn a_publication_holds_from_the_next_turn_on() {
 #[test]
 fn a_segment_that_a_snapshot_lacks_forwards_nothing_and_keeps_the_balance() {
     let mut rig = Rig::new(Size::default());
-    rig.writer.publish(snapshot(Size { segments: 1, ..rig.size }, 0));
+    rig.writer.publish(snapshot(
+        Size {
+            segments: 1,
+            ..rig.size
+        },
+        0,
+    ));
     assert!(rig.deliver(At::Access(1), &inner(host(1, 0), device_mac(1), 60)));
-    assert!(rig.deliver(At::Underlay(0), &outer(vni(1), vtep_addr(0), &inner(device_mac(1), host(1, 0), 60))));
+    assert!(rig.deliver(
+        At::Underlay(0),
+        &outer(vni(1), vtep_addr(0), &inner(device_mac(1), host(1, 0), 60))
+    ));
     rig.worker.turn();
     rig.check_balance();
     // And one that the worker has no access port for.
-    rig.writer.publish(snapshot(Size { segments: 3, ..rig.size }, 0));
-    assert!(rig.deliver(At::Underlay(0), &outer(vni(2), vtep_addr(0), &inner(device_mac(2), host(2, 0), 60))));
+    rig.writer.publish(snapshot(
+        Size {
+            segments: 3,
+            ..rig.size
+        },
+        0,
+    ));
+    assert!(rig.deliver(
+        At::Underlay(0),
+        &outer(vni(2), vtep_addr(0), &inner(device_mac(2), host(2, 0), 60))
+    ));
     rig.worker.turn();
     rig.check_balance();
-    assert!(rig.places().into_iter().all(|at| rig.collect(at).is_empty()));
+    assert!(
+        rig.places()
+            .into_iter()
+            .all(|at| rig.collect(at).is_empty())
+    );
 }
 
 #[test]
@@ -196,18 +287,44 @@ fn an_access_port_without_its_underlay_is_refused() {
     plan.accesses[1].underlay = 2;
     let error = Worker::new(plan).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
-    assert!(error.to_string().contains("segment 1 sends through underlay port 2"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("segment 1 sends through underlay port 2"),
+        "{error}"
+    );
 }
 
 /// What may happen around a worker.
 #[derive(Debug, Clone)]
 enum Event {
-    FromAccess { segment: usize, destination: Destination, len: usize },
-    FromUnderlay { queue: usize, vni: usize, vtep: u8, len: usize, cut: usize },
-    Noise { place: usize, bytes: Vec<u8> },
-    Send { place: usize, frames: usize },
-    Link { place: usize, down: bool },
-    Publish { turn: u8 },
+    FromAccess {
+        segment: usize,
+        destination: Destination,
+        len: usize,
+    },
+    FromUnderlay {
+        queue: usize,
+        vni: usize,
+        vtep: u8,
+        len: usize,
+        cut: usize,
+    },
+    Noise {
+        place: usize,
+        bytes: Vec<u8>,
+    },
+    Send {
+        place: usize,
+        frames: usize,
+    },
+    Link {
+        place: usize,
+        down: bool,
+    },
+    Publish {
+        turn: u8,
+    },
     Turn,
 }
 

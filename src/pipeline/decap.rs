@@ -262,3 +262,428 @@ fn mark(frame: &mut [u8], place: Place, inner_class: u8, outer_class: u8) {
         Network::Cut | Network::Other => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::lab::{
+        FAR, Lab, NEAR, OWN, config, inner4, inner6, outer, seal, segment, tunnelled, with_class,
+    };
+    use super::*;
+    use crate::table::SegmentConfig;
+    use crate::wire::Vni;
+    use std::sync::Arc;
+
+    fn lab() -> Lab {
+        Lab::new(vec![segment(config())])
+    }
+
+    /// 192.0.2.2 sends 14 bytes of Ethernet and 4 of payload in VNI 1.
+    const GOOD: [u8; 68] = [
+        2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, // Ethernet
+        0x45, 0, 0, 54, 0xab, 0xcd, 0, 0, 64, 17, 0x4a, 0xe6, 192, 0, 2, 2, 192, 0, 2,
+        1, // IPv4
+        0x9c, 0x40, 0x21, 0x18, 0, 34, 0, 0, // UDP
+        8, 0, 0, 0, 0, 0, 1, 0, // VXLAN
+        0x0e, 0, 0, 0, 0, 1, 0x0e, 0, 0, 0, 0, 2, 8, 6, // inner Ethernet
+        1, 2, 3, 4,
+    ];
+
+    /// The good frame with one byte changed, and the outer IPv4 checksum made right again.
+    fn changed(at: usize, value: u8) -> Vec<u8> {
+        let mut frame = GOOD.to_vec();
+        frame[at] = value;
+        if frame[14] == 0x45 {
+            seal(&mut frame);
+        }
+        frame
+    }
+
+    #[test]
+    fn a_good_frame_is_delivered_without_its_outer_headers() {
+        let mut lab = lab();
+        let (verdicts, out) = lab.decap(&[GOOD.to_vec()]);
+        assert_eq!(verdicts, [Verdict::Deliver(SegmentId(0))]);
+        assert_eq!(out, [(SegmentId(0), GOOD[50..].to_vec())]);
+        assert_eq!(
+            (
+                lab.counters.forwarded.get(),
+                lab.counters.forwarded_bytes.get()
+            ),
+            (1, 18)
+        );
+    }
+
+    #[test]
+    fn each_contradiction_in_the_outer_headers_is_malformed() {
+        let mut lab = lab();
+        let cases = [
+            ("EtherType", changed(12, 0x86)),
+            ("version", changed(14, 0x65)),
+            ("options", changed(14, 0x46)),
+            ("header too short", changed(14, 0x44)),
+            ("total length beyond the frame", changed(17, 55)),
+            ("total length without a UDP header", changed(17, 27)),
+            ("total length without an IP header", changed(17, 19)),
+            ("protocol", changed(23, 6)),
+            ("UDP length beyond the IP packet", changed(39, 35)),
+            ("UDP length below a header", changed(39, 7)),
+        ];
+        for (name, frame) in cases {
+            assert_eq!(
+                lab.fate_in(&frame),
+                Err(DropReason::OuterMalformed),
+                "{name}"
+            );
+        }
+        let mut frame = GOOD;
+        frame[25] ^= 1;
+        assert_eq!(
+            lab.fate_in(&frame),
+            Err(DropReason::OuterMalformed),
+            "header checksum"
+        );
+    }
+
+    #[test]
+    fn a_frame_cut_at_any_byte_dies() {
+        let mut lab = lab();
+        for len in 1..GOOD.len() {
+            assert_eq!(
+                lab.fate_in(&GOOD[..len]),
+                Err(DropReason::OuterMalformed),
+                "{len} bytes"
+            );
+        }
+    }
+
+    #[test]
+    fn v07_first_middle_and_last_fragment_are_told_apart_from_the_malformed() {
+        let mut lab = lab();
+        for (flags, offset) in [(0x20, 0), (0x20, 100), (0, 100)] {
+            let mut frame = changed(20, flags);
+            frame[21] = offset;
+            seal(&mut frame);
+            assert_eq!(lab.fate_in(&frame), Err(DropReason::OuterFragment));
+        }
+        assert!(lab.fate_in(&changed(20, 0x40)).is_ok(), "DF is no fragment");
+    }
+
+    #[test]
+    fn v10_each_impossible_source_is_martian() {
+        let mut lab = lab();
+        let sources = [
+            [0, 0, 0, 0],
+            [0, 1, 2, 3],
+            [127, 0, 0, 1],
+            [127, 9, 9, 9],
+            [224, 0, 0, 1],
+            [239, 255, 255, 255],
+            [255, 255, 255, 255],
+            [192, 0, 2, 1],
+        ];
+        for source in sources {
+            let mut frame = GOOD.to_vec();
+            frame[26..30].copy_from_slice(&source);
+            seal(&mut frame);
+            assert_eq!(
+                lab.fate_in(&frame),
+                Err(DropReason::MartianSource),
+                "{source:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn v12_another_source_address_port_or_vni_is_not_ours() {
+        let mut lab = lab();
+        assert_eq!(lab.fate_in(&changed(29, 9)), Err(DropReason::UnknownPeer));
+        assert_eq!(
+            lab.fate_in(&changed(33, 9)),
+            Err(DropReason::VniNotFound),
+            "destination address"
+        );
+        assert_eq!(
+            lab.fate_in(&changed(37, 0x19)),
+            Err(DropReason::VniNotFound),
+            "port"
+        );
+        assert_eq!(
+            lab.fate_in(&changed(48, 2)),
+            Err(DropReason::VniNotFound),
+            "VNI"
+        );
+    }
+
+    #[test]
+    fn v12_a_peer_of_one_vni_is_none_of_another() {
+        let mut other = segment(SegmentConfig {
+            vni: Vni::new(2).unwrap(),
+            ..config()
+        });
+        other.peers = Arc::new(vec!["192.0.2.9".parse().unwrap()]);
+        let mut lab = Lab::new(vec![segment(config()), other]);
+        assert_eq!(lab.fate_in(&changed(48, 2)), Err(DropReason::UnknownPeer));
+        let mut frame = changed(48, 2);
+        frame[29] = 9;
+        seal(&mut frame);
+        assert_eq!(lab.decap(&[frame]).1, [(SegmentId(1), GOOD[50..].to_vec())]);
+    }
+
+    #[test]
+    fn v11_a_vxlan_header_cut_short_is_told() {
+        let mut lab = lab();
+        for len in 0..8 {
+            assert_eq!(
+                lab.fate_in(&outer(&[8, 0, 0, 0, 0, 0, 1, 0][..len])),
+                Err(DropReason::HeaderTruncated)
+            );
+        }
+    }
+
+    #[test]
+    fn v01_a_clear_i_flag_makes_the_header_invalid() {
+        let mut lab = lab();
+        assert_eq!(lab.fate_in(&changed(42, 0)), Err(DropReason::NoIFlag));
+        assert_eq!(
+            lab.fate_in(&changed(42, 0xf7)),
+            Err(DropReason::NoIFlag),
+            "before reserved bits"
+        );
+    }
+
+    #[test]
+    fn v02_each_of_the_39_reserved_bits_drops_the_frame() {
+        let mut lab = lab();
+        for bit in (0..64).filter(|bit| *bit != 4 && !(32..56).contains(bit)) {
+            let at = 42 + bit / 8;
+            assert_eq!(
+                lab.fate_in(&changed(at, GOOD[at] | 0x80 >> (bit % 8))),
+                Err(DropReason::ReservedBits),
+                "bit {bit}"
+            );
+        }
+        assert_eq!(lab.counters.drops(DropReason::ReservedBits), 39);
+        for _ in 0..10 {
+            assert!(lab.fate_in(&GOOD).is_ok());
+        }
+    }
+
+    #[test]
+    fn v03_every_vni_of_24_bits_is_found() {
+        for vni in [0, 1, 0x80_0000, 0xff_ffff] {
+            let mut lab = Lab::new(vec![segment(SegmentConfig {
+                vni: Vni::new(vni).unwrap(),
+                ..config()
+            })]);
+            let mut frame = GOOD;
+            frame[46..49].copy_from_slice(&vni.to_be_bytes()[1..]);
+            assert!(lab.fate_in(&frame).is_ok(), "{vni:#x}");
+            frame[48] ^= 2;
+            assert_eq!(lab.fate_in(&frame), Err(DropReason::VniNotFound));
+        }
+    }
+
+    #[test]
+    fn v06_a_wrong_udp_checksum_matters_only_where_it_is_verified() {
+        let good = tunnelled(&inner4(OWN, b"payload"));
+        let mut wrong = good.clone();
+        wrong[40] ^= 1;
+        let mut none = good.clone();
+        none[40..42].copy_from_slice(&[0, 0]);
+        let mut unfinished = good.clone();
+        let pseudo = checksum::pseudo_ipv4(
+            [192, 0, 2, 2].into(),
+            [192, 0, 2, 1].into(),
+            17,
+            good.len() as u16 - 34,
+        );
+        unfinished[40..42].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
+
+        let mut ignoring = lab();
+        let mut verifying = Lab::new(vec![segment(SegmentConfig {
+            verify_udp_checksum: true,
+            ..config()
+        })]);
+        for (frame, verified) in [
+            (&good, Ok(good[50..].to_vec())),
+            (&none, Ok(good[50..].to_vec())),
+            (&wrong, Err(DropReason::OuterChecksum)),
+            (&unfinished, Err(DropReason::OuterChecksum)),
+        ] {
+            assert_eq!(ignoring.fate_in(frame), Ok(good[50..].to_vec()));
+            assert_eq!(verifying.fate_in(frame), verified);
+        }
+    }
+
+    #[test]
+    fn v11_an_inner_frame_without_a_whole_ethernet_header_is_short() {
+        let mut lab = lab();
+        for len in 0..14 {
+            assert_eq!(
+                lab.fate_in(&tunnelled(&GOOD[50..50 + len])),
+                Err(DropReason::InnerShort)
+            );
+        }
+        assert_eq!(
+            lab.fate_in(&tunnelled(&GOOD[50..64])),
+            Ok(GOOD[50..64].to_vec()),
+            "ARP, nothing behind it"
+        );
+    }
+
+    #[test]
+    fn v11_a_cut_inner_ip_header_is_truncated() {
+        let mut lab = lab();
+        let (four, six) = (inner4(OWN, &[]), inner6(OWN, &[]));
+        for (frame, whole) in [(four, 34), (six, 54)] {
+            for len in 14..whole {
+                assert_eq!(
+                    lab.fate_in(&tunnelled(&frame[..len])),
+                    Err(DropReason::InnerTruncated),
+                    "{len} bytes"
+                );
+            }
+            assert!(lab.fate_in(&tunnelled(&frame[..whole])).is_ok());
+        }
+    }
+
+    #[test]
+    fn v11_impossible_inner_sources_and_our_own_are_dropped() {
+        let mut lab = lab();
+        for (mac, reason) in [
+            (MacAddr::ZERO, DropReason::InvalidSourceMac),
+            (MacAddr::BROADCAST, DropReason::InvalidSourceMac),
+            (MacAddr([1, 0, 0x5e, 0, 0, 1]), DropReason::InvalidSourceMac),
+            (OWN, DropReason::LocalMac),
+        ] {
+            let mut frame = GOOD;
+            frame[56..62].copy_from_slice(&mac.0);
+            assert_eq!(lab.fate_in(&frame), Err(reason), "{mac}");
+        }
+    }
+
+    #[test]
+    fn f04_what_is_behind_the_udp_datagram_and_the_ip_packet_is_cut_off() {
+        let mut lab = lab();
+        let mut frame = changed(39, 32); // UDP ends two bytes before the IP packet
+        frame.extend([0xee; 7]); // Ethernet padding
+        assert_eq!(lab.fate_in(&frame), Ok(GOOD[50..66].to_vec()));
+    }
+
+    #[test]
+    fn v08_tags_are_passed_on_and_nothing_behind_them_is_judged_or_changed() {
+        let mut lab = lab();
+        let plain = inner4(OWN, b"payload");
+        for tags in [
+            &[0x81, 0, 0x60, 10][..],
+            &[0x88, 0xa8, 0, 20, 0x81, 0, 0, 10],
+        ] {
+            let inner = [&plain[..12], tags, &plain[12..]].concat();
+            let congested = with_class(tunnelled(&inner), 3);
+            assert_eq!(lab.fate_in(&congested), Ok(inner.clone()));
+            let cut = &inner[..12 + tags.len() + 2 + 5];
+            assert_eq!(lab.fate_in(&tunnelled(cut)), Ok(cut.to_vec()));
+        }
+    }
+
+    #[test]
+    fn d4_all_sixteen_cells_in_both_families_with_the_dscp_kept() {
+        let mut lab = lab();
+        const EXPECTED: [[Option<u8>; 4]; 4] = [
+            [Some(0), Some(0), Some(0), None],
+            [Some(1), Some(1), Some(1), Some(3)],
+            [Some(2), Some(1), Some(2), Some(3)],
+            [Some(3), Some(3), Some(3), Some(3)],
+        ];
+        for plain in [inner4(OWN, b"payload"), inner6(OWN, b"payload")] {
+            for (inner, row) in (0u8..).zip(EXPECTED) {
+                for (outer, cell) in (0u8..).zip(row) {
+                    let frame = with_class(
+                        tunnelled(&with_class(plain.clone(), 0xb8 | inner)),
+                        0x28 | outer,
+                    );
+                    let expected = cell
+                        .map(|ecn| with_class(plain.clone(), 0xb8 | ecn))
+                        .ok_or(DropReason::TunnelEcn);
+                    assert_eq!(
+                        lab.fate_in(&frame),
+                        expected,
+                        "inner {inner}, outer {outer}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn d4_congestion_outside_does_not_concern_what_is_not_ip() {
+        assert_eq!(lab().fate_in(&changed(15, 3)), Ok(GOOD[50..].to_vec()));
+    }
+
+    #[test]
+    fn f05_an_unfinished_inner_checksum_is_finished_whatever_congestion_does_to_the_header() {
+        let mut lab = lab();
+        let right = with_class(inner4(OWN, b"payload"), 2);
+        let mut unfinished = right.clone();
+        let pseudo = checksum::pseudo_ipv4(
+            [10, 244, 1, 2].into(),
+            [10, 244, 0, 2].into(),
+            17,
+            right.len() as u16 - 34,
+        );
+        unfinished[40..42].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
+        let frame = with_class(tunnelled(&unfinished), 3);
+        assert_eq!(lab.fate_in(&frame), Ok(with_class(right, 3)));
+        assert_eq!(lab.counters.checksums_completed.get(), 1);
+    }
+
+    #[test]
+    fn a_batch_keeps_its_order_and_each_frame_its_own_fate() {
+        let mut lab = lab();
+        let marked = |n: u8| changed(67, n);
+        let frames: Vec<_> = (0..64)
+            .map(|n| {
+                if n % 4 == 3 {
+                    changed(42, 0)
+                } else {
+                    marked(n)
+                }
+            })
+            .collect();
+        let (verdicts, out) = lab.decap(&frames);
+        assert_eq!(
+            verdicts
+                .iter()
+                .filter(|verdict| matches!(verdict, Verdict::Drop(_)))
+                .count(),
+            16
+        );
+        let marks: Vec<_> = out.iter().map(|(_, bytes)| bytes[17]).collect();
+        let expected: Vec<_> = (0..64).filter(|n| n % 4 != 3).collect();
+        assert_eq!(marks, expected);
+    }
+
+    #[test]
+    fn frames_for_a_segment_without_a_port_are_counted_and_released() {
+        let mut lab = lab();
+        let (mut batch, mut verdicts) = (Batch::new(), Verdicts::new());
+        for _ in 0..3 {
+            let mut frame = lab.umem.allocate().unwrap();
+            assert!(lab.umem.fill(&mut frame, &GOOD));
+            batch.push(frame).unwrap();
+        }
+        lab.counters.received.add(3);
+        decide(&lab.snapshot, &lab.umem, &batch, &mut verdicts);
+        apply(&mut lab.umem, &mut batch, &verdicts, &lab.counters, &mut []);
+        assert_eq!(lab.counters.drops(DropReason::LinkDown), 3);
+        lab.check_balance();
+    }
+
+    #[test]
+    fn stations_behind_other_vteps_may_be_the_source() {
+        let mut frame = GOOD;
+        frame[56..62].copy_from_slice(&FAR.0);
+        assert!(lab().fate_in(&frame).is_ok());
+        assert_eq!(GOOD[56..62], NEAR.0);
+    }
+}

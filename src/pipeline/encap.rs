@@ -270,3 +270,467 @@ fn push<P>(
     umem.push(frame, template.len())
         .is_some_and(|bytes| template.write(bytes, &fields))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::lab::{
+        FAR, LOST, Lab, NEAR, OWN, UNKNOWN, config, inner4, inner6, segment, with_class,
+    };
+    use super::*;
+    use crate::port::MemoryPort;
+    use crate::table::Inherit;
+    use etherparse::{Ipv4HeaderSlice, PacketBuilder, UdpHeader, UdpHeaderSlice};
+    use std::collections::HashSet;
+    use std::sync::Arc;
+
+    fn lab() -> Lab {
+        Lab::new(vec![segment(config())])
+    }
+
+    fn lab_with(change: impl FnOnce(&mut SegmentConfig)) -> Lab {
+        let mut config = config();
+        change(&mut config);
+        Lab::new(vec![segment(config)])
+    }
+
+    fn flooding(list: &[u32]) -> Lab {
+        let mut segment = segment(config());
+        segment.flood = Arc::new(list.iter().copied().map(VtepId).collect());
+        Lab::new(vec![segment])
+    }
+
+    fn ip(frame: &[u8]) -> etherparse::Ipv4Header {
+        Ipv4HeaderSlice::from_slice(&frame[14..])
+            .unwrap()
+            .to_header()
+    }
+
+    fn tos(frame: &[u8]) -> u8 {
+        frame[15]
+    }
+
+    fn destinations(sent: &[Vec<u8>]) -> Vec<u8> {
+        sent.iter().map(|frame| ip(frame).destination[3]).collect()
+    }
+
+    fn source_port(frame: &[u8]) -> u16 {
+        u16::from_be_bytes([frame[34], frame[35]])
+    }
+
+    fn tagged(frame: &[u8]) -> Vec<u8> {
+        [&frame[..12], &[0x81, 0, 0, 10], &frame[12..]].concat()
+    }
+
+    const ARP: [u8; 42] = {
+        let mut frame = [0; 42];
+        let mut n = 0;
+        while n < 6 {
+            frame[n] = NEAR.0[n];
+            frame[6 + n] = OWN.0[n];
+            n += 1;
+        }
+        (frame[12], frame[13]) = (8, 6);
+        frame
+    };
+
+    #[test]
+    fn a_known_destination_is_sent_to_its_vtep_with_every_header_right() {
+        let mut lab = lab();
+        let inner = inner4(FAR, b"payload");
+        let (verdicts, sent) = lab.encap(std::slice::from_ref(&inner));
+        assert_eq!(verdicts, [Verdict::Encap(VtepId(1))]);
+        let frame = &sent[0];
+        assert_eq!(frame[..14], [2, 0, 0, 0, 0, 3, 2, 0, 0, 0, 0, 1, 8, 0]);
+        let ip = ip(frame);
+        assert_eq!(ip.header_checksum, ip.calc_header_checksum());
+        assert_eq!(
+            (ip.source, ip.destination),
+            ([192, 0, 2, 1], [192, 0, 2, 3])
+        );
+        assert_eq!(
+            (ip.time_to_live, ip.dont_fragment, ip.more_fragments),
+            (64, false, false)
+        );
+        assert_eq!(usize::from(ip.total_len), frame.len() - 14);
+        let udp = UdpHeaderSlice::from_slice(&frame[34..]).unwrap();
+        assert_eq!((udp.destination_port(), udp.checksum()), (8472, 0));
+        assert_eq!(usize::from(udp.length()), frame.len() - 34);
+        assert_eq!(frame[42..50], [8, 0, 0, 0, 0, 0, 1, 0], "v01, v02, v03");
+        assert_eq!(frame[50..], inner[..]);
+        assert_eq!(
+            (
+                lab.counters.forwarded.get(),
+                lab.counters.forwarded_bytes.get()
+            ),
+            (1, frame.len() as u64)
+        );
+    }
+
+    #[test]
+    fn v06_a_computed_udp_checksum_is_what_an_independent_parser_computes() {
+        let mut lab = lab_with(|config| config.udp_checksum = UdpChecksum::Compute);
+        for len in 0..100 {
+            let frame = lab.fate_out(&inner4(NEAR, &vec![0xa5; len])).unwrap();
+            let udp = UdpHeaderSlice::from_slice(&frame[34..])
+                .unwrap()
+                .to_header();
+            let right = UdpHeader {
+                checksum: 0,
+                ..udp.clone()
+            }
+            .calc_checksum_ipv4(&ip(&frame), &frame[42..]);
+            assert_eq!(udp.checksum, right.unwrap());
+        }
+    }
+
+    #[test]
+    fn a_frame_with_a_cut_header_is_short() {
+        let mut lab = lab();
+        for (frame, from, whole) in [(inner4(NEAR, &[]), 0, 34), (inner6(NEAR, &[]), 14, 54)] {
+            let tagged = tagged(&frame);
+            for len in from..whole {
+                if len < 1 {
+                    continue; // A ring never holds an empty frame.
+                }
+                if len != 12 && len != 13 || from == 0 {
+                    assert_eq!(
+                        lab.fate_out(&frame[..len]),
+                        Err(DropReason::AccessShort),
+                        "{len} bytes"
+                    );
+                }
+                if len >= 14 {
+                    let cut = &tagged[..len + 4];
+                    assert_eq!(
+                        lab.fate_out(cut),
+                        Err(DropReason::AccessShort),
+                        "{len} bytes and a tag"
+                    );
+                }
+            }
+            assert!(lab.fate_out(&frame[..whole]).is_ok());
+            assert!(lab.fate_out(&tagged[..whole + 4]).is_ok());
+        }
+    }
+
+    #[test]
+    fn an_unknown_destination_dies_without_a_flood_list() {
+        let mut lab = lab();
+        for mac in [
+            UNKNOWN,
+            MacAddr::BROADCAST,
+            MacAddr([1, 0, 0x5e, 0, 0, 1]),
+            MacAddr::ZERO,
+        ] {
+            assert_eq!(lab.fate_out(&inner4(mac, &[])), Err(DropReason::NoTxTarget));
+        }
+    }
+
+    #[test]
+    fn a_vtep_without_next_hop_and_one_on_a_dead_link_are_told_apart() {
+        let mut lab = lab();
+        assert_eq!(
+            lab.fate_out(&inner4(LOST, &[])),
+            Err(DropReason::NextHopUnresolved)
+        );
+        let vteps = Arc::make_mut(&mut lab.snapshot.segments[0].vteps);
+        vteps[2].next_hop = NextHop::Unresolved(UnresolvedReason::LinkDown);
+        assert_eq!(lab.fate_out(&inner4(LOST, &[])), Err(DropReason::LinkDown));
+    }
+
+    #[test]
+    fn p01_the_outer_packet_fits_the_mtu_to_the_byte_or_dies() {
+        let mut lab = lab();
+        let headers = inner4(NEAR, &[]).len();
+        let fits = inner4(NEAR, &vec![0; 1500 - 36 - headers]);
+        assert_eq!(lab.fate_out(&fits).unwrap().len(), 1514);
+        let exceeds = inner4(NEAR, &vec![0; 1500 - 36 - headers + 1]);
+        assert_eq!(lab.fate_out(&exceeds), Err(DropReason::Oversize));
+    }
+
+    #[test]
+    fn v09_an_unknown_destination_is_flooded_to_every_vtep_of_the_list_once() {
+        let mut lab = flooding(&[0, 1]);
+        let inner = inner4(MacAddr::BROADCAST, b"who is there");
+        let (verdicts, sent) = lab.encap(&[inner.clone(), inner4(NEAR, &[]), inner.clone()]);
+        assert_eq!(
+            verdicts,
+            [Verdict::Flood, Verdict::Encap(VtepId(0)), Verdict::Flood]
+        );
+        assert_eq!(destinations(&sent), [2, 3, 2, 2, 3]);
+        assert!([0, 1, 3, 4].iter().all(|n| sent[*n][50..] == inner[..]));
+        assert_eq!(source_port(&sent[0]), source_port(&sent[1]));
+        assert_eq!(
+            (
+                lab.counters.forwarded.get(),
+                lab.counters.flood_copies.get()
+            ),
+            (3, 2)
+        );
+        assert_eq!(lab.counters.flood_copies_lost.get(), 0);
+    }
+
+    #[test]
+    fn v09_a_multicast_destination_in_the_fdb_goes_where_that_says() {
+        let mut lab = flooding(&[0, 1]);
+        let group = MacAddr([1, 0, 0x5e, 0, 0, 1]);
+        lab.snapshot.segments[0].fdb = Arc::new(crate::table::Fdb::new([(group, VtepId(1))]));
+        assert_eq!(
+            lab.encap(&[inner4(group, &[])]).0,
+            [Verdict::Encap(VtepId(1))]
+        );
+    }
+
+    #[test]
+    fn v09_an_unreachable_vtep_of_the_list_costs_a_copy_and_not_the_frame() {
+        let mut lab = flooding(&[2, 0, 7, 1]); // 2 is unresolved, 7 does not exist
+        let (_, sent) = lab.encap(&[inner4(UNKNOWN, &[])]);
+        assert_eq!(destinations(&sent), [2, 3]);
+        assert_eq!(
+            (
+                lab.counters.forwarded.get(),
+                lab.counters.flood_copies.get()
+            ),
+            (1, 1)
+        );
+        assert_eq!(lab.counters.flood_copies_lost.get(), 2);
+        let mut lab = flooding(&[2, 2]);
+        assert_eq!(
+            lab.fate_out(&inner4(UNKNOWN, &[])),
+            Err(DropReason::NextHopUnresolved)
+        );
+        assert_eq!(lab.counters.flood_copies_lost.get(), 1);
+    }
+
+    #[test]
+    fn v09_a_flood_far_larger_than_the_outbox_is_flushed_on_the_way() {
+        let mut lab = flooding(&[0, 1].repeat(20)); // 5 frames, 200 copies: three outboxes, within the ring of 256
+        let frames = vec![inner4(UNKNOWN, &[]); 5];
+        let (_, sent) = lab.encap(&frames);
+        assert_eq!(sent.len(), 200);
+        assert_eq!(
+            lab.counters.flood_copies.get() + lab.counters.flood_copies_lost.get(),
+            195
+        );
+    }
+
+    #[test]
+    fn v09_a_flood_larger_than_the_ring_loses_copies_and_counts_them() {
+        let mut lab = flooding(&[0, 1].repeat(20));
+        lab.port = MemoryPort::new(32);
+        let frames = vec![inner4(UNKNOWN, &[]); 5];
+        let (_, sent) = lab.encap(&frames);
+        assert_eq!(sent.len(), 32);
+        assert_eq!(lab.counters.forwarded.get(), 1);
+        assert_eq!(lab.counters.drops(DropReason::TxRingFull), 4);
+        assert_eq!(
+            lab.counters.flood_copies.get() + lab.counters.flood_copies_lost.get(),
+            195
+        );
+    }
+
+    #[test]
+    fn v09_an_empty_pool_costs_copies_and_not_the_frame() {
+        let mut lab = flooding(&[0, 1]);
+        let mut held = Vec::new();
+        while lab.umem.free() > 1 {
+            held.push(lab.umem.allocate().unwrap());
+        }
+        let (mut batch, mut verdicts, mut outbox) =
+            (Batch::new(), Verdicts::new(), super::super::Outbox::new());
+        let mut frame = lab.umem.allocate().unwrap();
+        assert!(lab.umem.fill(&mut frame, &inner4(UNKNOWN, &[])));
+        batch.push(frame).unwrap();
+        lab.counters.received.add(1);
+        decide(
+            &lab.snapshot,
+            SegmentId(0),
+            &lab.umem,
+            &batch,
+            &mut verdicts,
+        );
+        let mut exit = Exit {
+            port: &mut lab.port,
+            outbox: &mut outbox,
+            ip_ids: &mut lab.ip_ids,
+        };
+        apply(
+            &lab.snapshot,
+            SegmentId(0),
+            &mut lab.umem,
+            &mut batch,
+            &verdicts,
+            &lab.counters,
+            &mut exit,
+        );
+        exit.flush(&mut lab.umem, &lab.counters);
+        assert_eq!(
+            (
+                lab.counters.forwarded.get(),
+                lab.counters.flood_copies_lost.get()
+            ),
+            (1, 1)
+        );
+        assert!(lab.port.collect(&mut lab.umem).is_some());
+        lab.port.reclaim(&mut lab.umem);
+        held.into_iter().for_each(|frame| lab.umem.release(frame));
+        lab.check_balance();
+    }
+
+    #[test]
+    fn a_frame_without_room_in_front_is_counted_and_released() {
+        for mut lab in [lab(), flooding(&[0, 1])] {
+            for mac in [NEAR, UNKNOWN] {
+                let (mut batch, mut verdicts, mut outbox) =
+                    (Batch::new(), Verdicts::new(), super::super::Outbox::new());
+                let mut frame = lab.umem.allocate().unwrap();
+                assert!(lab.umem.push(&mut frame, 256 - 49).is_some());
+                assert!(lab.umem.fill(&mut frame, &inner4(mac, &[])));
+                batch.push(frame).unwrap();
+                lab.counters.received.add(1);
+                decide(
+                    &lab.snapshot,
+                    SegmentId(0),
+                    &lab.umem,
+                    &batch,
+                    &mut verdicts,
+                );
+                let mut exit = Exit {
+                    port: &mut lab.port,
+                    outbox: &mut outbox,
+                    ip_ids: &mut lab.ip_ids,
+                };
+                apply(
+                    &lab.snapshot,
+                    SegmentId(0),
+                    &mut lab.umem,
+                    &mut batch,
+                    &verdicts,
+                    &lab.counters,
+                    &mut exit,
+                );
+                assert_eq!(exit.flush(&mut lab.umem, &lab.counters), 0);
+                lab.check_balance();
+            }
+            assert!(lab.counters.drops(DropReason::NoFrame) >= 1);
+        }
+    }
+
+    #[test]
+    fn d14_ttl_is_fixed_or_the_inner_one() {
+        let (four, six) = (inner4(NEAR, &[]), inner6(NEAR, &[]));
+        let mut fixed = lab_with(|config| config.ttl = Inherit::Fixed(7));
+        let mut inherit = lab_with(|config| config.ttl = Inherit::Inner);
+        for (frame, inner) in [
+            (&four, 63),
+            (&six, 62),
+            (&tagged(&four), 63),
+            (&ARP.to_vec(), 64),
+        ] {
+            assert_eq!(ip(&fixed.fate_out(frame).unwrap()).time_to_live, 7);
+            assert_eq!(ip(&inherit.fate_out(frame).unwrap()).time_to_live, inner);
+        }
+    }
+
+    #[test]
+    fn d14_dscp_is_fixed_or_the_inner_one_and_ecn_is_carried_in_any_case() {
+        let mut fixed = lab_with(|config| config.tos = Inherit::Fixed(0x28));
+        let mut zero = lab();
+        let mut inherit = lab_with(|config| config.tos = Inherit::Inner);
+        for plain in [inner4(NEAR, &[]), inner6(NEAR, &[])] {
+            for (class, ecn) in [(0x14, 0), (0xb9, 1), (0xb8 | 2, 2), (0xbb, 2)] {
+                let frame = with_class(plain.clone(), class);
+                for frame in [tagged(&frame), frame] {
+                    assert_eq!(tos(&zero.fate_out(&frame).unwrap()), ecn);
+                    assert_eq!(tos(&fixed.fate_out(&frame).unwrap()), 0x28 | ecn);
+                    assert_eq!(tos(&inherit.fate_out(&frame).unwrap()), class & 0xfc | ecn);
+                }
+            }
+        }
+        assert_eq!(tos(&inherit.fate_out(&ARP).unwrap()), 0);
+        assert_eq!(tos(&fixed.fate_out(&ARP).unwrap()), 0x28);
+    }
+
+    #[test]
+    fn d09_df_is_set_unset_or_the_inner_one() {
+        let mut unset = lab();
+        let mut set = lab_with(|config| config.df = Df::Set);
+        let mut inherit = lab_with(|config| config.df = Df::Inherit);
+        let free = {
+            let mut frame = inner4(NEAR, &[]);
+            frame[20] = 0;
+            frame
+        };
+        let mut bound = free.clone();
+        bound[20] = 0x40;
+        let cases = [
+            (&free, false),
+            (&bound, true),
+            (&inner6(NEAR, &[]), true),
+            (&ARP.to_vec(), false),
+            (&tagged(&bound), false),
+        ];
+        for (frame, inherited) in cases {
+            assert!(!ip(&unset.fate_out(frame).unwrap()).dont_fragment);
+            assert!(ip(&set.fate_out(frame).unwrap()).dont_fragment);
+            assert_eq!(
+                ip(&inherit.fate_out(frame).unwrap()).dont_fragment,
+                inherited
+            );
+        }
+    }
+
+    #[test]
+    fn p02_every_outer_packet_has_an_identification_of_its_own() {
+        let mut lab = flooding(&[0, 1]);
+        let (_, sent) = lab.encap(&vec![inner4(UNKNOWN, &[]); 40]);
+        let ids: HashSet<_> = sent.iter().map(|frame| ip(frame).identification).collect();
+        assert_eq!(ids.len(), 80);
+    }
+
+    #[test]
+    fn v05_source_ports_are_stable_in_a_flow_and_stay_in_the_devices_range() {
+        let mut lab =
+            lab_with(|config| (config.source_ports.low, config.source_ports.high) = (50000, 50007));
+        let flow = |port| {
+            let mut bytes = Vec::new();
+            let ip =
+                PacketBuilder::ethernet2(OWN.0, NEAR.0).ipv4([10, 244, 0, 2], [10, 244, 1, 2], 64);
+            ip.tcp(port, 80, 1, 1000).write(&mut bytes, &[]).unwrap();
+            bytes
+        };
+        let mut seen = HashSet::new();
+        for port in 0..200 {
+            let sent = [
+                lab.fate_out(&flow(port)).unwrap(),
+                lab.fate_out(&flow(port)).unwrap(),
+            ];
+            assert_eq!(source_port(&sent[0]), source_port(&sent[1]));
+            seen.insert(source_port(&sent[0]));
+        }
+        assert_eq!(seen, (50000..=50007).collect());
+    }
+
+    #[test]
+    fn f05_an_unfinished_inner_checksum_is_finished_before_the_wire_once_for_all_copies() {
+        let mut lab = flooding(&[0, 1]);
+        let right = inner4(UNKNOWN, b"payload");
+        let mut unfinished = right.clone();
+        let pseudo = checksum::pseudo_ipv4(
+            [10, 244, 1, 2].into(),
+            [10, 244, 0, 2].into(),
+            17,
+            right.len() as u16 - 34,
+        );
+        unfinished[40..42].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
+        let (_, sent) = lab.encap(&[unfinished]);
+        assert!(sent.iter().all(|frame| frame[50..] == right[..]));
+        assert_eq!(lab.counters.checksums_completed.get(), 1);
+    }
+
+    #[test]
+    fn frames_of_a_segment_that_is_gone_are_counted_and_released() {
+        let mut lab = Lab::new(Vec::new());
+        assert_eq!(lab.fate_out(&inner4(NEAR, &[])), Err(DropReason::LinkDown));
+    }
+}

@@ -43,9 +43,128 @@
 pub mod decap;
 mod ecn;
 pub mod encap;
+#[cfg(test)]
+mod lab;
 mod outbox;
 mod unfinished;
 mod verdict;
 
 pub use outbox::{Exit, IpIds, Outbox, Role};
 pub use verdict::{Verdict, Verdicts};
+
+#[cfg(test)]
+mod tests {
+    use super::lab::{
+        FAR, LOST, Lab, NEAR, OWN, UNKNOWN, config, inner4, inner6, segment, tunnelled,
+    };
+    use super::{Verdict, unfinished};
+    use crate::table::{Df, Inherit, UdpChecksum, VtepId};
+    use crate::wire::MacAddr;
+    use crate::wire::layers::Layers;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    /// The same network seen from 192.0.2.2: what the lab sends there, this one receives.
+    fn far_end() -> Lab {
+        let mut config = config();
+        config.local = "192.0.2.2".parse().unwrap();
+        config.mac = FAR;
+        let mut segment = segment(config);
+        segment.peers = Arc::new(vec!["192.0.2.1".parse().unwrap()]);
+        Lab::new(vec![segment])
+    }
+
+    /// Frames of any bytes, with what makes some of them reach deep.
+    fn any_frame() -> impl Strategy<Value = Vec<u8>> {
+        let destination = prop::sample::select(vec![
+            OWN,
+            NEAR,
+            FAR,
+            LOST,
+            UNKNOWN,
+            MacAddr::BROADCAST,
+            MacAddr::ZERO,
+        ]);
+        let built = (
+            destination,
+            prop::collection::vec(any::<u8>(), 0..1400),
+            any::<bool>(),
+        )
+            .prop_map(|(mac, payload, six)| {
+                if six {
+                    inner6(mac, &payload)
+                } else {
+                    inner4(mac, &payload)
+                }
+            });
+        let bytes = prop::collection::vec(any::<u8>(), 0..200);
+        let flips = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
+        (prop_oneof![built, bytes], flips, any::<bool>()).prop_map(|(mut frame, flips, tunnel)| {
+            if tunnel {
+                frame = tunnelled(&frame);
+            }
+            for (at, flip) in flips {
+                if !frame.is_empty() {
+                    let at = at.index(frame.len());
+                    frame[at] ^= flip;
+                }
+            }
+            frame
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn any_bytes_from_the_underlay_get_one_verdict_and_one_fate(frames in prop::collection::vec(any_frame(), 0..=64)) {
+            let mut lab = Lab::new(vec![segment(config())]);
+            let (verdicts, out) = lab.decap(&frames); // checks the balance
+            prop_assert_eq!(verdicts.len(), frames.len());
+            let delivered = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Deliver(_))).count();
+            prop_assert_eq!(delivered, out.len());
+        }
+
+        #[test]
+        fn any_bytes_from_the_overlay_get_one_verdict_and_one_fate(frames in prop::collection::vec(any_frame(), 0..=64), flood in 0u32..4) {
+            let mut segment = segment(config());
+            segment.flood = Arc::new((0..flood).map(VtepId).collect());
+            let mut lab = Lab::new(vec![segment]);
+            let (verdicts, out) = lab.encap(&frames); // checks the balance
+            prop_assert_eq!(verdicts.len(), frames.len());
+            let floods = verdicts.iter().filter(|verdict| **verdict == Verdict::Flood).count() as u64;
+            let copies = lab.counters.flood_copies.get();
+            prop_assert_eq!(lab.counters.forwarded.get() + copies, out.len() as u64);
+            let wanted = floods * u64::from(flood.saturating_sub(1));
+            prop_assert_eq!(copies + lab.counters.flood_copies_lost.get(), wanted);
+        }
+
+        #[test]
+        fn what_was_encapsulated_comes_out_at_the_far_end_as_it_went_in(
+            frame in any_frame(),
+            tos in prop_oneof![Just(Inherit::Inner), any::<u8>().prop_map(Inherit::Fixed)],
+            ttl in prop_oneof![Just(Inherit::Inner), any::<u8>().prop_map(Inherit::Fixed)],
+            df in prop::sample::select(vec![Df::Unset, Df::Set, Df::Inherit]),
+            compute: bool,
+        ) {
+            let mut config = config();
+            (config.tos, config.ttl, config.df) = (tos, ttl, df);
+            config.udp_checksum = if compute { UdpChecksum::Compute } else { UdpChecksum::Zero };
+            let mut near = Lab::new(vec![segment(config)]);
+            let mut far = far_end();
+            let mut verified = (*far.snapshot.segments[0].config).clone();
+            verified.verify_udp_checksum = true;
+            far.snapshot.segments[0].config = Arc::new(verified);
+
+            let mut frame = frame;
+            let Some(head) = frame.first_chunk_mut::<12>() else { return Ok(()) };
+            head[..6].copy_from_slice(&NEAR.0);
+            head[6..].copy_from_slice(&OWN.0);
+            let Some(layers) = Layers::parse(&frame) else { return Ok(()) };
+            let Ok(sent) = near.fate_out(&frame) else { return Ok(()) };
+            // The one thing that may change on the way.
+            unfinished::complete(&mut frame, &layers);
+            prop_assert_eq!(far.fate_in(&sent), Ok(frame));
+        }
+    }
+}

@@ -20,6 +20,16 @@ pub enum Role {
     Copy,
 }
 
+impl Role {
+    #[inline]
+    fn count_lost(self, counters: &PortCounters, reason: DropReason) {
+        match self {
+            Self::First => counters.dropped(reason, 1),
+            Self::Copy => counters.flood_copies_lost.add(1),
+        }
+    }
+}
+
 const _: () = assert!(crate::port::BATCH <= u64::BITS as usize, "one bit a frame");
 
 impl Outbox {
@@ -52,8 +62,9 @@ impl Outbox {
         Ok(())
     }
 
-    /// Transmits all that waits, wakes the kernel once, and counts. What the port has no room for is dropped for the
-    /// reason `refused`, or as `LinkDown` when that is why it takes none. The outbox is empty afterwards. Returns how many frames the port took.
+    /// Transmits all that waits, wakes the kernel once, and counts. What the port never sends for its length is dropped
+    /// as [`DropReason::Oversize`], what it takes no more of for the reason `refused`, or as [`DropReason::LinkDown`] when
+    /// that is why. The outbox is empty afterwards. Returns how many frames the port took.
     pub fn flush<P: Port>(
         &mut self,
         port: &mut P,
@@ -64,6 +75,9 @@ impl Outbox {
         if self.is_empty() {
             return 0;
         }
+        if !self.batch.iter().all(|frame| port.accepts(frame)) {
+            self.sift(port, umem, counters);
+        }
         let mut first_bytes = [0; crate::port::BATCH];
         for (index, (bytes, frame)) in first_bytes.iter_mut().zip(self.batch.iter()).enumerate() {
             *bytes = if self.is_copy(index) {
@@ -72,6 +86,7 @@ impl Outbox {
                 frame.len() as u64
             };
         }
+        // Everything left may be sent, so that what the port takes is a prefix.
         let taken = port.transmit(&mut self.batch);
         let copies = (self.copies & low_bits(taken)).count_ones() as usize;
         counters.forwarded.add((taken - copies) as u64);
@@ -83,6 +98,26 @@ impl Outbox {
         let refused = if port.link_down() { DropReason::LinkDown } else { refused };
         self.discard(umem, counters, refused);
         taken
+    }
+
+    /// Drops what the port never sends, and keeps the rest in order.
+    #[cold]
+    fn sift<P: Port>(&mut self, port: &P, umem: &mut Umem, counters: &PortCounters) {
+        let mut kept = Self::new();
+        for (index, frame) in self.batch.drain().enumerate() {
+            let copy = self.copies >> index & 1 != 0;
+            let role = if copy { Role::Copy } else { Role::First };
+            let kept = port.accepts(&frame).then_some(&mut kept);
+            let lost = match kept {
+                Some(kept) => kept.push(frame, role).err(),
+                None => Some(frame),
+            };
+            if let Some(frame) = lost {
+                umem.release(frame);
+                role.count_lost(counters, DropReason::Oversize);
+            }
+        }
+        *self = kept;
     }
 
     /// Drops all that waits for this reason, counts and releases it.
@@ -132,10 +167,7 @@ impl<P: Port> Exit<'_, P> {
         if let Err(frame) = self.outbox.push(frame, role) {
             // A flushed outbox is empty; the frame is released all the same, should that ever be untrue.
             umem.release(frame);
-            match role {
-                Role::First => counters.dropped(DropReason::TxRingFull, 1),
-                Role::Copy => counters.flood_copies_lost.add(1),
-            }
+            role.count_lost(counters, DropReason::TxRingFull);
         }
     }
 
@@ -218,6 +250,43 @@ mod tests {
         assert_eq!(counters.drops(DropReason::TxRingFull), 1);
         assert_eq!(counters.flood_copies_lost.get(), 2);
         assert_eq!(umem.free() + port.frames_held(), 256);
+    }
+
+    #[test]
+    fn what_the_port_never_sends_is_oversize_and_holds_up_no_other() {
+        let (mut umem, mut port, counters) = (umem(), MemoryPort::new(4), PortCounters::default());
+        port.limit_frame_len(1518);
+        let mut outbox = Outbox::new();
+        let frames = [
+            (1519, Role::First),
+            (100, Role::First),
+            (1519, Role::Copy),
+            (101, Role::Copy),
+            (1518, Role::First),
+        ];
+        for (len, role) in frames {
+            let frame = frame(&mut umem, len);
+            outbox.push(frame, role).unwrap();
+        }
+        let taken = outbox.flush(&mut port, &mut umem, &counters, DropReason::TxRingFull);
+        let lens: Vec<_> = std::iter::from_fn(|| port.collect(&mut umem))
+            .map(|bytes| bytes.len())
+            .collect();
+        assert_eq!((taken, lens), (3, vec![100, 101, 1518]));
+        assert_eq!(
+            (counters.forwarded.get(), counters.forwarded_bytes.get()),
+            (2, 1618)
+        );
+        assert_eq!(
+            (
+                counters.flood_copies.get(),
+                counters.flood_copies_lost.get()
+            ),
+            (1, 1)
+        );
+        assert_eq!(counters.drops(DropReason::Oversize), 1);
+        port.reclaim(&mut umem);
+        assert_eq!(umem.free(), 256);
     }
 
     #[test]

@@ -113,7 +113,9 @@ pub struct Running<P> {
 
 /// A worker's thread ended by a panic, and its ports are closed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("worker {number} panicked: {message}; its ports are closed, and the kernel forwards in its place")]
+#[error(
+    "worker {number} panicked: {message}; its ports are closed, and the kernel forwards in its place"
+)]
 pub struct Panicked {
     /// Which worker.
     pub number: usize,
@@ -122,15 +124,19 @@ pub struct Panicked {
 }
 
 impl<P: Port> Worker<P> {
-    /// Takes up a plan. All that a worker allocates it allocates here.
+    /// Takes up a plan, and fills the fill rings: steer frames here only now, and none meets an empty ring. All that a
+    /// worker allocates it allocates here.
     ///
     /// # Errors
     /// When an access port is to send through an underlay that the plan does not have, or there are more access ports
     /// than [`crate::table::SegmentId`] has numbers.
     pub fn new(plan: Plan<P>) -> io::Result<Self> {
         let underlays = plan.underlays.len();
-        if let Some((segment, access)) =
-            plan.accesses.iter().enumerate().find(|(_, access)| access.underlay >= underlays)
+        if let Some((segment, access)) = plan
+            .accesses
+            .iter()
+            .enumerate()
+            .find(|(_, access)| access.underlay >= underlays)
         {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -143,22 +149,38 @@ impl<P: Port> Worker<P> {
         if plan.accesses.len() > usize::from(u16::MAX) + 1 {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("worker {}: {} access ports, more than there are segment numbers", plan.number, plan.accesses.len()),
+                format!(
+                    "worker {}: {} access ports, more than there are segment numbers",
+                    plan.number,
+                    plan.accesses.len()
+                ),
             ));
         }
         let hands = Hands {
             batch: Batch::new(),
             verdicts: Verdicts::new(),
-            to_accesses: std::iter::repeat_with(Outbox::new).take(plan.accesses.len()).collect(),
+            to_accesses: std::iter::repeat_with(Outbox::new)
+                .take(plan.accesses.len())
+                .collect(),
             to_underlay: Outbox::new(),
             // An odd multiplier spreads the workers' starting points over all 65,536.
             ip_ids: IpIds::new((plan.number as u16).wrapping_mul(40_503)),
         };
-        let underlay_fds = plan.underlays.iter().map(|underlay| underlay.port.poll_fd());
+        let underlay_fds = plan
+            .underlays
+            .iter()
+            .map(|underlay| underlay.port.poll_fd());
         let access_fds = plan.accesses.iter().map(|access| access.port.poll_fd());
         let rest = Rest::new(underlay_fds.chain(access_fds).flatten(), now_ns());
-        let mut worker = Self { plan, hands, rest, sent_before: 0, reclaimed: 0 };
+        let mut worker = Self {
+            plan,
+            hands,
+            rest,
+            sent_before: 0,
+            reclaimed: 0,
+        };
         worker.sent_before = worker.sent();
+        worker.fill();
         Ok(worker)
     }
 
@@ -171,16 +193,29 @@ impl<P: Port> Worker<P> {
         P: Send + 'static,
     {
         let mut worker = Self::new(plan)?;
-        let (number, core, stop) = (worker.plan.number, worker.plan.core, Arc::clone(&worker.plan.stop));
+        let (number, core, stop) = (
+            worker.plan.number,
+            worker.plan.core,
+            Arc::clone(&worker.plan.stop),
+        );
         let (told, tell) = mpsc::sync_channel(1);
-        let thread = thread::Builder::new().name(format!("vxgate-w{number}")).spawn(move || {
-            // Nobody listens any more only if the spawning thread is gone.
-            let _ = told.send(pin(core));
-            worker.run();
-            worker.plan
-        })?;
-        let pinning = tell.recv().map_err(|_| io::Error::other(format!("worker {number} ended before it began")))?;
-        Ok(Running { number, pinning, stop, thread })
+        let thread = thread::Builder::new()
+            .name(format!("vxgate-w{number}"))
+            .spawn(move || {
+                // Nobody listens any more only if the spawning thread is gone.
+                let _ = told.send(pin(core));
+                worker.run();
+                worker.plan
+            })?;
+        let pinning = tell
+            .recv()
+            .map_err(|_| io::Error::other(format!("worker {number} ended before it began")))?;
+        Ok(Running {
+            number,
+            pinning,
+            stop,
+            thread,
+        })
     }
 
     /// Takes turns until told to stop, and then until nothing is in flight.
@@ -220,16 +255,40 @@ impl<P: Port> Worker<P> {
         self.plan.counters.busy_turns.add(u64::from(moved.any()));
     }
 
+    fn fill(&mut self) {
+        let Plan {
+            umem,
+            underlays,
+            accesses,
+            ..
+        } = &mut self.plan;
+        for underlay in underlays {
+            underlay.port.refill(umem);
+        }
+        for access in accesses {
+            access.port.refill(umem);
+        }
+    }
+
     /// Frames given to ports since the counters were made.
     fn sent(&self) -> u64 {
-        let underlays = self.plan.underlays.iter().map(|underlay| &underlay.counters);
+        let underlays = self
+            .plan
+            .underlays
+            .iter()
+            .map(|underlay| &underlay.counters);
         let accesses = self.plan.accesses.iter().map(|access| &access.counters);
-        underlays.chain(accesses).map(|counters| counters.forwarded.get() + counters.flood_copies.get()).sum()
+        underlays
+            .chain(accesses)
+            .map(|counters| counters.forwarded.get() + counters.flood_copies.get())
+            .sum()
     }
 
     /// Frames given to ports that have not come back from the kernel.
     fn in_flight(&self) -> u64 {
-        self.sent().wrapping_sub(self.sent_before).saturating_sub(self.reclaimed)
+        self.sent()
+            .wrapping_sub(self.sent_before)
+            .saturating_sub(self.reclaimed)
     }
 }
 
@@ -259,9 +318,10 @@ impl<P> Running<P> {
     /// # Errors
     /// When it panicked. Its ports went with it.
     pub fn join(self) -> Result<Plan<P>, Panicked> {
-        self.thread
-            .join()
-            .map_err(|payload| Panicked { number: self.number, message: message(payload.as_ref()) })
+        self.thread.join().map_err(|payload| Panicked {
+            number: self.number,
+            message: message(payload.as_ref()),
+        })
     }
 }
 
@@ -271,7 +331,9 @@ fn pin(core: Option<usize>) -> Pinning {
     const CORES_MAX: usize = 1024;
     match core {
         None => Pinning::Free,
-        Some(id) if id < CORES_MAX && core_affinity::set_for_current(core_affinity::CoreId { id }) => {
+        Some(id)
+            if id < CORES_MAX && core_affinity::set_for_current(core_affinity::CoreId { id }) =>
+        {
             Pinning::Pinned(id)
         }
         Some(id) => Pinning::Refused(id),
@@ -280,8 +342,11 @@ fn pin(core: Option<usize>) -> Pinning {
 
 /// What a panic said.
 fn message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
+    let text = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a message".to_owned())
 }
 
 impl<P> fmt::Debug for Plan<P> {
@@ -303,6 +368,9 @@ impl<P> fmt::Debug for Worker<P> {
 
 impl<P> fmt::Debug for Running<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Running").field("number", &self.number).field("pinning", &self.pinning).finish_non_exhaustive()
+        f.debug_struct("Running")
+            .field("number", &self.number)
+            .field("pinning", &self.pinning)
+            .finish_non_exhaustive()
     }
 }

@@ -44,7 +44,12 @@ pub(super) struct Rest {
 impl Rest {
     /// For a worker that waits on these, and begins its work now.
     pub(super) fn new(fds: impl IntoIterator<Item = RawFd>, now_ns: u64) -> Self {
-        Self { sleeper: Sleeper::new(fds), last_work_ns: now_ns, accounted_ns: now_ns, slept: false }
+        Self {
+            sleeper: Sleeper::new(fds),
+            last_work_ns: now_ns,
+            accounted_ns: now_ns,
+            slept: false,
+        }
     }
 
     /// Books the time since the last call, from one turn's clock to the next one's. A turn that ended in sleep counts as
@@ -52,7 +57,11 @@ impl Rest {
     #[inline]
     pub(super) fn account(&mut self, now_ns: u64, counters: &WorkerCounters) {
         let since = now_ns.saturating_sub(self.accounted_ns);
-        let spent = if self.slept { &counters.asleep_ns } else { &counters.awake_ns };
+        let spent = if self.slept {
+            &counters.asleep_ns
+        } else {
+            &counters.awake_ns
+        };
         spent.add(since);
         self.accounted_ns = now_ns;
         self.slept = false;

@@ -40,7 +40,13 @@ impl Moved {
 impl<P: Port> Worker<P> {
     /// One turn: at most one batch from each port, on to where it belongs.
     pub fn turn(&mut self) -> Moved {
-        let Plan { umem, underlays, accesses, reader, .. } = &mut self.plan;
+        let Plan {
+            umem,
+            underlays,
+            accesses,
+            reader,
+            ..
+        } = &mut self.plan;
         let hands = &mut self.hands;
         let mut moved = Moved::default();
 
@@ -74,7 +80,12 @@ fn from_underlay<P: Port>(
     accesses: &mut [Access<P>],
     hands: &mut Hands,
 ) -> usize {
-    let Hands { batch, verdicts, to_accesses, .. } = hands;
+    let Hands {
+        batch,
+        verdicts,
+        to_accesses,
+        ..
+    } = hands;
     let counters = &*underlay.counters;
     let received = receive(&mut underlay.port, batch, counters);
     if received == 0 {
@@ -97,15 +108,27 @@ fn from_access<P: Port>(
     underlay: &mut Underlay<P>,
     hands: &mut Hands,
 ) -> usize {
-    let Hands { batch, verdicts, to_underlay, ip_ids, .. } = hands;
+    let Hands {
+        batch,
+        verdicts,
+        to_underlay,
+        ip_ids,
+        ..
+    } = hands;
     let counters = &*access.counters;
     let received = receive(&mut access.port, batch, counters);
     if received == 0 {
         return 0;
     }
-    let mut exit = Exit { port: &mut underlay.port, outbox: to_underlay, ip_ids };
+    let mut exit = Exit {
+        port: &mut underlay.port,
+        outbox: to_underlay,
+        ip_ids,
+    };
     encap::decide(snapshot, segment, umem, batch, verdicts);
-    encap::apply(snapshot, segment, umem, batch, verdicts, counters, &mut exit);
+    encap::apply(
+        snapshot, segment, umem, batch, verdicts, counters, &mut exit,
+    );
     exit.flush(umem, counters);
     received
 }
@@ -116,7 +139,9 @@ fn receive<P: Port>(port: &mut P, batch: &mut Batch, counters: &PortCounters) ->
     let received = port.receive(batch);
     if received > 0 {
         counters.received.add(received as u64);
-        counters.received_bytes.add(batch.iter().map(|frame| frame.len() as u64).sum());
+        counters
+            .received_bytes
+            .add(batch.iter().map(|frame| frame.len() as u64).sum());
     }
     received
 }

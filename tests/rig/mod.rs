@@ -47,7 +47,13 @@ pub struct Size {
 
 impl Default for Size {
     fn default() -> Self {
-        Self { segments: 2, queues: 2, vteps: 3, ring_len: 64, frames: 1024 }
+        Self {
+            segments: 2,
+            queues: 2,
+            vteps: 3,
+            ring_len: 64,
+            frames: 1024,
+        }
     }
 }
 
@@ -69,14 +75,19 @@ impl Rig {
     pub fn new(size: Size) -> Self {
         let (writer, mut readers) = publication(1, snapshot(size, 0));
         let plan = plan(size, readers.remove(0), || MemoryPort::new(size.ring_len));
-        let mut rig = Self { size, worker: Worker::new(plan).unwrap(), writer };
-        rig.worker.turn();
-        rig
+        Self {
+            size,
+            worker: Worker::new(plan).unwrap(),
+            writer,
+        }
     }
 
     /// All ports, underlays first.
     pub fn places(&self) -> Vec<At> {
-        (0..self.size.queues).map(At::Underlay).chain((0..self.size.segments).map(At::Access)).collect()
+        (0..self.size.queues)
+            .map(At::Underlay)
+            .chain((0..self.size.segments).map(At::Access))
+            .collect()
     }
 
     pub fn port(&mut self, at: At) -> (&mut MemoryPort, &mut Umem) {
@@ -109,9 +120,17 @@ impl Rig {
 
     /// Every frame is in exactly one place, and every received one has exactly one fate.
     pub fn check_balance(&mut self) {
-        let held: usize = self.places().into_iter().map(|at| self.port(at).0.frames_held()).sum();
+        let held: usize = self
+            .places()
+            .into_iter()
+            .map(|at| self.port(at).0.frames_held())
+            .sum();
         let umem = &self.worker.plan_mut().umem;
-        assert_eq!(umem.free() + held, umem.frames() as usize, "frames are lost or doubled");
+        assert_eq!(
+            umem.free() + held,
+            umem.frames() as usize,
+            "frames are lost or doubled"
+        );
         for at in self.places() {
             let counters = self.counters(at);
             assert_eq!(
@@ -125,7 +144,10 @@ impl Rig {
 
 /// All drops of a port.
 pub fn drops(counters: &PortCounters) -> u64 {
-    DropReason::ALL.iter().map(|reason| counters.drops(*reason)).sum()
+    DropReason::ALL
+        .iter()
+        .map(|reason| counters.drops(*reason))
+        .sum()
 }
 
 /// A plan with ports from `port`, without a core.
@@ -133,12 +155,25 @@ pub fn plan<P: Port>(size: Size, reader: Reader, mut port: impl FnMut() -> P) ->
     Plan {
         number: 0,
         core: None,
-        umem: Umem::new(UmemConfig { chunk: ChunkSize::K2, frames: size.frames, lock: false }).unwrap(),
+        umem: Umem::new(UmemConfig {
+            chunk: ChunkSize::K2,
+            frames: size.frames,
+            lock: false,
+        })
+        .unwrap(),
         underlays: (0..size.queues)
-            .map(|_| Underlay { ifindex: 2, port: port(), counters: Arc::default() })
+            .map(|_| Underlay {
+                ifindex: 2,
+                port: port(),
+                counters: Arc::default(),
+            })
             .collect(),
         accesses: (0..size.segments)
-            .map(|segment| Access { port: port(), counters: Arc::default(), underlay: segment % size.queues })
+            .map(|segment| Access {
+                port: port(),
+                counters: Arc::default(),
+                underlay: segment % size.queues,
+            })
             .collect(),
         reader,
         counters: Arc::new(WorkerCounters::default()),
@@ -149,7 +184,12 @@ pub fn plan<P: Port>(size: Size, reader: Reader, mut port: impl FnMut() -> P) ->
 
 /// What the worker knows. Another `turn` of the FDB moves every host to the next VTEP.
 pub fn snapshot(size: Size, turn: u8) -> Snapshot {
-    Snapshot { generation: 0, segments: (0..size.segments).map(|segment| self::segment(size, segment, turn)).collect() }
+    Snapshot {
+        generation: 0,
+        segments: (0..size.segments)
+            .map(|segment| self::segment(size, segment, turn))
+            .collect(),
+    }
 }
 
 fn segment(size: Size, number: usize, turn: u8) -> Segment {
@@ -162,7 +202,10 @@ fn segment(size: Size, number: usize, turn: u8) -> Segment {
         mac: device_mac(number),
         underlay_ifindex: 2,
         underlay_mtu: UNDERLAY_MTU,
-        source_ports: SourcePorts { low: 32_768, high: 60_999 },
+        source_ports: SourcePorts {
+            low: 32_768,
+            high: 60_999,
+        },
         ttl: Inherit::Fixed(64),
         tos: Inherit::Fixed(0),
         df: Df::Unset,
@@ -172,8 +215,13 @@ fn segment(size: Size, number: usize, turn: u8) -> Segment {
     let addresses = (0..size.vteps).map(vtep_addr).chain([UNRESOLVED]);
     let vteps: Vec<_> = addresses
         .map(|addr| {
-            let key = VtepKey { addr: IpAddr::V4(addr), port: UDP_PORT, vni: vni(number) };
-            let template = || EncapTemplate::ipv4(&config, &key, MacAddr([4, 0, 0, 0, 0, 1]), next_hop(addr));
+            let key = VtepKey {
+                addr: IpAddr::V4(addr),
+                port: UDP_PORT,
+                vni: vni(number),
+            };
+            let template =
+                || EncapTemplate::ipv4(&config, &key, MacAddr([4, 0, 0, 0, 0, 1]), next_hop(addr));
             let next_hop = if addr == UNRESOLVED {
                 NextHop::Unresolved(UnresolvedReason::NoNeighbour)
             } else {
@@ -182,7 +230,12 @@ fn segment(size: Size, number: usize, turn: u8) -> Segment {
             Vtep { key, next_hop }
         })
         .collect();
-    let hosts = (0..size.vteps).map(|vtep| (host(number, vtep), VtepId(u32::from((vtep + turn) % size.vteps))));
+    let hosts = (0..size.vteps).map(|vtep| {
+        (
+            host(number, vtep),
+            VtepId(u32::from((vtep + turn) % size.vteps)),
+        )
+    });
     let behind_unresolved = (unreachable_host(number), VtepId(u32::from(size.vteps)));
     Segment {
         fdb: Arc::new(Fdb::new(hosts.chain([behind_unresolved]))),
@@ -246,8 +299,12 @@ pub fn outer(vni: Vni, from: Ipv4Addr, inner: &[u8]) -> Vec<u8> {
 /// What a frame on the underlay says, as an independent parser reads it: destination VTEP, VNI, and the inner frame.
 pub fn read_outer(bytes: &[u8]) -> (Ipv4Addr, u32, Vec<u8>) {
     let parsed = etherparse::SlicedPacket::from_ethernet(bytes).expect("an Ethernet frame");
-    let Some(etherparse::NetSlice::Ipv4(ip)) = &parsed.net else { panic!("no IPv4: {parsed:?}") };
-    let Some(etherparse::TransportSlice::Udp(udp)) = &parsed.transport else { panic!("no UDP: {parsed:?}") };
+    let Some(etherparse::NetSlice::Ipv4(ip)) = &parsed.net else {
+        panic!("no IPv4: {parsed:?}")
+    };
+    let Some(etherparse::TransportSlice::Udp(udp)) = &parsed.transport else {
+        panic!("no UDP: {parsed:?}")
+    };
     let header = ip.header().to_header();
     assert_eq!(header.header_checksum, header.calc_header_checksum());
     assert_eq!(header.source, LOCAL.octets());

@@ -1,0 +1,299 @@
+//! A bench for tests: one UMEM, one snapshot, and both directions run as a worker runs them, on in-memory ports.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use etherparse::PacketBuilder;
+
+use super::{Exit, IpIds, Outbox, Verdict, Verdicts, decap, encap};
+use crate::port::{BATCH, Batch, ChunkSize, MemoryPort, Port, Umem, UmemConfig};
+use crate::stats::{DropReason, PortCounters};
+use crate::table::{
+    Df, EncapTemplate, Fdb, Inherit, NextHop, Segment, SegmentConfig, SegmentId, Snapshot,
+    SourcePorts, UdpChecksum, UnresolvedReason, Vtep, VtepId, VtepKey,
+};
+use crate::wire::{MacAddr, Vni, vxlan};
+
+/// The mirrored device.
+pub(super) const OWN: MacAddr = MacAddr([0x0e, 0, 0, 0, 0, 1]);
+/// Behind 192.0.2.2.
+pub(super) const NEAR: MacAddr = MacAddr([0x0e, 0, 0, 0, 0, 2]);
+/// Behind 192.0.2.3.
+pub(super) const FAR: MacAddr = MacAddr([0x0e, 0, 0, 0, 0, 3]);
+/// Behind 192.0.2.4, which has no neighbour entry.
+pub(super) const LOST: MacAddr = MacAddr([0x0e, 0, 0, 0, 0, 4]);
+/// In no FDB.
+pub(super) const UNKNOWN: MacAddr = MacAddr([0x0e, 0, 0, 0, 0, 0xee]);
+
+const UNDERLAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+const FRAMES: u32 = 512;
+
+pub(super) struct Lab {
+    pub(super) umem: Umem,
+    pub(super) snapshot: Snapshot,
+    pub(super) counters: PortCounters,
+    pub(super) port: MemoryPort,
+    pub(super) ip_ids: IpIds,
+}
+
+pub(super) fn config() -> SegmentConfig {
+    SegmentConfig {
+        name: "flannel.1".into(),
+        ifindex: 7,
+        vni: Vni::new(1).unwrap(),
+        local: "192.0.2.1".parse().unwrap(),
+        port: 8472,
+        mac: OWN,
+        underlay_ifindex: 2,
+        underlay_mtu: 1500,
+        source_ports: SourcePorts {
+            low: 32768,
+            high: 60999,
+        },
+        ttl: Inherit::Fixed(64),
+        tos: Inherit::Fixed(0),
+        df: Df::Unset,
+        udp_checksum: UdpChecksum::Zero,
+        verify_udp_checksum: false,
+    }
+}
+
+/// Three VTEPs, of which the last is not resolved; nothing is flooded.
+pub(super) fn segment(config: SegmentConfig) -> Segment {
+    let vtep = |index: u8| {
+        let addr: IpAddr = [192, 0, 2, index].into();
+        let key = VtepKey {
+            addr,
+            port: config.port,
+            vni: config.vni,
+        };
+        let next_hop = match index {
+            4 => NextHop::Unresolved(UnresolvedReason::NoNeighbour),
+            _ => {
+                let neighbour = MacAddr([2, 0, 0, 0, 0, index]);
+                NextHop::Resolved(EncapTemplate::ipv4(&config, &key, UNDERLAY, neighbour).unwrap())
+            }
+        };
+        Vtep { key, next_hop }
+    };
+    let vteps: Vec<_> = (2..=4).map(vtep).collect();
+    Segment {
+        peers: Arc::new(vteps.iter().map(|vtep| vtep.key.addr).collect()),
+        vteps: Arc::new(vteps),
+        fdb: Arc::new(Fdb::new([
+            (NEAR, VtepId(0)),
+            (FAR, VtepId(1)),
+            (LOST, VtepId(2)),
+        ])),
+        flood: Arc::default(),
+        config: Arc::new(config),
+    }
+}
+
+impl Lab {
+    pub(super) fn new(segments: Vec<Segment>) -> Self {
+        Self {
+            umem: Umem::new(UmemConfig {
+                chunk: ChunkSize::K4,
+                frames: FRAMES,
+                lock: false,
+            })
+            .unwrap(),
+            snapshot: Snapshot {
+                generation: 1,
+                segments,
+            },
+            counters: PortCounters::default(),
+            port: MemoryPort::new(256),
+            ip_ids: IpIds::new(0),
+        }
+    }
+
+    fn batch(&mut self, frames: &[Vec<u8>]) -> Batch {
+        assert!(frames.len() <= BATCH);
+        let mut batch = Batch::new();
+        for bytes in frames {
+            let mut frame = self.umem.allocate().unwrap();
+            assert!(self.umem.fill(&mut frame, bytes));
+            batch.push(frame).unwrap();
+        }
+        self.counters.received.add(frames.len() as u64);
+        batch
+    }
+
+    /// From the underlay; the frames that came out, with their segment.
+    pub(super) fn decap(
+        &mut self,
+        frames: &[Vec<u8>],
+    ) -> (Vec<Verdict>, Vec<(SegmentId, Vec<u8>)>) {
+        let (mut batch, mut verdicts) = (self.batch(frames), Verdicts::new());
+        decap::decide(&self.snapshot, &self.umem, &batch, &mut verdicts);
+        let mut out: Vec<_> = self
+            .snapshot
+            .segments
+            .iter()
+            .map(|_| Outbox::new())
+            .collect();
+        decap::apply(
+            &mut self.umem,
+            &mut batch,
+            &verdicts,
+            &self.counters,
+            &mut out,
+        );
+        let mut delivered = Vec::new();
+        for (id, outbox) in (0..).zip(&mut out) {
+            outbox.flush(
+                &mut self.port,
+                &mut self.umem,
+                &self.counters,
+                DropReason::TxRingFull,
+            );
+            delivered.extend(
+                self.collect()
+                    .into_iter()
+                    .map(|bytes| (SegmentId(id), bytes)),
+            );
+        }
+        self.check_balance();
+        (verdicts.iter().collect(), delivered)
+    }
+
+    /// From the access port of segment 0; the frames that came out.
+    pub(super) fn encap(&mut self, frames: &[Vec<u8>]) -> (Vec<Verdict>, Vec<Vec<u8>>) {
+        let (mut batch, mut verdicts, mut outbox) =
+            (self.batch(frames), Verdicts::new(), Outbox::new());
+        let id = SegmentId(0);
+        encap::decide(&self.snapshot, id, &self.umem, &batch, &mut verdicts);
+        let mut exit = Exit {
+            port: &mut self.port,
+            outbox: &mut outbox,
+            ip_ids: &mut self.ip_ids,
+        };
+        encap::apply(
+            &self.snapshot,
+            id,
+            &mut self.umem,
+            &mut batch,
+            &verdicts,
+            &self.counters,
+            &mut exit,
+        );
+        exit.flush(&mut self.umem, &self.counters);
+        let sent = self.collect();
+        self.check_balance();
+        (verdicts.iter().collect(), sent)
+    }
+
+    fn collect(&mut self) -> Vec<Vec<u8>> {
+        let frames = std::iter::from_fn(|| self.port.collect(&mut self.umem)).collect();
+        self.port.reclaim(&mut self.umem);
+        frames
+    }
+
+    /// Every frame that came in left, or died of something, and its memory is back.
+    pub(super) fn check_balance(&self) {
+        let dead: u64 = DropReason::ALL
+            .iter()
+            .map(|reason| self.counters.drops(*reason))
+            .sum();
+        assert_eq!(
+            self.counters.received.get(),
+            self.counters.forwarded.get() + dead
+        );
+        assert_eq!(self.umem.free(), FRAMES as usize);
+    }
+
+    /// What becomes of one frame from the underlay; exactly one counter moves, by one.
+    pub(super) fn fate_in(&mut self, frame: &[u8]) -> Result<Vec<u8>, DropReason> {
+        let before = self.drops();
+        let (_, mut out) = self.decap(&[frame.to_vec()]);
+        self.fate(&before, out.pop().map(|(_, bytes)| bytes))
+    }
+
+    /// What becomes of one frame from the overlay.
+    pub(super) fn fate_out(&mut self, frame: &[u8]) -> Result<Vec<u8>, DropReason> {
+        let before = self.drops();
+        let (_, mut out) = self.encap(&[frame.to_vec()]);
+        self.fate(&before, out.pop())
+    }
+
+    fn drops(&self) -> Vec<u64> {
+        DropReason::ALL
+            .iter()
+            .map(|reason| self.counters.drops(*reason))
+            .collect()
+    }
+
+    fn fate(&self, before: &[u64], out: Option<Vec<u8>>) -> Result<Vec<u8>, DropReason> {
+        let moved: Vec<_> = DropReason::ALL
+            .iter()
+            .zip(before)
+            .filter(|(reason, before)| self.counters.drops(**reason) != **before)
+            .map(|(reason, before)| (*reason, self.counters.drops(*reason) - before))
+            .collect();
+        match (out, &moved[..]) {
+            (Some(bytes), []) => Ok(bytes),
+            (None, [(reason, 1)]) => Err(*reason),
+            other => panic!("not exactly one fate: {other:?}"),
+        }
+    }
+}
+
+/// An inner UDP frame over IPv4 between two stations.
+pub(super) fn inner4(destination: MacAddr, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2(NEAR.0, destination.0)
+        .ipv4([10, 244, 1, 2], [10, 244, 0, 2], 63)
+        .udp(1234, 53)
+        .write(&mut bytes, payload)
+        .unwrap();
+    bytes
+}
+
+/// The same over IPv6.
+pub(super) fn inner6(destination: MacAddr, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2(NEAR.0, destination.0)
+        .ipv6([0xfd; 16], [0xfc; 16], 62)
+        .udp(1234, 53)
+        .write(&mut bytes, payload)
+        .unwrap();
+    bytes
+}
+
+/// A frame with another TOS or traffic class, its checksum right.
+pub(super) fn with_class(mut frame: Vec<u8>, class: u8) -> Vec<u8> {
+    if frame[12..14] == [0x86, 0xdd] {
+        frame[14] = 0x60 | class >> 4;
+        frame[15] = class << 4;
+    } else {
+        frame[15] = class;
+        seal(&mut frame);
+    }
+    frame
+}
+
+/// Makes the checksum of the IPv4 header behind the Ethernet header right.
+pub(super) fn seal(frame: &mut [u8]) {
+    let header = etherparse::Ipv4HeaderSlice::from_slice(&frame[14..34])
+        .unwrap()
+        .to_header();
+    frame[24..26].copy_from_slice(&header.calc_header_checksum().to_be_bytes());
+}
+
+/// A frame from 192.0.2.2 to us with this UDP payload.
+pub(super) fn outer(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2([2, 0, 0, 0, 0, 2], UNDERLAY.0)
+        .ipv4([192, 0, 2, 2], [192, 0, 2, 1], 64)
+        .udp(40000, 8472)
+        .write(&mut bytes, payload)
+        .unwrap();
+    bytes
+}
+
+/// A frame from 192.0.2.2 to us that carries `inner` in VNI 1.
+pub(super) fn tunnelled(inner: &[u8]) -> Vec<u8> {
+    outer(&[&vxlan::header(Vni::new(1).unwrap())[..], inner].concat())
+}
