@@ -95,7 +95,11 @@ impl Outbox {
             .add(first_bytes.iter().take(taken).sum());
         counters.flood_copies.add(copies as u64);
         self.copies = self.copies.checked_shr(taken as u32).unwrap_or(0);
-        let refused = if port.link_down() { DropReason::LinkDown } else { refused };
+        let refused = if port.link_down() {
+            DropReason::LinkDown
+        } else {
+            refused
+        };
         self.discard(umem, counters, refused);
         taken
     }

@@ -314,7 +314,10 @@ mod tests {
         readers[0].snapshot();
         readers[1].snapshot();
         writer.publish(telling(1));
-        assert_eq!((writer.retired(), alive(&[first.clone()])), (1, 1));
+        assert_eq!(
+            (writer.retired(), alive(std::slice::from_ref(&first))),
+            (1, 1)
+        );
         readers[0].snapshot();
         assert_eq!(writer.reclaim(), 0);
         readers[1].offline();
