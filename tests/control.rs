@@ -560,6 +560,9 @@ fn every_attribute_that_is_not_done_is_refused_by_name() {
         refused.contains("t0") && refused.contains("learning"),
         "{refused}"
     );
+    lab.in_b("link add moved type vxlan id 98 local 10.9.0.2 dev u0 dstport 4788 nolearning");
+    lab.in_b(&format!("link set moved netns {}", lab.a));
+    assert_eq!(lab.found("moved").refusal.unwrap().attribute, "netns");
     // By address instead of by name.
     lab.in_a("link add good type vxlan id 99 local 10.9.0.1 srcport 5000 5100 noudpcsum dstport 4789 nolearning");
     let good = lab.found("good");
