@@ -311,6 +311,19 @@ fn a_permanent_neighbour_is_used_and_never_touched() {
     assert_eq!(lab.neighbour("10.9.0.3"), taken);
 }
 
+/// Its announcement may still be queued when the mirror asks for a next hop that it does not know.
+#[test]
+fn an_exclusive_request_leaves_an_unknown_permanent_neighbour_as_it_is() {
+    let lab = lab();
+    lab.in_a("neigh add 10.9.0.2 lladdr 02:00:00:00:00:77 dev u0 nud permanent");
+    let underlay = lab.found("vx1").underlay.unwrap().ifindex;
+    let mut socket = Socket::open().unwrap();
+    let refused = socket.resolve_neighbour(underlay, addr("10.9.0.2"), true, 0, 1);
+    assert_eq!(refused.unwrap_err().code(), Some(17));
+    let entry = lab.neighbour("10.9.0.2");
+    assert!(entry.contains("PERMANENT") && !entry.contains("managed"), "{entry}");
+}
+
 #[test]
 fn what_was_asked_of_the_kernel_is_given_back() {
     let lab = lab();
