@@ -321,7 +321,10 @@ fn an_exclusive_request_leaves_an_unknown_permanent_neighbour_as_it_is() {
     let refused = socket.resolve_neighbour(underlay, addr("10.9.0.2"), true, 0, 1);
     assert_eq!(refused.unwrap_err().code(), Some(17));
     let entry = lab.neighbour("10.9.0.2");
-    assert!(entry.contains("PERMANENT") && !entry.contains("managed"), "{entry}");
+    assert!(
+        entry.contains("PERMANENT") && !entry.contains("managed"),
+        "{entry}"
+    );
 }
 
 #[test]
