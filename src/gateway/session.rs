@@ -141,6 +141,13 @@ impl Session {
         &self.plan
     }
 
+    /// Whether this is an end of one of its access devices.
+    pub fn has_access_device(&self, ifindex: u32) -> bool {
+        self.accesses
+            .iter()
+            .any(|pair| pair.kernel_side.ifindex == ifindex || pair.worker_side.ifindex == ifindex)
+    }
+
     /// Whether every worker's thread still runs.
     pub fn is_alive(&self) -> bool {
         self.workers.iter().all(worker::Running::is_alive)
