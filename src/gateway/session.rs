@@ -156,19 +156,21 @@ impl Session {
     /// The books, now.
     pub fn observe(&self) -> Observation {
         let mut seen = Observation::default();
-        let steered = self.steering.counters().unwrap_or_else(|error| {
-            seen.reasons.push(error.to_string());
-            Vec::new()
-        });
-        let ring_drops = |ifindex: u32| {
-            let pairs = self.plan.devices.iter().zip(&self.accesses);
-            let pair = pairs
-                .into_iter()
-                .find(|(found, _)| found.device.ifindex == ifindex)
-                .map(|(_, pair)| pair);
-            pair.and_then(|pair| pair.ring_drops().ok()).unwrap_or(0)
+        let mut trouble = None;
+        let arrivals = || {
+            self.steering
+                .counters()
+                .map_err(|error| trouble = Some(error))
+                .unwrap_or_default()
         };
-        seen.ports = self.books.ports(&steered, ring_drops);
+        let ring_drops = |ifindex: u32| {
+            let mut pairs = self.plan.devices.iter().zip(&self.accesses);
+            let pair = pairs.find(|(found, _)| found.device.ifindex == ifindex);
+            pair.and_then(|(_, pair)| pair.ring_drops().ok())
+                .unwrap_or(0)
+        };
+        seen.ports = self.books.ports(arrivals, ring_drops);
+        seen.reasons.extend(trouble.map(|error| error.to_string()));
         let now_ns = now_ns();
         let books = self.books.workers.iter().zip(&self.workers);
         seen.workers = books
