@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 /* Steering: which frames go to a worker's AF_XDP socket, and which stay with the kernel.
  *
- *   vxgate_underlay  XDP on the NIC:            VXLAN for one of our (address, port, VNI)  -> socket, else kernel
+ *   vxgate_underlay  XDP on the NIC:            VXLAN to the NIC's own Ethernet address,
+ *                                               for one of our (address, port, VNI)        -> socket, else kernel
  *   vxgate_access    XDP on the access device:  every frame                                -> socket
  *   vxgate_egress    tcx on the vxlan device:   every frame                                -> access device, else kernel
  *   vxgate_ingress   tcx on the access device:  what a worker decapsulated                 -> the vxlan device's ingress
@@ -34,7 +35,7 @@ struct vxlan_header {
 	__be32 vni; /* 24 bits and a reserved byte */
 };
 
-/* Set before loading, one copy of the object for each device. */
+/* Set before loading, one copy of the object for each device; `workers` is at least 1. */
 const volatile struct steer_settings settings = { .workers = 1 };
 
 /* Shared by all copies. */
@@ -82,7 +83,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct steer_counts);
 } counts SEC(".maps");
-
 
 static __always_inline void count_passed(__u32 kind, enum pass_reason reason, __u64 frames)
 {
@@ -148,6 +148,15 @@ static __always_inline bool any_fresh(void)
 	return false;
 }
 
+/* Whether the frame's Ethernet destination is the NIC's own address. What a promiscuous NIC hears beyond that is dropped by
+ * the kernel (PACKET_OTHERHOST) or belongs to a device on top, such as a macvlan or a bridge: none of it is a worker's. */
+static __always_inline bool to_own_address(const struct ethhdr *eth)
+{
+	const __u16 *destination = (const __u16 *)eth->h_dest;
+
+	return destination[0] == settings.mac[0] && destination[1] == settings.mac[1] && destination[2] == settings.mac[2];
+}
+
 /* Whether a worker is to see the frame; otherwise why the kernel keeps it. An IPv6 underlay gets its branch here. */
 static __always_inline bool judge(void *data, void *end, enum pass_reason *why)
 {
@@ -159,8 +168,9 @@ static __always_inline bool judge(void *data, void *end, enum pass_reason *why)
 	struct segment_key key = {};
 
 	*why = PASS_NOT_OURS;
-	if ((void *)(ip + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP) || ip->version != 4 ||
-	    ip->protocol != IPPROTO_UDP)
+	if ((void *)(ip + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP) || !to_own_address(eth))
+		return false;
+	if (ip->version != 4 || ip->protocol != IPPROTO_UDP)
 		return false;
 	if (ip->frag_off & bpf_htons(IP_FRAGMENT_OR_OFFSET)) {
 		*why = PASS_FRAGMENT;
@@ -196,7 +206,7 @@ int vxgate_underlay(struct xdp_md *ctx)
 	if (judge((void *)(long)ctx->data, (void *)(long)ctx->data_end, &why)) {
 		if (bypassed()) {
 			why = PASS_BYPASS;
-		} else if (!settings.workers || !fresh(queue % settings.workers)) {
+		} else if (!fresh(queue % settings.workers)) {
 			why = PASS_HEARTBEAT_STALE;
 		} else if (bpf_redirect_map(&sockets, queue, XDP_PASS) == XDP_REDIRECT) {
 			count_steered(COUNTS_UNDERLAY, 1);

@@ -9,6 +9,8 @@ const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETHTOOL_SFEATURES: u32 = 0x3b;
 const ETH_SS_FEATURES: u32 = 4;
 const ETH_GSTRING_LEN: usize = 32;
+/// Linux has some 64; a number beyond this bound is no number of features.
+const FEATURES_MAX: usize = 1024;
 /// Features come in blocks of 32 bits.
 const BLOCK_BITS: usize = 32;
 
@@ -73,9 +75,16 @@ impl Control {
     /// Names of all features, by bit.
     fn feature_names(&self) -> io::Result<Vec<String>> {
         // struct ethtool_sset_info: cmd, reserved, u64 mask, u32 data[1]
-        let mut info = [ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_FEATURES, 0, 0];
+        let [a, b, c, d, e, f, g, h] = (1_u64 << ETH_SS_FEATURES).to_ne_bytes();
+        let mask = [[a, b, c, d], [e, f, g, h]].map(u32::from_ne_bytes);
+        let mut info = [ETHTOOL_GSSET_INFO, 0, mask[0], mask[1], 0];
         self.call(&mut info)?;
         let count = info[4] as usize;
+        if !(1..=FEATURES_MAX).contains(&count) {
+            return Err(io::Error::other(format!(
+                "the kernel names {count} offloads, which makes no sense"
+            )));
+        }
         // struct ethtool_gstrings: cmd, string_set, len, data
         let mut strings = vec![0_u32; 3 + count * ETH_GSTRING_LEN / 4];
         strings[..3].copy_from_slice(&[ETHTOOL_GSTRINGS, ETH_SS_FEATURES, info[4]]);
@@ -111,8 +120,8 @@ impl Control {
                 ifru_data: request.as_mut_ptr().cast(),
             },
         };
-        // SAFETY: the structure names a buffer that lives through the call, and whose own fields tell the kernel a length
-        // that it has.
+        // SAFETY: the structure names a buffer that lives through the call. The kernel writes back what it was given, and
+        // for `ETHTOOL_GSTRINGS` all names of a set, whose number is a constant of the running kernel that sized the buffer.
         let answer = unsafe {
             libc::ioctl(
                 self.socket.as_raw_fd(),
