@@ -11,7 +11,8 @@ const HEADER: &str = "bpf/shared.h";
 fn main() {
     println!("cargo:rerun-if-changed={SOURCE}");
     println!("cargo:rerun-if-changed={HEADER}");
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("vxgate.bpf.o");
+    let out =
+        PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("vxgate.bpf.o");
     // Debian keeps the headers of the machine's architecture in a folder that clang's BPF target does not look into.
     let machine = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets the target");
     let headers = format!("-I/usr/include/{machine}-linux-gnu");

@@ -1,3 +1,7 @@
 //! `vxgate`: parse, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    vxgate::cli::main()
+}

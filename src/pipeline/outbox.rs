@@ -62,9 +62,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Transmits all that waits, wakes the kernel once, and counts. What the port never sends for its length is dropped
-    /// as [`DropReason::Oversize`], what it has no room for for the reason `refused`. The outbox is empty afterwards.
-    /// Returns how many frames the port took.
+    /// Transmits all that waits, wakes the kernel once, and counts. What the port has no room for is dropped for the
+    /// reason `refused`, or as `LinkDown` when that is why it takes none. The outbox is empty afterwards. Returns how many frames the port took.
     pub fn flush<P: Port>(
         &mut self,
         port: &mut P,
@@ -95,6 +94,11 @@ impl Outbox {
             .add(first_bytes.iter().take(taken).sum());
         counters.flood_copies.add(copies as u64);
         self.copies = self.copies.checked_shr(taken as u32).unwrap_or(0);
+        let refused = if port.link_down() {
+            DropReason::LinkDown
+        } else {
+            refused
+        };
         self.discard(umem, counters, refused);
         taken
     }

@@ -27,39 +27,46 @@ const SCTP: u8 = 132;
 /// Finishes the checksum of what the frame carries, if it was left unfinished; whether it was. `layers` are the frame's.
 #[inline]
 pub(super) fn complete(frame: &mut [u8], layers: &Layers) -> bool {
-    let Some(transport) = layers.transport else {
+    // By reference: copying what was just written field by field would wait for all of the stores.
+    let Some(transport) = &layers.transport else {
         return false;
     };
     match transport.protocol {
         TCP if transport.len >= TCP_LEN_MIN => {
-            complete_sum(frame, layers, &transport, TCP_CHECKSUM_OFFSET)
+            complete_sum(frame, layers, transport, transport.len, TCP_CHECKSUM_OFFSET)
         }
         udp::PROTOCOL => complete_udp(frame, layers, transport),
-        SCTP => complete_sctp(frame, &transport),
+        SCTP => complete_sctp(frame, transport),
         _ => false,
     }
 }
 
 #[inline]
-fn complete_udp(frame: &mut [u8], layers: &Layers, mut transport: Transport) -> bool {
-    let Some(header) = segment(frame, &transport).and_then(UdpHeader::parse) else {
+fn complete_udp(frame: &mut [u8], layers: &Layers, transport: &Transport) -> bool {
+    let Some(header) = segment(frame, transport).and_then(UdpHeader::parse) else {
         return false;
     };
     if header.checksum() == 0 || header.len() < udp::LEN || header.len() > transport.len {
         return false;
     }
-    transport.len = header.len();
-    complete_sum(frame, layers, &transport, udp::CHECKSUM_OFFSET)
+    let len = header.len();
+    complete_sum(frame, layers, transport, len, udp::CHECKSUM_OFFSET)
 }
 
 /// The field at `at` of the transport header holds the pseudo-header's sum, so that the sum over all of the segment,
-/// field included, is the whole sum.
+/// field included, is the whole sum. `len` is the segment's, which a UDP header may say to be less than the packet's.
 #[inline]
-fn complete_sum(frame: &mut [u8], layers: &Layers, transport: &Transport, at: usize) -> bool {
-    let Some(pseudo) = pseudo_sum(frame, layers, transport) else {
+fn complete_sum(
+    frame: &mut [u8],
+    layers: &Layers,
+    transport: &Transport,
+    len: usize,
+    at: usize,
+) -> bool {
+    let Some(pseudo) = pseudo_sum(frame, layers, transport, len) else {
         return false;
     };
-    let Some(segment) = segment_mut(frame, transport) else {
+    let Some(segment) = segment_mut(frame, transport, len) else {
         return false;
     };
     let Some(field) = segment.get(at..).and_then(<[u8]>::first_chunk::<2>) else {
@@ -79,7 +86,7 @@ fn complete_sum(frame: &mut [u8], layers: &Layers, transport: &Transport, at: us
 }
 
 fn complete_sctp(frame: &mut [u8], transport: &Transport) -> bool {
-    let Some(segment) = segment_mut(frame, transport) else {
+    let Some(segment) = segment_mut(frame, transport, transport.len) else {
         return false;
     };
     let Some((header, chunks)) = segment.split_first_chunk_mut::<12>() else {
@@ -94,8 +101,8 @@ fn complete_sctp(frame: &mut [u8], transport: &Transport) -> bool {
 }
 
 #[inline]
-fn pseudo_sum(frame: &[u8], layers: &Layers, transport: &Transport) -> Option<u32> {
-    let len = u16::try_from(transport.len).ok()?;
+fn pseudo_sum(frame: &[u8], layers: &Layers, transport: &Transport, len: usize) -> Option<u32> {
+    let len = u16::try_from(len).ok()?;
     let network = frame.get(layers.place.offset..)?;
     match layers.place.network {
         Network::Ipv4 => {
@@ -126,8 +133,8 @@ fn segment<'a>(frame: &'a [u8], transport: &Transport) -> Option<&'a [u8]> {
 }
 
 #[inline]
-fn segment_mut<'a>(frame: &'a mut [u8], transport: &Transport) -> Option<&'a mut [u8]> {
-    frame.get_mut(transport.offset..)?.get_mut(..transport.len)
+fn segment_mut<'a>(frame: &'a mut [u8], transport: &Transport, len: usize) -> Option<&'a mut [u8]> {
+    frame.get_mut(transport.offset..)?.get_mut(..len)
 }
 
 #[cfg(test)]
@@ -183,7 +190,8 @@ mod tests {
     fn unfinished(frame: &[u8], at: usize) -> Vec<u8> {
         let mut frame = frame.to_vec();
         let layers = Layers::parse(&frame).unwrap();
-        let pseudo = pseudo_sum(&frame, &layers, &layers.transport.unwrap()).unwrap();
+        let transport = layers.transport.unwrap();
+        let pseudo = pseudo_sum(&frame, &layers, &transport, transport.len).unwrap();
         frame[at..at + 2].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
         frame
     }

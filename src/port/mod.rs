@@ -39,7 +39,7 @@ pub use opening::{OpenError, XskConfig, ZeroCopy};
 pub use statistics::{PortStatistics, RxDrops};
 pub use umem::{ChunkSize, Pages, ROOM, Umem, UmemConfig};
 pub use wait::{Sleeper, now_ns};
-pub use xsk_port::{Link, PortMode, XskPort};
+pub use xsk_port::{Link, PortMode, StatisticsHandle, XskPort};
 
 /// A place where frames come in and go out. `XskPort` is an AF_XDP socket on one queue of a device; `MemoryPort` is its
 /// twin for tests, with the same rings and the same full and empty conditions.

@@ -128,6 +128,13 @@ impl Socket {
         Ok(options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0)
     }
 
+    /// The same socket under another descriptor.
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            fd: self.fd.try_clone()?,
+        })
+    }
+
     pub(super) fn statistics(&self) -> io::Result<PortStatistics> {
         let counts: libc::xdp_statistics = self.get(libc::XDP_STATISTICS)?;
         Ok(PortStatistics {

@@ -30,7 +30,7 @@ use super::mapping::Mapping;
 use super::opening::{Opening, why_never, why_refused};
 use super::rings::Rings;
 use super::socket::Socket;
-use super::{Batch, Frame, OpenError, Port, PortStatistics, Umem, XskConfig, ZeroCopy};
+use super::{Batch, Frame, OpenError, Port, PortStatistics, RxDrops, Umem, XskConfig, ZeroCopy};
 
 /// Calls to the kernel a [`Port::transmit`] or [`Port::reclaim`] at most; enough to empty a ring of 4096 by 256.
 const KICKS_MAX: usize = 16;
@@ -45,6 +45,24 @@ pub struct XskPort {
     mode: PortMode,
     link_down: bool,
     tx_errors: u64,
+}
+
+/// Reads the kernel's counts of a port that a worker owns. It holds the socket open: as long as one lives, the queue
+/// stays taken.
+#[derive(Debug)]
+pub struct StatisticsHandle {
+    socket: Socket,
+    zero_copy: bool,
+}
+
+impl StatisticsHandle {
+    /// Frames that the kernel dropped on reception.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn rx_drops(&self) -> io::Result<RxDrops> {
+        Ok(self.socket.statistics()?.rx_drops(self.zero_copy))
+    }
 }
 
 /// How the kernel moves the port's frames.
@@ -138,6 +156,17 @@ impl XskPort {
     /// The socket, to be put into an `XSKMAP`.
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// A handle that reads the kernel's counts from any thread.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn statistics_handle(&self) -> io::Result<StatisticsHandle> {
+        Ok(StatisticsHandle {
+            socket: self.socket.try_clone()?,
+            zero_copy: self.mode.zero_copy,
+        })
     }
 
     /// Follows a change of the device's MTU.

@@ -14,7 +14,9 @@ use std::fs;
 use std::io;
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcStats2};
 
 use super::{Error, ethtool};
@@ -57,7 +59,11 @@ impl AccessPair {
     pub fn create(device_name: &str, device_mtu: u32, queues: u32) -> Result<Self, Error> {
         let mut socket = open()?;
         let (kernel_side, worker_side) = make(&mut socket, device_name, device_mtu, queues)?;
-        let pair = Self { kernel_side, worker_side, removed: false };
+        let pair = Self {
+            kernel_side,
+            worker_side,
+            removed: false,
+        };
         for end in [&pair.kernel_side, &pair.worker_side] {
             set_up(&mut socket, end)?;
         }
@@ -79,14 +85,28 @@ impl AccessPair {
     /// # Errors
     /// When the kernel does not tell.
     pub fn ring_drops(&self) -> Result<u64, Error> {
-        let failed = |source| Error::Access { device: self.kernel_side.name.clone(), doing: "read its counters", source };
+        let failed = |source| Error::Access {
+            device: self.kernel_side.name.clone(),
+            doing: "read its counters",
+            source,
+        };
         let mut socket = open()?;
-        let answers = socket.request(RouteNetlinkMessage::GetLink(by_index(self.kernel_side.ifindex)), 0).map_err(failed)?;
+        let answers = socket
+            .request(
+                RouteNetlinkMessage::GetLink(by_index(self.kernel_side.ifindex)),
+                0,
+            )
+            .map_err(failed)?;
         let by_veth: u64 = answers.iter().map(link_drops).sum();
         let mut message = TcMessage::default();
         message.header.index = self.kernel_side.ifindex.cast_signed();
-        let queues = socket.dump(RouteNetlinkMessage::GetQueueDiscipline(message)).map_err(failed)?;
-        let by_queue: u64 = queues.iter().map(|answer| queue_drops(answer, self.kernel_side.ifindex)).sum();
+        let queues = socket
+            .dump(RouteNetlinkMessage::GetQueueDiscipline(message))
+            .map_err(failed)?;
+        let by_queue: u64 = queues
+            .iter()
+            .map(|answer| queue_drops(answer, self.kernel_side.ifindex))
+            .sum();
         Ok(by_veth + by_queue)
     }
 }
@@ -111,8 +131,17 @@ pub fn remove_leftovers() -> Result<Vec<String>, Error> {
     let mut removed = Vec::new();
     for link in netlink::links(&mut socket)? {
         if is_leftover(&link) {
-            let Link { ifindex, name, mac, .. } = link;
-            delete(&mut socket, &AccessLink { name: name.clone(), ifindex, mac })?;
+            let Link {
+                ifindex, name, mac, ..
+            } = link;
+            delete(
+                &mut socket,
+                &AccessLink {
+                    name: name.clone(),
+                    ifindex,
+                    mac,
+                },
+            )?;
             removed.push(name);
         }
     }
@@ -121,13 +150,24 @@ pub fn remove_leftovers() -> Result<Vec<String>, Error> {
 
 /// An alias of ours whose process is gone. Its start time tells it from another process with the same number.
 fn is_leftover(link: &Link) -> bool {
-    let Some(alias) = link.alias.as_deref().filter(|_| link.kind.as_deref() == Some("veth")) else {
+    let Some(alias) = link
+        .alias
+        .as_deref()
+        .filter(|_| link.kind.as_deref() == Some("veth"))
+    else {
         return false;
     };
-    let Some(owner) = alias.strip_prefix(ALIAS).and_then(|rest| rest.split_once(" pid ")).map(|(_, owner)| owner) else {
+    let Some(owner) = alias
+        .strip_prefix(ALIAS)
+        .and_then(|rest| rest.split_once(" pid "))
+        .map(|(_, owner)| owner)
+    else {
         return false;
     };
-    match owner.split_once(" started ").map(|(pid, started)| (pid.parse::<u32>(), started.parse::<u64>())) {
+    match owner
+        .split_once(" started ")
+        .map(|(pid, started)| (pid.parse::<u32>(), started.parse::<u64>()))
+    {
         Some((Ok(pid), Ok(started))) => start_time(pid) != Some(started),
         _ => false,
     }
@@ -135,7 +175,10 @@ fn is_leftover(link: &Link) -> bool {
 
 fn alias(device_name: &str) -> String {
     let pid = std::process::id();
-    format!("{ALIAS} of {device_name} pid {pid} started {}", start_time(pid).unwrap_or(0))
+    format!(
+        "{ALIAS} of {device_name} pid {pid} started {}",
+        start_time(pid).unwrap_or(0)
+    )
 }
 
 /// `starttime` of `/proc/PID/stat`, field 22; the name in field 2 may hold anything, so count from its closing bracket.
@@ -146,7 +189,12 @@ fn start_time(pid: u32) -> Option<u64> {
 }
 
 fn open() -> Result<Socket, Error> {
-    Socket::open().map_err(|source| Error::Links(netlink::Error::Io { doing: "open", source }))
+    Socket::open().map_err(|source| {
+        Error::Links(netlink::Error::Io {
+            doing: "open",
+            source,
+        })
+    })
 }
 
 fn by_index(ifindex: u32) -> LinkMessage {
@@ -163,7 +211,10 @@ fn make(
     queues: u32,
 ) -> Result<(AccessLink, AccessLink), Error> {
     for number in 0..PAIRS_MAX {
-        let (kernel, worker) = (format!("vxg{}", 2 * number), format!("vxg{}", 2 * number + 1));
+        let (kernel, worker) = (
+            format!("vxg{}", 2 * number),
+            format!("vxg{}", 2 * number + 1),
+        );
         let end = |name: &str| {
             let mut message = LinkMessage::default();
             message.attributes = vec![
@@ -180,33 +231,58 @@ fn make(
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(end(&worker)))),
         ]));
-        match socket.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL) {
+        match socket.request(
+            RouteNetlinkMessage::NewLink(message),
+            NLM_F_CREATE | NLM_F_EXCL,
+        ) {
             Ok(_) => {
                 mark(socket, &kernel, device_name)?;
                 return Ok((find(socket, &kernel)?, find(socket, &worker)?));
             }
             Err(error) if error.code() == Some(libc::EEXIST) => {}
-            Err(source) => return Err(Error::Access { device: kernel, doing: "create it", source }),
+            Err(source) => {
+                return Err(Error::Access {
+                    device: kernel,
+                    doing: "create it",
+                    source,
+                });
+            }
         }
     }
-    Err(Error::Plan(format!("all names from vxg0 to vxg{} are taken", 2 * PAIRS_MAX - 1)))
+    Err(Error::Plan(format!(
+        "all names from vxg0 to vxg{} are taken",
+        2 * PAIRS_MAX - 1
+    )))
 }
 
 /// Sets the alias of the end that the pair is removed by.
 fn mark(socket: &mut Socket, name: &str, device_name: &str) -> Result<(), Error> {
     let mut message = LinkMessage::default();
-    message.attributes =
-        vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::IfAlias(alias(device_name))];
-    let failed = |source| Error::Access { device: name.to_owned(), doing: "mark it as ours", source };
-    socket.request(RouteNetlinkMessage::SetLink(message), 0).map_err(failed)?;
+    message.attributes = vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::IfAlias(alias(device_name)),
+    ];
+    let failed = |source| Error::Access {
+        device: name.to_owned(),
+        doing: "mark it as ours",
+        source,
+    };
+    socket
+        .request(RouteNetlinkMessage::SetLink(message), 0)
+        .map_err(failed)?;
     Ok(())
 }
 
 fn find(socket: &mut Socket, name: &str) -> Result<AccessLink, Error> {
     let links = netlink::links(socket)?;
     let link = links.into_iter().find(|link| link.name == name);
-    let link = link.ok_or_else(|| Error::Plan(format!("{name} disappeared while it was set up")))?;
-    Ok(AccessLink { name: link.name, ifindex: link.ifindex, mac: link.mac })
+    let link =
+        link.ok_or_else(|| Error::Plan(format!("{name} disappeared while it was set up")))?;
+    Ok(AccessLink {
+        name: link.name,
+        ifindex: link.ifindex,
+        mac: link.mac,
+    })
 }
 
 /// IPv6 off, offloads off, queue, up.
@@ -216,7 +292,11 @@ fn set_up(socket: &mut Socket, end: &AccessLink) -> Result<(), Error> {
     match fs::write(path, "1") {
         // A kernel without IPv6 has none to switch off.
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::Setting { device: device(), doing: "switch IPv6 off", source: error });
+            return Err(Error::Setting {
+                device: device(),
+                doing: "switch IPv6 off",
+                source: error,
+            });
         }
         _ => {}
     }
@@ -230,14 +310,25 @@ fn set_up(socket: &mut Socket, end: &AccessLink) -> Result<(), Error> {
     queue.header.parent = TcHandle::ROOT;
     queue.attributes = vec![TcAttribute::Kind("pfifo".to_owned())];
     socket
-        .request(RouteNetlinkMessage::NewQueueDiscipline(queue), NLM_F_CREATE | NLM_F_REPLACE)
-        .map_err(|source| Error::Access { device: device(), doing: "give it a queue (pfifo)", source })?;
+        .request(
+            RouteNetlinkMessage::NewQueueDiscipline(queue),
+            NLM_F_CREATE | NLM_F_REPLACE,
+        )
+        .map_err(|source| Error::Access {
+            device: device(),
+            doing: "give it a queue (pfifo)",
+            source,
+        })?;
     let mut up = by_index(end.ifindex);
     up.header.flags = LinkFlags::Up;
     up.header.change_mask = LinkFlags::Up;
     socket
         .request(RouteNetlinkMessage::SetLink(up), 0)
-        .map_err(|source| Error::Access { device: device(), doing: "set it up", source })?;
+        .map_err(|source| Error::Access {
+            device: device(),
+            doing: "set it up",
+            source,
+        })?;
     Ok(())
 }
 
@@ -245,7 +336,11 @@ fn delete(socket: &mut Socket, end: &AccessLink) -> Result<(), Error> {
     match socket.request(RouteNetlinkMessage::DelLink(by_index(end.ifindex)), 0) {
         Ok(_) => Ok(()),
         Err(error) if error.code() == Some(libc::ENODEV) => Ok(()),
-        Err(source) => Err(Error::Access { device: end.name.clone(), doing: "remove it", source }),
+        Err(source) => Err(Error::Access {
+            device: end.name.clone(),
+            doing: "remove it",
+            source,
+        }),
     }
 }
 
@@ -253,10 +348,13 @@ fn link_drops(answer: &RouteNetlinkMessage) -> u64 {
     let RouteNetlinkMessage::NewLink(message) = answer else {
         return 0;
     };
-    let counts = message.attributes.iter().filter_map(|attribute| match attribute {
-        LinkAttribute::Stats64(stats) => Some(stats.tx_dropped),
-        _ => None,
-    });
+    let counts = message
+        .attributes
+        .iter()
+        .filter_map(|attribute| match attribute {
+            LinkAttribute::Stats64(stats) => Some(stats.tx_dropped),
+            _ => None,
+        });
     counts.sum()
 }
 
@@ -267,10 +365,13 @@ fn queue_drops(answer: &RouteNetlinkMessage, ifindex: u32) -> u64 {
     if message.header.index != ifindex.cast_signed() {
         return 0;
     }
-    let statistics = message.attributes.iter().filter_map(|attribute| match attribute {
-        TcAttribute::Stats2(parts) => Some(parts),
-        _ => None,
-    });
+    let statistics = message
+        .attributes
+        .iter()
+        .filter_map(|attribute| match attribute {
+            TcAttribute::Stats2(parts) => Some(parts),
+            _ => None,
+        });
     let drops = statistics.flatten().filter_map(|part| match part {
         TcStats2::Queue(queue) => Some(u64::from(queue.drops)),
         _ => None,
@@ -283,7 +384,9 @@ fn queue_drops(answer: &RouteNetlinkMessage, ifindex: u32) -> u64 {
 fn random_mac() -> MacAddr {
     use std::hash::{BuildHasher, Hasher};
     // Each state is seeded by the system's randomness.
-    let number = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    let number = std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish();
     let [a, b, c, d, e, f, ..] = number.to_be_bytes();
     MacAddr([(a & 0xfc) | 0x02, b, c, d, e, f])
 }
@@ -313,11 +416,24 @@ mod tests {
 
     #[test]
     fn only_what_a_dead_process_of_ours_left_is_a_leftover() {
-        assert!(!is_leftover(&link(Some(alias("flannel.1")), "veth")), "we live");
+        assert!(
+            !is_leftover(&link(Some(alias("flannel.1")), "veth")),
+            "we live"
+        );
         let dead = format!("{ALIAS} of flannel.1 pid {} started 1", std::process::id());
-        assert!(is_leftover(&link(Some(dead.clone()), "veth")), "same number, another process");
-        assert!(!is_leftover(&link(Some(dead), "dummy")), "we make no such devices");
-        for foreign in [None, Some("uplink of rack 3".to_owned()), Some(format!("{ALIAS} of x pid y started z"))] {
+        assert!(
+            is_leftover(&link(Some(dead.clone()), "veth")),
+            "same number, another process"
+        );
+        assert!(
+            !is_leftover(&link(Some(dead), "dummy")),
+            "we make no such devices"
+        );
+        for foreign in [
+            None,
+            Some("uplink of rack 3".to_owned()),
+            Some(format!("{ALIAS} of x pid y started z")),
+        ] {
             assert!(!is_leftover(&link(foreign.clone(), "veth")), "{foreign:?}");
         }
     }

@@ -31,26 +31,43 @@ pub(super) struct Copy {
 
 impl Copy {
     /// Loads a copy that sends frames to these devices (none: 0), sharing maps with `first`.
-    pub fn load(workers: u32, kernel_side: u32, device: u32, first: Option<&Self>) -> Result<Self, Error> {
-        let mut open = ObjectBuilder::default().open_memory(OBJECT).map_err(Error::Load)?;
+    pub fn load(
+        workers: u32,
+        kernel_side: u32,
+        device: u32,
+        first: Option<&Self>,
+    ) -> Result<Self, Error> {
+        let mut open = ObjectBuilder::default()
+            .open_memory(OBJECT)
+            .map_err(Error::Load)?;
         for mut map in open.maps_mut() {
             let name = map.name().to_string_lossy().into_owned();
             if name.ends_with(".rodata") {
                 // struct steer_settings
-                let settings: Vec<u8> = [workers, kernel_side, device].iter().flat_map(|n| n.to_ne_bytes()).collect();
+                let settings: Vec<u8> = [workers, kernel_side, device]
+                    .iter()
+                    .flat_map(|n| n.to_ne_bytes())
+                    .collect();
                 map.set_initial_value(&settings).map_err(Error::Load)?;
             } else if let Some(first) = first.filter(|_| SHARED.contains(&name.as_str())) {
-                map.reuse_fd(first.map(&name)?.as_fd()).map_err(Error::Load)?;
+                map.reuse_fd(first.map(&name)?.as_fd())
+                    .map_err(Error::Load)?;
             }
         }
-        Ok(Self { object: open.load().map_err(Error::Load)? })
+        Ok(Self {
+            object: open.load().map_err(Error::Load)?,
+        })
     }
 
     /// A program, by its name in C.
     pub fn program(&self, name: &'static str) -> Result<OwnedFd, Error> {
         let program = self.object.progs().find(|program| program.name() == name);
-        let program = program.ok_or_else(|| Error::Plan(format!("the object has no program {name}")))?;
-        program.as_fd().try_clone_to_owned().map_err(Error::Descriptor)
+        let program =
+            program.ok_or_else(|| Error::Plan(format!("the object has no program {name}")))?;
+        program
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(Error::Descriptor)
     }
 
     /// The heartbeats' array.
@@ -66,7 +83,9 @@ impl Copy {
     /// Adds one of our end points, and one VNI on it.
     pub fn add_segment(&self, local: IpAddr, port: u16, vni: Vni) -> Result<(), Error> {
         let IpAddr::V4(local) = local else {
-            return Err(Error::Plan(format!("VTEP address {local}: only an IPv4 underlay can be steered")));
+            return Err(Error::Plan(format!(
+                "VTEP address {local}: only an IPv4 underlay can be steered"
+            )));
         };
         // struct endpoint: address and port as on the wire, two zero bytes; struct segment_key: that, and the VNI.
         let mut endpoint = local.octets().to_vec();
@@ -75,8 +94,13 @@ impl Copy {
         let mut segment = endpoint.clone();
         segment.extend(vni.get().to_ne_bytes());
         for (map, key) in [("endpoints", endpoint), ("segments", segment)] {
-            let failed = |source| Error::Map { what: format!("VNI {vni} on {local}:{port}"), source };
-            self.map(map)?.update(&key, &[1], MapFlags::ANY).map_err(failed)?;
+            let failed = |source| Error::Map {
+                what: format!("VNI {vni} on {local}:{port}"),
+                source,
+            };
+            self.map(map)?
+                .update(&key, &[1], MapFlags::ANY)
+                .map_err(failed)?;
         }
         Ok(())
     }
@@ -84,18 +108,36 @@ impl Copy {
     /// Gives the frames of a queue to a socket.
     pub fn set_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), Error> {
         let fd = socket.as_raw_fd();
-        let failed = |source| Error::Map { what: format!("the socket of queue {queue}"), source };
-        self.map("sockets")?.update(&queue.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY).map_err(failed)
+        let failed = |source| Error::Map {
+            what: format!("the socket of queue {queue}"),
+            source,
+        };
+        self.map("sockets")?
+            .update(&queue.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY)
+            .map_err(failed)
     }
 
     /// What one program did, over all CPUs.
     pub fn counters(&self, kind: u32, ifindex: u32) -> Result<SteerCounters, Error> {
-        let failed = |source| Error::Map { what: "the counters".to_owned(), source };
-        let by_cpu = self.map("counts")?.lookup_percpu(&kind.to_ne_bytes(), MapFlags::ANY).map_err(failed)?;
-        let mut sum = SteerCounters { ifindex, ..SteerCounters::default() };
+        let failed = |source| Error::Map {
+            what: "the counters".to_owned(),
+            source,
+        };
+        let by_cpu = self
+            .map("counts")?
+            .lookup_percpu(&kind.to_ne_bytes(), MapFlags::ANY)
+            .map_err(failed)?;
+        let mut sum = SteerCounters {
+            ifindex,
+            ..SteerCounters::default()
+        };
         for counts in by_cpu.unwrap_or_default() {
             // struct steer_counts: steered, lost, passed[]
-            let mut numbers = counts.as_chunks::<8>().0.iter().map(|bytes| u64::from_ne_bytes(*bytes));
+            let mut numbers = counts
+                .as_chunks::<8>()
+                .0
+                .iter()
+                .map(|bytes| u64::from_ne_bytes(*bytes));
             sum.steered += numbers.next().unwrap_or(0);
             sum.lost += numbers.next().unwrap_or(0);
             for (total, number) in sum.passed.iter_mut().zip(numbers) {
@@ -108,8 +150,14 @@ impl Copy {
     fn map(&self, name: &str) -> Result<MapHandle, Error> {
         let map = self.object.maps().find(|map| map.name() == name);
         let map = map.ok_or_else(|| Error::Plan(format!("the object has no map {name}")))?;
-        MapHandle::try_from(&map).map_err(|source| Error::Map { what: format!("map {name}"), source })
+        MapHandle::try_from(&map).map_err(|source| Error::Map {
+            what: format!("map {name}"),
+            source,
+        })
     }
 }
 
-const _: () = assert!(PassReason::COUNT == 7, "enum pass_reason of bpf/shared.h has as many");
+const _: () = assert!(
+    PassReason::COUNT == 7,
+    "enum pass_reason of bpf/shared.h has as many"
+);

@@ -8,7 +8,9 @@ use crate::netlink;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The kernel does not take a BPF program or map.
-    #[error("cannot load the steering programs: {0}; a kernel with AF_XDP (CONFIG_XDP_SOCKETS) and CAP_BPF are needed")]
+    #[error(
+        "cannot load the steering programs: {0}; a kernel with AF_XDP (CONFIG_XDP_SOCKETS) and CAP_BPF are needed"
+    )]
     Load(libbpf_rs::Error),
     /// No descriptor is left.
     #[error("cannot get a descriptor for a steering program: {0}; raise the limit (ulimit -n)")]

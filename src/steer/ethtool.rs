@@ -37,7 +37,11 @@ const UNFINISHED: [&str; 16] = [
 pub(super) fn finish_frames(device: &str) -> io::Result<()> {
     let control = Control::open(device)?;
     let names = control.feature_names()?;
-    let unwanted = names.iter().enumerate().filter(|(_, name)| UNFINISHED.contains(&name.as_str())).map(|(bit, _)| bit);
+    let unwanted = names
+        .iter()
+        .enumerate()
+        .filter(|(_, name)| UNFINISHED.contains(&name.as_str()))
+        .map(|(bit, _)| bit);
     control.disable(unwanted, names.len())
 }
 
@@ -76,8 +80,13 @@ impl Control {
         let mut strings = vec![0_u32; 3 + count * ETH_GSTRING_LEN / 4];
         strings[..3].copy_from_slice(&[ETHTOOL_GSTRINGS, ETH_SS_FEATURES, info[4]]);
         self.call(&mut strings)?;
-        let bytes: Vec<u8> = strings[3..].iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let text = |name: &[u8]| String::from_utf8_lossy(name.split(|b| *b == 0).next().unwrap_or_default()).into_owned();
+        let bytes: Vec<u8> = strings[3..]
+            .iter()
+            .flat_map(|word| word.to_ne_bytes())
+            .collect();
+        let text = |name: &[u8]| {
+            String::from_utf8_lossy(name.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
+        };
         Ok(bytes.chunks(ETH_GSTRING_LEN).map(text).collect())
     }
 
@@ -98,11 +107,23 @@ impl Control {
     fn call(&self, request: &mut [u32]) -> io::Result<()> {
         let mut interface = libc::ifreq {
             ifr_name: self.name,
-            ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: request.as_mut_ptr().cast() },
+            ifr_ifru: libc::__c_anonymous_ifr_ifru {
+                ifru_data: request.as_mut_ptr().cast(),
+            },
         };
         // SAFETY: the structure names a buffer that lives through the call, and whose own fields tell the kernel a length
         // that it has.
-        let answer = unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut interface) };
-        if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        let answer = unsafe {
+            libc::ioctl(
+                self.socket.as_raw_fd(),
+                libc::SIOCETHTOOL,
+                &raw mut interface,
+            )
+        };
+        if answer < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
     }
 }

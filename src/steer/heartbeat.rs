@@ -26,11 +26,21 @@ impl Cells {
         let len = (count * stride).next_multiple_of(page_size());
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
         // SAFETY: a new mapping at a place of the kernel's choice; the kernel refuses a length that the array has not.
-        let start = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, array.as_fd().as_raw_fd(), 0) };
+        let start = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                len,
+                protection,
+                flags,
+                array.as_fd().as_raw_fd(),
+                0,
+            )
+        };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let start = NonNull::new(start).ok_or_else(|| io::Error::other("the mapping is at address zero"))?;
+        let start = NonNull::new(start)
+            .ok_or_else(|| io::Error::other("the mapping is at address zero"))?;
         Ok(Self { start, len, stride })
     }
 

@@ -29,7 +29,7 @@ pub(super) enum Side {
 #[derive(Debug)]
 pub(super) enum Hook {
     Link { _fd: OwnedFd },
-    Filter(Filter),
+    Filter { _filter: Filter },
 }
 
 /// A clsact filter.
@@ -54,7 +54,12 @@ pub(super) fn attach_xdp(program: BorrowedFd<'_>, ifindex: u32, mode: XdpMode) -
 }
 
 /// Attaches a classifier: by tcx, or where the kernel has none by clsact.
-pub(super) fn attach_classifier(program: BorrowedFd<'_>, ifindex: u32, side: Side, by_link: bool) -> io::Result<Hook> {
+pub(super) fn attach_classifier(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    side: Side,
+    by_link: bool,
+) -> io::Result<Hook> {
     let attach_type = match side {
         Side::Ingress => sys::BPF_TCX_INGRESS,
         Side::Egress => sys::BPF_TCX_EGRESS,
@@ -66,13 +71,30 @@ pub(super) fn attach_classifier(program: BorrowedFd<'_>, ifindex: u32, side: Sid
             outcome => return outcome,
         }
     }
-    Filter::attach(program, ifindex, side).map(Hook::Filter)
+    let filter = Filter::attach(program, ifindex, side)?;
+    Ok(Hook::Filter { _filter: filter })
 }
 
-fn link(program: BorrowedFd<'_>, ifindex: u32, attach_type: sys::bpf_attach_type, flags: u32) -> io::Result<Hook> {
-    let options = sys::bpf_link_create_opts { sz: size_of::<sys::bpf_link_create_opts>() as u64, flags, ..Default::default() };
+fn link(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    attach_type: sys::bpf_attach_type,
+    flags: u32,
+) -> io::Result<Hook> {
+    let options = sys::bpf_link_create_opts {
+        sz: size_of::<sys::bpf_link_create_opts>() as u64,
+        flags,
+        ..Default::default()
+    };
     // SAFETY: the options live through the call and tell their own size.
-    let fd = unsafe { sys::bpf_link_create(program.as_raw_fd(), ifindex.cast_signed(), attach_type, &raw const options) };
+    let fd = unsafe {
+        sys::bpf_link_create(
+            program.as_raw_fd(),
+            ifindex.cast_signed(),
+            attach_type,
+            &raw const options,
+        )
+    };
     let fd: RawFd = checked(fd)?;
     // SAFETY: a new descriptor that nobody else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
@@ -98,7 +120,12 @@ impl Filter {
         };
         // SAFETY: both structures live through the call and tell their own size.
         checked(unsafe { sys::bpf_tc_attach(&raw const hook, &raw mut options) })?;
-        Ok(Self { ifindex, side, handle: options.handle, priority: options.priority })
+        Ok(Self {
+            ifindex,
+            side,
+            handle: options.handle,
+            priority: options.priority,
+        })
     }
 
     fn detach(&self) -> io::Result<()> {
@@ -119,7 +146,12 @@ impl Drop for Filter {
     fn drop(&mut self) {
         match self.detach() {
             // The device went, and the filter with it.
-            Err(error) if !matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT | libc::EINVAL)) => {
+            Err(error)
+                if !matches!(
+                    error.raw_os_error(),
+                    Some(libc::ENODEV | libc::ENOENT | libc::EINVAL)
+                ) =>
+            {
                 tracing::warn!(%error, ifindex = self.ifindex, "a clsact filter stays behind; it passes every frame");
             }
             _ => {}
@@ -141,17 +173,31 @@ pub(super) fn remove_filter(ifindex: u32, side: Side, program_name: &str) -> boo
     if checked(asked).is_err() || program_named(found.prog_id).as_deref() != Some(program_name) {
         return false;
     }
-    Filter { ifindex, side, handle: 1, priority: FILTER_PRIORITY }.detach().is_ok()
+    Filter {
+        ifindex,
+        side,
+        handle: 1,
+        priority: FILTER_PRIORITY,
+    }
+    .detach()
+    .is_ok()
 }
 
 /// The XDP program on a device, in words; none when there is none.
 pub(super) fn xdp_program(ifindex: u32) -> Option<String> {
-    let mut options =
-        sys::bpf_xdp_query_opts { sz: size_of::<sys::bpf_xdp_query_opts>() as u64, ..Default::default() };
+    let mut options = sys::bpf_xdp_query_opts {
+        sz: size_of::<sys::bpf_xdp_query_opts>() as u64,
+        ..Default::default()
+    };
     // SAFETY: the structure lives through the call and tells its own size.
     let asked = unsafe { sys::bpf_xdp_query(ifindex.cast_signed(), 0, &raw mut options) };
     checked(asked).ok()?;
-    let ids = [options.prog_id, options.drv_prog_id, options.skb_prog_id, options.hw_prog_id];
+    let ids = [
+        options.prog_id,
+        options.drv_prog_id,
+        options.skb_prog_id,
+        options.hw_prog_id,
+    ];
     let id = ids.into_iter().find(|id| *id != 0)?;
     let name = program_named(id).unwrap_or_else(|| "without a name".to_owned());
     Some(format!("id {id}, {name}"))
@@ -162,7 +208,8 @@ fn program_named(id: u32) -> Option<String> {
     let mut info = sys::bpf_prog_info::default();
     let mut len = size_of::<sys::bpf_prog_info>() as u32;
     // SAFETY: the structure lives through the call, and `len` is its size.
-    let asked = unsafe { sys::bpf_prog_get_info_by_fd(fd.as_raw_fd(), &raw mut info, &raw mut len) };
+    let asked =
+        unsafe { sys::bpf_prog_get_info_by_fd(fd.as_raw_fd(), &raw mut info, &raw mut len) };
     checked(asked).ok()?;
     // SAFETY: the kernel ends the name with a zero byte inside the array.
     let name = unsafe { CStr::from_ptr(info.name.as_ptr()) };
@@ -183,5 +230,9 @@ fn tc_hook(ifindex: u32, side: Side) -> sys::bpf_tc_hook {
 
 /// libbpf 1.x returns a negative errno.
 fn checked(outcome: i32) -> io::Result<i32> {
-    if outcome < 0 { Err(io::Error::from_raw_os_error(-outcome)) } else { Ok(outcome) }
+    if outcome < 0 {
+        Err(io::Error::from_raw_os_error(-outcome))
+    } else {
+        Ok(outcome)
+    }
 }

@@ -113,10 +113,16 @@ impl Steering {
     /// When the kernel refuses them, or the plan holds what they cannot do.
     pub fn load(plan: &SteerPlan) -> Result<Self, Error> {
         if !(1..=WORKERS_MAX).contains(&plan.workers) {
-            return Err(Error::Plan(format!("{} workers: 1 to {WORKERS_MAX} are possible", plan.workers)));
+            return Err(Error::Plan(format!(
+                "{} workers: 1 to {WORKERS_MAX} are possible",
+                plan.workers
+            )));
         }
         let nics = plan.nics.iter().map(|nic| (nic.ifindex, 0, 0));
-        let devices = plan.devices.iter().map(|d| (d.ifindex, d.kernel_side.ifindex, d.ifindex));
+        let devices = plan
+            .devices
+            .iter()
+            .map(|d| (d.ifindex, d.kernel_side.ifindex, d.ifindex));
         let mut copies: Vec<Copy> = Vec::new();
         for (_, egress_target, ingress_target) in nics.chain(devices) {
             let copy = Copy::load(plan.workers, egress_target, ingress_target, copies.first())?;
@@ -128,18 +134,39 @@ impl Steering {
         for device in &plan.devices {
             first.add_segment(device.local, device.port, device.vni)?;
         }
-        let cells = Cells::map(first.heartbeats()?, WORKERS_MAX as usize, HEARTBEAT_STRIDE).map_err(Error::Heartbeat)?;
+        let cells = Cells::map(first.heartbeats()?, WORKERS_MAX as usize, HEARTBEAT_STRIDE)
+            .map_err(Error::Heartbeat)?;
         let bypass = Cells::map(first.bypass()?, 1, size_of::<u64>()).map_err(Error::Heartbeat)?;
         let device_copies = copies.split_off(plan.nics.len());
-        let nics = plan.nics.iter().cloned().zip(copies).map(|(plan, copy)| SteeredNic { plan, copy, hook: None });
-        let devices = plan.devices.iter().cloned().zip(device_copies).map(|(plan, copy)| SteeredDevice {
-            plan,
-            copy,
-            xdp: None,
-            ingress: None,
-            egress: None,
-        });
-        Ok(Self { cells: Arc::new(cells), bypass, nics: nics.collect(), devices: devices.collect(), by_link: true })
+        let nics = plan
+            .nics
+            .iter()
+            .cloned()
+            .zip(copies)
+            .map(|(plan, copy)| SteeredNic {
+                plan,
+                copy,
+                hook: None,
+            });
+        let devices = plan
+            .devices
+            .iter()
+            .cloned()
+            .zip(device_copies)
+            .map(|(plan, copy)| SteeredDevice {
+                plan,
+                copy,
+                xdp: None,
+                ingress: None,
+                egress: None,
+            });
+        Ok(Self {
+            cells: Arc::new(cells),
+            bypass,
+            nics: nics.collect(),
+            devices: devices.collect(),
+            by_link: true,
+        })
     }
 
     /// Attaches classifiers by clsact filters, as on kernels without tcx. For tests of that way.
@@ -157,11 +184,23 @@ impl Steering {
     ///
     /// # Errors
     /// When the device is not in the plan, or the kernel refuses.
-    pub fn set_socket(&mut self, ifindex: u32, queue: u32, socket: BorrowedFd<'_>) -> Result<(), Error> {
+    pub fn set_socket(
+        &mut self,
+        ifindex: u32,
+        queue: u32,
+        socket: BorrowedFd<'_>,
+    ) -> Result<(), Error> {
         let nics = self.nics.iter().map(|nic| (nic.plan.ifindex, &nic.copy));
-        let devices = self.devices.iter().map(|device| (device.plan.worker_side.ifindex, &device.copy));
-        let copy = nics.chain(devices).find(|(of, _)| *of == ifindex).map(|(_, copy)| copy);
-        let copy = copy.ok_or_else(|| Error::Plan(format!("device {ifindex} is not in the plan")))?;
+        let devices = self
+            .devices
+            .iter()
+            .map(|device| (device.plan.worker_side.ifindex, &device.copy));
+        let copy = nics
+            .chain(devices)
+            .find(|(of, _)| *of == ifindex)
+            .map(|(_, copy)| copy);
+        let copy =
+            copy.ok_or_else(|| Error::Plan(format!("device {ifindex} is not in the plan")))?;
         copy.set_socket(queue, socket)
     }
 
@@ -173,12 +212,18 @@ impl Steering {
         let mut modes = Vec::new();
         for device in &mut self.devices {
             let end = &device.plan.worker_side;
-            let (hook, mode, why) = attach_xdp(&device.copy, "vxgate_access", end.ifindex, &end.name)?;
+            let (hook, mode, why) =
+                attach_xdp(&device.copy, "vxgate_access", end.ifindex, &end.name)?;
             device.xdp = Some(hook);
             modes.push((end.ifindex, mode, why));
         }
         for nic in &mut self.nics {
-            let (hook, mode, why) = attach_xdp(&nic.copy, "vxgate_underlay", nic.plan.ifindex, &nic.plan.name)?;
+            let (hook, mode, why) = attach_xdp(
+                &nic.copy,
+                "vxgate_underlay",
+                nic.plan.ifindex,
+                &nic.plan.name,
+            )?;
             nic.hook = Some(hook);
             modes.push((nic.plan.ifindex, mode, why));
         }
@@ -193,12 +238,25 @@ impl Steering {
         let by_link = self.by_link;
         for device in &mut self.devices {
             let end = &device.plan.kernel_side;
-            device.ingress =
-                Some(attach_classifier(&device.copy, "vxgate_ingress", end.ifindex, &end.name, Side::Ingress, by_link)?);
+            device.ingress = Some(attach_classifier(
+                &device.copy,
+                "vxgate_ingress",
+                end.ifindex,
+                &end.name,
+                Side::Ingress,
+                by_link,
+            )?);
         }
         for device in &mut self.devices {
             let (ifindex, name) = (device.plan.ifindex, &device.plan.name);
-            device.egress = Some(attach_classifier(&device.copy, "vxgate_egress", ifindex, name, Side::Egress, by_link)?);
+            device.egress = Some(attach_classifier(
+                &device.copy,
+                "vxgate_egress",
+                ifindex,
+                name,
+                Side::Egress,
+                by_link,
+            )?);
         }
         Ok(())
     }
@@ -210,9 +268,13 @@ impl Steering {
 
     /// Detaches everything, in reverse.
     pub fn detach(&mut self) {
-        self.devices.iter_mut().for_each(|device| device.egress = None);
+        self.devices
+            .iter_mut()
+            .for_each(|device| device.egress = None);
         self.nics.iter_mut().for_each(|nic| nic.hook = None);
-        self.devices.iter_mut().for_each(|device| device.ingress = None);
+        self.devices
+            .iter_mut()
+            .for_each(|device| device.ingress = None);
         self.devices.iter_mut().for_each(|device| device.xdp = None);
     }
 
@@ -241,8 +303,14 @@ impl Steering {
 /// When the kernel refuses.
 pub fn remove_leftovers() -> Result<Vec<String>, Error> {
     let mut removed = access::remove_leftovers()?;
-    let mut socket = Socket::open().map_err(|source| netlink::Error::Io { doing: "open", source })?;
-    for link in netlink::links(&mut socket)?.into_iter().filter(|link| link.kind.as_deref() == Some("vxlan")) {
+    let mut socket = Socket::open().map_err(|source| netlink::Error::Io {
+        doing: "open",
+        source,
+    })?;
+    for link in netlink::links(&mut socket)?
+        .into_iter()
+        .filter(|link| link.kind.as_deref() == Some("vxlan"))
+    {
         if hooks::remove_filter(link.ifindex, Side::Egress, "vxgate_egress") {
             removed.push(format!("clsact filter on {}", link.name));
         }
@@ -263,11 +331,22 @@ fn attach_xdp(
         Err(error) => error,
     };
     if let Some(program) = hooks::xdp_program(ifindex) {
-        return Err(Error::ForeignProgram { device: device.to_owned(), program });
+        return Err(Error::ForeignProgram {
+            device: device.to_owned(),
+            program,
+        });
     }
     match hooks::attach_xdp(fd, ifindex, XdpMode::Generic) {
-        Ok(hook) => Ok((hook, XdpMode::Generic, Some(format!("the driver refused native XDP: {native}")))),
-        Err(source) => Err(Error::Attach { program, device: device.to_owned(), source }),
+        Ok(hook) => Ok((
+            hook,
+            XdpMode::Generic,
+            Some(format!("the driver refused native XDP: {native}")),
+        )),
+        Err(source) => Err(Error::Attach {
+            program,
+            device: device.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -279,6 +358,11 @@ fn attach_classifier(
     side: Side,
     by_link: bool,
 ) -> Result<Hook, Error> {
-    hooks::attach_classifier(copy.program(program)?.as_fd(), ifindex, side, by_link)
-        .map_err(|source| Error::Attach { program, device: device.to_owned(), source })
+    hooks::attach_classifier(copy.program(program)?.as_fd(), ifindex, side, by_link).map_err(
+        |source| Error::Attach {
+            program,
+            device: device.to_owned(),
+            source,
+        },
+    )
 }

@@ -54,7 +54,7 @@ pub fn spread(hash: u32, low: u16, high: u16) -> u16 {
 /// Ports and protocol, or 0 where only the addresses count.
 #[inline]
 fn ports(frame: &[u8], layers: &Layers) -> u64 {
-    let Some(transport) = layers.transport else {
+    let Some(transport) = &layers.transport else {
         return 0;
     };
     if !matches!(transport.protocol, TCP | UDP | SCTP) || transport.len < 4 {

@@ -1,1 +1,359 @@
 //! One pinned thread: its ports, its turn, its heartbeat, its rest when idle.
+//!
+//! A [`Plan`] says what the worker has; [`Worker::spawn`] starts the thread. It takes [`Worker::turn`]s (`turn.rs`) until
+//! it is told to stop, sleeps when there is nothing to do (`rest.rs`), and gives everything back when it is joined, so
+//! that whoever assembled it closes the sockets in the right order.
+//!
+//! Nothing is shared between workers and no frame changes worker. What others see of one: its counters, its heartbeat,
+//! and which snapshot it looks at. After start it allocates nothing, takes no lock and writes no log.
+
+mod rest;
+mod turn;
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+
+use crate::pipeline::{IpIds, Outbox, Verdicts};
+use crate::port::{Batch, Port, Umem, now_ns};
+use crate::stats::{PortCounters, WorkerCounters};
+use crate::table::Reader;
+use rest::Rest;
+
+pub use turn::Moved;
+
+/// All that a worker has. It owns its ports and their memory as long as it runs.
+pub struct Plan<P> {
+    /// Which worker this is: names the thread (`vxgate-w0`).
+    pub number: usize,
+    /// The core to stay on; anywhere without one.
+    pub core: Option<usize>,
+    /// The memory of all of its ports' frames.
+    pub umem: Umem,
+    /// Its queues of the underlay devices; several may belong to one device.
+    pub underlays: Vec<Underlay<P>>,
+    /// Its access ports, indexed by [`crate::table::SegmentId`].
+    pub accesses: Vec<Access<P>>,
+    /// What is known.
+    pub reader: Reader,
+    /// What it does with its time.
+    pub counters: Arc<WorkerCounters>,
+    /// Stores the heartbeat (`CLOCK_MONOTONIC` in nanoseconds) where the steering programs read it. Called once a turn,
+    /// and so at least every 50 ms.
+    pub heartbeat: Box<dyn Fn(u64) + Send>,
+    /// Set by whoever wants the worker to stop.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// One queue of an underlay device.
+#[derive(Debug)]
+pub struct Underlay<P> {
+    /// The device's index.
+    pub ifindex: u32,
+    /// The queue.
+    pub port: P,
+    /// What became of the frames that came in here.
+    pub counters: Arc<PortCounters>,
+}
+
+/// One queue of the access device of a segment.
+#[derive(Debug)]
+pub struct Access<P> {
+    /// The queue.
+    pub port: P,
+    /// What became of the frames that came in here.
+    pub counters: Arc<PortCounters>,
+    /// Where its frames go: an index of [`Plan::underlays`].
+    pub underlay: usize,
+}
+
+/// A plan at work.
+pub struct Worker<P> {
+    plan: Plan<P>,
+    hands: Hands,
+    rest: Rest,
+    /// Frames given to ports by this worker before it started, as counted by their counters.
+    sent_before: u64,
+    /// Frames that came back from the ports it sent them through.
+    reclaimed: u64,
+}
+
+/// What a turn works with, made once.
+struct Hands {
+    batch: Batch,
+    verdicts: Verdicts,
+    /// Indexed as the access ports are; all empty between two ports' batches.
+    to_accesses: Vec<Outbox>,
+    to_underlay: Outbox,
+    ip_ids: IpIds,
+}
+
+/// How a worker's wish for a core ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pinning {
+    /// It had none.
+    Free,
+    /// It stays on this core.
+    Pinned(usize),
+    /// The kernel did not let it: no such core, or not one of this process's. It runs all the same, on any core.
+    Refused(usize),
+}
+
+/// A worker's thread, seen from outside.
+pub struct Running<P> {
+    number: usize,
+    pinning: Pinning,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Plan<P>>,
+}
+
+/// A worker's thread ended by a panic, and its ports are closed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "worker {number} panicked: {message}; its ports are closed, and the kernel forwards in its place"
+)]
+pub struct Panicked {
+    /// Which worker.
+    pub number: usize,
+    /// What it said.
+    pub message: String,
+}
+
+impl<P: Port> Worker<P> {
+    /// Takes up a plan. All that a worker allocates it allocates here.
+    ///
+    /// # Errors
+    /// When an access port is to send through an underlay that the plan does not have, or there are more access ports
+    /// than [`crate::table::SegmentId`] has numbers.
+    pub fn new(plan: Plan<P>) -> io::Result<Self> {
+        let underlays = plan.underlays.len();
+        if let Some((segment, access)) = plan
+            .accesses
+            .iter()
+            .enumerate()
+            .find(|(_, access)| access.underlay >= underlays)
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!(
+                    "worker {}: the access port of segment {segment} sends through underlay port {}, but there are {underlays}",
+                    plan.number, access.underlay
+                ),
+            ));
+        }
+        if plan.accesses.len() > usize::from(u16::MAX) + 1 {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!(
+                    "worker {}: {} access ports, more than there are segment numbers",
+                    plan.number,
+                    plan.accesses.len()
+                ),
+            ));
+        }
+        let hands = Hands {
+            batch: Batch::new(),
+            verdicts: Verdicts::new(),
+            to_accesses: std::iter::repeat_with(Outbox::new)
+                .take(plan.accesses.len())
+                .collect(),
+            to_underlay: Outbox::new(),
+            // An odd multiplier spreads the workers' starting points over all 65,536.
+            ip_ids: IpIds::new((plan.number as u16).wrapping_mul(40_503)),
+        };
+        let underlay_fds = plan
+            .underlays
+            .iter()
+            .map(|underlay| underlay.port.poll_fd());
+        let access_fds = plan.accesses.iter().map(|access| access.port.poll_fd());
+        let rest = Rest::new(underlay_fds.chain(access_fds).flatten(), now_ns());
+        let mut worker = Self {
+            plan,
+            hands,
+            rest,
+            sent_before: 0,
+            reclaimed: 0,
+        };
+        worker.sent_before = worker.sent();
+        Ok(worker)
+    }
+
+    /// Starts a thread that takes turns until [`Plan::stop`] is set.
+    ///
+    /// # Errors
+    /// As [`Worker::new`], and when the system has no thread for it.
+    pub fn spawn(plan: Plan<P>) -> io::Result<Running<P>>
+    where
+        P: Send + 'static,
+    {
+        let mut worker = Self::new(plan)?;
+        let (number, core, stop) = (
+            worker.plan.number,
+            worker.plan.core,
+            Arc::clone(&worker.plan.stop),
+        );
+        let (told, tell) = mpsc::sync_channel(1);
+        let thread = thread::Builder::new()
+            .name(format!("vxgate-w{number}"))
+            .spawn(move || {
+                // Nobody listens any more only if the spawning thread is gone.
+                let _ = told.send(pin(core));
+                worker.run();
+                worker.plan
+            })?;
+        let pinning = tell
+            .recv()
+            .map_err(|_| io::Error::other(format!("worker {number} ended before it began")))?;
+        Ok(Running {
+            number,
+            pinning,
+            stop,
+            thread,
+        })
+    }
+
+    /// Takes turns until told to stop, and then until nothing is in flight.
+    pub fn run(&mut self) {
+        while !self.plan.stop.load(Ordering::Relaxed) {
+            let now_ns = self.begin_turn();
+            let moved = self.turn();
+            self.end_turn(moved);
+            self.rest(now_ns, moved);
+        }
+        self.drain();
+    }
+
+    /// What it has: for whoever plays kernel and wire around a worker that does not run in a thread.
+    pub fn plan_mut(&mut self) -> &mut Plan<P> {
+        &mut self.plan
+    }
+
+    /// Gives the ports and their memory back.
+    pub fn into_plan(self) -> Plan<P> {
+        self.plan
+    }
+
+    /// Reads the clock, once a turn, and tells that this worker lives.
+    #[inline]
+    fn begin_turn(&mut self) -> u64 {
+        let now_ns = now_ns();
+        (self.plan.heartbeat)(now_ns);
+        self.plan.counters.last_turn_ns.set(now_ns);
+        self.rest.account(now_ns, &self.plan.counters);
+        now_ns
+    }
+
+    #[inline]
+    fn end_turn(&mut self, moved: Moved) {
+        self.plan.counters.turns.add(1);
+        self.plan.counters.busy_turns.add(u64::from(moved.any()));
+    }
+
+    /// Frames given to ports since the counters were made.
+    fn sent(&self) -> u64 {
+        let underlays = self
+            .plan
+            .underlays
+            .iter()
+            .map(|underlay| &underlay.counters);
+        let accesses = self.plan.accesses.iter().map(|access| &access.counters);
+        underlays
+            .chain(accesses)
+            .map(|counters| counters.forwarded.get() + counters.flood_copies.get())
+            .sum()
+    }
+
+    /// Frames given to ports that have not come back from the kernel.
+    fn in_flight(&self) -> u64 {
+        self.sent()
+            .wrapping_sub(self.sent_before)
+            .saturating_sub(self.reclaimed)
+    }
+}
+
+impl<P> Running<P> {
+    /// Which worker.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// How its wish for a core ended.
+    pub fn pinning(&self) -> Pinning {
+        self.pinning
+    }
+
+    /// Whether it still runs. It ends when it is told to, or by a panic: [`Running::join`] tells which.
+    pub fn is_alive(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    /// Tells it to stop, and returns at once. A sleeping worker notices within 25 ms.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for its end, and takes back what it was given.
+    ///
+    /// # Errors
+    /// When it panicked. Its ports went with it.
+    pub fn join(self) -> Result<Plan<P>, Panicked> {
+        self.thread.join().map_err(|payload| Panicked {
+            number: self.number,
+            message: message(payload.as_ref()),
+        })
+    }
+}
+
+/// Keeps the calling thread on a core.
+fn pin(core: Option<usize>) -> Pinning {
+    /// Bits in `cpu_set_t`, beyond which core_affinity must not be asked.
+    const CORES_MAX: usize = 1024;
+    match core {
+        None => Pinning::Free,
+        Some(id)
+            if id < CORES_MAX && core_affinity::set_for_current(core_affinity::CoreId { id }) =>
+        {
+            Pinning::Pinned(id)
+        }
+        Some(id) => Pinning::Refused(id),
+    }
+}
+
+/// What a panic said.
+fn message(payload: &(dyn Any + Send)) -> String {
+    let text = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a message".to_owned())
+}
+
+impl<P> fmt::Debug for Plan<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan")
+            .field("number", &self.number)
+            .field("core", &self.core)
+            .field("underlays", &self.underlays.len())
+            .field("accesses", &self.accesses.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<P> fmt::Debug for Worker<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Worker").field(&self.plan).finish()
+    }
+}
+
+impl<P> fmt::Debug for Running<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running")
+            .field("number", &self.number)
+            .field("pinning", &self.pinning)
+            .finish_non_exhaustive()
+    }
+}

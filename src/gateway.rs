@@ -1,1 +1,0 @@
-//! Assembly: start in order, stop in reverse.

@@ -1,0 +1,248 @@
+//! Where the counts of a session lie, and how they are added up.
+//!
+//! A frame is counted where it entered. What arrived at an underlay device is what its XDP program saw; what arrived at
+//! the access side of a vxlan device is what its tcx program left to the kernel, what the access device lost on the way,
+//! and what its XDP program saw. Each of these frames has its fate in one counter, or sits in a ring.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::observe::{PortState, WorkerState};
+use super::plan::Plan;
+use crate::port::{RxDrops, StatisticsHandle};
+use crate::stats::{DropReason, PassReason, PortCounters, WorkerCounters};
+use crate::steer::{AccessPair, SteerCounters, XdpMode};
+
+/// Frames that the two rings of a socket can hold between XDP's count and the worker's: `in_flight` is believed up to
+/// this many a socket, and the veth's own ring of 256.
+const RING_SLACK: i64 = 4096 + 256;
+
+/// A heartbeat older than this makes the steering programs pass frames to the kernel.
+pub(super) const HEARTBEAT_STALE_MS: u64 = 200;
+
+/// Whether the frames of a port are to be encapsulated or decapsulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// An underlay device: decapsulation.
+    Underlay,
+    /// The access side of a vxlan device: encapsulation.
+    Access,
+}
+
+/// One port: an underlay device with all its queues, or the access side of a vxlan device.
+pub(super) struct PortBook {
+    side: Side,
+    name: String,
+    ifindex: u32,
+    /// The device with the sockets: the underlay device itself, or the access device's worker side.
+    socket_ifindex: u32,
+    xdp: Option<(XdpMode, Option<String>)>,
+    sockets: Vec<SocketBook>,
+}
+
+/// One socket of a port.
+pub(super) struct SocketBook {
+    pub counters: Arc<PortCounters>,
+    pub statistics: StatisticsHandle,
+    pub zero_copy: bool,
+    pub why_not_zero_copy: Option<String>,
+}
+
+/// One worker.
+pub(super) struct WorkerBook {
+    pub number: u32,
+    pub core: Option<u32>,
+    pub counters: Arc<WorkerCounters>,
+}
+
+/// The books of a session.
+#[derive(Default)]
+pub(super) struct Books {
+    ports: Vec<PortBook>,
+    pub workers: Vec<WorkerBook>,
+}
+
+impl Books {
+    /// Opens the books: a page for every port of the plan.
+    pub fn new(plan: &Plan, accesses: &[AccessPair]) -> Self {
+        let underlays = plan.nics.iter().map(|nic| PortBook {
+            side: Side::Underlay,
+            name: nic.name.clone(),
+            ifindex: nic.ifindex,
+            socket_ifindex: nic.ifindex,
+            xdp: None,
+            sockets: Vec::new(),
+        });
+        let accesses = plan
+            .devices
+            .iter()
+            .zip(accesses)
+            .map(|(found, pair)| PortBook {
+                side: Side::Access,
+                name: found.device.name.clone(),
+                ifindex: found.device.ifindex,
+                socket_ifindex: pair.worker_side.ifindex,
+                xdp: None,
+                sockets: Vec::new(),
+            });
+        Self {
+            ports: underlays.chain(accesses).collect(),
+            workers: Vec::new(),
+        }
+    }
+
+    /// Notes a socket on a device.
+    pub fn note_socket(&mut self, socket_ifindex: u32, socket: SocketBook) {
+        if let Some(port) = self
+            .ports
+            .iter_mut()
+            .find(|port| port.socket_ifindex == socket_ifindex)
+        {
+            port.sockets.push(socket);
+        }
+    }
+
+    /// Notes how XDP is attached to a device, and why not better.
+    pub fn note_mode(&mut self, socket_ifindex: u32, mode: XdpMode, why: Option<String>) {
+        if let Some(port) = self
+            .ports
+            .iter_mut()
+            .find(|port| port.socket_ifindex == socket_ifindex)
+        {
+            port.xdp = Some((mode, why));
+        }
+    }
+
+    /// Gives back the handles on the sockets, so that they can be closed.
+    pub fn close(&mut self) {
+        self.ports.clear();
+    }
+
+    /// Adds up every port. `ring_drops` tells what the access device of the vxlan device with this index lost.
+    pub fn ports(
+        &self,
+        steered: &[SteerCounters],
+        ring_drops: impl Fn(u32) -> u64,
+    ) -> Vec<PortState> {
+        self.ports
+            .iter()
+            .map(|port| port.state(steered, &ring_drops))
+            .collect()
+    }
+}
+
+impl PortBook {
+    fn state(&self, steered: &[SteerCounters], ring_drops: &impl Fn(u32) -> u64) -> PortState {
+        let of = |ifindex: u32| steered.iter().find(|counters| counters.ifindex == ifindex);
+        let by_kernel: Vec<RxDrops> = self
+            .sockets
+            .iter()
+            .filter_map(|socket| socket.statistics.rx_drops().ok())
+            .collect();
+        let sum = |field: fn(&PortCounters) -> u64| {
+            self.sockets.iter().map(|s| field(&s.counters)).sum::<u64>()
+        };
+        let xsk = |field: fn(&RxDrops) -> u64| by_kernel.iter().map(field).sum::<u64>();
+
+        let mut drops = BTreeMap::new();
+        for reason in DropReason::ALL {
+            let counted = self
+                .sockets
+                .iter()
+                .map(|socket| socket.counters.drops(*reason))
+                .sum::<u64>();
+            let elsewhere = match reason {
+                DropReason::RxRingFull => xsk(|drops| drops.ring_full),
+                DropReason::FillRingEmpty => xsk(|drops| drops.fill_empty),
+                DropReason::RxInvalid => xsk(|drops| drops.invalid),
+                DropReason::AccessRingFull if self.side == Side::Access => ring_drops(self.ifindex),
+                _ => 0,
+            };
+            drops.insert(reason.label().to_owned(), counted + elsewhere);
+        }
+        let lost_before_xdp = drops
+            .get(DropReason::AccessRingFull.label())
+            .copied()
+            .unwrap_or(0);
+        let passed: BTreeMap<String, u64> = PassReason::ALL
+            .iter()
+            .map(|reason| {
+                (
+                    reason.label().to_owned(),
+                    of(self.ifindex).map_or(0, |c| c.passed[*reason as usize]),
+                )
+            })
+            .collect();
+        let arrived_at_sockets = of(self.socket_ifindex).map_or(0, |counters| counters.steered);
+
+        let (passed, passed_total) = with_total(passed);
+        let (drops, drops_total) = with_total(drops);
+        let received = arrived_at_sockets + passed_total + lost_before_xdp;
+        let forwarded = sum(|c| c.forwarded.get());
+        let in_flight =
+            received.cast_signed() - (forwarded + passed_total + drops_total).cast_signed();
+        let sockets = i64::try_from(self.sockets.len()).unwrap_or(i64::MAX);
+        PortState {
+            name: self.name.clone(),
+            ifindex: self.ifindex,
+            role: match self.side {
+                Side::Underlay => "underlay".to_owned(),
+                Side::Access => "access".to_owned(),
+            },
+            xdp_mode: match &self.xdp {
+                Some((XdpMode::Native, _)) => "native".to_owned(),
+                Some((XdpMode::Generic, _)) => "generic".to_owned(),
+                None => "none".to_owned(),
+            },
+            zero_copy: !self.sockets.is_empty()
+                && self.sockets.iter().all(|socket| socket.zero_copy),
+            why_not_better: self.why_not_better(),
+            queues: u32::try_from(self.sockets.len()).unwrap_or(u32::MAX),
+            received,
+            forwarded,
+            flood_copies: sum(|c| c.flood_copies.get()),
+            forwarded_bytes: sum(|c| c.forwarded_bytes.get()),
+            checksums_completed: sum(|c| c.checksums_completed.get()),
+            passed,
+            drops,
+            in_flight,
+            balance_ok: (0..=sockets.saturating_mul(RING_SLACK)).contains(&in_flight),
+        }
+    }
+
+    fn why_not_better(&self) -> Option<String> {
+        let generic = self.xdp.as_ref().and_then(|(_, why)| why.clone());
+        let copied = self
+            .sockets
+            .iter()
+            .find_map(|socket| socket.why_not_zero_copy.clone());
+        generic.or(copied)
+    }
+}
+
+fn with_total(mut counts: BTreeMap<String, u64>) -> (BTreeMap<String, u64>, u64) {
+    let total = counts.values().sum();
+    counts.insert("total".to_owned(), total);
+    (counts, total)
+}
+
+impl WorkerBook {
+    /// The worker's state at `now_ns` (`CLOCK_MONOTONIC`).
+    pub fn state(&self, now_ns: u64, thread_runs: bool) -> WorkerState {
+        let awake = self.counters.awake_ns.get() as f64;
+        let asleep = self.counters.asleep_ns.get() as f64;
+        let age_ms = now_ns.saturating_sub(self.counters.last_turn_ns.get()) / 1_000_000;
+        WorkerState {
+            worker: self.number,
+            core: self.core,
+            busy_share: if awake + asleep > 0.0 {
+                awake / (awake + asleep)
+            } else {
+                0.0
+            },
+            turns: self.counters.turns.get(),
+            heartbeat_age_ms: age_ms,
+            alive: thread_runs && age_ms <= HEARTBEAT_STALE_MS,
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! One vxgate a device.
+//!
+//! The lock is a listening socket in the kernel's abstract namespace, named after the device's index. Those names belong
+//! to a network namespace, exactly as device indexes do, and vanish with the process: nothing to clean after a crash.
+//! Whoever finds the name taken connects to it, and the kernel tells which process listens.
+
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+
+/// Held while a device is taken over; dropping it gives the device free.
+#[derive(Debug)]
+pub struct DeviceLock {
+    _listener: UnixListener,
+}
+
+/// Why a device could not be locked.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process has it.
+    #[error(
+        "{device} is already taken over by vxgate, pid {}: stop that one first, or choose other devices with --vxlan",
+        holder.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
+    )]
+    Taken {
+        /// The device's name.
+        device: String,
+        /// The process that holds it, when the kernel tells.
+        holder: Option<i32>,
+    },
+    /// The lock could not be made at all.
+    #[error("cannot lock {device}: {source}")]
+    Io {
+        /// The device's name.
+        device: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl DeviceLock {
+    /// Takes the device, or tells who has it.
+    ///
+    /// # Errors
+    /// When another process holds it, or no socket can be made.
+    pub fn acquire(device: &str, ifindex: u32) -> Result<Self, LockError> {
+        let failed = |source| LockError::Io {
+            device: device.to_owned(),
+            source,
+        };
+        let name = format!("vxgate/device/{ifindex}");
+        let address = SocketAddr::from_abstract_name(name).map_err(failed)?;
+        match UnixListener::bind_addr(&address) {
+            Ok(listener) => Ok(Self {
+                _listener: listener,
+            }),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(LockError::Taken {
+                device: device.to_owned(),
+                holder: listener_pid(&address),
+            }),
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+fn listener_pid(address: &SocketAddr) -> Option<i32> {
+    let stream = UnixStream::connect_addr(address).ok()?;
+    let credentials = rustix::net::sockopt::socket_peercred(&stream).ok()?;
+    Some(credentials.pid.as_raw_nonzero().get())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_who_has_it_and_the_third_finds_it_free() {
+        let ifindex = 0x7000_0000 + std::process::id() % 0x0fff_ffff;
+        let first = DeviceLock::acquire("flannel.1", ifindex).unwrap();
+        match DeviceLock::acquire("flannel.1", ifindex) {
+            Err(LockError::Taken { device, holder }) => {
+                assert_eq!(device, "flannel.1");
+                assert_eq!(holder, i32::try_from(std::process::id()).ok());
+            }
+            other => panic!("expected the holder's pid, got {other:?}"),
+        }
+        drop(first);
+        DeviceLock::acquire("flannel.1", ifindex).unwrap();
+    }
+}

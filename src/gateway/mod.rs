@@ -1,0 +1,298 @@
+//! Assembly: start in order, stop in reverse, and start anew when the devices change.
+//!
+//! ```text
+//!   discover ──▶ Plan ──▶ Session ── frames flow ──▶ (Topology | LinkGone | a worker died) ──▶ discover ...
+//! ```
+//!
+//! A session carries one fixed set of devices and queues. When the kernel reports that devices came, went or changed what
+//! they are, a new plan is made; only if it differs does the session end and another begin. Between two sessions, and
+//! when one cannot start, every frame takes the kernel's own path.
+
+mod books;
+mod lock;
+mod observe;
+mod plan;
+mod privileges;
+mod session;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvError, Sender, bounded, select};
+
+pub use lock::LockError;
+pub use observe::{
+    AccessState, DeviceState, MirrorState, Observation, PortState, RefusedState, VtepState,
+    WorkerState,
+};
+pub use plan::PlanError;
+pub use privileges::MissingCapabilities;
+pub use session::SessionError;
+
+use crate::config::{Config, WORKERS_MAX};
+use crate::control::{self, Event, Found};
+use crate::netlink::{self, Socket};
+use plan::Plan;
+use session::Session;
+
+/// Events of the mirror that wait for the assembly; more of the same say nothing new.
+const EVENTS_MAX: usize = 256;
+/// How long to let a burst of device events settle before looking.
+const SETTLE: Duration = Duration::from_millis(20);
+/// How long to wait before another try after a session could not start or died.
+const RETRY: Duration = Duration::from_millis(500);
+/// How often the workers' threads are looked at.
+const CHECK: Duration = Duration::from_millis(100);
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The process may not.
+    #[error(transparent)]
+    Privileges(#[from] MissingCapabilities),
+    /// There is nothing to take over.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The kernel did not tell its devices.
+    #[error("cannot list the network devices: {0}")]
+    Netlink(#[from] netlink::Error),
+    /// A leftover of a killed process stands in the way.
+    #[error(transparent)]
+    Steer(#[from] crate::steer::Error),
+    /// The takeover failed.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The mirror failed.
+    #[error(transparent)]
+    Control(#[from] control::Error),
+}
+
+/// A gateway that carries frames.
+pub struct Gateway {
+    config: Config,
+    shared: Arc<Mutex<State>>,
+    events: (Sender<Event>, Receiver<Event>),
+    netlink: Socket,
+}
+
+/// A look at the gateway from other threads.
+#[derive(Clone)]
+pub struct View {
+    shared: Arc<Mutex<State>>,
+}
+
+/// What the view shows. The lock is the control side's: no worker ever takes it.
+#[derive(Default)]
+struct State {
+    session: Option<Session>,
+    /// Devices that were asked for and stay with the kernel.
+    left: Vec<Found>,
+    /// Why there is no session.
+    trouble: Option<String>,
+}
+
+impl Gateway {
+    /// Takes the devices over. Frames flow when this returns.
+    ///
+    /// # Errors
+    /// Says what was missing and what to do; nothing is left behind.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        privileges::check()?;
+        for name in crate::steer::remove_leftovers()? {
+            tracing::info!(name, "removed what a killed vxgate had left");
+        }
+        let mut netlink = Socket::open().map_err(|source| netlink::Error::Io {
+            doing: "open",
+            source,
+        })?;
+        let plan = make_plan(&config, &mut netlink)?;
+        plan.check(&config)?;
+        let events = bounded(EVENTS_MAX);
+        log_plan(&plan);
+        let left = plan.left.clone();
+        let session = Session::start(plan, &events.0)?;
+        let state = State {
+            session: Some(session),
+            left,
+            trouble: None,
+        };
+        Ok(Self {
+            config,
+            shared: Arc::new(Mutex::new(state)),
+            events,
+            netlink,
+        })
+    }
+
+    /// A handle that observes.
+    pub fn view(&self) -> View {
+        View {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Carries on until `stop` says so, following the devices; then hands everything back to the kernel.
+    pub fn run(mut self, stop: &Receiver<()>) {
+        let mut look_at: Option<Instant> = None;
+        loop {
+            let patience = look_at.map_or(CHECK, |at| {
+                at.saturating_duration_since(Instant::now()).min(CHECK)
+            });
+            select! {
+                recv(stop) -> _ => break,
+                recv(self.events.1) -> event => look_at = self.heard(event, look_at),
+                default(patience) => {}
+            }
+            if lock(&self.shared)
+                .session
+                .as_ref()
+                .is_some_and(|session| !session.is_alive())
+            {
+                self.end_session("a worker died");
+                look_at = Some(Instant::now() + RETRY);
+            }
+            if look_at.is_some_and(|at| Instant::now() >= at) {
+                look_at = self.follow();
+            }
+        }
+        self.end_session("stopped");
+    }
+
+    /// What an event asks for: the moment at which to look at the devices again.
+    fn heard(&self, event: Result<Event, RecvError>, look_at: Option<Instant>) -> Option<Instant> {
+        let now = Instant::now();
+        match event {
+            Ok(Event::Topology) => Some(look_at.unwrap_or(now + SETTLE)),
+            Ok(Event::LinkGone(ifindex)) => {
+                // Frames redirected to a device that is gone are lost: first of all no more of them.
+                self.end_session(&format!(
+                    "the access device with index {ifindex} was deleted"
+                ));
+                Some(now + SETTLE)
+            }
+            Ok(Event::Failed(why)) => {
+                self.end_session(&format!("the mirror of the kernel's tables failed: {why}"));
+                Some(now + RETRY)
+            }
+            // The gateway holds a sender itself, so the channel stays open.
+            Err(RecvError) => look_at,
+        }
+    }
+
+    /// Looks at the devices and begins another session where the plan asks for one. Returns when to look again without
+    /// having been told to: as long as there is no session, nobody tells.
+    fn follow(&mut self) -> Option<Instant> {
+        let outcome = self.replan();
+        let mut state = lock(&self.shared);
+        state.trouble = match &outcome {
+            Ok(()) => None,
+            Err(error) => {
+                let words = error.to_string();
+                if state.trouble.as_ref() != Some(&words) {
+                    tracing::error!(%error, "cannot take over: the kernel carries on; trying again");
+                }
+                Some(words)
+            }
+        };
+        if state.session.is_some() {
+            None
+        } else {
+            Some(Instant::now() + RETRY)
+        }
+    }
+
+    fn replan(&mut self) -> Result<(), StartError> {
+        let plan = make_plan(&self.config, &mut self.netlink)?;
+        let unchanged = {
+            let state = lock(&self.shared);
+            state
+                .session
+                .as_ref()
+                .is_some_and(|session| session.plan().same_session(&plan))
+        };
+        if unchanged {
+            lock(&self.shared).left = plan.left;
+            return Ok(());
+        }
+        self.end_session("the devices changed");
+        lock(&self.shared).left = plan.left.clone();
+        if plan.devices.is_empty() {
+            return Ok(());
+        }
+        log_plan(&plan);
+        let session = Session::start(plan, &self.events.0)?;
+        lock(&self.shared).session = Some(session);
+        tracing::info!("taken over again");
+        Ok(())
+    }
+
+    fn end_session(&self, why: &str) {
+        // Taken out first: `status` must not wait for the drain.
+        let session = lock(&self.shared).session.take();
+        if let Some(session) = session {
+            tracing::info!(why, "handing the traffic back to the kernel");
+            session.stop();
+        }
+    }
+}
+
+impl View {
+    /// The books, now.
+    pub fn observe(&self) -> Observation {
+        let state = lock(&self.shared);
+        let mut seen = match &state.session {
+            Some(session) => session.observe(),
+            None => Observation::default(),
+        };
+        seen.devices
+            .extend(state.left.iter().map(observe::left_to_the_kernel));
+        if state.session.is_none() {
+            let why = state
+                .trouble
+                .as_deref()
+                .unwrap_or("there is no vxlan device to take over");
+            seen.reasons
+                .push(format!("the kernel carries all traffic: {why}"));
+        }
+        seen
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    // A panic while somebody held it leaves nothing half-done that a look could be misled by.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn make_plan(config: &Config, netlink: &mut Socket) -> Result<Plan, StartError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = u32::try_from(cores).unwrap_or(u32::MAX).min(WORKERS_MAX);
+    let found = control::discover(netlink)?;
+    Ok(Plan::new(found, config, cores, plan::receive_queues))
+}
+
+fn log_plan(plan: &Plan) {
+    if let Some(why) = &plan.fewer_workers {
+        tracing::warn!("{why}");
+    }
+    for found in &plan.left {
+        let (attribute, why) = plan::refusal_words(found);
+        tracing::warn!(
+            device = found.device.name,
+            attribute,
+            why,
+            "left to the kernel"
+        );
+    }
+    for found in &plan.devices {
+        let underlay = found
+            .underlay
+            .as_ref()
+            .map_or("", |link| link.name.as_str());
+        tracing::info!(
+            device = found.device.name,
+            vni = found.device.vni.get(),
+            underlay,
+            "taking over"
+        );
+    }
+}

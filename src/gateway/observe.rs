@@ -1,0 +1,184 @@
+//! The books: what a running gateway can say of itself, as plain data. `show` renders it; nothing here formats.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::refusal_words;
+use crate::control::Found;
+
+/// All there is to say at one moment. Field names are the keys of `vxgate status --json`: add, never rename.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Why the gateway is not healthy; empty when it is.
+    pub reasons: Vec<String>,
+    /// What deserves a look although frames flow.
+    pub warnings: Vec<String>,
+    /// The vxlan devices of the namespace that were asked for.
+    pub devices: Vec<DeviceState>,
+    /// The ports, underlay first.
+    pub ports: Vec<PortState>,
+    /// The workers.
+    pub workers: Vec<WorkerState>,
+    /// The remote tunnel end points.
+    pub vteps: Vec<VtepState>,
+    /// How the mirror of the kernel's tables is doing.
+    pub mirror: MirrorState,
+}
+
+/// A vxlan device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceState {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub ifindex: u32,
+    /// Its VXLAN network identifier.
+    pub vni: u32,
+    /// Its UDP port.
+    pub port: u16,
+    /// Its VTEP address.
+    pub local: Option<IpAddr>,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// The underlay device's name.
+    pub underlay: Option<String>,
+    /// The access device made for it.
+    pub access: Option<AccessState>,
+    /// Whether its frames go through vxgate.
+    pub taken_over: bool,
+    /// Why not.
+    pub refused: Option<RefusedState>,
+    /// Entries of its FDB that the data path uses.
+    pub fdb_entries: u64,
+    /// VTEPs that get a copy of every frame without an FDB entry.
+    pub flood_entries: u64,
+}
+
+/// The two ends of an access device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessState {
+    /// The end that exchanges frames with the vxlan device.
+    pub kernel_side: String,
+    /// The end with the AF_XDP sockets.
+    pub worker_side: String,
+}
+
+/// Why a device stays with the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedState {
+    /// The attribute, in the words of `ip -d link`.
+    pub attribute: String,
+    /// Why it stands in the way.
+    pub why: String,
+}
+
+/// Where frames enter: an underlay device, or the access side of a vxlan device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PortState {
+    /// The underlay device's name, or the vxlan device's.
+    pub name: String,
+    /// Its index.
+    pub ifindex: u32,
+    /// `underlay` or `access`.
+    pub role: String,
+    /// `native` or `generic`.
+    pub xdp_mode: String,
+    /// Whether the driver gives its own buffers.
+    pub zero_copy: bool,
+    /// Why it is not a better mode.
+    pub why_not_better: Option<String>,
+    /// Queues with a socket.
+    pub queues: u32,
+    /// Frames that arrived, whatever became of them.
+    pub received: u64,
+    /// Frames handed on to the other side.
+    pub forwarded: u64,
+    /// Copies beyond the first, for flood lists.
+    pub flood_copies: u64,
+    /// Bytes of the frames forwarded, as sent.
+    pub forwarded_bytes: u64,
+    /// Inner checksums completed.
+    pub checksums_completed: u64,
+    /// Frames left to the kernel, by reason, and their `total`.
+    pub passed: BTreeMap<String, u64>,
+    /// Frames that died, by reason, and their `total`.
+    pub drops: BTreeMap<String, u64>,
+    /// Frames that have arrived and have no fate yet: they sit in a ring. Zero at any quiet moment.
+    pub in_flight: i64,
+    /// Whether `received = forwarded + passed + drops + in_flight` with no more in flight than the rings hold.
+    pub balance_ok: bool,
+}
+
+/// One worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerState {
+    /// Its number.
+    pub worker: u32,
+    /// The core it is pinned to.
+    pub core: Option<u32>,
+    /// The share of the time since its start that it was awake, 0 to 1.
+    pub busy_share: f64,
+    /// Turns since its start.
+    pub turns: u64,
+    /// Milliseconds since its last heartbeat.
+    pub heartbeat_age_ms: u64,
+    /// Whether its thread runs and its heartbeat is fresh.
+    pub alive: bool,
+}
+
+/// One remote tunnel end point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VtepState {
+    /// The vxlan device's name.
+    pub device: String,
+    /// The VNI sent to it.
+    pub vni: u32,
+    /// Its address.
+    pub addr: IpAddr,
+    /// Its UDP port.
+    pub port: u16,
+    /// The router, or the VTEP itself when it is on the link.
+    pub next_hop: Option<IpAddr>,
+    /// The Ethernet address that frames to it go to.
+    pub next_hop_mac: Option<String>,
+    /// `resolved`, or why not.
+    pub state: String,
+}
+
+/// The mirror of the kernel's tables.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorState {
+    /// Snapshots published since the start of the session.
+    pub publications: u64,
+    /// Times everything was read again.
+    pub resyncs: u64,
+}
+
+/// A device that stays with the kernel.
+pub(super) fn left_to_the_kernel(found: &Found) -> DeviceState {
+    let (attribute, why) = refusal_words(found);
+    DeviceState {
+        refused: Some(RefusedState { attribute, why }),
+        ..device(found)
+    }
+}
+
+/// A device's attributes; what a session knows of it is left blank.
+pub(super) fn device(found: &Found) -> DeviceState {
+    DeviceState {
+        name: found.device.name.clone(),
+        ifindex: found.device.ifindex,
+        vni: found.device.vni.get(),
+        port: found.device.port,
+        local: found.device.local,
+        mtu: found.device.mtu,
+        underlay: found.underlay.as_ref().map(|link| link.name.clone()),
+        access: None,
+        taken_over: false,
+        refused: None,
+        fdb_entries: 0,
+        flood_entries: 0,
+    }
+}

@@ -1,0 +1,242 @@
+//! What a session will look like, decided before anything is touched: a pure function of what the kernel has and what
+//! the operator asked for. Two equal plans need no new session.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+
+use crate::config::{Config, Devices};
+use crate::control::{Found, VxlanDevice};
+use crate::netlink::Link;
+use crate::port::{ChunkSize, ROOM};
+
+/// A session, before it exists.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The devices to take over, in the order of their `SegmentId`.
+    pub devices: Vec<Found>,
+    /// Devices that stay with the kernel, each with its refusal.
+    pub left: Vec<Found>,
+    /// The underlay devices, each once.
+    pub nics: Vec<Nic>,
+    /// How many workers.
+    pub workers: u32,
+    /// Why that is not the number that was asked for.
+    pub fewer_workers: Option<String>,
+}
+
+/// An underlay device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nic {
+    /// Its index.
+    pub ifindex: u32,
+    /// Its name.
+    pub name: String,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Its receive queues in use.
+    pub queues: u32,
+}
+
+/// Why there is nothing to take over.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PlanError {
+    /// The namespace has no vxlan device.
+    #[error(
+        "no vxlan device in this network namespace: vxgate takes over devices that exist; \
+         make one (flanneld does, or `ip link add flannel.1 type vxlan ...`), then start again"
+    )]
+    NoDevice,
+    /// There is no such device.
+    #[error(
+        "--vxlan {0}: there is no such device in this network namespace (see `ip -d link show type vxlan`)"
+    )]
+    Unknown(String),
+    /// The device uses something that vxgate does not do, or is not ready.
+    #[error("{device}: left to the kernel because of its attribute '{attribute}': {why}")]
+    Refused {
+        /// The device's name.
+        device: String,
+        /// The attribute in the words of `ip -d link`.
+        attribute: String,
+        /// Why it stands in the way.
+        why: String,
+    },
+    /// All of them are left to the kernel.
+    #[error("no vxlan device can be taken over: {0}")]
+    AllRefused(String),
+}
+
+impl Plan {
+    /// Chooses devices, underlay devices and workers. `queues` tells an underlay device's receive queues, `cores` how
+    /// many cores this process may use.
+    pub fn new(
+        found: Vec<Found>,
+        config: &Config,
+        cores: u32,
+        queues: impl Fn(&Link) -> u32,
+    ) -> Self {
+        let wanted = found
+            .into_iter()
+            .filter(|found| config.devices.include(&found.device.name));
+        let (left, devices): (Vec<_>, Vec<_>) = wanted.partition(|found| !is_ready(found));
+        let mut nics: Vec<Nic> = Vec::new();
+        for link in devices.iter().filter_map(|found| found.underlay.as_ref()) {
+            if !nics.iter().any(|nic| nic.ifindex == link.ifindex) {
+                let (ifindex, name) = (link.ifindex, link.name.clone());
+                nics.push(Nic {
+                    ifindex,
+                    name,
+                    mtu: link.mtu,
+                    queues: queues(link).max(1),
+                });
+            }
+        }
+        let asked = config.workers.unwrap_or(cores).max(1);
+        // Every worker must own a queue of every underlay device: it sends through it, too.
+        let narrowest = nics.iter().min_by_key(|nic| nic.queues);
+        let workers = narrowest.map_or(asked, |nic| asked.min(nic.queues));
+        let fewer_workers = match (config.workers, narrowest) {
+            (Some(asked), Some(nic)) if asked > workers => Some(format!(
+                "{asked} workers were asked for, but {} has {} receive queues: {workers} started",
+                nic.name, nic.queues
+            )),
+            _ => None,
+        };
+        Self {
+            devices,
+            left,
+            nics,
+            workers,
+            fewer_workers,
+        }
+    }
+
+    /// Judges the plan of a first start, when having nothing to do is an error.
+    ///
+    /// # Errors
+    /// When a device that was asked for by name cannot be taken over, or none at all can.
+    pub fn check(&self, config: &Config) -> Result<(), PlanError> {
+        if let Devices::Named(names) = &config.devices {
+            for name in names {
+                if let Some(left) = self.left.iter().find(|found| &found.device.name == name) {
+                    return Err(refused(left));
+                }
+                if !self.devices.iter().any(|found| &found.device.name == name) {
+                    return Err(PlanError::Unknown(name.clone()));
+                }
+            }
+        }
+        if !self.devices.is_empty() {
+            return Ok(());
+        }
+        match self.left.as_slice() {
+            [] => Err(PlanError::NoDevice),
+            [one] => Err(refused(one)),
+            many => {
+                let reasons = many
+                    .iter()
+                    .map(|found| refused(found).to_string())
+                    .collect::<Vec<_>>();
+                Err(PlanError::AllRefused(reasons.join("; ")))
+            }
+        }
+    }
+
+    /// Whether a session of `other` would be this one: the same devices and queues. Attributes that the table follows at
+    /// run time do not count.
+    pub fn same_session(&self, other: &Self) -> bool {
+        let mine = self.devices.iter().map(|found| identity(&found.device));
+        let theirs = other.devices.iter().map(|found| identity(&found.device));
+        self.workers == other.workers && self.nics == other.nics && mine.eq(theirs)
+    }
+
+    /// The smallest chunk that holds a frame of any port, with the room in front and the outer headers.
+    pub fn chunk(&self) -> ChunkSize {
+        /// Ethernet header and two VLAN tags.
+        const LINK_HEADERS: u32 = 14 + 8;
+        let longest = self
+            .nics
+            .iter()
+            .map(|nic| nic.mtu)
+            .max()
+            .unwrap_or(1500)
+            .saturating_add(LINK_HEADERS);
+        if longest as usize + ROOM <= ChunkSize::K2.bytes() as usize {
+            ChunkSize::K2
+        } else {
+            ChunkSize::K4
+        }
+    }
+}
+
+fn is_ready(found: &Found) -> bool {
+    found.refusal.is_none()
+        && found.device.up
+        && found.underlay.is_some()
+        && found.device.local.is_some()
+}
+
+fn refused(found: &Found) -> PlanError {
+    let (attribute, why) = refusal_words(found);
+    PlanError::Refused {
+        device: found.device.name.clone(),
+        attribute,
+        why,
+    }
+}
+
+/// Why this device is left to the kernel: the attribute, and a sentence.
+pub fn refusal_words(found: &Found) -> (String, String) {
+    match &found.refusal {
+        Some(refusal) => (refusal.attribute.clone(), refusal.why.clone()),
+        None => (
+            "state DOWN".to_owned(),
+            "the device is not up: `ip link set DEV up`".to_owned(),
+        ),
+    }
+}
+
+#[derive(PartialEq, Eq)]
+struct Identity<'a> {
+    ifindex: u32,
+    name: &'a str,
+    mtu: u32,
+    vni: u32,
+    local: Option<IpAddr>,
+    port: u16,
+    underlay: Option<u32>,
+}
+
+fn identity(device: &VxlanDevice) -> Identity<'_> {
+    Identity {
+        ifindex: device.ifindex,
+        name: &device.name,
+        mtu: device.mtu,
+        vni: device.vni.get(),
+        local: device.local,
+        port: device.port,
+        underlay: device.underlay,
+    }
+}
+
+/// The receive queues that a device really uses. `IFLA_NUM_RX_QUEUES` tells how many it could have; sysfs has a folder
+/// for each one in use, but shows another namespace's devices when it was not mounted anew, hence the check of the index.
+pub fn receive_queues(link: &Link) -> u32 {
+    let device = Path::new("/sys/class/net").join(&link.name);
+    let same = fs::read_to_string(device.join("ifindex")).is_ok_and(|text| {
+        text.trim()
+            .parse::<u32>()
+            .is_ok_and(|ifindex| ifindex == link.ifindex)
+    });
+    let counted = fs::read_dir(device.join("queues")).map(|entries| {
+        entries
+            .flatten()
+            .filter(|e| e.file_name().to_string_lossy().starts_with("rx-"))
+            .count()
+    });
+    match counted {
+        Ok(queues) if same && queues > 0 => u32::try_from(queues).unwrap_or(u32::MAX),
+        _ => link.rx_queues.max(1),
+    }
+}

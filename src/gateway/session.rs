@@ -1,0 +1,468 @@
+//! One takeover of a fixed set of devices, from the locks to the last hook, and back.
+//!
+//! Start, in order: locks, access devices, BPF, memory and sockets, sockets into the XSKMAP, mirror and table, workers,
+//! XDP, tcx. The hook on the vxlan device comes last: until then every frame takes the kernel's path.
+//!
+//! Stop, in reverse: bypass (no new frames come in), workers drain what is in flight, hooks off, mirror, sockets, access
+//! devices, locks. Whatever goes wrong half-way is undone in the same order by dropping what was made.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use crossbeam::channel::Sender;
+
+use super::books::{Books, SocketBook, WorkerBook};
+use super::lock::{DeviceLock, LockError};
+use super::observe::{self, AccessState, DeviceState, MirrorState, Observation, VtepState};
+use super::plan::{Nic, Plan};
+use crate::control::{self, Control, Event, Found, Report, SegmentReport};
+use crate::port::{OpenError, Umem, UmemConfig, XskConfig, XskPort, ZeroCopy, now_ns};
+use crate::stats::{PortCounters, WorkerCounters};
+use crate::steer::{self, AccessLink, AccessPair, DevicePlan, NicPlan, SteerPlan, Steering};
+use crate::table::{Reader, publication};
+use crate::worker::{self, Worker};
+
+/// Descriptors in each ring.
+const RING_LEN: u32 = 2048;
+/// An Ethernet header and a VLAN tag: what a device sends beyond its MTU.
+const LINK_HEADERS: usize = 14 + 4;
+/// The kernel frees the queue of a closed socket some 40 ms later.
+const BUSY_WAIT: Duration = Duration::from_secs(2);
+
+/// Why a session did not come up. Everything it had made is gone again.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// A device is somebody else's.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// BPF, the access device or an attachment.
+    #[error(transparent)]
+    Steer(#[from] steer::Error),
+    /// The UMEM.
+    #[error("cannot make the memory for frames: {0}")]
+    Umem(io::Error),
+    /// A socket.
+    #[error(transparent)]
+    Port(#[from] OpenError),
+    /// The mirror of the kernel's tables.
+    #[error("cannot mirror the kernel's tables: {0}")]
+    Control(#[from] control::Error),
+    /// No descriptor is left for the books.
+    #[error("cannot watch a socket's counters: {0}; raise the limit (ulimit -n)")]
+    Statistics(io::Error),
+    /// A thread.
+    #[error("cannot start worker {worker}: {source}")]
+    Worker {
+        /// Its number.
+        worker: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// A running takeover.
+pub struct Session {
+    plan: Plan,
+    books: Books,
+    steering: Steering,
+    control: control::Running,
+    workers: Vec<worker::Running<XskPort>>,
+    accesses: Vec<AccessPair>,
+    _locks: Vec<DeviceLock>,
+}
+
+/// What one worker will own, before it is a worker.
+struct Crew {
+    umem: Umem,
+    underlays: Vec<worker::Underlay<XskPort>>,
+    accesses: Vec<worker::Access<XskPort>>,
+}
+
+impl Session {
+    /// Takes the plan's devices over. Frames flow through vxgate when this returns.
+    ///
+    /// # Errors
+    /// Says what could not be had; nothing is left behind, and the kernel has carried on all along.
+    pub fn start(plan: Plan, events: &Sender<Event>) -> Result<Self, SessionError> {
+        let devices = || plan.devices.iter().map(|found| &found.device);
+        let locks = devices()
+            .map(|device| DeviceLock::acquire(&device.name, device.ifindex))
+            .collect::<Result<Vec<_>, _>>()?;
+        let accesses = devices()
+            .map(|device| AccessPair::create(&device.name, device.mtu, plan.workers))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut steering = Steering::load(&steer_plan(&plan, &accesses))?;
+        let mut books = Books::new(&plan, &accesses);
+        let crews = (0..plan.workers)
+            .map(|number| crew(&plan, &accesses, number, &mut steering, &mut books))
+            .collect::<Result<Vec<_>, _>>()?;
+
+        let ends = |pair: &AccessPair| [pair.kernel_side.ifindex, pair.worker_side.ifindex];
+        let watched: Vec<u32> = accesses.iter().flat_map(ends).collect();
+        let control = Control::open(&plan.devices, &watched)?;
+        let (writer, readers) = publication(crews.len(), control.snapshot());
+        let control = control.start(writer, events.clone())?;
+        let workers = match spawn(crews, readers, &steering, &mut books) {
+            Ok(workers) => workers,
+            Err(error) => {
+                control.stop();
+                return Err(error);
+            }
+        };
+
+        let mut session = Self {
+            plan,
+            books,
+            steering,
+            control,
+            workers,
+            accesses,
+            _locks: locks,
+        };
+        if let Err(error) = session.attach() {
+            session.stop();
+            return Err(error.into());
+        }
+        Ok(session)
+    }
+
+    fn attach(&mut self) -> Result<(), steer::Error> {
+        for (ifindex, mode, why) in self.steering.attach_xdp()? {
+            self.books.note_mode(ifindex, mode, why);
+        }
+        self.steering.attach_tcx()
+    }
+
+    /// The plan it carries out.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Whether every worker's thread still runs.
+    pub fn is_alive(&self) -> bool {
+        self.workers.iter().all(worker::Running::is_alive)
+    }
+
+    /// The books, now.
+    pub fn observe(&self) -> Observation {
+        let mut seen = Observation::default();
+        let steered = self.steering.counters().unwrap_or_else(|error| {
+            seen.reasons.push(error.to_string());
+            Vec::new()
+        });
+        let ring_drops = |ifindex: u32| {
+            let pairs = self.plan.devices.iter().zip(&self.accesses);
+            let pair = pairs
+                .into_iter()
+                .find(|(found, _)| found.device.ifindex == ifindex)
+                .map(|(_, pair)| pair);
+            pair.and_then(|pair| pair.ring_drops().ok()).unwrap_or(0)
+        };
+        seen.ports = self.books.ports(&steered, ring_drops);
+        let now_ns = now_ns();
+        let books = self.books.workers.iter().zip(&self.workers);
+        seen.workers = books
+            .map(|(book, running)| book.state(now_ns, running.is_alive()))
+            .collect();
+        let report = self.control.report();
+        seen.devices = self
+            .plan
+            .devices
+            .iter()
+            .zip(&self.accesses)
+            .map(|(f, pair)| taken_over(f, pair, &report))
+            .collect();
+        seen.vteps = report.segments.iter().flat_map(vteps).collect();
+        seen.mirror = MirrorState {
+            publications: report.publications,
+            resyncs: report.resyncs,
+        };
+        seen.warnings.extend(self.plan.fewer_workers.clone());
+        judge(&mut seen);
+        seen
+    }
+
+    /// Hands the traffic back to the kernel without losing a frame, and removes all that was made.
+    pub fn stop(mut self) {
+        self.steering.set_bypass(true);
+        // The books hold handles on the sockets, whose queues stay taken as long as one lives.
+        self.books.close();
+        self.workers.iter().for_each(worker::Running::stop);
+        // Sockets are closed only after the programs that lead to them are gone.
+        let plans: Vec<_> = self.workers.drain(..).map(worker::Running::join).collect();
+        self.steering.detach();
+        self.control.stop();
+        for panicked in plans.into_iter().filter_map(Result::err) {
+            tracing::error!(error = %panicked, "a worker ended by itself");
+        }
+        for pair in self.accesses.drain(..) {
+            if let Err(error) = pair.remove() {
+                tracing::warn!(%error, "an access device stays behind; the next start removes it");
+            }
+        }
+    }
+}
+
+/// A device of the session.
+fn taken_over(found: &Found, pair: &AccessPair, report: &Report) -> DeviceState {
+    let known = report
+        .segments
+        .iter()
+        .find(|segment| segment.ifindex == found.device.ifindex);
+    DeviceState {
+        access: Some(AccessState {
+            kernel_side: pair.kernel_side.name.clone(),
+            worker_side: pair.worker_side.name.clone(),
+        }),
+        taken_over: true,
+        fdb_entries: known.map_or(0, |segment| segment.fdb_entries as u64),
+        flood_entries: known.map_or(0, |segment| segment.flood_entries as u64),
+        ..observe::device(found)
+    }
+}
+
+fn vteps(segment: &SegmentReport) -> impl Iterator<Item = VtepState> {
+    segment.vteps.iter().map(|vtep| VtepState {
+        device: segment.device.clone(),
+        vni: vtep.key.vni.get(),
+        addr: vtep.key.addr,
+        port: vtep.key.port,
+        next_hop: vtep.next_hop,
+        next_hop_mac: vtep.mac.ok().map(|mac| mac.to_string()),
+        state: match vtep.mac {
+            Ok(_) => "resolved".to_owned(),
+            Err(reason) => reason.label().to_owned(),
+        },
+    })
+}
+
+/// Draws conclusions: what makes the gateway unhealthy, and what deserves a look.
+fn judge(seen: &mut Observation) {
+    for worker in seen.workers.iter().filter(|worker| !worker.alive) {
+        let age = worker.heartbeat_age_ms;
+        seen.reasons.push(format!(
+            "worker {} stored no heartbeat for {age} ms: the kernel carries its frames",
+            worker.worker
+        ));
+    }
+    for port in &seen.ports {
+        if !port.balance_ok {
+            seen.reasons.push(format!(
+                "{}: {} frames have no known fate",
+                port.name, port.in_flight
+            ));
+        }
+        if port.xdp_mode == "generic" {
+            seen.warnings
+                .push(format!("{}: generic XDP, slower than native", port.name));
+        }
+    }
+    let unresolved = seen.vteps.iter().filter(|vtep| vtep.state != "resolved");
+    seen.warnings.extend(
+        unresolved.map(|vtep| format!("VTEP {} on {}: {}", vtep.addr, vtep.device, vtep.state)),
+    );
+}
+
+fn steer_plan(plan: &Plan, accesses: &[AccessPair]) -> SteerPlan {
+    let nics = plan.nics.iter().map(|nic| NicPlan {
+        ifindex: nic.ifindex,
+        name: nic.name.clone(),
+    });
+    let devices = plan
+        .devices
+        .iter()
+        .zip(accesses)
+        .filter_map(|(found, pair)| {
+            let device = &found.device;
+            Some(DevicePlan {
+                ifindex: device.ifindex,
+                name: device.name.clone(),
+                vni: device.vni,
+                local: device.local?,
+                port: device.port,
+                kernel_side: pair.kernel_side.clone(),
+                worker_side: pair.worker_side.clone(),
+            })
+        });
+    SteerPlan {
+        workers: plan.workers,
+        nics: nics.collect(),
+        devices: devices.collect(),
+    }
+}
+
+/// Memory and sockets of one worker: its share of every underlay device's queues, and its queue of every access device.
+fn crew(
+    plan: &Plan,
+    accesses: &[AccessPair],
+    number: u32,
+    steering: &mut Steering,
+    books: &mut Books,
+) -> Result<Crew, SessionError> {
+    let own_queues = |nic: &Nic| (number..nic.queues).step_by(plan.workers as usize);
+    let ports: usize = plan
+        .nics
+        .iter()
+        .map(|nic| own_queues(nic).count())
+        .sum::<usize>()
+        + accesses.len();
+    // Every fill ring full, two transmit rings full, and as much again for what is between them.
+    let frames = (u32::try_from(ports).unwrap_or(u32::MAX))
+        .saturating_add(2)
+        .saturating_mul(RING_LEN);
+    let umem = Umem::new(UmemConfig {
+        chunk: plan.chunk(),
+        frames,
+        lock: true,
+    })
+    .map_err(SessionError::Umem)?;
+    let mut crew = Crew {
+        umem,
+        underlays: Vec::new(),
+        accesses: Vec::new(),
+    };
+    for nic in &plan.nics {
+        for queue in own_queues(nic) {
+            let share = crew.underlays.first().map(|first| &first.port);
+            let config = xsk_config(nic.ifindex, &nic.name, queue, nic.mtu, ZeroCopy::Try);
+            let (port, counters) = open(&crew.umem, &config, share, steering, books)?;
+            crew.underlays.push(worker::Underlay {
+                ifindex: nic.ifindex,
+                port,
+                counters,
+            });
+        }
+    }
+    for (found, pair) in plan.devices.iter().zip(accesses) {
+        let AccessLink { ifindex, name, .. } = &pair.worker_side;
+        // veth has no zero-copy. Where the underlay has, the first access port makes a second registration of the same
+        // memory, which the others share.
+        let share = crew
+            .accesses
+            .first()
+            .map(|a| &a.port)
+            .or(crew.underlays.first().map(|u| &u.port));
+        let config = xsk_config(*ifindex, name, number, found.device.mtu, ZeroCopy::Never);
+        let (port, counters) = open(&crew.umem, &config, share, steering, books)?;
+        let below = found.underlay.as_ref().map(|link| link.ifindex);
+        let underlay = crew
+            .underlays
+            .iter()
+            .position(|underlay| Some(underlay.ifindex) == below)
+            .unwrap_or(0);
+        crew.accesses.push(worker::Access {
+            port,
+            counters,
+            underlay,
+        });
+    }
+    Ok(crew)
+}
+
+fn xsk_config(ifindex: u32, name: &str, queue: u32, mtu: u32, zero_copy: ZeroCopy) -> XskConfig {
+    XskConfig {
+        ifindex,
+        name: name.to_owned(),
+        queue,
+        ring_len: RING_LEN,
+        zero_copy,
+        frame_len_max: mtu as usize + LINK_HEADERS,
+        busy_wait: BUSY_WAIT,
+    }
+}
+
+/// Opens a socket, and tells the steering programs and the books of it.
+fn open(
+    umem: &Umem,
+    config: &XskConfig,
+    share: Option<&XskPort>,
+    steering: &mut Steering,
+    books: &mut Books,
+) -> Result<(XskPort, Arc<PortCounters>), SessionError> {
+    let port = XskPort::open(umem, config, share)?;
+    steering.set_socket(config.ifindex, config.queue, port.socket().as_fd())?;
+    let counters = Arc::new(PortCounters::default());
+    let socket = SocketBook {
+        counters: Arc::clone(&counters),
+        statistics: port.statistics_handle().map_err(SessionError::Statistics)?,
+        zero_copy: port.mode().zero_copy,
+        why_not_zero_copy: port.mode().why_not.clone(),
+    };
+    books.note_socket(config.ifindex, socket);
+    Ok((port, counters))
+}
+
+/// Starts the workers; all of them, or none.
+fn spawn(
+    crews: Vec<Crew>,
+    readers: Vec<Reader>,
+    steering: &Steering,
+    books: &mut Books,
+) -> Result<Vec<worker::Running<XskPort>>, SessionError> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let mut workers = Vec::new();
+    for (number, (crew, reader)) in (0_u32..).zip(crews.into_iter().zip(readers)) {
+        let core = cores
+            .get(number as usize % cores.len().max(1))
+            .map(|core| core.id);
+        match start_worker(number, core, crew, reader, steering, books) {
+            Ok(running) => workers.push(running),
+            Err(source) => {
+                workers.iter().for_each(worker::Running::stop);
+                for started in workers {
+                    // How an unwanted worker ended makes no difference any more.
+                    let _ = started.join();
+                }
+                return Err(SessionError::Worker {
+                    worker: number,
+                    source,
+                });
+            }
+        }
+    }
+    Ok(workers)
+}
+
+fn start_worker(
+    number: u32,
+    core: Option<usize>,
+    crew: Crew,
+    reader: Reader,
+    steering: &Steering,
+    books: &mut Books,
+) -> io::Result<worker::Running<XskPort>> {
+    let counters = Arc::new(WorkerCounters::default());
+    let heartbeat = steering.heartbeat(number);
+    let running = Worker::spawn(worker::Plan {
+        number: number as usize,
+        core,
+        umem: crew.umem,
+        underlays: crew.underlays,
+        accesses: crew.accesses,
+        reader,
+        counters: Arc::clone(&counters),
+        heartbeat: Box::new(move |now_ns| heartbeat.store(now_ns)),
+        stop: Arc::new(AtomicBool::new(false)),
+    })?;
+    let core = match running.pinning() {
+        worker::Pinning::Pinned(core) => u32::try_from(core).ok(),
+        worker::Pinning::Free => None,
+        worker::Pinning::Refused(core) => {
+            tracing::warn!(
+                worker = number,
+                core,
+                "not allowed on this core: the worker runs on any"
+            );
+            None
+        }
+    };
+    books.workers.push(WorkerBook {
+        number,
+        core,
+        counters,
+    });
+    Ok(running)
+}

@@ -1,0 +1,259 @@
+//! The control socket: a UNIX stream, one JSON request a line, one JSON answer, then closed.
+
+use std::fs::{self, Permissions};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Status;
+
+/// A request is one short line; more than this is not one.
+const REQUEST_LEN_MAX: u64 = 4096;
+/// How long either side waits for the other.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What may be asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+enum Request {
+    Status,
+}
+
+/// An answer: the thing asked for, or why not.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Answer {
+    Error { error: String },
+    Status(Box<Status>),
+}
+
+/// What can go wrong with the socket.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Somebody answers there already.
+    #[error(
+        "control socket {0} is served by a running vxgate: stop it, or give another path with --socket"
+    )]
+    InUse(PathBuf),
+    /// It cannot be made.
+    #[error("cannot make control socket {path}: {source}; give another path with --socket")]
+    Bind {
+        /// Where.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Nobody answers.
+    #[error(
+        "no vxgate answers on {path}: {source}; is it running in this network namespace? (--socket gives another path)"
+    )]
+    NotRunning {
+        /// Where.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The peer answered something else.
+    #[error("vxgate on {path} gave no valid answer: {why}")]
+    BadAnswer {
+        /// Where.
+        path: PathBuf,
+        /// What was wrong with it.
+        why: String,
+    },
+}
+
+/// A bound socket; its file goes when it is dropped.
+#[derive(Debug)]
+pub struct ControlSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl ControlSocket {
+    /// Binds the path. A file that a dead process left is replaced.
+    ///
+    /// # Errors
+    /// When another daemon answers there, or the file cannot be made.
+    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+        let failed = |source| SocketError::Bind {
+            path: path.to_owned(),
+            source,
+        };
+        if let Some(folder) = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+        {
+            fs::create_dir_all(folder).map_err(failed)?;
+        }
+        match UnixStream::connect(path) {
+            Ok(_) => return Err(SocketError::InUse(path.to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(path).map_err(failed)?
+            }
+            Err(_) => {}
+        }
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        let socket = Self {
+            listener,
+            path: path.to_owned(),
+        };
+        fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(failed)?;
+        Ok(socket)
+    }
+
+    /// Answers requests until the process ends, on a thread of its own. `status` is asked anew for each.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn serve(&self, status: impl Fn() -> Status + Send + 'static) -> io::Result<()> {
+        let listener = self.listener.try_clone()?;
+        std::thread::Builder::new()
+            .name("vxgate-control-socket".into())
+            .spawn(move || {
+                for stream in listener.incoming() {
+                    match stream {
+                        Ok(stream) => {
+                            if let Err(error) = answer(&stream, &status) {
+                                tracing::debug!(%error, "a control client went away");
+                            }
+                        }
+                        Err(error) => {
+                            tracing::warn!(%error, "cannot accept on the control socket");
+                            std::thread::sleep(Duration::from_millis(100));
+                        }
+                    }
+                }
+            })?;
+        Ok(())
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!(%error, path = %self.path.display(), "control socket was gone already");
+        }
+    }
+}
+
+fn answer(stream: &UnixStream, status: &impl Fn() -> Status) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = Vec::new();
+    BufReader::new(stream.take(REQUEST_LEN_MAX)).read_until(b'\n', &mut line)?;
+    let answer = match serde_json::from_slice(&line) {
+        Ok(Request::Status) => Answer::Status(Box::new(status())),
+        Err(error) => Answer::Error {
+            error: format!("not a request: {error}"),
+        },
+    };
+    let mut bytes = serde_json::to_vec(&answer).map_err(io::Error::other)?;
+    bytes.push(b'\n');
+    (&*stream).write_all(&bytes)
+}
+
+/// Asks a running daemon for its status.
+///
+/// # Errors
+/// When nobody answers, or not what was asked for.
+pub fn ask(path: &Path) -> Result<Status, SocketError> {
+    let not_running = |source| SocketError::NotRunning {
+        path: path.to_owned(),
+        source,
+    };
+    let bad = |why: String| SocketError::BadAnswer {
+        path: path.to_owned(),
+        why,
+    };
+    let mut stream = UnixStream::connect(path).map_err(not_running)?;
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .map_err(not_running)?;
+    let mut request =
+        serde_json::to_vec(&Request::Status).map_err(|error| bad(error.to_string()))?;
+    request.push(b'\n');
+    stream.write_all(&request).map_err(not_running)?;
+    let mut bytes = Vec::new();
+    stream
+        .read_to_end(&mut bytes)
+        .map_err(|error| bad(error.to_string()))?;
+    match serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))? {
+        Answer::Status(status) => Ok(*status),
+        Answer::Error { error } => Err(bad(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::Observation;
+
+    fn socket() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/vxgate.sock");
+        (folder, path)
+    }
+
+    #[test]
+    fn one_request_one_answer() {
+        let (_folder, path) = socket();
+        let bound = ControlSocket::bind(&path).unwrap();
+        bound
+            .serve(|| Status::new(Observation::default(), 3))
+            .unwrap();
+        assert_eq!(ask(&path).unwrap().uptime_s, 3);
+        assert_eq!(ask(&path).unwrap().schema, "vxgate/1");
+    }
+
+    #[test]
+    fn nonsense_is_answered_with_an_error_and_the_next_client_is_served() {
+        let (_folder, path) = socket();
+        let bound = ControlSocket::bind(&path).unwrap();
+        bound
+            .serve(|| Status::new(Observation::default(), 3))
+            .unwrap();
+        for nonsense in [
+            "\n",
+            "{\"request\":\"launch\"}\n",
+            "{\"request\":\"status\",\"x\":1}\n",
+            "\u{0}\u{ff}\n",
+        ] {
+            let mut stream = UnixStream::connect(&path).unwrap();
+            stream.write_all(nonsense.as_bytes()).unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            assert!(
+                text.contains("\"error\":\"not a request"),
+                "{nonsense:?} -> {text}"
+            );
+        }
+        ask(&path).unwrap();
+    }
+
+    #[test]
+    fn a_second_daemon_is_refused_and_a_dead_ones_file_is_replaced() {
+        let (_folder, path) = socket();
+        let first = ControlSocket::bind(&path).unwrap();
+        assert!(matches!(
+            ControlSocket::bind(&path),
+            Err(SocketError::InUse(_))
+        ));
+        drop(first);
+        assert!(!path.exists());
+        // What a killed process leaves: the file, and nobody behind it.
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        ControlSocket::bind(&path).unwrap();
+    }
+
+    #[test]
+    fn nobody_there_is_said_so() {
+        let (_folder, path) = socket();
+        assert!(matches!(ask(&path), Err(SocketError::NotRunning { .. })));
+    }
+}

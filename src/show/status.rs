@@ -1,0 +1,284 @@
+//! `vxgate status`: one screen that says whether it is healthy, and why. Text and JSON come from the same value.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::gateway::{DeviceState, Observation, PortState, VtepState};
+
+/// The schema of every JSON answer; keys are added, never renamed.
+pub const SCHEMA: &str = "vxgate/1";
+
+/// VTEPs listed on the screen; JSON has them all.
+const VTEPS_SHOWN: usize = 16;
+
+/// Whether frames flow as they should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// Every device that was asked for is carried by live workers.
+    Healthy,
+    /// Something is wrong; frames take the kernel's path where vxgate cannot carry them.
+    Degraded,
+}
+
+/// The answer to `status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// The verdict.
+    pub state: Health,
+    /// The daemon's version.
+    pub version: String,
+    /// The daemon's process.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// Everything else.
+    #[serde(flatten)]
+    pub observation: Observation,
+}
+
+impl Status {
+    /// Judges an observation.
+    pub fn new(observation: Observation, uptime_s: u64) -> Self {
+        let state = if observation.reasons.is_empty() {
+            Health::Healthy
+        } else {
+            Health::Degraded
+        };
+        Self {
+            schema: SCHEMA.to_owned(),
+            state,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_s,
+            observation,
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.state {
+            Health::Healthy => "HEALTHY",
+            Health::Degraded => "DEGRADED",
+        };
+        let seen = &self.observation;
+        writeln!(
+            f,
+            "vxgate {}  pid {}  up {} s   {verdict}",
+            self.version, self.pid, self.uptime_s
+        )?;
+        for reason in &seen.reasons {
+            writeln!(f, "  reason    {reason}")?;
+        }
+        for device in &seen.devices {
+            writeln!(f, "  device    {}", DeviceLine(device))?;
+        }
+        for port in &seen.ports {
+            write!(f, "{}", PortLines(port))?;
+        }
+        for worker in &seen.workers {
+            let core = worker
+                .core
+                .map_or_else(|| "any core".to_owned(), |core| format!("core {core}"));
+            let life = if worker.alive { "" } else { "   NOT ALIVE" };
+            let busy = worker.busy_share * 100.0;
+            writeln!(
+                f,
+                "  worker    {} on {core}   busy {busy:.1} %   {} turns{life}",
+                worker.worker, worker.turns
+            )?;
+        }
+        let resolved = seen
+            .vteps
+            .iter()
+            .filter(|vtep| vtep.state == "resolved")
+            .count();
+        writeln!(f, "  vteps     {} ({resolved} resolved)", seen.vteps.len())?;
+        for vtep in seen.vteps.iter().take(VTEPS_SHOWN) {
+            writeln!(f, "            {}", VtepLine(vtep))?;
+        }
+        if seen.vteps.len() > VTEPS_SHOWN {
+            writeln!(
+                f,
+                "            and {} more: --json lists them",
+                seen.vteps.len() - VTEPS_SHOWN
+            )?;
+        }
+        for warning in &seen.warnings {
+            writeln!(f, "  warning   {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+struct DeviceLine<'a>(&'a DeviceState);
+
+impl fmt::Display for DeviceLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let device = self.0;
+        write!(
+            f,
+            "{}  VNI {}  UDP {}",
+            device.name, device.vni, device.port
+        )?;
+        if let Some(local) = device.local {
+            write!(f, "  VTEP {local}")?;
+        }
+        if let Some(underlay) = &device.underlay {
+            write!(f, " on {underlay}")?;
+        }
+        write!(f, "  MTU {}  ", device.mtu)?;
+        if let Some(refused) = &device.refused {
+            return write!(
+                f,
+                "left to the kernel: {} ({})",
+                refused.attribute, refused.why
+            );
+        }
+        if !device.taken_over {
+            return write!(f, "left to the kernel for now");
+        }
+        write!(f, "taken over")?;
+        if let Some(access) = &device.access {
+            write!(f, " through {}/{}", access.kernel_side, access.worker_side)?;
+        }
+        write!(
+            f,
+            ", {} FDB entries, {} flood",
+            device.fdb_entries, device.flood_entries
+        )
+    }
+}
+
+struct PortLines<'a>(&'a PortState);
+
+impl fmt::Display for PortLines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = self.0;
+        let copy = if port.zero_copy { "zero-copy" } else { "copy" };
+        write!(
+            f,
+            "  port      {} ({})  XDP {} {copy}, {} queues",
+            port.name, port.role, port.xdp_mode, port.queues
+        )?;
+        match &port.why_not_better {
+            Some(why) => writeln!(f, "; not better: {why}")?,
+            None => writeln!(f)?,
+        }
+        let total = |counts: &std::collections::BTreeMap<String, u64>| {
+            counts.get("total").copied().unwrap_or(0)
+        };
+        let verdict = if port.balance_ok {
+            "balance OK"
+        } else {
+            "BALANCE BROKEN"
+        };
+        writeln!(
+            f,
+            "            received {} = forwarded {} + passed {} + dropped {} + in flight {}   {verdict}",
+            port.received,
+            port.forwarded,
+            total(&port.passed),
+            total(&port.drops),
+            port.in_flight
+        )?;
+        for (kind, counts) in [("passed", &port.passed), ("dropped", &port.drops)] {
+            for (reason, count) in counts
+                .iter()
+                .filter(|(reason, count)| *reason != "total" && **count > 0)
+            {
+                writeln!(f, "            {kind} {count} {reason}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct VtepLine<'a>(&'a VtepState);
+
+impl fmt::Display for VtepLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let vtep = self.0;
+        write!(
+            f,
+            "{} VNI {} {}:{}  {}",
+            vtep.device, vtep.vni, vtep.addr, vtep.port, vtep.state
+        )?;
+        match &vtep.next_hop_mac {
+            Some(mac) => write!(f, " via {mac}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn port() -> PortState {
+        PortState {
+            name: "eth1".into(),
+            ifindex: 2,
+            role: "underlay".into(),
+            xdp_mode: "native".into(),
+            zero_copy: false,
+            why_not_better: Some("veth: Operation not supported".into()),
+            queues: 1,
+            received: 10,
+            forwarded: 6,
+            flood_copies: 0,
+            forwarded_bytes: 600,
+            checksums_completed: 0,
+            passed: BTreeMap::from([("total".into(), 3), ("not_ours".into(), 3)]),
+            drops: BTreeMap::from([
+                ("total".into(), 1),
+                ("no_i_flag".into(), 1),
+                ("oversize".into(), 0),
+            ]),
+            in_flight: 0,
+            balance_ok: true,
+        }
+    }
+
+    #[test]
+    fn the_screen_tells_the_balance_and_every_reason_that_is_not_zero() {
+        let observation = Observation {
+            ports: vec![port()],
+            ..Observation::default()
+        };
+        let text = Status::new(observation, 7).to_string();
+        assert!(text.contains("HEALTHY"), "{text}");
+        assert!(
+            text.contains(
+                "received 10 = forwarded 6 + passed 3 + dropped 1 + in flight 0   balance OK"
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains("dropped 1 no_i_flag") && text.contains("passed 3 not_ours"),
+            "{text}"
+        );
+        assert!(!text.contains("oversize"), "{text}");
+    }
+
+    #[test]
+    fn a_reason_degrades_and_json_survives_the_round_trip() {
+        let observation = Observation {
+            reasons: vec!["worker 0 hangs".into()],
+            ports: vec![port()],
+            ..Default::default()
+        };
+        let status = Status::new(observation, 1);
+        assert_eq!(status.state, Health::Degraded);
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["schema"], "vxgate/1");
+        assert_eq!(json["state"], "degraded");
+        assert_eq!(json["ports"][0]["drops"]["no_i_flag"], 1);
+        assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
+    }
+}

@@ -1,0 +1,147 @@
+//! A frame's whole way, in seven calls, the same in both directions. Each returns before the next starts.
+//!
+//! ```text
+//!                    from an underlay                          from an access port
+//!   1. receive    rx ring ─▶ batch                          rx ring ─▶ batch
+//!   2. snapshot   once a turn, for all ports                the same
+//!   3. decide     decap: headers, VNI, peer ─▶ verdicts     encap: inner destination ─▶ verdicts
+//!   4. apply      outer headers off ─▶ a segment's outbox   outer headers on ─▶ the underlay's outbox
+//!   5. transmit   outboxes ─▶ access ports                  outbox ─▶ underlay port
+//!   6. reclaim    completion rings ─▶ pool                  the same
+//!   7. refill     pool ─▶ fill rings                        the same
+//! ```
+//!
+//! A frame is counted at the port where it came in, whatever happens to it and wherever: what finds no room in the ring
+//! of the port that should send it is dropped there and then, so no queue grows.
+
+use super::{Access, Hands, Plan, Underlay, Worker};
+use crate::pipeline::{Exit, decap, encap};
+use crate::port::{Batch, Port, Umem};
+use crate::stats::{DropReason, PortCounters};
+use crate::table::{SegmentId, Snapshot};
+
+/// What one turn did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Frames taken from receive rings.
+    pub received: usize,
+    /// Sent frames that came back into the pool.
+    pub reclaimed: usize,
+}
+
+impl Moved {
+    /// Whether it did anything.
+    #[inline]
+    pub fn any(self) -> bool {
+        self.received + self.reclaimed > 0
+    }
+}
+
+impl<P: Port> Worker<P> {
+    /// One turn: at most one batch from each port, on to where it belongs.
+    pub fn turn(&mut self) -> Moved {
+        let Plan {
+            umem,
+            underlays,
+            accesses,
+            reader,
+            ..
+        } = &mut self.plan;
+        let hands = &mut self.hands;
+        let mut moved = Moved::default();
+
+        let snapshot = reader.snapshot();
+        for underlay in &mut *underlays {
+            moved.received += from_underlay(snapshot, umem, underlay, accesses, hands);
+        }
+        for (segment, access) in (0..).map(SegmentId).zip(&mut *accesses) {
+            // Present: `Worker::new` has looked.
+            if let Some(underlay) = underlays.get_mut(access.underlay) {
+                moved.received += from_access(snapshot, umem, segment, access, underlay, hands);
+            }
+        }
+
+        let access_ports = accesses.iter_mut().map(|access| &mut access.port);
+        let underlay_ports = underlays.iter_mut().map(|underlay| &mut underlay.port);
+        for port in underlay_ports.chain(access_ports) {
+            moved.reclaimed += port.reclaim(umem);
+            port.refill(umem);
+        }
+        self.reclaimed += moved.reclaimed as u64;
+        moved
+    }
+}
+
+/// Decapsulates a batch from one underlay port; returns its size.
+fn from_underlay<P: Port>(
+    snapshot: &Snapshot,
+    umem: &mut Umem,
+    underlay: &mut Underlay<P>,
+    accesses: &mut [Access<P>],
+    hands: &mut Hands,
+) -> usize {
+    let Hands {
+        batch,
+        verdicts,
+        to_accesses,
+        ..
+    } = hands;
+    let counters = &*underlay.counters;
+    let received = receive(&mut underlay.port, batch, counters);
+    if received == 0 {
+        return 0;
+    }
+    decap::decide(snapshot, umem, batch, verdicts);
+    decap::apply(umem, batch, verdicts, counters, to_accesses);
+    for (outbox, access) in to_accesses.iter_mut().zip(accesses) {
+        outbox.flush(&mut access.port, umem, counters, DropReason::TxRingFull);
+    }
+    received
+}
+
+/// Encapsulates a batch from one access port; returns its size.
+fn from_access<P: Port>(
+    snapshot: &Snapshot,
+    umem: &mut Umem,
+    segment: SegmentId,
+    access: &mut Access<P>,
+    underlay: &mut Underlay<P>,
+    hands: &mut Hands,
+) -> usize {
+    let Hands {
+        batch,
+        verdicts,
+        to_underlay,
+        ip_ids,
+        ..
+    } = hands;
+    let counters = &*access.counters;
+    let received = receive(&mut access.port, batch, counters);
+    if received == 0 {
+        return 0;
+    }
+    let mut exit = Exit {
+        port: &mut underlay.port,
+        outbox: to_underlay,
+        ip_ids,
+    };
+    encap::decide(snapshot, segment, umem, batch, verdicts);
+    encap::apply(
+        snapshot, segment, umem, batch, verdicts, counters, &mut exit,
+    );
+    exit.flush(umem, counters);
+    received
+}
+
+/// Takes what has arrived at a port, and counts it there.
+#[inline]
+fn receive<P: Port>(port: &mut P, batch: &mut Batch, counters: &PortCounters) -> usize {
+    let received = port.receive(batch);
+    if received > 0 {
+        counters.received.add(received as u64);
+        counters
+            .received_bytes
+            .add(batch.iter().map(|frame| frame.len() as u64).sum());
+    }
+    received
+}

@@ -1,0 +1,230 @@
+//! The hot path allocates nothing and frees nothing after start: every allocation of the thread that takes turns is
+//! counted, over thousands of turns with floods, drops, full rings and an empty pool, while another thread publishes.
+
+// WHY: a global allocator is an unsafe trait.
+#![allow(unsafe_code)]
+
+mod rig;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rig::*;
+use vxgate::port::MemoryPort;
+use vxgate::stats::DropReason;
+use vxgate::table::publication;
+use vxgate::wire::MacAddr;
+use vxgate::worker::Worker;
+
+/// The system's allocator, with an eye on some threads.
+struct Watched;
+
+thread_local! {
+    /// Whether this thread is being watched.
+    static WATCHED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Calls of watched threads.
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static FREES: AtomicU64 = AtomicU64::new(0);
+
+fn count(calls: &AtomicU64) {
+    if WATCHED.get() {
+        calls.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Watched {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(&ALLOCATIONS);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(&FREES);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, len: usize) -> *mut u8 {
+        count(&ALLOCATIONS);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.realloc(pointer, layout, len) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Watched = Watched;
+
+/// Allocations and frees of this thread while it does something.
+fn calls_during<T>(action: impl FnOnce() -> T) -> (u64, u64, T) {
+    let before = (
+        ALLOCATIONS.load(Ordering::Relaxed),
+        FREES.load(Ordering::Relaxed),
+    );
+    WATCHED.set(true);
+    let result = action();
+    WATCHED.set(false);
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before.0;
+    (
+        allocations,
+        FREES.load(Ordering::Relaxed) - before.1,
+        result,
+    )
+}
+
+/// One test, because the counts are the process's.
+#[test]
+fn turns_allocate_nothing() {
+    the_counter_counts();
+    turns_under_publications();
+    a_thread_from_its_first_heartbeat_to_its_last();
+}
+
+fn the_counter_counts() {
+    let (allocations, frees, kept) = calls_during(|| {
+        drop(std::hint::black_box(Box::new(1)));
+        std::hint::black_box(Vec::<u8>::with_capacity(100))
+    });
+    assert_eq!((allocations, frees), (2, 1));
+    drop(kept);
+}
+
+fn turns_under_publications() {
+    const TURNS: usize = 5_000;
+    const GENERATIONS: u64 = 200;
+    // A pool that floods can empty, and rings that fill up.
+    let mut rig = Rig::new(Size {
+        ring_len: 64,
+        frames: 700,
+        vteps: 7,
+        ..Size::default()
+    });
+    let size = rig.size;
+    let frames: Vec<(At, Vec<u8>)> = vec![
+        (At::Access(0), inner(host(0, 1), device_mac(0), 60)),
+        (At::Access(0), inner(MacAddr::BROADCAST, device_mac(0), 200)),
+        (At::Access(1), inner(unreachable_host(1), device_mac(1), 60)),
+        (At::Access(1), inner(host(1, 0), device_mac(1), 1600)),
+        (At::Access(1), vec![0xff; 13]),
+        (
+            At::Underlay(0),
+            outer(
+                vni(0),
+                vtep_addr(0),
+                &inner(device_mac(0), host(0, 0), 1000),
+            ),
+        ),
+        (
+            At::Underlay(1),
+            outer(vni(1), vtep_addr(1), &inner(device_mac(1), host(1, 0), 60)),
+        ),
+        (
+            At::Underlay(1),
+            outer(vni(50), vtep_addr(1), &inner(device_mac(1), host(1, 0), 60)),
+        ),
+        (
+            At::Underlay(0),
+            outer(
+                vni(0),
+                [10, 1, 1, 1].into(),
+                &inner(device_mac(0), host(0, 0), 60),
+            ),
+        ),
+    ];
+    let places = rig.places();
+    let done = &AtomicBool::new(false);
+    let generation = AtomicU64::new(0);
+    let mut writer = std::mem::replace(&mut rig.writer, publication(0, snapshot(size, 0)).0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let next = writer.current().generation + 1;
+                writer.publish(snapshot(size, (next % 7) as u8));
+                generation.store(next, Ordering::Relaxed);
+                std::thread::yield_now();
+            }
+        });
+        let _end = Done(done);
+        let mut turns = 0;
+        while turns < TURNS || generation.load(Ordering::Relaxed) < GENERATIONS {
+            for (at, frame) in &frames {
+                // Bursts, so that floods meet full rings and an empty pool.
+                for _ in 0..turns % 8 {
+                    rig.deliver(*at, frame);
+                }
+            }
+            let (allocations, frees, _) = calls_during(|| rig.worker.turn());
+            assert_eq!((allocations, frees), (0, 0), "in turn {turns}");
+            if turns % 3 == 0 {
+                for at in &places {
+                    rig.port(*at).0.complete(40);
+                }
+            }
+            turns += 1;
+        }
+    });
+    rig.check_balance();
+    // All of it happened.
+    let counters = rig.counters(At::Access(0));
+    assert!(
+        counters.forwarded.get() > 0
+            && counters.flood_copies.get() > 0
+            && counters.flood_copies_lost.get() > 0
+    );
+    assert!(counters.drops(DropReason::TxRingFull) > 0);
+    let counters = rig.counters(At::Access(1));
+    for reason in [
+        DropReason::NextHopUnresolved,
+        DropReason::Oversize,
+        DropReason::AccessShort,
+    ] {
+        assert!(counters.drops(reason) > 0, "{reason:?}");
+    }
+    assert!(rig.counters(At::Underlay(1)).drops(DropReason::VniNotFound) > 0);
+    assert!(rig.counters(At::Underlay(0)).drops(DropReason::UnknownPeer) > 0);
+}
+
+/// Tells the other thread to end, also when this one panics.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The thread's own loop as well: clock, heartbeat, sleep. It is watched from its first heartbeat on.
+fn a_thread_from_its_first_heartbeat_to_its_last() {
+    let size = Size::default();
+    let (_writer, mut readers) = publication(1, snapshot(size, 0));
+    let mut plan = plan(size, readers.remove(0), || MemoryPort::new(size.ring_len));
+    let stop = Arc::clone(&plan.stop);
+    let counters = Arc::clone(&plan.counters);
+    plan.heartbeat = Box::new({
+        let (stop, counters) = (Arc::clone(&stop), Arc::clone(&counters));
+        move |_| {
+            // What a thread allocates when it ends is not the path's: the last heartbeat is that of the drain.
+            WATCHED.set(!stop.load(Ordering::Relaxed));
+            if counters.sleeps.get() >= 3 {
+                stop.store(true, Ordering::Relaxed);
+            }
+        }
+    });
+    let before = (
+        ALLOCATIONS.load(Ordering::Relaxed),
+        FREES.load(Ordering::Relaxed),
+    );
+    let running = Worker::spawn(plan).unwrap();
+    running.join().unwrap();
+    assert!(counters.turns.get() > 3);
+    let after = (
+        ALLOCATIONS.load(Ordering::Relaxed),
+        FREES.load(Ordering::Relaxed),
+    );
+    assert_eq!(after, before);
+}

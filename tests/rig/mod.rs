@@ -1,0 +1,320 @@
+//! A worker on in-memory ports, with the test as kernel and wire around it.
+//!
+//! ```text
+//!   access 0 ══╗                      ╔══ underlay queue 0 ── VTEPs 10.0.0.2, 10.0.0.3, ... (10.0.0.9 unresolved)
+//!   access 1 ══╬═══ worker, 10.0.0.1 ═╬══ underlay queue 1
+//!   access 2 ══╝                      ╚══ ...
+//! ```
+//!
+//! Access *s* is segment *s*, VNI 100 + *s*, and sends through queue *s* modulo the number of queues.
+
+// Each test binary uses its own part of the rig.
+#![allow(dead_code)]
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use vxgate::port::{ChunkSize, MemoryPort, Port, Umem, UmemConfig};
+use vxgate::stats::{DropReason, PortCounters, WorkerCounters};
+use vxgate::table::{
+    Df, EncapTemplate, Fdb, Inherit, NextHop, Reader, Segment, SegmentConfig, Snapshot,
+    SourcePorts, UdpChecksum, UnresolvedReason, Vtep, VtepId, VtepKey, Writer, publication,
+};
+use vxgate::wire::{MacAddr, Vni};
+use vxgate::worker::{Access, Plan, Underlay, Worker};
+
+pub const LOCAL: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub const UDP_PORT: u16 = 8472;
+pub const OUTER_LEN: usize = 50;
+pub const UNDERLAY_MTU: u16 = 1500;
+
+/// The VTEP that has no next hop; the last of every segment, and not in its flood list.
+pub const UNRESOLVED: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+
+/// How large a rig is.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    pub segments: usize,
+    pub queues: usize,
+    /// Resolved VTEPs of each segment, at most 7.
+    pub vteps: u8,
+    /// Entries of each of a port's rings.
+    pub ring_len: usize,
+    /// Frames in the UMEM.
+    pub frames: u32,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self {
+            segments: 2,
+            queues: 2,
+            vteps: 3,
+            ring_len: 64,
+            frames: 1024,
+        }
+    }
+}
+
+/// One of the worker's ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    Underlay(usize),
+    Access(usize),
+}
+
+pub struct Rig {
+    pub size: Size,
+    pub worker: Worker<MemoryPort>,
+    pub writer: Writer,
+}
+
+impl Rig {
+    /// Rings filled, ready for frames.
+    pub fn new(size: Size) -> Self {
+        let (writer, mut readers) = publication(1, snapshot(size, 0));
+        let plan = plan(size, readers.remove(0), || MemoryPort::new(size.ring_len));
+        let mut rig = Self {
+            size,
+            worker: Worker::new(plan).unwrap(),
+            writer,
+        };
+        rig.worker.turn();
+        rig
+    }
+
+    /// All ports, underlays first.
+    pub fn places(&self) -> Vec<At> {
+        (0..self.size.queues)
+            .map(At::Underlay)
+            .chain((0..self.size.segments).map(At::Access))
+            .collect()
+    }
+
+    pub fn port(&mut self, at: At) -> (&mut MemoryPort, &mut Umem) {
+        let plan = self.worker.plan_mut();
+        match at {
+            At::Underlay(queue) => (&mut plan.underlays[queue].port, &mut plan.umem),
+            At::Access(segment) => (&mut plan.accesses[segment].port, &mut plan.umem),
+        }
+    }
+
+    pub fn counters(&mut self, at: At) -> Arc<PortCounters> {
+        let plan = self.worker.plan_mut();
+        match at {
+            At::Underlay(queue) => Arc::clone(&plan.underlays[queue].counters),
+            At::Access(segment) => Arc::clone(&plan.accesses[segment].counters),
+        }
+    }
+
+    /// As the kernel: a frame arrives.
+    pub fn deliver(&mut self, at: At, bytes: &[u8]) -> bool {
+        let (port, umem) = self.port(at);
+        port.deliver(umem, bytes)
+    }
+
+    /// As the kernel: sends all that waits.
+    pub fn collect(&mut self, at: At) -> Vec<Vec<u8>> {
+        let (port, umem) = self.port(at);
+        std::iter::from_fn(|| port.collect(umem)).collect()
+    }
+
+    /// Every frame is in exactly one place, and every received one has exactly one fate.
+    pub fn check_balance(&mut self) {
+        let held: usize = self
+            .places()
+            .into_iter()
+            .map(|at| self.port(at).0.frames_held())
+            .sum();
+        let umem = &self.worker.plan_mut().umem;
+        assert_eq!(
+            umem.free() + held,
+            umem.frames() as usize,
+            "frames are lost or doubled"
+        );
+        for at in self.places() {
+            let counters = self.counters(at);
+            assert_eq!(
+                counters.received.get(),
+                counters.forwarded.get() + drops(&counters),
+                "the balance of {at:?}: {counters:?}"
+            );
+        }
+    }
+}
+
+/// All drops of a port.
+pub fn drops(counters: &PortCounters) -> u64 {
+    DropReason::ALL
+        .iter()
+        .map(|reason| counters.drops(*reason))
+        .sum()
+}
+
+/// A plan with ports from `port`, without a core.
+pub fn plan<P: Port>(size: Size, reader: Reader, mut port: impl FnMut() -> P) -> Plan<P> {
+    Plan {
+        number: 0,
+        core: None,
+        umem: Umem::new(UmemConfig {
+            chunk: ChunkSize::K2,
+            frames: size.frames,
+            lock: false,
+        })
+        .unwrap(),
+        underlays: (0..size.queues)
+            .map(|_| Underlay {
+                ifindex: 2,
+                port: port(),
+                counters: Arc::default(),
+            })
+            .collect(),
+        accesses: (0..size.segments)
+            .map(|segment| Access {
+                port: port(),
+                counters: Arc::default(),
+                underlay: segment % size.queues,
+            })
+            .collect(),
+        reader,
+        counters: Arc::new(WorkerCounters::default()),
+        heartbeat: Box::new(|_| ()),
+        stop: Arc::new(AtomicBool::new(false)),
+    }
+}
+
+/// What the worker knows. Another `turn` of the FDB moves every host to the next VTEP.
+pub fn snapshot(size: Size, turn: u8) -> Snapshot {
+    Snapshot {
+        generation: 0,
+        segments: (0..size.segments)
+            .map(|segment| self::segment(size, segment, turn))
+            .collect(),
+    }
+}
+
+fn segment(size: Size, number: usize, turn: u8) -> Segment {
+    let config = SegmentConfig {
+        name: format!("flannel.{number}"),
+        ifindex: 10 + number as u32,
+        vni: vni(number),
+        local: IpAddr::V4(LOCAL),
+        port: UDP_PORT,
+        mac: device_mac(number),
+        underlay_ifindex: 2,
+        underlay_mtu: UNDERLAY_MTU,
+        source_ports: SourcePorts {
+            low: 32_768,
+            high: 60_999,
+        },
+        ttl: Inherit::Fixed(64),
+        tos: Inherit::Fixed(0),
+        df: Df::Unset,
+        udp_checksum: UdpChecksum::Zero,
+        verify_udp_checksum: false,
+    };
+    let addresses = (0..size.vteps).map(vtep_addr).chain([UNRESOLVED]);
+    let vteps: Vec<_> = addresses
+        .map(|addr| {
+            let key = VtepKey {
+                addr: IpAddr::V4(addr),
+                port: UDP_PORT,
+                vni: vni(number),
+            };
+            let template =
+                || EncapTemplate::ipv4(&config, &key, MacAddr([4, 0, 0, 0, 0, 1]), next_hop(addr));
+            let next_hop = if addr == UNRESOLVED {
+                NextHop::Unresolved(UnresolvedReason::NoNeighbour)
+            } else {
+                NextHop::Resolved(template().expect("an IPv4 pair"))
+            };
+            Vtep { key, next_hop }
+        })
+        .collect();
+    let hosts = (0..size.vteps).map(|vtep| {
+        (
+            host(number, vtep),
+            VtepId(u32::from((vtep + turn) % size.vteps)),
+        )
+    });
+    let behind_unresolved = (unreachable_host(number), VtepId(u32::from(size.vteps)));
+    Segment {
+        fdb: Arc::new(Fdb::new(hosts.chain([behind_unresolved]))),
+        flood: Arc::new((0..u32::from(size.vteps)).map(VtepId).collect()),
+        peers: Arc::new(vteps.iter().map(|vtep| vtep.key.addr).collect()),
+        vteps: Arc::new(vteps),
+        config: Arc::new(config),
+    }
+}
+
+pub fn vni(segment: usize) -> Vni {
+    Vni::new(100 + segment as u32).unwrap()
+}
+
+pub fn vtep_addr(vtep: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, 2 + vtep)
+}
+
+pub fn device_mac(segment: usize) -> MacAddr {
+    MacAddr([0x0e, 0, 0, 0, 0, segment as u8])
+}
+
+/// The MAC of the next hop to a VTEP.
+pub fn next_hop(addr: Ipv4Addr) -> MacAddr {
+    MacAddr([4, 0, 0, 0, 1, addr.octets()[3]])
+}
+
+/// A host behind a VTEP, in the FDB.
+pub fn host(segment: usize, vtep: u8) -> MacAddr {
+    MacAddr([2, 0, 0, segment as u8, 0, vtep])
+}
+
+/// A host behind the VTEP that cannot be reached.
+pub fn unreachable_host(segment: usize) -> MacAddr {
+    MacAddr([2, 0, 0, segment as u8, 1, 0])
+}
+
+/// A frame of the overlay: UDP over IPv4, `len` bytes in all (at least 42).
+pub fn inner(destination: MacAddr, source: MacAddr, len: usize) -> Vec<u8> {
+    let builder = etherparse::PacketBuilder::ethernet2(source.0, destination.0)
+        .ipv4([10, 244, 0, 1], [10, 244, 1, 1], 64)
+        .udp(1234, 5678);
+    let mut bytes = Vec::new();
+    builder.write(&mut bytes, &vec![0x5a; len - 42]).unwrap();
+    bytes
+}
+
+/// A frame of the underlay from a VTEP to us.
+pub fn outer(vni: Vni, from: Ipv4Addr, inner: &[u8]) -> Vec<u8> {
+    let [a, b, c] = vni.to_wire();
+    let mut payload = vec![0x08, 0, 0, 0, a, b, c, 0];
+    payload.extend_from_slice(inner);
+    let builder = etherparse::PacketBuilder::ethernet2(next_hop(from).0, [4, 0, 0, 0, 0, 1])
+        .ipv4(from.octets(), LOCAL.octets(), 64)
+        .udp(40_000, UDP_PORT);
+    let mut bytes = Vec::new();
+    builder.write(&mut bytes, &payload).unwrap();
+    bytes
+}
+
+/// What a frame on the underlay says, as an independent parser reads it: destination VTEP, VNI, and the inner frame.
+pub fn read_outer(bytes: &[u8]) -> (Ipv4Addr, u32, Vec<u8>) {
+    let parsed = etherparse::SlicedPacket::from_ethernet(bytes).expect("an Ethernet frame");
+    let Some(etherparse::NetSlice::Ipv4(ip)) = &parsed.net else {
+        panic!("no IPv4: {parsed:?}")
+    };
+    let Some(etherparse::TransportSlice::Udp(udp)) = &parsed.transport else {
+        panic!("no UDP: {parsed:?}")
+    };
+    let header = ip.header().to_header();
+    assert_eq!(header.header_checksum, header.calc_header_checksum());
+    assert_eq!(header.source, LOCAL.octets());
+    assert_eq!(udp.destination_port(), UDP_PORT);
+    let (vxlan, inner) = udp.payload().split_at(8);
+    assert_eq!(vxlan[0], 0x08);
+    let vni = u32::from_be_bytes([0, vxlan[4], vxlan[5], vxlan[6]]);
+    let destination = Ipv4Addr::from(header.destination);
+    assert_eq!(bytes[..6], next_hop(destination).0);
+    (destination, vni, inner.to_vec())
+}
