@@ -224,10 +224,10 @@ pub fn udp_flows(client: &Netns, server: &Netns, server_address: &str, flows: u3
     echo.join().expect("the echo does not panic");
 }
 
-/// `connections` transfers of 256 KiB each way at the same time.
+/// `connections` transfers of 64 KiB each way at the same time.
 pub fn tcp_flows(client: &Netns, server: &Netns, server_address: &str, connections: u32) {
     let transfers: Vec<Transfer> = (0..connections)
-        .map(|_| Transfer::start(client, server, server_address, 256 << 10, None))
+        .map(|_| Transfer::start(client, server, server_address, 64 << 10, None))
         .collect();
     for transfer in transfers {
         transfer.finish_silently();
