@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use libbpf_rs::query::{LinkInfoIter, MapInfoIter, ProgInfoIter};
 use nix::sys::signal::Signal;
-use serde_json::Value;
 
 use crate::support::bulk::Transfer;
 use crate::support::lab::{Lab, Node};
-use crate::support::netns::Netns;
 use crate::support::vxgate::Vxgate;
 use crate::support::wait_until;
 
@@ -71,8 +69,8 @@ fn carry(lab: &Lab) {
 /// programs, qdiscs and filters, managed neighbours, offloads.
 fn traces(lab: &Lab) -> Vec<String> {
     let (node, switch) = (lab.node(Node::Worker), lab.netns("sw"));
-    let mut traces = devices(&node);
-    traces.extend(devices(&switch));
+    let mut traces = node.devices();
+    traces.extend(switch.devices());
     traces.push(node.run("tc qdisc show"));
     for device in ["eth1", "flannel.1", "cni0"] {
         traces.push(node.run(&format!("tc filter show dev {device} ingress")));
@@ -111,33 +109,6 @@ fn is_setting(line: &str) -> bool {
     ]
     .iter()
     .any(|name| line.contains(name))
-}
-
-fn devices(netns: &Netns) -> Vec<String> {
-    let links: Value =
-        serde_json::from_str(&netns.run("ip -json -details link show")).expect("ip prints JSON");
-    let fields = [
-        "ifindex",
-        "ifname",
-        "mtu",
-        "flags",
-        "qdisc",
-        "address",
-        "xdp",
-        "promiscuity",
-        "num_tx_queues",
-        "num_rx_queues",
-        "ifalias",
-    ];
-    let links = links.as_array().expect("a list of links");
-    links
-        .iter()
-        .map(|link| {
-            fields
-                .map(|field| format!("{field}={}", link[field]))
-                .join(" ")
-        })
-        .collect()
 }
 
 /// The kernel's numbers of the BPF programs, maps and links that a process holds.
