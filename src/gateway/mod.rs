@@ -9,6 +9,7 @@
 //! when one cannot start, every frame takes the kernel's own path.
 
 mod books;
+mod crew;
 mod lock;
 mod observe;
 mod plan;
