@@ -231,13 +231,7 @@ fn read(
         },
         accept_udp6_zero_checksum: raw.udp6_zero_checksum_rx,
     };
-    let elsewhere = found.elsewhere.then(|| {
-        Refusal::new(
-            "netns",
-            "its socket lives in another network namespace: run vxgate there, or make it here",
-        )
-    });
-    let refusal = elsewhere
+    let refusal = of_namespace(found)
         .or_else(|| refusal::of_attributes(&found.data))
         .or_else(|| refusal::of_device(&device, raw.group, below.map(|found| &found.link)));
     Some(Found {
@@ -245,6 +239,13 @@ fn read(
         underlay: below.map(|found| found.link.clone()),
         refusal,
     })
+}
+
+/// A device that was moved here keeps its socket, and its underlay, where it was made.
+fn of_namespace(found: &LinkKind) -> Option<Refusal> {
+    let why =
+        "its socket lives in another network namespace: run vxgate there, or make the device here";
+    found.elsewhere.then(|| Refusal::new("netns", why))
 }
 
 /// The kernel's choice (`udp_flow_src_port`): the device's range, or the namespace's when that is empty; the upper end
