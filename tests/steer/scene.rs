@@ -201,6 +201,7 @@ pub fn plan(workers: u32, nic: &Link, device: &Link, pair: &AccessPair) -> Steer
             ifindex: device.ifindex,
             name: device.name.clone(),
             vni: Vni::new(1).unwrap(),
+            underlay_ifindex: nic.ifindex,
             local: IpAddr::V4(LOCAL),
             port: 8472,
             kernel_side: pair.kernel_side.clone(),
