@@ -160,6 +160,9 @@ fn flannel_packets(lab: &Lab) -> u64 {
         .expect("a count")
 }
 
+/// A mask of `xps_cpus` without any.
+const NO_PROCESSOR: &str = "0";
+
 /// Binds the switch's side of the worker's cable to transmit queues: all processors to the last of them, one to each before.
 fn send_by_queues(lab: &Lab, queues: &[usize]) {
     let processors = fs::read_to_string("/sys/devices/system/cpu/possible").expect("processors");
@@ -171,8 +174,8 @@ fn send_by_queues(lab: &Lab, queues: &[usize]) {
         .parse()
         .expect("a number");
     let masks: Vec<String> = match queues {
-        [0] => vec![mask(0..=last), mask(1..=0)],
-        [1] => vec![mask(1..=0), mask(0..=last)],
+        [0] => vec![mask(0..=last), NO_PROCESSOR.to_owned()],
+        [1] => vec![NO_PROCESSOR.to_owned(), mask(0..=last)],
         _ => vec![mask(0..=0), mask(1..=last)],
     };
     for (queue, mask) in masks.iter().enumerate() {
