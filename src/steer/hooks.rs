@@ -192,7 +192,7 @@ pub(super) fn xdp_program(ifindex: u32) -> Option<(String, &'static str)> {
     let asked = unsafe { sys::bpf_xdp_query(ifindex.cast_signed(), 0, &raw mut options) };
     checked(asked).ok()?;
     let (id, mode) = [
-        (options.drv_prog_id, "xdpdrv"),
+        (options.drv_prog_id, "xdp"),
         (options.skb_prog_id, "xdpgeneric"),
         (options.hw_prog_id, "xdpoffload"),
     ]
