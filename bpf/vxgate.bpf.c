@@ -276,6 +276,7 @@ int vxgate_access(struct xdp_md *ctx)
 SEC("tc")
 int vxgate_egress(struct __sk_buff *skb)
 {
+	/* Of a superframe that a guest made, nobody has counted the segments yet (0): it counts as one. */
 	__u64 frames = skb->gso_segs > 1 ? skb->gso_segs : 1;
 
 	if (bypassed()) {

@@ -28,7 +28,7 @@ pub enum Error {
         device: String,
         /// The other program's number and name.
         program: String,
-        /// How it runs, in the words of `ip link`: `xdpdrv`, `xdpgeneric` or `xdpoffload`.
+        /// How it runs, in the words of `ip link`: `xdp`, `xdpgeneric` or `xdpoffload`.
         mode: &'static str,
     },
     /// A hook refused the program.

@@ -27,8 +27,25 @@ pub(super) enum Side {
 /// An attachment, undone by dropping it.
 #[derive(Debug)]
 pub(super) enum Hook {
-    Link { _fd: OwnedFd },
+    Link { _link: Link },
     Filter { _filter: Filter },
+}
+
+/// A BPF link.
+#[derive(Debug)]
+pub(super) struct Link {
+    fd: OwnedFd,
+}
+
+impl Drop for Link {
+    /// Closing would do, unless a child of this process still holds the descriptor between `fork` and `exec`.
+    fn drop(&mut self) {
+        // SAFETY: takes a descriptor that is open, and touches no memory.
+        let detached = unsafe { sys::bpf_link_detach(self.fd.as_raw_fd()) };
+        if let Err(error) = checked(detached) {
+            tracing::debug!(%error, "cannot detach a link; closing it does the same");
+        }
+    }
 }
 
 /// A clsact filter. The `clsact` queueing discipline that it needs stays on the device: others may use it by now.
@@ -97,7 +114,7 @@ fn link(
     let fd: RawFd = checked(fd)?;
     // SAFETY: a new descriptor that nobody else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    Ok(Hook::Link { _fd: fd })
+    Ok(Hook::Link { _link: Link { fd } })
 }
 
 impl Filter {
@@ -192,7 +209,7 @@ pub(super) fn xdp_program(ifindex: u32) -> Option<(String, &'static str)> {
     let asked = unsafe { sys::bpf_xdp_query(ifindex.cast_signed(), 0, &raw mut options) };
     checked(asked).ok()?;
     let (id, mode) = [
-        (options.drv_prog_id, "xdpdrv"),
+        (options.drv_prog_id, "xdp"),
         (options.skb_prog_id, "xdpgeneric"),
         (options.hw_prog_id, "xdpoffload"),
     ]

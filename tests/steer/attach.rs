@@ -86,7 +86,7 @@ fn detach_and_drop_leave_no_program() {
 #[test]
 fn a_foreign_program_is_refused_by_number_and_name_and_stays() {
     for (name, mtu, mode) in [
-        ("foreign-drv", 1500, "xdpdrv"),
+        ("foreign-drv", 1500, "xdp"),
         ("foreign-skb", 9000, "xdpgeneric"),
     ] {
         let scene = Scene::new(name, 1, mtu);

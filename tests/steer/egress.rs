@@ -36,7 +36,7 @@ fn vlan_tags_are_among_the_bytes() {
     let scene = Scene::new("vlan", 1, 1500);
     // A bridge takes the outer tag out of the bytes of what it receives, and leaves putting it back to the device.
     for line in [
-        "ip link add br0 type bridge",
+        "ip link add br0 type bridge mcast_snooping 0",
         "ip link add pod type veth peer name port",
         "ip link set port master br0",
         "ip link set flannel.1 master br0",

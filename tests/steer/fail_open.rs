@@ -54,7 +54,12 @@ fn the_underlay_passes_while_there_is_no_socket_no_heartbeat_or_a_bypass() {
         send(&steered, "no bypass", None);
         assert_eq!(receiver.wait_for(3), [(); 3].map(|()| frame.clone()));
         drop(receiver);
-        send(&steered, "a closed socket", Some(NoSocket));
+        // Closed for good when no child of another test holds it any more.
+        let before = steered.underlay().passed[NoSocket as usize];
+        wait_until("a closed socket", PATIENCE, || {
+            wire.send(&frame);
+            steered.underlay().passed[NoSocket as usize] > before
+        });
     });
 }
 
