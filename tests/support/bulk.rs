@@ -1,7 +1,7 @@
 //! Bulk TCP between two pods, both ways at once, with the content hashed at both ends of each way; and many flows at a time.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -38,14 +38,12 @@ impl Transfer {
         rate: Option<u64>,
     ) -> Self {
         let listener = server
-            .enter(|| TcpListener::bind("0.0.0.0:0").expect("binding in the server's namespace"));
+            .enter(|| TcpListener::bind(any_port(server_address)).expect("binding in the server's namespace"));
         let port = listener
             .local_addr()
             .expect("a bound socket has an address")
             .port();
-        let target: SocketAddr = format!("{server_address}:{port}")
-            .parse()
-            .expect("an address");
+        let target = SocketAddr::new(server_address.parse().expect("an address"), port);
         let near = client.enter(|| {
             TcpStream::connect_timeout(&target, STALL).expect("connecting to the other pod")
         });
@@ -113,6 +111,15 @@ impl Transfer {
     }
 }
 
+/// Every address of the family that this one has.
+fn any_port(address: &str) -> SocketAddr {
+    let any: IpAddr = match address.parse().expect("an address") {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(any, 0)
+}
+
 fn send(mut connection: &TcpStream, seed: u64, bytes: u64, rate: Option<u64>) -> Hash {
     connection
         .set_write_timeout(Some(STALL))
@@ -174,7 +181,7 @@ fn fill(piece: &mut [u8], state: &mut u64) {
 /// datagram may be lost, a flow may not: it asks up to five times.
 pub fn udp_flows(client: &Netns, server: &Netns, server_address: &str, flows: u32) {
     let inlet =
-        server.enter(|| UdpSocket::bind("0.0.0.0:0").expect("binding in the server's namespace"));
+        server.enter(|| UdpSocket::bind(any_port(server_address)).expect("binding in the server's namespace"));
     inlet
         .set_read_timeout(Some(Duration::from_secs(3)))
         .expect("SO_RCVTIMEO");
@@ -193,7 +200,7 @@ pub fn udp_flows(client: &Netns, server: &Netns, server_address: &str, flows: u3
         let sockets: Vec<UdpSocket> = (0..flows)
             .map(|_| {
                 let socket =
-                    UdpSocket::bind("0.0.0.0:0").expect("binding in the client's namespace");
+                    UdpSocket::bind(any_port(server_address)).expect("binding in the client's namespace");
                 socket
                     .connect((server_address, port))
                     .expect("connecting a UDP socket");
