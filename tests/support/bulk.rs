@@ -1,7 +1,9 @@
 //! Bulk TCP between two pods, both ways at once, with the content hashed at both ends of each way; and many flows at a time.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -37,8 +39,9 @@ impl Transfer {
         bytes_each_way: u64,
         rate: Option<u64>,
     ) -> Self {
-        let listener = server
-            .enter(|| TcpListener::bind(any_port(server_address)).expect("binding in the server's namespace"));
+        let listener = server.enter(|| {
+            TcpListener::bind(any_port(server_address)).expect("binding in the server's namespace")
+        });
         let port = listener
             .local_addr()
             .expect("a bound socket has an address")
@@ -180,8 +183,9 @@ fn fill(piece: &mut [u8], state: &mut u64) {
 /// One question and answer on each of `flows` UDP sockets of the client; each must get the answer to its own question. A
 /// datagram may be lost, a flow may not: it asks up to five times.
 pub fn udp_flows(client: &Netns, server: &Netns, server_address: &str, flows: u32) {
-    let inlet =
-        server.enter(|| UdpSocket::bind(any_port(server_address)).expect("binding in the server's namespace"));
+    let inlet = server.enter(|| {
+        UdpSocket::bind(any_port(server_address)).expect("binding in the server's namespace")
+    });
     inlet
         .set_read_timeout(Some(Duration::from_secs(3)))
         .expect("SO_RCVTIMEO");
@@ -199,8 +203,8 @@ pub fn udp_flows(client: &Netns, server: &Netns, server_address: &str, flows: u3
     client.enter(|| {
         let sockets: Vec<UdpSocket> = (0..flows)
             .map(|_| {
-                let socket =
-                    UdpSocket::bind(any_port(server_address)).expect("binding in the client's namespace");
+                let socket = UdpSocket::bind(any_port(server_address))
+                    .expect("binding in the client's namespace");
                 socket
                     .connect((server_address, port))
                     .expect("connecting a UDP socket");
