@@ -9,6 +9,7 @@ mod support;
 mod cleanup;
 mod cli;
 mod drops;
+mod dual_stack;
 mod failover;
 mod hostile;
 mod queues;
