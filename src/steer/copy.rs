@@ -198,7 +198,13 @@ mod tests {
     /// Ours: VNI 7 on UDP 8472 of 192.0.2.1, 2001:db8::1 and, on the loopback link, fe80::1.
     fn loaded() -> Copy {
         const LOOPBACK: u32 = 1;
-        let copy = Copy::load(1, 0, 0, None).unwrap();
+        let settings = Settings {
+            workers: 1,
+            kernel_side: 0,
+            device: 0,
+            mac: MacAddr([4; 6]),
+        };
+        let copy = Copy::load(&settings, None).unwrap();
         for (local, link) in [("192.0.2.1", 3), ("2001:db8::1", 3), ("fe80::1", LOOPBACK)] {
             copy.add_segment(local.parse().unwrap(), link, 8472, Vni::new(7).unwrap())
                 .unwrap();
