@@ -1,0 +1,235 @@
+//! The judgement: what may differ between two outputs is taken out of both, and the rest must be equal.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use super::bytes::{self, IP, OUTER_LEN, UDP, be16, hex, inner_of, put16, summary};
+use super::end::Input;
+use super::justified;
+use super::site::{Entry, Output, Setting, Site};
+
+/// Fewer than the 256 frames that a veth's ring holds.
+pub const WINDOW: usize = 128;
+/// An inner flow, as [`flow_of`] writes it down.
+type Flow = Vec<u8>;
+
+/// Both sites, and what has been seen of their source ports.
+#[derive(Debug)]
+pub struct Pair {
+    pub kernel: Site,
+    pub ours: Site,
+    setting: Setting,
+    /// The outer source port of each inner flow from `vxgate`.
+    ports: HashMap<Flow, u16>,
+    differences: Vec<String>,
+}
+
+/// One frame's outputs.
+#[derive(Debug)]
+pub struct Fates {
+    pub kernel: Output,
+    pub ours: Output,
+}
+
+impl Pair {
+    pub fn new(setting: Setting) -> Self {
+        let (kernel, ours) = std::thread::scope(|scope| {
+            let kernel = scope.spawn(|| Site::new(&setting, false));
+            let ours = Site::new(&setting, true);
+            (kernel.join().expect("the kernel's site comes up"), ours)
+        });
+        Self {
+            kernel,
+            ours,
+            setting,
+            ports: HashMap::new(),
+            differences: Vec::new(),
+        }
+    }
+
+    /// Sends frames to both, and keeps those whose outputs differ for [`Pair::settle`].
+    pub fn agree(&mut self, entry: Entry, frames: &[Input]) {
+        for window in frames.chunks(WINDOW) {
+            if self.agree_once(entry, window) {
+                continue;
+            }
+            let before = self.differences.len();
+            for frame in window {
+                if !self.agree_once(entry, std::slice::from_ref(frame)) {
+                    let text = self.describe(entry, frame);
+                    self.differences.push(text);
+                }
+            }
+            if self.differences.len() == before && !self.agree_once(entry, window) {
+                self.differences.push(format!(
+                    "{} frames from {entry:?} fare differently together, though each alone does not",
+                    window.len()
+                ));
+            }
+        }
+    }
+
+    /// How many differences there were so far.
+    pub fn differences(&self) -> usize {
+        self.differences.len()
+    }
+
+    /// Sends one frame to both, as it is, and returns what came out of each.
+    pub fn fates(&mut self, entry: Entry, frame: &Input) -> Fates {
+        let mut fates = Fates {
+            kernel: self.kernel.play(entry, std::slice::from_ref(frame)),
+            ours: self.ours.play(entry, std::slice::from_ref(frame)),
+        };
+        let ours = self.normal(&fates.ours, true);
+        let kernel = self.normal(&fates.kernel, false);
+        (fates.ours, fates.kernel) = (ours, kernel);
+        fates
+    }
+
+    /// Frames that `vxgate` has dropped for a reason, on the ports of a role.
+    pub fn drops(&self, role: &str, reason: &str) -> u64 {
+        self.ours.status().drops(role, reason)
+    }
+
+    /// Asserts that there was no difference (or shows the frames, in hexadecimal and decoded), that the balance holds, and
+    /// that each port received what it must have.
+    pub fn settle(&self) {
+        let count = self.differences.len();
+        assert_eq!(count, 0, "{}\n{count} differences", self.differences.concat());
+        let status = self.ours.status();
+        let [wire, bridge, device] = self.ours.sent;
+        assert_eq!(status.received("underlay"), wire, "underlay: {}", status.0);
+        // The bridge has a word in what reaches the device.
+        let access = status.received("access");
+        assert!(
+            (device..=bridge + device).contains(&access),
+            "access: {access} of {bridge} and {device}: {}",
+            status.0
+        );
+    }
+
+    /// How many inner flows were seen, and with how many source ports.
+    pub fn spread(&self) -> (usize, usize) {
+        let mut ports: Vec<_> = self.ports.values().collect();
+        ports.sort_unstable();
+        ports.dedup();
+        (self.ports.len(), ports.len())
+    }
+
+    fn agree_once(&mut self, entry: Entry, frames: &[Input]) -> bool {
+        let twins: Vec<Input> = frames
+            .iter()
+            .filter_map(|frame| justified::twin(entry, frame))
+            .collect();
+        let kernel = self.kernel.play(entry, &twins);
+        let ours = self.ours.play(entry, frames);
+        sorted(self.normal(&kernel, false)) == sorted(self.normal(&ours, true))
+    }
+
+    fn describe(&mut self, entry: Entry, frame: &Input) -> String {
+        let twin = justified::twin(entry, frame);
+        let kernel = twin.as_ref().map_or_else(Output::default, |twin| {
+            self.kernel.play(entry, std::slice::from_ref(twin))
+        });
+        let ours = self.ours.play(entry, std::slice::from_ref(frame));
+        let mut text = format!("\n=== a difference, {}, from {entry:?}\n", self.setting.attributes);
+        let mut show = |title: &str, frames: &[Vec<u8>]| {
+            for frame in frames {
+                let _ = writeln!(
+                    text,
+                    "  {title}, {} bytes\n{}\n    {}",
+                    frame.len(),
+                    hex(frame),
+                    summary(frame)
+                );
+            }
+        };
+        show("in", std::slice::from_ref(&frame.bytes));
+        if twin.as_ref() != Some(frame) {
+            match &twin {
+                Some(twin) => show("in, kernel's twin", std::slice::from_ref(&twin.bytes)),
+                None => show("in, nothing for the kernel", &[]),
+            }
+        }
+        show("kernel, wire", &kernel.wire);
+        show("kernel, overlay", &kernel.overlay);
+        show("vxgate, wire", &ours.wire);
+        show("vxgate, overlay", &ours.overlay);
+        if let Some(unfinished) = frame.unfinished {
+            let _ = writeln!(text, "  the input's checksum is unfinished: {unfinished:?}");
+        }
+        text
+    }
+
+    /// The output without what may differ. Source ports are judged on the way.
+    fn normal(&mut self, output: &Output, ours: bool) -> Output {
+        let mut wire = output.wire.clone();
+        for frame in &mut wire {
+            self.normalize(frame, ours);
+        }
+        Output {
+            wire,
+            overlay: output.overlay.clone(),
+        }
+    }
+
+    fn normalize(&mut self, frame: &mut [u8], ours: bool) {
+        let plain = be16(frame, 12) == Some(bytes::ETHER_IPV4) && frame.get(IP) == Some(&0x45);
+        if !plain || frame.len() < UDP {
+            return;
+        }
+        // A wrong sum stays, and so differs.
+        if bytes::internet_checksum(&[&frame[IP..UDP]]) == 0 {
+            put16(frame, IP + 4, 0);
+            put16(frame, IP + 10, 0);
+        }
+        if inner_of(frame).is_none() {
+            return;
+        }
+        let field = be16(frame, UDP + 6);
+        if field != Some(0) && field == Some(bytes::udp_sum(frame)) {
+            put16(frame, UDP + 6, 1);
+        }
+        let port = be16(frame, UDP).expect("the header is whole");
+        let (low, high) = self.setting.source_ports;
+        assert!(
+            (low..=high).contains(&port),
+            "source port {port} is not within {low} to {high}:\n{}",
+            hex(frame)
+        );
+        put16(frame, UDP, 0);
+        if let Some(flow) = flow_of(&frame[OUTER_LEN..]).filter(|_| ours) {
+            let known = *self.ports.entry(flow).or_insert(port);
+            assert_eq!(port, known, "one flow, two source ports:\n{}", hex(frame));
+        }
+    }
+}
+
+fn sorted(mut output: Output) -> Output {
+    output.wire.sort_unstable();
+    output.overlay.sort_unstable();
+    output
+}
+
+/// The flow that a frame certainly belongs to: untagged IPv4 without options or damage. A fragment's is its addresses'.
+fn flow_of(inner: &[u8]) -> Option<Flow> {
+    let packet = inner.get(14..)?;
+    let header = packet.get(..20)?;
+    let total = usize::from(be16(packet, 2)?);
+    let sound = be16(inner, 12) == Some(bytes::ETHER_IPV4)
+        && header[0] == 0x45
+        && (28..=packet.len()).contains(&total)
+        && bytes::internet_checksum(&[header]) == 0;
+    if !sound {
+        return None;
+    }
+    let mut flow = header[12..20].to_vec();
+    if be16(header, 6)? & 0x3fff != 0 {
+        return Some(flow);
+    }
+    if matches!(header[9], 6 | 17 | 132) {
+        flow.push(header[9]);
+        flow.extend(packet.get(20..24)?);
+    }
+    Some(flow)
+}

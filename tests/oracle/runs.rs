@@ -1,0 +1,55 @@
+//! Random frames from a seed that is printed, for one set of device attributes after the other.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::compare::{Pair, WINDOW};
+use super::generate;
+use super::site::{Entry, Setting};
+use super::support::frames::Random;
+
+/// Over both directions.
+const FRAMES: usize = 240_000;
+/// After so many, a run is over.
+const DIFFERENCES_MAX: usize = 8;
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}
+
+fn seed() -> u64 {
+    number("VXGATE_ORACLE_SEED").unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.expect("after 1970").as_nanos() as u64
+    })
+}
+
+fn run(setting: Setting, frames: usize) {
+    let seed = seed();
+    let what = setting.attributes;
+    println!("oracle run [{what}]: VXGATE_ORACLE_SEED={seed}, {frames} frames");
+    let mut random = Random(seed);
+    let mut pair = Pair::new(setting);
+    let started = Instant::now();
+    let mut sent = 0;
+    while sent < frames && pair.differences() < DIFFERENCES_MAX {
+        let entry = [Entry::Wire, Entry::Wire, Entry::Bridge, Entry::Device][random.below(4)];
+        let window: Vec<_> = (0..WINDOW)
+            .map(|_| generate::frame(&mut random, entry))
+            .collect();
+        pair.agree(entry, &window);
+        sent += window.len();
+    }
+    pair.settle();
+    let (flows, ports) = pair.spread();
+    println!(
+        "oracle run [{what}]: {sent} frames agree in {:.1?}; {flows} flows, {ports} source ports",
+        started.elapsed()
+    );
+}
+
+#[test]
+fn random_frames_fare_as_in_the_kernel() {
+    let frames = number("VXGATE_ORACLE_FRAMES").map_or(FRAMES, |frames| frames as usize);
+    run(Setting::PLAIN, frames);
+}
