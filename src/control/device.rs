@@ -180,13 +180,7 @@ fn read(
     };
     let underlay =
         underlay.and_then(|ifindex| links.iter().find(|other| other.link.ifindex == ifindex));
-    let elsewhere = found.elsewhere.then(|| {
-        Refusal::new(
-            "netns",
-            "its socket lives in another network namespace: run vxgate there, or make it here",
-        )
-    });
-    let refusal = elsewhere
+    let refusal = of_namespace(found)
         .or_else(|| refusal::of_attributes(&found.data))
         .or_else(|| refusal::of_device(&device, raw.group, underlay.map(|found| &found.link)));
     Some(Found {
@@ -194,6 +188,13 @@ fn read(
         underlay: underlay.map(|found| found.link.clone()),
         refusal,
     })
+}
+
+/// A device that was moved here keeps its socket, and its underlay, where it was made.
+fn of_namespace(found: &LinkKind) -> Option<Refusal> {
+    let why =
+        "its socket lives in another network namespace: run vxgate there, or make the device here";
+    found.elsewhere.then(|| Refusal::new("netns", why))
 }
 
 /// The kernel's choice (`udp_flow_src_port`): the device's range, or the namespace's when that is empty; the upper end

@@ -5,23 +5,19 @@
 //! the doubt standing.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use foldhash::fast::FixedState;
 
-use super::fdb::FdbMirror;
-use super::merge::{self, Layout, NOWHERE};
+use super::merge::{self, NOWHERE};
+use super::mirrored::Device;
 use super::neighbour::{Neighbours, NextHopKey};
 use super::nexthop::Nexthops;
 use super::route::{self, Routes};
 use super::topology::{Identity, baseline};
 use super::{Error, Event, Found, discover};
 use crate::netlink::{self, Address, Link, LinkKind, Message, Neighbour, Nexthop, Route, Socket};
-use crate::table::{
-    EncapTemplate, NextHop, Segment, SegmentConfig, Snapshot, UnresolvedReason, Vtep, VtepKey,
-};
+use crate::table::{Snapshot, UnresolvedReason, Vtep};
 
 /// `RTM_NEWRULE`, `RTM_DELRULE` (`linux/rtnetlink.h`): whatever they say, every route is asked for again.
 const RULE_KINDS: [u16; 2] = [32, 33];
@@ -41,25 +37,6 @@ pub(super) struct Mirror {
     doubt: Doubt,
     events: Vec<Event>,
     ask_at: Option<Instant>,
-}
-
-/// One mirrored device.
-#[derive(Debug)]
-pub(super) struct Device {
-    underlay: Link,
-    config: Arc<SegmentConfig>,
-    fdb: FdbMirror,
-    layout: Layout,
-    /// The FDB differs from the layout.
-    fdb_changed: bool,
-    /// The FDB is to be dumped again.
-    fdb_doubtful: bool,
-    /// What the data path reads.
-    pub(super) segment: Segment,
-    /// The next hop of each VTEP, for people.
-    pub(super) next_hops: Arc<Vec<Option<IpAddr>>>,
-    /// FDB entries whose destination cannot be served.
-    pub(super) refused: usize,
 }
 
 /// What may no longer be true.
@@ -398,106 +375,4 @@ impl Drop for Mirror {
     fn drop(&mut self) {
         self.neighbours.give_back_all(&mut self.socket);
     }
-}
-
-impl Device {
-    fn new(found: &Found) -> Result<Self, Error> {
-        let ineligible = |why: String| Error::Ineligible {
-            device: found.device.name.clone(),
-            why,
-        };
-        if let Some(refusal) = &found.refusal {
-            return Err(ineligible(format!(
-                "{}: {}",
-                refusal.attribute, refusal.why
-            )));
-        }
-        let underlay = found
-            .underlay
-            .clone()
-            .ok_or_else(|| ineligible("it has no underlay device".into()))?;
-        let config = found.device.segment_config(&underlay);
-        let config = Arc::new(config.ok_or_else(|| ineligible("it has no local address".into()))?);
-        Ok(Self {
-            underlay,
-            fdb: FdbMirror::default(),
-            layout: Layout::default(),
-            fdb_changed: true,
-            fdb_doubtful: false,
-            segment: Segment {
-                config: Arc::clone(&config),
-                vteps: Arc::default(),
-                fdb: Arc::default(),
-                flood: Arc::default(),
-                peers: Arc::default(),
-            },
-            config,
-            next_hops: Arc::default(),
-            refused: 0,
-        })
-    }
-
-    fn link_is_up(&self) -> bool {
-        self.underlay.up && self.underlay.running
-    }
-
-    /// Takes over what changed in the device and in the link below it; whether headers may differ.
-    fn follow(&mut self, found: &Found) -> bool {
-        let Some(underlay) = &found.underlay else {
-            return false;
-        };
-        let mut changed = false;
-        if *underlay != self.underlay {
-            self.underlay = underlay.clone();
-            changed = true;
-        }
-        if let Some(config) = found.device.segment_config(underlay)
-            && config != *self.config
-        {
-            self.config = Arc::new(config);
-            changed = true;
-        }
-        changed
-    }
-
-    fn next_hop(
-        &self,
-        key: &VtepKey,
-        way: Result<IpAddr, UnresolvedReason>,
-        neighbours: &Neighbours,
-    ) -> NextHop {
-        let mac = way.and_then(|next_hop| neighbours.mac((self.underlay.ifindex, next_hop)));
-        let template = mac.and_then(|mac| {
-            EncapTemplate::ipv4(&self.config, key, self.underlay.mac, mac)
-                .ok_or(UnresolvedReason::Unsupported)
-        });
-        match template {
-            Ok(template) => NextHop::Resolved(template),
-            Err(reason) => NextHop::Unresolved(reason),
-        }
-    }
-
-    /// Makes the segment, sharing with the one before whatever is the same; whether anything is not.
-    fn put_in_place(&mut self, vteps: Vec<Vtep>, next_hops: Vec<Option<IpAddr>>) -> bool {
-        let segment = &mut self.segment;
-        let same_config = Arc::ptr_eq(&segment.config, &self.config);
-        segment.config = Arc::clone(&self.config);
-        let same_fdb = Arc::ptr_eq(&segment.fdb, &self.layout.fdb);
-        segment.fdb = Arc::clone(&self.layout.fdb);
-        let same_vteps = share(&mut segment.vteps, vteps);
-        let same_flood = share(&mut segment.flood, self.layout.flood.clone());
-        let same_peers = share(&mut segment.peers, self.layout.peers.clone());
-        share(&mut self.next_hops, next_hops);
-        self.refused = self.layout.refused;
-        !(same_config && same_fdb && same_vteps && same_flood && same_peers)
-    }
-}
-
-/// Keeps the old value when the new one is equal; whether it was.
-fn share<T: PartialEq>(old: &mut Arc<Vec<T>>, new: Vec<T>) -> bool {
-    let same = **old == new;
-    if !same {
-        *old = Arc::new(new);
-    }
-    same
 }

@@ -8,20 +8,19 @@
 //! took, so that a storm of changes costs at most a quarter of this thread's time in building.
 
 use std::io;
-use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Sender, TrySendError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::mirror::Mirror;
-use super::report::{Report, SegmentReport, VtepReport};
+use super::running::{Running, Shared, SharedSegment, lock};
 use super::{Error, Found};
 use crate::netlink::{Group, Received, Socket, Subscription};
-use crate::table::{NextHop, Segment, SegmentId, Snapshot, Writer};
+use crate::table::{Snapshot, Writer};
 
 /// The least time between two publications.
 const PUBLICATION_GAP: Duration = Duration::from_millis(5);
@@ -143,97 +142,6 @@ impl Control {
             thread: Some(thread),
             shared,
         })
-    }
-}
-
-/// The mirror at work. Dropping it stops it as [`Running::stop`] does.
-#[derive(Debug)]
-pub struct Running {
-    /// Closing it tells the thread to stop.
-    wake: Option<UnixStream>,
-    thread: Option<JoinHandle<()>>,
-    shared: Arc<Mutex<Shared>>,
-}
-
-impl Running {
-    /// Ends the thread, which gives back what it asked of the kernel.
-    pub fn stop(self) {
-        drop(self);
-    }
-
-    /// What the mirror knows now.
-    pub fn report(&self) -> Report {
-        // Only handles are copied under the lock.
-        let shared = lock(&self.shared).clone();
-        let segments = shared
-            .segments
-            .iter()
-            .enumerate()
-            .map(|(id, segment)| segment.report(id))
-            .collect();
-        Report {
-            segments,
-            ..shared.counts
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.wake.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!(
-                "the thread vxgate-control had panicked: managed neighbours may remain"
-            );
-        }
-    }
-}
-
-/// What [`Running::report`] is made from.
-#[derive(Debug, Clone, Default)]
-struct Shared {
-    counts: Report,
-    segments: Vec<SharedSegment>,
-}
-
-#[derive(Debug, Clone)]
-struct SharedSegment {
-    segment: Segment,
-    next_hops: Arc<Vec<Option<IpAddr>>>,
-    refused: usize,
-}
-
-impl SharedSegment {
-    fn report(&self, id: usize) -> SegmentReport {
-        let Segment {
-            config,
-            vteps,
-            fdb,
-            flood,
-            ..
-        } = &self.segment;
-        let vteps = vteps
-            .iter()
-            .zip(self.next_hops.iter())
-            .map(|(vtep, next_hop)| VtepReport {
-                key: vtep.key,
-                next_hop: *next_hop,
-                mac: match &vtep.next_hop {
-                    NextHop::Resolved(template) => Ok(template.next_hop_mac()),
-                    NextHop::Unresolved(reason) => Err(*reason),
-                },
-            });
-        SegmentReport {
-            id: SegmentId(u16::try_from(id).unwrap_or(u16::MAX)),
-            device: config.name.clone(),
-            ifindex: config.ifindex,
-            fdb_entries: fdb.len(),
-            flood_entries: flood.len(),
-            refused_entries: self.refused,
-            vteps: vteps.collect(),
-        }
     }
 }
 
@@ -441,9 +349,4 @@ fn listen(subscription: &mut Subscription, mirror: &mut Mirror) -> io::Result<He
         }
     }
     Ok(heard)
-}
-
-/// A report is never worth a panic: whoever held the lock only copied.
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

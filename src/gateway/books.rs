@@ -119,21 +119,35 @@ impl Books {
     }
 
     /// Adds up every port. `ring_drops` tells what the access device of the vxlan device with this index lost.
+    ///
+    /// Fates are read before arrivals: a frame in between counts as in flight, and never as one that left without having
+    /// come.
     pub fn ports(
         &self,
-        steered: &[SteerCounters],
+        arrivals: impl FnOnce() -> Vec<SteerCounters>,
         ring_drops: impl Fn(u32) -> u64,
     ) -> Vec<PortState> {
-        self.ports
-            .iter()
-            .map(|port| port.state(steered, &ring_drops))
+        let fates: Vec<Fates> = self.ports.iter().map(PortBook::fates).collect();
+        let arrivals = arrivals();
+        let pages = self.ports.iter().zip(fates);
+        pages
+            .map(|(port, fates)| port.state(fates, &arrivals, &ring_drops))
             .collect()
     }
 }
 
+/// What became of a port's frames behind its steering program, over all of its sockets.
+struct Fates {
+    forwarded: u64,
+    forwarded_bytes: u64,
+    flood_copies: u64,
+    flood_copies_lost: u64,
+    checksums_completed: u64,
+    drops: BTreeMap<String, u64>,
+}
+
 impl PortBook {
-    fn state(&self, steered: &[SteerCounters], ring_drops: &impl Fn(u32) -> u64) -> PortState {
-        let of = |ifindex: u32| steered.iter().find(|counters| counters.ifindex == ifindex);
+    fn fates(&self) -> Fates {
         let by_kernel: Vec<RxDrops> = self
             .sockets
             .iter()
@@ -142,45 +156,59 @@ impl PortBook {
         let sum = |field: fn(&PortCounters) -> u64| {
             self.sockets.iter().map(|s| field(&s.counters)).sum::<u64>()
         };
-        let xsk = |field: fn(&RxDrops) -> u64| by_kernel.iter().map(field).sum::<u64>();
-
-        let mut drops = BTreeMap::new();
-        for reason in DropReason::ALL {
-            let counted = self
+        let kernel = |field: fn(&RxDrops) -> u64| by_kernel.iter().map(field).sum::<u64>();
+        let drops = DropReason::ALL.iter().map(|reason| {
+            let by_workers = self
                 .sockets
                 .iter()
                 .map(|socket| socket.counters.drops(*reason))
                 .sum::<u64>();
-            let elsewhere = match reason {
-                DropReason::RxRingFull => xsk(|drops| drops.ring_full),
-                DropReason::FillRingEmpty => xsk(|drops| drops.fill_empty),
-                DropReason::RxInvalid => xsk(|drops| drops.invalid),
-                DropReason::AccessRingFull if self.side == Side::Access => ring_drops(self.ifindex),
+            let by_kernel = match reason {
+                DropReason::RxRingFull => kernel(|drops| drops.ring_full),
+                DropReason::FillRingEmpty => kernel(|drops| drops.fill_empty),
+                DropReason::RxInvalid => kernel(|drops| drops.invalid),
                 _ => 0,
             };
-            drops.insert(reason.label().to_owned(), counted + elsewhere);
+            (reason.label().to_owned(), by_workers + by_kernel)
+        });
+        Fates {
+            forwarded: sum(|c| c.forwarded.get()),
+            forwarded_bytes: sum(|c| c.forwarded_bytes.get()),
+            flood_copies: sum(|c| c.flood_copies.get()),
+            flood_copies_lost: sum(|c| c.flood_copies_lost.get()),
+            checksums_completed: sum(|c| c.checksums_completed.get()),
+            drops: drops.collect(),
         }
-        let lost_before_xdp = drops
-            .get(DropReason::AccessRingFull.label())
-            .copied()
-            .unwrap_or(0);
-        let passed: BTreeMap<String, u64> = PassReason::ALL
-            .iter()
-            .map(|reason| {
-                (
-                    reason.label().to_owned(),
-                    of(self.ifindex).map_or(0, |c| c.passed[*reason as usize]),
-                )
-            })
-            .collect();
-        let arrived_at_sockets = of(self.socket_ifindex).map_or(0, |counters| counters.steered);
+    }
 
-        let (passed, passed_total) = with_total(passed);
-        let (drops, drops_total) = with_total(drops);
-        let received = arrived_at_sockets + passed_total + lost_before_xdp;
-        let forwarded = sum(|c| c.forwarded.get());
+    fn state(
+        &self,
+        mut fates: Fates,
+        arrivals: &[SteerCounters],
+        ring_drops: &impl Fn(u32) -> u64,
+    ) -> PortState {
+        let of = |ifindex: u32| arrivals.iter().find(|counters| counters.ifindex == ifindex);
+        let passed = PassReason::ALL.iter().map(|reason| {
+            (
+                reason.label().to_owned(),
+                of(self.ifindex).map_or(0, |c| c.passed[*reason as usize]),
+            )
+        });
+        let (passed, passed_total) = with_total(passed.collect());
+        // Lost between the vxlan device's program and the access device's: arrived, and dead at once.
+        let lost = if self.side == Side::Access {
+            ring_drops(self.ifindex)
+        } else {
+            0
+        };
+        fates
+            .drops
+            .insert(DropReason::AccessRingFull.label().to_owned(), lost);
+        let (drops, drops_total) = with_total(fates.drops);
+        let received =
+            of(self.socket_ifindex).map_or(0, |counters| counters.steered) + passed_total + lost;
         let in_flight =
-            received.cast_signed() - (forwarded + passed_total + drops_total).cast_signed();
+            received.cast_signed() - (fates.forwarded + passed_total + drops_total).cast_signed();
         let sockets = i64::try_from(self.sockets.len()).unwrap_or(i64::MAX);
         PortState {
             name: self.name.clone(),
@@ -199,10 +227,11 @@ impl PortBook {
             why_not_better: self.why_not_better(),
             queues: u32::try_from(self.sockets.len()).unwrap_or(u32::MAX),
             received,
-            forwarded,
-            flood_copies: sum(|c| c.flood_copies.get()),
-            forwarded_bytes: sum(|c| c.forwarded_bytes.get()),
-            checksums_completed: sum(|c| c.checksums_completed.get()),
+            forwarded: fates.forwarded,
+            flood_copies: fates.flood_copies,
+            flood_copies_lost: fates.flood_copies_lost,
+            forwarded_bytes: fates.forwarded_bytes,
+            checksums_completed: fates.checksums_completed,
             passed,
             drops,
             in_flight,

@@ -9,6 +9,7 @@
 //! when one cannot start, every frame takes the kernel's own path.
 
 mod books;
+mod crew;
 mod lock;
 mod observe;
 mod plan;
@@ -41,6 +42,9 @@ const EVENTS_MAX: usize = 256;
 const SETTLE: Duration = Duration::from_millis(20);
 /// How long to wait before another try after a session could not start or died.
 const RETRY: Duration = Duration::from_millis(500);
+/// How often the devices are looked at without having been told to: a changed number of queues (`ethtool -L`) sends no
+/// message.
+const RECHECK: Duration = Duration::from_secs(5);
 /// How often the workers' threads are looked at.
 const CHECK: Duration = Duration::from_millis(100);
 
@@ -133,11 +137,9 @@ impl Gateway {
 
     /// Carries on until `stop` says so, following the devices; then hands everything back to the kernel.
     pub fn run(mut self, stop: &Receiver<()>) {
-        let mut look_at: Option<Instant> = None;
+        let mut look_at = Instant::now() + RECHECK;
         loop {
-            let patience = look_at.map_or(CHECK, |at| {
-                at.saturating_duration_since(Instant::now()).min(CHECK)
-            });
+            let patience = look_at.saturating_duration_since(Instant::now()).min(CHECK);
             select! {
                 recv(stop) -> _ => break,
                 recv(self.events.1) -> event => look_at = self.heard(event, look_at),
@@ -149,9 +151,9 @@ impl Gateway {
                 .is_some_and(|session| !session.is_alive())
             {
                 self.end_session("a worker died");
-                look_at = Some(Instant::now() + RETRY);
+                look_at = Instant::now() + RETRY;
             }
-            if look_at.is_some_and(|at| Instant::now() >= at) {
+            if Instant::now() >= look_at {
                 look_at = self.follow();
             }
         }
@@ -159,29 +161,36 @@ impl Gateway {
     }
 
     /// What an event asks for: the moment at which to look at the devices again.
-    fn heard(&self, event: Result<Event, RecvError>, look_at: Option<Instant>) -> Option<Instant> {
+    fn heard(&self, event: Result<Event, RecvError>, look_at: Instant) -> Instant {
         let now = Instant::now();
         match event {
-            Ok(Event::Topology) => Some(look_at.unwrap_or(now + SETTLE)),
-            Ok(Event::LinkGone(ifindex)) => {
+            Ok(Event::Topology) => look_at.min(now + SETTLE),
+            Ok(Event::LinkGone(ifindex)) if self.has_access_device(ifindex) => {
                 // Frames redirected to a device that is gone are lost: first of all no more of them.
                 self.end_session(&format!(
                     "the access device with index {ifindex} was deleted"
                 ));
-                Some(now + SETTLE)
+                now + SETTLE
             }
             Ok(Event::Failed(why)) => {
                 self.end_session(&format!("the mirror of the kernel's tables failed: {why}"));
-                Some(now + RETRY)
+                now + RETRY
             }
-            // The gateway holds a sender itself, so the channel stays open.
-            Err(RecvError) => look_at,
+            // A word about a session that has ended; or none, and the gateway holds a sender, so the channel stays open.
+            Ok(Event::LinkGone(_)) | Err(RecvError) => look_at,
         }
     }
 
+    fn has_access_device(&self, ifindex: u32) -> bool {
+        lock(&self.shared)
+            .session
+            .as_ref()
+            .is_some_and(|session| session.has_access_device(ifindex))
+    }
+
     /// Looks at the devices and begins another session where the plan asks for one. Returns when to look again without
-    /// having been told to: as long as there is no session, nobody tells.
-    fn follow(&mut self) -> Option<Instant> {
+    /// having been told to: soon as long as there is no session, since then nobody tells.
+    fn follow(&mut self) -> Instant {
         let outcome = self.replan();
         let mut state = lock(&self.shared);
         state.trouble = match &outcome {
@@ -194,11 +203,12 @@ impl Gateway {
                 Some(words)
             }
         };
-        if state.session.is_some() {
-            None
+        let pause = if state.session.is_some() {
+            RECHECK
         } else {
-            Some(Instant::now() + RETRY)
-        }
+            RETRY
+        };
+        Instant::now() + pause
     }
 
     fn replan(&mut self) -> Result<(), StartError> {

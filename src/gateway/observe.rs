@@ -97,6 +97,8 @@ pub struct PortState {
     pub forwarded: u64,
     /// Copies beyond the first, for flood lists.
     pub flood_copies: u64,
+    /// Copies that could not be made or sent.
+    pub flood_copies_lost: u64,
     /// Bytes of the frames forwarded, as sent.
     pub forwarded_bytes: u64,
     /// Inner checksums completed.

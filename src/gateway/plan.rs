@@ -49,7 +49,7 @@ pub enum PlanError {
     NoDevice,
     /// There is no such device.
     #[error(
-        "--vxlan {0}: there is no such device in this network namespace (see `ip -d link show type vxlan`)"
+        "--vxlan {0}: there is no vxlan device of that name in this network namespace (see `ip -d link show type vxlan`)"
     )]
     Unknown(String),
     /// The device uses something that vxgate does not do, or is not ready.
@@ -238,5 +238,165 @@ pub fn receive_queues(link: &Link) -> u32 {
     match counted {
         Ok(queues) if same && queues > 0 => u32::try_from(queues).unwrap_or(u32::MAX),
         _ => link.rx_queues.max(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Refusal;
+    use crate::table::{Df, Inherit, SourcePorts, UdpChecksum};
+    use crate::wire::{MacAddr, Vni};
+
+    fn link(ifindex: u32, mtu: u32, queues: u32) -> Link {
+        Link {
+            ifindex,
+            name: format!("eth{ifindex}"),
+            mac: MacAddr([2, 0, 0, 0, 0, ifindex as u8]),
+            mtu,
+            up: true,
+            running: true,
+            kind: None,
+            alias: None,
+            rx_queues: queues,
+            tx_queues: queues,
+            master: None,
+            peer: None,
+            loopback: false,
+            ethernet: true,
+        }
+    }
+
+    fn found(ifindex: u32, underlay: Link) -> Found {
+        let device = VxlanDevice {
+            ifindex,
+            name: format!("vx{ifindex}"),
+            mac: MacAddr([2, 0, 0, 0, 1, ifindex as u8]),
+            mtu: underlay.mtu - 50,
+            up: true,
+            vni: Vni::new(ifindex).unwrap(),
+            local: Some(IpAddr::from([10, 0, 0, 10])),
+            underlay: Some(underlay.ifindex),
+            port: 8472,
+            source_ports: SourcePorts {
+                low: 32768,
+                high: 60998,
+            },
+            ttl: Inherit::Fixed(64),
+            tos: Inherit::Fixed(0),
+            df: Df::Unset,
+            udp_checksum: UdpChecksum::Compute,
+        };
+        Found {
+            device,
+            underlay: Some(underlay),
+            refusal: None,
+        }
+    }
+
+    fn config(vxlan: &[&str], workers: Option<u32>) -> Config {
+        Config::new(
+            vxlan.iter().map(|n| (*n).to_owned()).collect(),
+            workers,
+            Some("/tmp/s".into()),
+        )
+        .unwrap()
+    }
+
+    fn plan(found: Vec<Found>, config: &Config, cores: u32) -> Plan {
+        Plan::new(found, config, cores, |link| link.rx_queues)
+    }
+
+    #[test]
+    fn one_worker_a_core_that_every_underlay_has_a_queue_for() {
+        let both = || {
+            vec![
+                found(10, link(1, 1500, 8)),
+                found(11, link(2, 1500, 3)),
+                found(12, link(2, 1500, 3)),
+            ]
+        };
+        let all = plan(both(), &config(&[], None), 4);
+        assert_eq!((all.workers, all.nics.len(), all.devices.len()), (3, 2, 3));
+        assert_eq!(all.fewer_workers, None, "nobody asked for more");
+        let asked = plan(both(), &config(&[], Some(8)), 4);
+        assert_eq!(asked.workers, 3);
+        assert!(
+            asked
+                .fewer_workers
+                .unwrap()
+                .contains("eth2 has 3 receive queues")
+        );
+        assert_eq!(plan(both(), &config(&[], Some(1)), 4).workers, 1);
+    }
+
+    #[test]
+    fn what_cannot_be_taken_over_is_named_with_its_attribute() {
+        let mut refused = found(10, link(1, 1500, 1));
+        refused.refusal = Some(Refusal {
+            attribute: "learning".into(),
+            why: "it learns".into(),
+        });
+        let mut down = found(11, link(1, 1500, 1));
+        down.device.up = false;
+
+        let error = |found: Vec<Found>, config: &Config| {
+            plan(found, config, 1)
+                .check(config)
+                .unwrap_err()
+                .to_string()
+        };
+        let all = config(&[], None);
+        assert!(error(vec![], &all).starts_with("no vxlan device"));
+        assert!(
+            error(vec![refused.clone()], &all)
+                .contains("vx10: left to the kernel because of its attribute 'learning'")
+        );
+        assert!(error(vec![refused.clone(), down.clone()], &all).contains("vx11"));
+        assert!(error(vec![down.clone()], &config(&["vx11"], None)).contains("state DOWN"));
+        assert!(
+            error(vec![down], &config(&["eth0"], None))
+                .contains("--vxlan eth0: there is no vxlan device")
+        );
+
+        // One that works is enough, unless the other was asked for by name.
+        let mixed = || vec![refused.clone(), found(12, link(1, 1500, 1))];
+        assert_eq!(plan(mixed(), &all, 1).check(&all), Ok(()));
+        let named = config(&["vx10", "vx12"], None);
+        assert!(matches!(
+            plan(mixed(), &named, 1).check(&named),
+            Err(PlanError::Refused { .. })
+        ));
+    }
+
+    #[test]
+    fn only_what_a_session_is_built_on_asks_for_another() {
+        let all = config(&[], None);
+        let of = |found: Found| plan(vec![found], &all, 2);
+        let before = of(found(10, link(1, 1500, 2)));
+        let mut ttl = found(10, link(1, 1500, 2));
+        ttl.device.ttl = Inherit::Inner;
+        ttl.device.mac = MacAddr([2, 9, 9, 9, 9, 9]);
+        assert!(before.same_session(&of(ttl)), "the table follows these");
+        let mut vni = found(10, link(1, 1500, 2));
+        vni.device.vni = Vni::new(77).unwrap();
+        assert!(!before.same_session(&of(vni)));
+        assert!(
+            !before.same_session(&of(found(10, link(1, 1500, 1)))),
+            "a queue went"
+        );
+        assert!(
+            !before.same_session(&of(found(13, link(1, 1500, 2)))),
+            "made again: another index"
+        );
+        assert!(!before.same_session(&plan(vec![], &all, 2)));
+    }
+
+    #[test]
+    fn chunks_hold_the_longest_frame_of_any_port() {
+        let chunk = |mtu| plan(vec![found(10, link(1, mtu, 1))], &config(&[], None), 1).chunk();
+        assert_eq!(chunk(1500), ChunkSize::K2);
+        assert_eq!(chunk(2048 - 256 - 22), ChunkSize::K2);
+        assert_eq!(chunk(2048 - 256 - 21), ChunkSize::K4);
     }
 }

@@ -62,8 +62,9 @@ impl Outbox {
         Ok(())
     }
 
-    /// Transmits all that waits, wakes the kernel once, and counts. What the port has no room for is dropped for the
-    /// reason `refused`, or as `LinkDown` when that is why it takes none. The outbox is empty afterwards. Returns how many frames the port took.
+    /// Transmits all that waits, wakes the kernel once, and counts. What the port never sends for its length is dropped
+    /// as [`DropReason::Oversize`], what it takes no more of for the reason `refused`, or as [`DropReason::LinkDown`] when
+    /// that is why. The outbox is empty afterwards. Returns how many frames the port took.
     pub fn flush<P: Port>(
         &mut self,
         port: &mut P,

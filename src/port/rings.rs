@@ -144,8 +144,9 @@ impl Rings {
     /// Pool to fill ring.
     #[inline]
     pub(super) fn refill(&mut self, umem: &mut Umem) -> usize {
-        self.bounds.get_or_insert(umem.bounds());
+        let bounds = *self.bounds.get_or_insert(umem.bounds());
         let ledger = &mut self.ledger;
+        ledger.cover(bounds);
         self.fill.produce(u32::MAX, || {
             let chunk = umem.take()?;
             ledger.enters(chunk, Place::Fill);
@@ -190,6 +191,14 @@ struct Ledger {
 impl Ledger {
     const GRAIN: u32 = 2048;
 
+    /// Makes room for all chunks at once, so that a debug build allocates no more on its path than a release build.
+    fn cover(&mut self, bounds: Bounds) {
+        let grains = (bounds.area_len / u64::from(Self::GRAIN)) as usize;
+        if self.places.len() < grains {
+            self.places.resize(grains, None);
+        }
+    }
+
     /// Notes that a chunk goes to the kernel.
     fn enters(&mut self, addr: u32, place: Place) {
         let index = (addr / Self::GRAIN) as usize;
@@ -215,6 +224,9 @@ impl Ledger {
 
 #[cfg(not(debug_assertions))]
 impl Ledger {
+    #[inline(always)]
+    fn cover(&mut self, _bounds: Bounds) {}
+
     #[inline(always)]
     fn enters(&mut self, _addr: u32, _place: Place) {}
 

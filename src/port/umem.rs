@@ -338,7 +338,8 @@ impl Bounds {
         (addr < self.area_len).then_some(addr as u32 & !(self.chunk - 1))
     }
 
-    /// Which chunk, counted from the area's start, an address in it is in.
+    /// Which chunk, counted from the area's start, an address in it is in. For the debug ledgers.
+    #[cfg(debug_assertions)]
     #[inline]
     pub(super) fn index(&self, addr: u32) -> usize {
         (addr / self.chunk) as usize

@@ -16,10 +16,17 @@ const REQUEST_LEN_MAX: u64 = 4096;
 /// How long either side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What may be asked.
+/// A request.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
-enum Request {
+#[serde(deny_unknown_fields)]
+struct Request {
+    request: Asked,
+}
+
+/// What may be asked for.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Asked {
     Status,
 }
 
@@ -147,7 +154,9 @@ fn answer(stream: &UnixStream, status: &impl Fn() -> Status) -> io::Result<()> {
     let mut line = Vec::new();
     BufReader::new(stream.take(REQUEST_LEN_MAX)).read_until(b'\n', &mut line)?;
     let answer = match serde_json::from_slice(&line) {
-        Ok(Request::Status) => Answer::Status(Box::new(status())),
+        Ok(Request {
+            request: Asked::Status,
+        }) => Answer::Status(Box::new(status())),
         Err(error) => Answer::Error {
             error: format!("not a request: {error}"),
         },
@@ -174,8 +183,10 @@ pub fn ask(path: &Path) -> Result<Status, SocketError> {
     stream
         .set_read_timeout(Some(PATIENCE))
         .map_err(not_running)?;
-    let mut request =
-        serde_json::to_vec(&Request::Status).map_err(|error| bad(error.to_string()))?;
+    let mut request = serde_json::to_vec(&Request {
+        request: Asked::Status,
+    })
+    .map_err(|error| bad(error.to_string()))?;
     request.push(b'\n');
     stream.write_all(&request).map_err(not_running)?;
     let mut bytes = Vec::new();

@@ -232,6 +232,7 @@ mod tests {
             received: 10,
             forwarded: 6,
             flood_copies: 0,
+            flood_copies_lost: 0,
             forwarded_bytes: 600,
             checksums_completed: 0,
             passed: BTreeMap::from([("total".into(), 3), ("not_ours".into(), 3)]),

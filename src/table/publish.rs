@@ -314,7 +314,10 @@ mod tests {
         readers[0].snapshot();
         readers[1].snapshot();
         writer.publish(telling(1));
-        assert_eq!((writer.retired(), alive(&[first.clone()])), (1, 1));
+        assert_eq!(
+            (writer.retired(), alive(std::slice::from_ref(&first))),
+            (1, 1)
+        );
         readers[0].snapshot();
         assert_eq!(writer.reclaim(), 0);
         readers[1].offline();
@@ -374,13 +377,21 @@ mod tests {
         const PUBLICATIONS: u64 = 100_000;
         let (mut writer, readers) = publication(3, telling(0));
         let start = Barrier::new(readers.len() + 1);
-        let done = AtomicBool::new(false);
+        // Set when the writer's part ends, also by a panic: the readers must not spin for ever.
+        struct Done<'a>(&'a AtomicBool);
+        impl Drop for Done<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Release);
+            }
+        }
+        let done = &AtomicBool::new(false);
         let looks = AtomicU64::new(0);
         let mut watched = Vec::with_capacity(PUBLICATIONS as usize + 1);
-        std::thread::scope(|scope| {
+        let ends = std::thread::scope(|scope| {
+            let mut threads = Vec::new();
             for (index, mut reader) in readers.into_iter().enumerate() {
-                let (start, done, looks) = (&start, &done, &looks);
-                scope.spawn(move || {
+                let (start, looks) = (&start, &looks);
+                threads.push(scope.spawn(move || {
                     start.wait();
                     let mut last = 0;
                     while !done.load(Ordering::Acquire) {
@@ -392,10 +403,11 @@ mod tests {
                             reader.offline();
                         }
                     }
-                    assert_eq!(told(reader.snapshot()), PUBLICATIONS);
-                });
+                    told(reader.snapshot())
+                }));
             }
             start.wait();
+            let end = Done(done);
             for generation in 1..=PUBLICATIONS {
                 watched.push(watch(&writer));
                 writer.publish(telling(generation));
@@ -404,8 +416,13 @@ mod tests {
                     "more held back than there are readers"
                 );
             }
-            done.store(true, Ordering::Release);
+            drop(end);
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect::<Vec<_>>()
         });
+        assert_eq!(ends, [PUBLICATIONS; 3]);
         writer.reclaim();
         assert_eq!(writer.retired(), 0);
         assert_eq!(alive(&watched), 0);

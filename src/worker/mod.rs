@@ -124,7 +124,8 @@ pub struct Panicked {
 }
 
 impl<P: Port> Worker<P> {
-    /// Takes up a plan. All that a worker allocates it allocates here.
+    /// Takes up a plan, and fills the fill rings: steer frames here only now, and none meets an empty ring. All that a
+    /// worker allocates it allocates here.
     ///
     /// # Errors
     /// When an access port is to send through an underlay that the plan does not have, or there are more access ports
@@ -179,6 +180,7 @@ impl<P: Port> Worker<P> {
             reclaimed: 0,
         };
         worker.sent_before = worker.sent();
+        worker.fill();
         Ok(worker)
     }
 
@@ -251,6 +253,21 @@ impl<P: Port> Worker<P> {
     fn end_turn(&mut self, moved: Moved) {
         self.plan.counters.turns.add(1);
         self.plan.counters.busy_turns.add(u64::from(moved.any()));
+    }
+
+    fn fill(&mut self) {
+        let Plan {
+            umem,
+            underlays,
+            accesses,
+            ..
+        } = &mut self.plan;
+        for underlay in underlays {
+            underlay.port.refill(umem);
+        }
+        for access in accesses {
+            access.port.refill(umem);
+        }
     }
 
     /// Frames given to ports since the counters were made.

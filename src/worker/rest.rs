@@ -116,3 +116,62 @@ impl<P: Port> Worker<P> {
         self.plan.reader.offline();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTHING: Moved = Moved {
+        received: 0,
+        reclaimed: 0,
+    };
+
+    #[test]
+    fn sleep_is_due_only_after_a_while_without_work() {
+        let mut rest = Rest::new([], 1_000);
+        assert_eq!(rest.idle_ns(1_000 + SPIN_NS - 1, NOTHING), None);
+        assert_eq!(rest.idle_ns(1_000 + SPIN_NS, NOTHING), Some(SPIN_NS));
+        let work_ns = 1_000_000;
+        for moved in [
+            Moved {
+                received: 1,
+                ..NOTHING
+            },
+            Moved {
+                reclaimed: 1,
+                ..NOTHING
+            },
+        ] {
+            assert_eq!(rest.idle_ns(work_ns, moved), None);
+            assert_eq!(rest.idle_ns(work_ns + 1, NOTHING), None);
+        }
+        assert_eq!(rest.idle_ns(work_ns + SPIN_NS, NOTHING), Some(SPIN_NS));
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_is_no_reason_to_sleep() {
+        let mut rest = Rest::new([], 1_000);
+        assert_eq!(rest.idle_ns(0, NOTHING), None);
+    }
+
+    #[test]
+    fn every_nanosecond_is_awake_or_asleep() {
+        let counters = WorkerCounters::default();
+        let mut rest = Rest::new([], 1_000);
+        rest.account(1_700, &counters);
+        rest.slept = true;
+        rest.account(26_700, &counters);
+        rest.account(26_800, &counters);
+        assert_eq!(
+            (counters.awake_ns.get(), counters.asleep_ns.get()),
+            (800, 25_000)
+        );
+    }
+
+    /// What the guards of the steering programs are built on.
+    #[test]
+    fn the_longest_sleep_keeps_the_heartbeat() {
+        assert!(SLEEP * 2 <= Duration::from_millis(50));
+        assert!(SHORT_SLEEP < SLEEP);
+    }
+}

@@ -1,1 +1,203 @@
-//! failover
+//! Promise 1, counted: whatever becomes of the process, of its access device or of its control, traffic goes on.
+//!
+//! Every fault happens under a numbered stream each way and in the middle of a TCP transfer. Lost frames and the longest gap
+//! are printed for all; a bound is asserted where `vxgate` gives one.
+
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::support::bulk::Transfer;
+use crate::support::lab::{Lab, Node};
+use crate::support::stream::{Stream, StreamReport};
+use crate::support::vxgate::Vxgate;
+use crate::support::wait_until;
+use crate::who::{Who, statuses};
+
+/// A process that died or was asked to end.
+const DEATH_GAP_MS: f64 = 100.0;
+/// A process that hangs: the heartbeat is stale after 200 ms, and a busy machine may see that late.
+const HANG_GAP_MS: f64 = 400.0;
+/// How long a fault that ends by itself lasts.
+const OUTAGE: Duration = Duration::from_millis(1500);
+
+const TRANSFER_BYTES: u64 = 20 << 20;
+const TRANSFER_RATE: u64 = 6 << 20;
+
+#[test]
+fn streams_lose_nothing_on_the_plain_kernel_when_nothing_happens() {
+    let lab = Lab::up();
+    let reports = under_load(&lab, "control, no fault", || thread::sleep(OUTAGE));
+    for report in reports {
+        assert_eq!((report.lost, report.duplicated), (0, 0));
+    }
+}
+
+#[test]
+fn streams_lose_nothing_through_vxgate_when_nothing_happens() {
+    let lab = Lab::up();
+    let gateways = Who::Both.start(&lab);
+    let before = statuses(&gateways);
+    let reports = under_load(&lab, "vxgate on both, no fault", || thread::sleep(OUTAGE));
+    for report in reports {
+        assert_eq!((report.lost, report.duplicated), (0, 0));
+    }
+    for ((_, vxgate), before) in gateways.iter().zip(&before) {
+        vxgate.wait_forwarding("the traffic went through vxgate", before);
+    }
+}
+
+#[test]
+fn sigkill_leaves_the_traffic_to_the_kernel() {
+    for who in [Who::Worker, Who::Master, Who::Both] {
+        let lab = Lab::up();
+        let mut gateways = who.start(&lab);
+        let reports = under_load(&lab, &format!("SIGKILL, vxgate on {who:?}"), || {
+            assert_carrying(&gateways);
+            for (_, vxgate) in &mut gateways {
+                vxgate.signal(Signal::SIGKILL);
+                vxgate.wait();
+            }
+        });
+        assert_gaps(&reports, DEATH_GAP_MS);
+    }
+}
+
+#[test]
+fn sigterm_hands_the_traffic_back_to_the_kernel() {
+    for who in [Who::Worker, Who::Both] {
+        let lab = Lab::up();
+        let gateways = who.start(&lab);
+        let reports = under_load(&lab, &format!("SIGTERM, vxgate on {who:?}"), || {
+            assert_carrying(&gateways);
+            for (_, vxgate) in gateways {
+                vxgate.stop();
+            }
+        });
+        assert_gaps(&reports, DEATH_GAP_MS);
+    }
+}
+
+#[test]
+fn starting_takes_the_traffic_over() {
+    let lab = Lab::up();
+    let mut started = None;
+    let reports = under_load(&lab, "start, vxgate on the worker", || {
+        started = Some(Vxgate::start(&lab.node(Node::Worker), &[]));
+    });
+    assert_gaps(&reports, DEATH_GAP_MS);
+    let vxgate = started.expect("it was started");
+    assert!(
+        vxgate.status().forwarded("underlay") > 0,
+        "the rest of the traffic goes through vxgate"
+    );
+}
+
+#[test]
+fn a_stopped_process_is_passed_by_and_carries_again_when_it_continues() {
+    for who in [Who::Worker, Who::Both] {
+        let lab = Lab::up();
+        let gateways = who.start(&lab);
+        let reports = under_load(
+            &lab,
+            &format!("SIGSTOP and SIGCONT, vxgate on {who:?}"),
+            || {
+                assert_carrying(&gateways);
+                for (_, vxgate) in &gateways {
+                    vxgate.signal(Signal::SIGSTOP);
+                }
+                thread::sleep(OUTAGE);
+                for (_, vxgate) in &gateways {
+                    vxgate.signal(Signal::SIGCONT);
+                }
+                assert_carrying(&gateways);
+            },
+        );
+        assert_gaps(&reports, HANG_GAP_MS);
+        for (_, vxgate) in &gateways {
+            let status = vxgate.balanced();
+            let passed = status.passed("underlay", "heartbeat_stale");
+            assert!(
+                passed > 0,
+                "the kernel carried while vxgate hung: {}",
+                status.0
+            );
+        }
+    }
+}
+
+#[test]
+fn a_deleted_access_device_leaves_the_traffic_to_the_kernel_and_comes_back() {
+    let lab = Lab::up();
+    let gateways = Who::Worker.start(&lab);
+    let node = lab.node(Node::Worker);
+    under_load(&lab, "access device deleted, vxgate on the worker", || {
+        assert_carrying(&gateways);
+        let before = gateways[0].1.status();
+        node.run(&format!("ip link del {}", before.kernel_side()));
+        wait_until(
+            "vxgate carries again with a new access device",
+            Duration::from_secs(10),
+            || {
+                gateways[0].1.try_status().is_ok_and(|now| {
+                    let taken = now
+                        .list("devices")
+                        .any(|device| device["taken_over"] == true);
+                    taken && now.0["ports"] != before.0["ports"]
+                })
+            },
+        );
+        assert_carrying(&gateways);
+    });
+}
+
+/// Waits until each gateway forwards frames both ways, beyond what it had forwarded: a fault proves nothing about a gateway
+/// that carries nothing.
+fn assert_carrying(gateways: &[(Node, Vxgate)]) {
+    for (node, vxgate) in gateways {
+        vxgate.wait_forwarding(
+            &format!("vxgate on {node:?} carries the traffic"),
+            &vxgate.status(),
+        );
+    }
+}
+
+fn assert_gaps(reports: &[StreamReport], bound_ms: f64) {
+    for report in reports {
+        assert!(
+            report.longest_gap_ms <= bound_ms,
+            "the longest gap is at most {bound_ms} ms: {report:?}"
+        );
+    }
+}
+
+/// Runs a stream each way between the client pods and a TCP transfer both ways; breaks something in the middle of the
+/// transfer; returns what became of the streams once the transfer has completed with matching hashes.
+pub fn under_load(lab: &Lab, what: &str, fault: impl FnOnce()) -> [StreamReport; 2] {
+    println!("  {what}:");
+    let [master, worker] = [lab.client(Node::Master), lab.client(Node::Worker)];
+    let [master_address, worker_address] = [
+        lab.client_address(Node::Master),
+        lab.client_address(Node::Worker),
+    ];
+    // Neighbours resolved and connection tracking warm before anything is counted.
+    master.run(&format!("ping -q -c 2 -i 0.05 -W 3 {worker_address}"));
+    let streams = [
+        Stream::start("udp master to worker", &master, &worker, &worker_address),
+        Stream::start("udp worker to master", &worker, &master, &master_address),
+    ];
+    let transfer = Transfer::start(
+        &master,
+        &worker,
+        &worker_address,
+        TRANSFER_BYTES,
+        Some(TRANSFER_RATE),
+    );
+    wait_until("a quarter of the transfer", Duration::from_secs(20), || {
+        transfer.progress() >= 0.25
+    });
+    fault();
+    transfer.finish();
+    streams.map(Stream::finish)
+}

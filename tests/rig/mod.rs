@@ -75,13 +75,11 @@ impl Rig {
     pub fn new(size: Size) -> Self {
         let (writer, mut readers) = publication(1, snapshot(size, 0));
         let plan = plan(size, readers.remove(0), || MemoryPort::new(size.ring_len));
-        let mut rig = Self {
+        Self {
             size,
             worker: Worker::new(plan).unwrap(),
             writer,
-        };
-        rig.worker.turn();
-        rig
+        }
     }
 
     /// All ports, underlays first.

@@ -1,0 +1,141 @@
+//! One mirrored device: what is known of it, and the segment that the data path reads.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::fdb::FdbMirror;
+use super::merge::Layout;
+use super::neighbour::Neighbours;
+use super::{Error, Found};
+use crate::netlink::Link;
+use crate::table::{
+    EncapTemplate, NextHop, Segment, SegmentConfig, UnresolvedReason, Vtep, VtepKey,
+};
+
+/// One mirrored device.
+#[derive(Debug)]
+pub(super) struct Device {
+    pub(super) underlay: Link,
+    pub(super) config: Arc<SegmentConfig>,
+    pub(super) fdb: FdbMirror,
+    pub(super) layout: Layout,
+    /// The FDB differs from the layout.
+    pub(super) fdb_changed: bool,
+    /// The FDB is to be dumped again.
+    pub(super) fdb_doubtful: bool,
+    /// What the data path reads.
+    pub(super) segment: Segment,
+    /// The next hop of each VTEP, for people.
+    pub(super) next_hops: Arc<Vec<Option<IpAddr>>>,
+    /// FDB entries whose destination cannot be served.
+    pub(super) refused: usize,
+}
+
+impl Device {
+    /// Knows the device's attributes and none of its entries.
+    pub(super) fn new(found: &Found) -> Result<Self, Error> {
+        let ineligible = |why: String| Error::Ineligible {
+            device: found.device.name.clone(),
+            why,
+        };
+        if let Some(refusal) = &found.refusal {
+            return Err(ineligible(format!(
+                "{}: {}",
+                refusal.attribute, refusal.why
+            )));
+        }
+        let underlay = found
+            .underlay
+            .clone()
+            .ok_or_else(|| ineligible("it has no underlay device".into()))?;
+        let config = found.device.segment_config(&underlay);
+        let config = Arc::new(config.ok_or_else(|| ineligible("it has no local address".into()))?);
+        Ok(Self {
+            underlay,
+            fdb: FdbMirror::default(),
+            layout: Layout::default(),
+            fdb_changed: true,
+            fdb_doubtful: false,
+            segment: Segment {
+                config: Arc::clone(&config),
+                vteps: Arc::default(),
+                fdb: Arc::default(),
+                flood: Arc::default(),
+                peers: Arc::default(),
+            },
+            config,
+            next_hops: Arc::default(),
+            refused: 0,
+        })
+    }
+
+    /// The underlay link lets frames through.
+    pub(super) fn link_is_up(&self) -> bool {
+        self.underlay.up && self.underlay.running
+    }
+
+    /// Takes over what changed in the device and in the link below it; whether headers may differ.
+    pub(super) fn follow(&mut self, found: &Found) -> bool {
+        let Some(underlay) = &found.underlay else {
+            return false;
+        };
+        let mut changed = false;
+        if *underlay != self.underlay {
+            self.underlay = underlay.clone();
+            changed = true;
+        }
+        if let Some(config) = found.device.segment_config(underlay)
+            && config != *self.config
+        {
+            self.config = Arc::new(config);
+            changed = true;
+        }
+        changed
+    }
+
+    /// The headers for a VTEP whose way is known, or why there are none.
+    pub(super) fn next_hop(
+        &self,
+        key: &VtepKey,
+        way: Result<IpAddr, UnresolvedReason>,
+        neighbours: &Neighbours,
+    ) -> NextHop {
+        let mac = way.and_then(|next_hop| neighbours.mac((self.underlay.ifindex, next_hop)));
+        let template = mac.and_then(|mac| {
+            EncapTemplate::ipv4(&self.config, key, self.underlay.mac, mac)
+                .ok_or(UnresolvedReason::Unsupported)
+        });
+        match template {
+            Ok(template) => NextHop::Resolved(template),
+            Err(reason) => NextHop::Unresolved(reason),
+        }
+    }
+
+    /// Makes the segment, sharing with the one before whatever is the same; whether anything is not.
+    pub(super) fn put_in_place(
+        &mut self,
+        vteps: Vec<Vtep>,
+        next_hops: Vec<Option<IpAddr>>,
+    ) -> bool {
+        let segment = &mut self.segment;
+        let same_config = Arc::ptr_eq(&segment.config, &self.config);
+        segment.config = Arc::clone(&self.config);
+        let same_fdb = Arc::ptr_eq(&segment.fdb, &self.layout.fdb);
+        segment.fdb = Arc::clone(&self.layout.fdb);
+        let same_vteps = share(&mut segment.vteps, vteps);
+        let same_flood = share(&mut segment.flood, self.layout.flood.clone());
+        let same_peers = share(&mut segment.peers, self.layout.peers.clone());
+        share(&mut self.next_hops, next_hops);
+        self.refused = self.layout.refused;
+        !(same_config && same_fdb && same_vteps && same_flood && same_peers)
+    }
+}
+
+/// Keeps the old value when the new one is equal; whether it was.
+fn share<T: PartialEq>(old: &mut Arc<Vec<T>>, new: Vec<T>) -> bool {
+    let same = **old == new;
+    if !same {
+        *old = Arc::new(new);
+    }
+    same
+}

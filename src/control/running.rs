@@ -1,0 +1,106 @@
+//! The mirror at work, as the rest of the process holds it.
+
+use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use super::report::{Report, SegmentReport, VtepReport};
+use crate::table::{NextHop, Segment, SegmentId};
+
+/// The mirror at work. Dropping it stops it as [`Running::stop`] does.
+#[derive(Debug)]
+pub struct Running {
+    /// Closing it tells the thread to stop.
+    pub(super) wake: Option<UnixStream>,
+    pub(super) thread: Option<JoinHandle<()>>,
+    pub(super) shared: Arc<Mutex<Shared>>,
+}
+
+impl Running {
+    /// Ends the thread, which gives back what it asked of the kernel.
+    pub fn stop(self) {
+        drop(self);
+    }
+
+    /// What the mirror knows now.
+    pub fn report(&self) -> Report {
+        // Only handles are copied under the lock.
+        let shared = lock(&self.shared).clone();
+        let segments = shared
+            .segments
+            .iter()
+            .enumerate()
+            .map(|(id, segment)| segment.report(id))
+            .collect();
+        Report {
+            segments,
+            ..shared.counts
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.wake.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!(
+                "the thread vxgate-control had panicked: managed neighbours may remain"
+            );
+        }
+    }
+}
+
+/// What [`Running::report`] is made from.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shared {
+    pub(super) counts: Report,
+    pub(super) segments: Vec<SharedSegment>,
+}
+
+/// One segment, by its handles.
+#[derive(Debug, Clone)]
+pub(super) struct SharedSegment {
+    pub(super) segment: Segment,
+    pub(super) next_hops: Arc<Vec<Option<IpAddr>>>,
+    pub(super) refused: usize,
+}
+
+impl SharedSegment {
+    fn report(&self, id: usize) -> SegmentReport {
+        let Segment {
+            config,
+            vteps,
+            fdb,
+            flood,
+            ..
+        } = &self.segment;
+        let vteps = vteps
+            .iter()
+            .zip(self.next_hops.iter())
+            .map(|(vtep, next_hop)| VtepReport {
+                key: vtep.key,
+                next_hop: *next_hop,
+                mac: match &vtep.next_hop {
+                    NextHop::Resolved(template) => Ok(template.next_hop_mac()),
+                    NextHop::Unresolved(reason) => Err(*reason),
+                },
+            });
+        SegmentReport {
+            id: SegmentId(u16::try_from(id).unwrap_or(u16::MAX)),
+            device: config.name.clone(),
+            ifindex: config.ifindex,
+            fdb_entries: fdb.len(),
+            flood_entries: flood.len(),
+            refused_entries: self.refused,
+            vteps: vteps.collect(),
+        }
+    }
+}
+
+/// A report is never worth a panic: whoever held the lock only copied.
+pub(super) fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,203 @@
+//! What the workers own, opened and handed over: memory, sockets, threads.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::SessionError;
+use super::books::{Books, SocketBook, WorkerBook};
+use super::plan::{Nic, Plan};
+use crate::port::{Umem, UmemConfig, XskConfig, XskPort, ZeroCopy};
+use crate::stats::{PortCounters, WorkerCounters};
+use crate::steer::{AccessLink, AccessPair, Steering};
+use crate::table::Reader;
+use crate::worker::{self, Worker};
+
+/// Descriptors in each ring.
+const RING_LEN: u32 = 2048;
+/// An Ethernet header and a VLAN tag: what a device sends beyond its MTU.
+const LINK_HEADERS: usize = 14 + 4;
+/// The kernel frees the queue of a closed socket some 40 ms later.
+const BUSY_WAIT: Duration = Duration::from_secs(2);
+
+/// What one worker will own, before it is a worker.
+pub(super) struct Crew {
+    umem: Umem,
+    underlays: Vec<worker::Underlay<XskPort>>,
+    accesses: Vec<worker::Access<XskPort>>,
+}
+
+/// Memory and sockets of one worker: its share of every underlay device's queues, and its queue of every access device.
+pub(super) fn crew(
+    plan: &Plan,
+    accesses: &[AccessPair],
+    number: u32,
+    steering: &mut Steering,
+    books: &mut Books,
+) -> Result<Crew, SessionError> {
+    let own_queues = |nic: &Nic| (number..nic.queues).step_by(plan.workers as usize);
+    let ports: usize = plan
+        .nics
+        .iter()
+        .map(|nic| own_queues(nic).count())
+        .sum::<usize>()
+        + accesses.len();
+    // Every fill ring full, two transmit rings full, and as much again for what is between them.
+    let frames = (u32::try_from(ports).unwrap_or(u32::MAX))
+        .saturating_add(2)
+        .saturating_mul(RING_LEN);
+    let umem = Umem::new(UmemConfig {
+        chunk: plan.chunk(),
+        frames,
+        lock: true,
+    })
+    .map_err(SessionError::Umem)?;
+    let mut crew = Crew {
+        umem,
+        underlays: Vec::new(),
+        accesses: Vec::new(),
+    };
+    for nic in &plan.nics {
+        for queue in own_queues(nic) {
+            let share = crew.underlays.first().map(|first| &first.port);
+            let config = xsk_config(nic.ifindex, &nic.name, queue, nic.mtu, ZeroCopy::Try);
+            let (port, counters) = open(&crew.umem, &config, share, steering, books)?;
+            crew.underlays.push(worker::Underlay {
+                ifindex: nic.ifindex,
+                port,
+                counters,
+            });
+        }
+    }
+    for (found, pair) in plan.devices.iter().zip(accesses) {
+        let AccessLink { ifindex, name, .. } = &pair.worker_side;
+        // veth has no zero-copy. Where the underlay has, the first access port makes a second registration of the same
+        // memory, which the others share.
+        let share = crew
+            .accesses
+            .first()
+            .map(|a| &a.port)
+            .or(crew.underlays.first().map(|u| &u.port));
+        let config = xsk_config(*ifindex, name, number, found.device.mtu, ZeroCopy::Never);
+        let (port, counters) = open(&crew.umem, &config, share, steering, books)?;
+        let below = found.underlay.as_ref().map(|link| link.ifindex);
+        let underlay = crew
+            .underlays
+            .iter()
+            .position(|underlay| Some(underlay.ifindex) == below)
+            .unwrap_or(0);
+        crew.accesses.push(worker::Access {
+            port,
+            counters,
+            underlay,
+        });
+    }
+    Ok(crew)
+}
+
+fn xsk_config(ifindex: u32, name: &str, queue: u32, mtu: u32, zero_copy: ZeroCopy) -> XskConfig {
+    XskConfig {
+        ifindex,
+        name: name.to_owned(),
+        queue,
+        ring_len: RING_LEN,
+        zero_copy,
+        frame_len_max: mtu as usize + LINK_HEADERS,
+        busy_wait: BUSY_WAIT,
+    }
+}
+
+/// Opens a socket, and tells the steering programs and the books of it.
+fn open(
+    umem: &Umem,
+    config: &XskConfig,
+    share: Option<&XskPort>,
+    steering: &mut Steering,
+    books: &mut Books,
+) -> Result<(XskPort, Arc<PortCounters>), SessionError> {
+    let port = XskPort::open(umem, config, share)?;
+    steering.set_socket(config.ifindex, config.queue, port.socket().as_fd())?;
+    let counters = Arc::new(PortCounters::default());
+    let socket = SocketBook {
+        counters: Arc::clone(&counters),
+        statistics: port.statistics_handle().map_err(SessionError::Statistics)?,
+        zero_copy: port.mode().zero_copy,
+        why_not_zero_copy: port.mode().why_not.clone(),
+    };
+    books.note_socket(config.ifindex, socket);
+    Ok((port, counters))
+}
+
+/// Starts the workers; all of them, or none.
+pub(super) fn spawn(
+    crews: Vec<Crew>,
+    readers: Vec<Reader>,
+    steering: &Steering,
+    books: &mut Books,
+) -> Result<Vec<worker::Running<XskPort>>, SessionError> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let mut workers = Vec::new();
+    for (number, (crew, reader)) in (0_u32..).zip(crews.into_iter().zip(readers)) {
+        let core = cores
+            .get(number as usize % cores.len().max(1))
+            .map(|core| core.id);
+        match start_worker(number, core, crew, reader, steering, books) {
+            Ok(running) => workers.push(running),
+            Err(source) => {
+                workers.iter().for_each(worker::Running::stop);
+                for started in workers {
+                    // How an unwanted worker ended makes no difference any more.
+                    let _ = started.join();
+                }
+                return Err(SessionError::Worker {
+                    worker: number,
+                    source,
+                });
+            }
+        }
+    }
+    Ok(workers)
+}
+
+fn start_worker(
+    number: u32,
+    core: Option<usize>,
+    crew: Crew,
+    reader: Reader,
+    steering: &Steering,
+    books: &mut Books,
+) -> io::Result<worker::Running<XskPort>> {
+    let counters = Arc::new(WorkerCounters::default());
+    let heartbeat = steering.heartbeat(number);
+    let running = Worker::spawn(worker::Plan {
+        number: number as usize,
+        core,
+        umem: crew.umem,
+        underlays: crew.underlays,
+        accesses: crew.accesses,
+        reader,
+        counters: Arc::clone(&counters),
+        heartbeat: Box::new(move |now_ns| heartbeat.store(now_ns)),
+        stop: Arc::new(AtomicBool::new(false)),
+    })?;
+    let core = match running.pinning() {
+        worker::Pinning::Pinned(core) => u32::try_from(core).ok(),
+        worker::Pinning::Free => None,
+        worker::Pinning::Refused(core) => {
+            tracing::warn!(
+                worker = number,
+                core,
+                "not allowed on this core: the worker runs on any"
+            );
+            None
+        }
+    };
+    books.workers.push(WorkerBook {
+        number,
+        core,
+        counters,
+    });
+    Ok(running)
+}
