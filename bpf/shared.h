@@ -50,11 +50,13 @@ struct heartbeat_cell {
 	__u64 padding[15];
 };
 
-/* A VTEP address and UDP port of ours, as on the wire. */
+/* A VTEP address and UDP port of ours, as on the wire. IPv4 addresses are mapped (::ffff:a.b.c.d); a link-local address
+ * means something only together with its link, whose index is the scope. */
 struct endpoint {
-	__be32 addr;
+	__be32 addr[4];
 	__be16 port;
 	__u16 zero;
+	__u32 scope;
 };
 
 struct segment_key {

@@ -14,6 +14,7 @@
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
 #include <linux/udp.h>
 #include <bpf/bpf_endian.h>
@@ -26,6 +27,9 @@
 
 #define IP_FRAGMENT_OR_OFFSET 0x3fff
 #define IHL_WITHOUT_OPTIONS 5
+#define IPV4_MAPPED 0xffff
+#define IPV6_LINK_LOCAL 0xfe80 /* of the first 16 bits, 10 count */
+#define IPV6_LINK_LOCAL_MASK 0xffc0
 #define VXLAN_I_FLAG 0x08
 
 struct vxlan_header {
@@ -148,38 +152,77 @@ static __always_inline bool any_fresh(void)
 	return false;
 }
 
-/* Whether a worker is to see the frame; otherwise why the kernel keeps it. An IPv6 underlay gets its branch here. */
-static __always_inline bool judge(void *data, void *end, enum pass_reason *why)
+/* The UDP header behind an IPv4 header, with `endpoint` told where it is for; NULL and why when it is left to the kernel. */
+static __always_inline struct udphdr *udp_over_ipv4(struct iphdr *ip, void *end, struct endpoint *endpoint,
+						    enum pass_reason *why)
 {
-	struct ethhdr *eth = data;
-	struct iphdr *ip = (void *)(eth + 1);
-	struct udphdr *udp = (void *)(ip + 1);
-	struct vxlan_header *vxlan = (void *)(udp + 1);
-	struct endpoint endpoint = {};
-	struct segment_key key = {};
-
-	*why = PASS_NOT_OURS;
-	if ((void *)(ip + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP) || ip->version != 4 ||
-	    ip->protocol != IPPROTO_UDP)
-		return false;
+	if ((void *)(ip + 1) > end || ip->version != 4 || ip->protocol != IPPROTO_UDP)
+		return NULL;
 	if (ip->frag_off & bpf_htons(IP_FRAGMENT_OR_OFFSET)) {
 		*why = PASS_FRAGMENT;
-		return false;
+		return NULL;
 	}
 	if (ip->ihl != IHL_WITHOUT_OPTIONS) {
 		*why = PASS_IP_OPTIONS;
-		return false;
+		return NULL;
 	}
-	if ((void *)(udp + 1) > end)
+	endpoint->addr[2] = bpf_htonl(IPV4_MAPPED);
+	endpoint->addr[3] = ip->daddr;
+	return (void *)(ip + 1);
+}
+
+/* The same behind an IPv6 header. What follows an extension header is not looked for: the kernel does that. */
+static __always_inline struct udphdr *udp_over_ipv6(struct ipv6hdr *ip, void *end, __u32 link, struct endpoint *endpoint,
+						    enum pass_reason *why)
+{
+	if ((void *)(ip + 1) > end || ip->version != 6)
+		return NULL;
+	switch (ip->nexthdr) {
+	case IPPROTO_UDP:
+		break;
+	case IPPROTO_FRAGMENT:
+		*why = PASS_FRAGMENT;
+		return NULL;
+	case IPPROTO_HOPOPTS:
+	case IPPROTO_ROUTING:
+	case IPPROTO_DSTOPTS:
+	case IPPROTO_AH:
+		*why = PASS_IP_OPTIONS;
+		return NULL;
+	default:
+		return NULL;
+	}
+	for (int word = 0; word < 4; word++)
+		endpoint->addr[word] = ip->daddr.in6_u.u6_addr32[word];
+	if ((ip->daddr.in6_u.u6_addr16[0] & bpf_htons(IPV6_LINK_LOCAL_MASK)) == bpf_htons(IPV6_LINK_LOCAL))
+		endpoint->scope = link;
+	return (void *)(ip + 1);
+}
+
+/* Whether a worker is to see the frame; otherwise why the kernel keeps it. */
+static __always_inline bool judge(void *data, void *end, __u32 link, enum pass_reason *why)
+{
+	struct ethhdr *eth = data;
+	struct udphdr *udp = NULL;
+	struct vxlan_header *vxlan;
+	struct segment_key key = {};
+
+	*why = PASS_NOT_OURS;
+	if ((void *)(eth + 1) > end)
 		return false;
-	endpoint.addr = ip->daddr;
-	endpoint.port = udp->dest;
-	if (!bpf_map_lookup_elem(&endpoints, &endpoint))
+	if (eth->h_proto == bpf_htons(ETH_P_IP))
+		udp = udp_over_ipv4((void *)(eth + 1), end, &key.endpoint, why);
+	else if (eth->h_proto == bpf_htons(ETH_P_IPV6))
+		udp = udp_over_ipv6((void *)(eth + 1), end, link, &key.endpoint, why);
+	if (!udp || (void *)(udp + 1) > end)
 		return false;
+	key.endpoint.port = udp->dest;
+	if (!bpf_map_lookup_elem(&endpoints, &key.endpoint))
+		return false;
+	vxlan = (void *)(udp + 1);
 	/* Ours, and dead whoever reads it: the worker counts why. */
 	if ((void *)(vxlan + 1) > end || !(vxlan->flags & VXLAN_I_FLAG))
 		return true;
-	key.endpoint = endpoint;
 	key.vni = bpf_ntohl(vxlan->vni) >> 8;
 	if (bpf_map_lookup_elem(&segments, &key))
 		return true;
@@ -193,7 +236,7 @@ int vxgate_underlay(struct xdp_md *ctx)
 	enum pass_reason why = PASS_NOT_OURS;
 	__u32 queue = ctx->rx_queue_index;
 
-	if (judge((void *)(long)ctx->data, (void *)(long)ctx->data_end, &why)) {
+	if (judge((void *)(long)ctx->data, (void *)(long)ctx->data_end, ctx->ingress_ifindex, &why)) {
 		if (bypassed()) {
 			why = PASS_BYPASS;
 		} else if (!settings.workers || !fresh(queue % settings.workers)) {

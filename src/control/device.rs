@@ -8,7 +8,8 @@ use super::refusal;
 use crate::netlink::{
     self, Address, Link, LinkKind, Socket, attributes, ip_from, u8_from, u16_be_from, u32_from,
 };
-use crate::table::{Df, Inherit, SegmentConfig, SourcePorts, UdpChecksum};
+use crate::table::{Df, FlowLabel, Inherit, SegmentConfig, SourcePorts, UdpChecksum};
+use crate::wire::ipv6::FLOW_LABEL_MASK;
 use crate::wire::{MacAddr, Vni};
 
 /// `IANA_VXLAN_UDP_PORT` as the kernel's module has it, for a kernel that does not tell (`drivers/net/vxlan`).
@@ -40,14 +41,20 @@ pub struct VxlanDevice {
     pub port: u16,
     /// Outer UDP source ports, as the kernel would choose them.
     pub source_ports: SourcePorts,
-    /// Outer TTL.
+    /// Outer TTL or hop limit.
     pub ttl: Inherit,
+    /// The namespace's default TTL, or the underlay device's default hop limit.
+    pub ttl_default: u8,
     /// Outer DSCP.
     pub tos: Inherit,
     /// Outer DF bit.
     pub df: Df,
+    /// Outer flow label, of IPv6.
+    pub flow_label: FlowLabel,
     /// Outer UDP checksum.
     pub udp_checksum: UdpChecksum,
+    /// Whether a received UDP checksum of zero is accepted over IPv6.
+    pub accept_udp6_zero_checksum: bool,
 }
 
 impl VxlanDevice {
@@ -64,11 +71,14 @@ impl VxlanDevice {
             underlay_mtu: u16::try_from(underlay.mtu).unwrap_or(u16::MAX),
             source_ports: self.source_ports,
             ttl: self.ttl,
+            ttl_default: self.ttl_default,
             tos: self.tos,
             df: self.df,
+            flow_label: self.flow_label,
             udp_checksum: self.udp_checksum,
             // Devices made by software have a kind, and may hand over sums that the sender left unfinished.
             verify_udp_checksum: underlay.kind.is_none(),
+            accept_udp6_zero_checksum: self.accept_udp6_zero_checksum,
         })
     }
 }
@@ -99,35 +109,59 @@ pub fn discover(socket: &mut Socket) -> Result<Vec<Found>, netlink::Error> {
         .filter_map(|found| read(found, &links, &addresses, &defaults))
         .collect();
     all.sort_by_key(|found| found.device.ifindex);
+    refuse_ambiguous(&mut all);
     Ok(all)
+}
+
+/// Two devices that differ in nothing but the link of their link-local address are legal. Which of them a frame is for
+/// is no more seen once it has been steered, so that only the first is taken over.
+fn refuse_ambiguous(all: &mut [Found]) {
+    let mut taken = Vec::new();
+    for found in all.iter_mut().filter(|found| found.refusal.is_none()) {
+        let device = &found.device;
+        let endpoint = (device.local, device.port, device.vni);
+        if taken.contains(&endpoint) {
+            let why = "another device has the same address, port and VNI on another link";
+            found.refusal = Some(Refusal::new("local", why));
+        } else {
+            taken.push(endpoint);
+        }
+    }
 }
 
 /// The namespace's own defaults.
 struct Defaults {
     ttl: u8,
     port_range: (u16, u16),
+    /// A link's default hop limit by its name; routers may advertise another on each link.
+    hop_limit: fn(&str) -> Option<u8>,
 }
 
 impl Defaults {
     fn read() -> Self {
-        let numbers = |path: &str| -> Vec<u16> {
-            let text = fs::read_to_string(path).unwrap_or_default();
-            text.split_whitespace()
-                .filter_map(|number| number.parse().ok())
-                .collect()
-        };
-        let ttl = numbers("/proc/sys/net/ipv4/ip_default_ttl")
-            .first()
-            .and_then(|ttl| u8::try_from(*ttl).ok());
         let port_range = match *numbers("/proc/sys/net/ipv4/ip_local_port_range") {
             [low, high] if low < high => (low, high),
             _ => DEFAULT_PORT_RANGE,
         };
         Self {
-            ttl: ttl.filter(|ttl| *ttl != 0).unwrap_or(DEFAULT_TTL),
+            ttl: ttl_in("/proc/sys/net/ipv4/ip_default_ttl").unwrap_or(DEFAULT_TTL),
             port_range,
+            hop_limit: |link| ttl_in(&format!("/proc/sys/net/ipv6/conf/{link}/hop_limit")),
         }
     }
+}
+
+/// The numbers in a file of `/proc/sys`; none when it cannot be read.
+fn numbers(path: &str) -> Vec<u16> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace()
+        .filter_map(|number| number.parse().ok())
+        .collect()
+}
+
+fn ttl_in(path: &str) -> Option<u8> {
+    let ttl = u8::try_from(*numbers(path).first()?).ok()?;
+    Some(ttl).filter(|ttl| *ttl != 0)
 }
 
 /// One device. None only when the kernel did not tell its VNI, which it always does.
@@ -144,6 +178,19 @@ fn read(
         .link
         .filter(|link| *link != 0)
         .or(held_by.map(|address| address.ifindex));
+    let below =
+        underlay.and_then(|ifindex| links.iter().find(|other| other.link.ifindex == ifindex));
+    let ipv6 = local.is_some_and(|local| local.is_ipv6());
+    // The kernel takes the route's hop limit, which is this one unless the route has its own.
+    let ttl_default = match below {
+        Some(below) if ipv6 => (defaults.hop_limit)(&below.link.name).unwrap_or(DEFAULT_TTL),
+        _ => defaults.ttl,
+    };
+    let zero_checksum = if ipv6 {
+        raw.udp6_zero_checksum_tx
+    } else {
+        !raw.udp_checksum
+    };
     let device = VxlanDevice {
         ifindex: found.link.ifindex,
         name: found.link.name.clone(),
@@ -157,10 +204,10 @@ fn read(
         source_ports: source_ports(raw.port_range, defaults.port_range),
         ttl: match (raw.ttl_inherit, raw.ttl) {
             (true, _) => Inherit::Inner,
-            // The kernel takes the route's hop limit, which is the sysctl unless the route has its own.
-            (false, 0) => Inherit::Fixed(defaults.ttl),
+            (false, 0) => Inherit::Fixed(ttl_default),
             (false, ttl) => Inherit::Fixed(ttl),
         },
+        ttl_default,
         // The value 1 is what `tos inherit` sends: it has no other meaning (`vxlan_xmit_one`).
         tos: if raw.tos == 1 {
             Inherit::Inner
@@ -172,20 +219,24 @@ fn read(
             2 => Df::Inherit,
             _ => Df::Unset,
         },
-        udp_checksum: if raw.udp_checksum {
-            UdpChecksum::Compute
+        flow_label: if raw.flow_label_policy == LABEL_INHERIT {
+            FlowLabel::Inner
         } else {
-            UdpChecksum::Zero
+            FlowLabel::Fixed(raw.flow_label)
         },
+        udp_checksum: if zero_checksum {
+            UdpChecksum::Zero
+        } else {
+            UdpChecksum::Compute
+        },
+        accept_udp6_zero_checksum: raw.udp6_zero_checksum_rx,
     };
-    let underlay =
-        underlay.and_then(|ifindex| links.iter().find(|other| other.link.ifindex == ifindex));
     let refusal = of_namespace(found)
         .or_else(|| refusal::of_attributes(&found.data))
-        .or_else(|| refusal::of_device(&device, raw.group, underlay.map(|found| &found.link)));
+        .or_else(|| refusal::of_device(&device, raw.group, below.map(|found| &found.link)));
     Some(Found {
         device,
-        underlay: underlay.map(|found| found.link.clone()),
+        underlay: below.map(|found| found.link.clone()),
         refusal,
     })
 }
@@ -224,8 +275,15 @@ struct Attributes {
     port_range: (u16, u16),
     port: Option<u16>,
     udp_checksum: bool,
+    udp6_zero_checksum_tx: bool,
+    udp6_zero_checksum_rx: bool,
     df: u8,
+    flow_label: u32,
+    flow_label_policy: u32,
 }
+
+/// `VXLAN_LABEL_INHERIT`; the other policy is a fixed label.
+const LABEL_INHERIT: u32 = 1;
 
 impl Attributes {
     fn read(data: &[u8]) -> Self {
@@ -248,8 +306,13 @@ impl Attributes {
                 }
                 15 => raw.port = u16_be_from(value),
                 18 => raw.udp_checksum = u8_from(value) != Some(0),
+                19 => raw.udp6_zero_checksum_tx = u8_from(value) != Some(0),
+                20 => raw.udp6_zero_checksum_rx = u8_from(value) != Some(0),
+                // In network byte order, unlike other numbers here.
+                26 => raw.flow_label = u32_from(value).map_or(0, u32::from_be) & FLOW_LABEL_MASK,
                 28 => raw.ttl_inherit = u8_from(value) != Some(0),
                 29 => raw.df = u8_from(value).unwrap_or(0),
+                32 => raw.flow_label_policy = u32_from(value).unwrap_or(0),
                 _ => {}
             }
         }
@@ -297,10 +360,10 @@ mod tests {
             },
             vxlan.clone(),
         ];
-        let addresses = [Address {
+        let addresses = ["10.9.0.1", "2001:db8::1"].map(|local| Address {
             ifindex: 3,
-            local: "10.9.0.1".parse().unwrap(),
-        }];
+            local: local.parse().unwrap(),
+        });
         read(
             &vxlan,
             &links,
@@ -308,6 +371,7 @@ mod tests {
             &Defaults {
                 ttl: 61,
                 port_range: (32768, 60999),
+                hop_limit: |link| (link == "u0").then_some(59),
             },
         )
         .unwrap()
@@ -359,6 +423,77 @@ mod tests {
                 .ttl,
             Inherit::Inner
         );
+    }
+
+    fn plain6() -> RequestBody {
+        let local: std::net::Ipv6Addr = "2001:db8::1".parse().unwrap();
+        RequestBody::default()
+            .with(1, &[7, 0, 0, 0])
+            .with(17, &local.octets())
+            .with(15, &[0x21, 0x18])
+            .with(18, &[0])
+    }
+
+    #[test]
+    fn an_ipv6_device_has_the_links_hop_limit_a_checksum_and_no_label() {
+        let found = found(plain6(), |_| {});
+        assert_eq!((found.device.underlay, found.refusal), (Some(3), None));
+        let device = found.device;
+        assert_eq!(
+            (device.ttl, device.ttl_default),
+            (Inherit::Fixed(59), 59),
+            "not the IPv4 default"
+        );
+        assert_eq!(
+            device.udp_checksum,
+            UdpChecksum::Compute,
+            "`noudpcsum` is about IPv4"
+        );
+        assert_eq!(device.flow_label, FlowLabel::Fixed(0));
+        assert!(!device.accept_udp6_zero_checksum);
+    }
+
+    #[test]
+    fn d15_d17_zero_checksums_and_the_flow_label_follow_the_attributes() {
+        let device = found(plain6().with(19, &[1]), |_| {}).device;
+        assert_eq!(device.udp_checksum, UdpChecksum::Zero);
+        assert!(!device.accept_udp6_zero_checksum);
+        let device = found(plain6().with(20, &[1]), |_| {}).device;
+        assert_eq!(device.udp_checksum, UdpChecksum::Compute);
+        assert!(device.accept_udp6_zero_checksum);
+        let label = plain6().with(26, &[0, 0xa, 0xbc, 0xde]);
+        assert_eq!(
+            found(label.clone(), |_| {}).device.flow_label,
+            FlowLabel::Fixed(0xabcde)
+        );
+        let inherit = label.with(32, &1u32.to_ne_bytes());
+        assert_eq!(found(inherit, |_| {}).device.flow_label, FlowLabel::Inner);
+    }
+
+    #[test]
+    fn an_ipv4_mapped_local_address_is_refused() {
+        let local = "10.9.0.1".parse::<std::net::Ipv4Addr>().unwrap();
+        let mapped = RequestBody::default()
+            .with(1, &[7, 0, 0, 0])
+            .with(3, &[3, 0, 0, 0])
+            .with(17, &local.to_ipv6_mapped().octets());
+        assert_eq!(found(mapped, |_| {}).refusal.unwrap().attribute, "local");
+    }
+
+    #[test]
+    fn of_two_devices_with_one_link_local_end_point_the_first_is_taken() {
+        let local: std::net::Ipv6Addr = "fe80::1".parse().unwrap();
+        let data = |vni: u8, link: u8| {
+            RequestBody::default()
+                .with(1, &[vni, 0, 0, 0])
+                .with(3, &[link, 0, 0, 0])
+                .with(17, &local.octets())
+        };
+        let on = |vni, link: u8| found(data(vni, link), |other| other.ifindex = link.into());
+        let mut all = [on(7, 3), on(7, 5), on(8, 5)];
+        refuse_ambiguous(&mut all);
+        let refused: Vec<_> = all.iter().map(|found| found.refusal.is_some()).collect();
+        assert_eq!(refused, [false, true, false]);
     }
 
     #[test]

@@ -155,7 +155,7 @@ pub(super) mod tests {
     use super::super::fdb::tests::entry;
     use super::*;
     use crate::netlink::{Neighbour, Nexthop};
-    use crate::table::{Df, Inherit, SourcePorts, UdpChecksum};
+    use crate::table::{Df, FlowLabel, Inherit, SourcePorts, UdpChecksum};
     use crate::wire::{MacAddr, Vni};
 
     pub(in super::super) fn config() -> SegmentConfig {
@@ -173,10 +173,13 @@ pub(super) mod tests {
                 high: 60998,
             },
             ttl: Inherit::Fixed(64),
+            ttl_default: 64,
             tos: Inherit::Fixed(0),
             df: Df::Unset,
+            flow_label: FlowLabel::Fixed(0),
             udp_checksum: UdpChecksum::Compute,
             verify_udp_checksum: false,
+            accept_udp6_zero_checksum: false,
         }
     }
 

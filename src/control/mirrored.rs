@@ -102,7 +102,7 @@ impl Device {
     ) -> NextHop {
         let mac = way.and_then(|next_hop| neighbours.mac((self.underlay.ifindex, next_hop)));
         let template = mac.and_then(|mac| {
-            EncapTemplate::ipv4(&self.config, key, self.underlay.mac, mac)
+            EncapTemplate::new(&self.config, key, self.underlay.mac, mac)
                 .ok_or(UnresolvedReason::Unsupported)
         });
         match template {

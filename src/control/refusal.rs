@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::VxlanDevice;
-use crate::netlink::{Link, attributes, flag_or_u8};
+use crate::netlink::{Link, attributes, flag_or_u8, u32_from};
 
 /// A device that is not taken over, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,19 +28,21 @@ const MTU_MAX: u32 = 3506;
 
 /// What an attribute of the device means for us.
 enum Rule {
-    /// Understood, or without effect on an IPv4 underlay without learning.
+    /// Understood, or without effect where nothing is learned.
     Fine,
     /// Refused when set (a flag, or a value that is not zero).
     RefusedWhenSet(&'static str),
     /// Refused when zero.
     RefusedWhenZero(&'static str),
+    /// Refused unless it is one of these numbers.
+    RefusedUnlessOneOf(&'static [u32], &'static str),
     /// Refused unless it has exactly this value.
     RefusedUnless(&'static [u8], &'static str),
 }
 
 /// `IFLA_VXLAN_*` (`linux/if_link.h`): number, name, rule.
 const RULES: &[(u16, &str, Rule)] = {
-    use Rule::{Fine, RefusedUnless, RefusedWhenSet, RefusedWhenZero};
+    use Rule::{Fine, RefusedUnless, RefusedUnlessOneOf, RefusedWhenSet, RefusedWhenZero};
     &[
         (1, "id", Fine),
         (2, "group", Fine), // Also `remote`: a multicast address is judged below.
@@ -77,19 +79,11 @@ const RULES: &[(u16, &str, Rule)] = {
             RefusedWhenSet("misses of the neighbour table are not announced yet"),
         ),
         (15, "dstport", Fine),
-        (
-            16,
-            "group",
-            RefusedWhenSet("an IPv6 underlay is not served yet"),
-        ),
-        (
-            17,
-            "local",
-            RefusedWhenSet("an IPv6 underlay is not served yet"),
-        ),
+        (16, "group", Fine), // As 2, of IPv6.
+        (17, "local", Fine),
         (18, "udpcsum", Fine),
-        (19, "udp6zerocsumtx", Fine), // IPv6 underlay only.
-        (20, "udp6zerocsumrx", Fine), // IPv6 underlay only.
+        (19, "udp6zerocsumtx", Fine),
+        (20, "udp6zerocsumrx", Fine),
         (
             21,
             "remcsumtx",
@@ -117,7 +111,7 @@ const RULES: &[(u16, &str, Rule)] = {
                 "tunnel metadata from routes and filters cannot be seen outside the kernel",
             ),
         ),
-        (26, "flowlabel", Fine), // IPv6 underlay only.
+        (26, "flowlabel", Fine),
         (
             27,
             "gpe",
@@ -135,7 +129,14 @@ const RULES: &[(u16, &str, Rule)] = {
             "localbypass",
             RefusedWhenZero("frames to addresses of this host are left to the kernel's bypass"),
         ),
-        (32, "flowlabel", Fine), // IPv6 underlay only.
+        (
+            32,
+            "flowlabel",
+            RefusedUnlessOneOf(
+                &[0, 1],
+                "it is neither fixed nor inherited, which this program does not know",
+            ),
+        ),
         (
             33,
             "reserved_bits",
@@ -165,6 +166,10 @@ pub(super) fn of_attributes(data: &[u8]) -> Option<Refusal> {
             Rule::Fine => None,
             Rule::RefusedWhenSet(why) => flag_or_u8(value).then_some(*why),
             Rule::RefusedWhenZero(why) => (!flag_or_u8(value)).then_some(*why),
+            Rule::RefusedUnlessOneOf(good, why) => {
+                let known = u32_from(value).is_some_and(|number| good.contains(&number));
+                (!known).then_some(*why)
+            }
             Rule::RefusedUnless(good, why) => (value != *good).then_some(*why),
         };
         refused.map(|why| Refusal::new(*name, why))
@@ -183,8 +188,7 @@ pub(super) fn of_device(
             "multicast underlay groups are not served yet",
         ));
     }
-    if device.local.is_none() {
-        let why = "without it the kernel chooses a source address per route: set `local` to this node's VTEP address";
+    if let Some(why) = of_local(device.local) {
         return Some(Refusal::new("local", why));
     }
     if device.mtu > MTU_MAX {
@@ -195,6 +199,18 @@ pub(super) fn of_device(
         return Some(Refusal::new("mtu", why));
     }
     of_underlay(underlay)
+}
+
+fn of_local(local: Option<IpAddr>) -> Option<&'static str> {
+    match local {
+        None => Some(
+            "without it the kernel chooses a source address per route: set `local` to this node's VTEP address",
+        ),
+        Some(IpAddr::V6(local)) if local.to_ipv4_mapped().is_some() => {
+            Some("an IPv4-mapped address is none that frames carry: give the IPv4 address itself")
+        }
+        Some(_) => None,
+    }
 }
 
 fn of_underlay(underlay: Option<&Link>) -> Option<Refusal> {
@@ -266,7 +282,6 @@ mod tests {
             (12, "rsc"),
             (13, "l2miss"),
             (14, "l3miss"),
-            (17, "local"),
             (21, "remcsumtx"),
             (22, "remcsumrx"),
             (25, "external"),
@@ -289,6 +304,11 @@ mod tests {
         assert_eq!(
             of_attributes(bypass_off.as_bytes()).unwrap().attribute,
             "localbypass"
+        );
+        let policy = flannel().with(32, &2u32.to_ne_bytes());
+        assert_eq!(
+            of_attributes(policy.as_bytes()).unwrap().attribute,
+            "flowlabel"
         );
         let lenient = RequestBody::default().with(33, &[0; 8]);
         assert_eq!(

@@ -245,7 +245,7 @@ pub fn receive_queues(link: &Link) -> u32 {
 mod tests {
     use super::*;
     use crate::control::Refusal;
-    use crate::table::{Df, Inherit, SourcePorts, UdpChecksum};
+    use crate::table::{Df, FlowLabel, Inherit, SourcePorts, UdpChecksum};
     use crate::wire::{MacAddr, Vni};
 
     fn link(ifindex: u32, mtu: u32, queues: u32) -> Link {
@@ -283,9 +283,12 @@ mod tests {
                 high: 60998,
             },
             ttl: Inherit::Fixed(64),
+            ttl_default: 64,
             tos: Inherit::Fixed(0),
             df: Df::Unset,
+            flow_label: FlowLabel::Fixed(0),
             udp_checksum: UdpChecksum::Compute,
+            accept_udp6_zero_checksum: false,
         };
         Found {
             device,

@@ -273,6 +273,7 @@ fn steer_plan(plan: &Plan, accesses: &[AccessPair]) -> SteerPlan {
                 name: device.name.clone(),
                 vni: device.vni,
                 local: device.local?,
+                underlay_ifindex: device.underlay?,
                 port: device.port,
                 kernel_side: pair.kernel_side.clone(),
                 worker_side: pair.worker_side.clone(),

@@ -6,12 +6,12 @@
 //!
 //! | # | judged | dies as |
 //! |---|---|---|
-//! | 1 | outer Ethernet and IPv4: whole, no options, header checksum, lengths, UDP | `outer_malformed` |
+//! | 1 | outer Ethernet and IP: whole, no options or extension headers, IPv4 header checksum, lengths, UDP | `outer_malformed` |
 //! | 2 | outer fragment | `outer_fragment` |
-//! | 3 | outer source: zero, loopback, group, broadcast, our own | `martian_source` |
+//! | 3 | outer source: zero, loopback, group, broadcast, IPv4-mapped, our own | `martian_source` |
 //! | 4 | UDP length: at least a header, not beyond the IP packet (what is behind it is cut off) | `outer_malformed` |
 //! | 5 | VXLAN header whole; I flag; address, port and VNI ours | `hdr_truncated`, `no_i_flag`, `vni_not_found` |
-//! | 6 | UDP checksum, where the segment asks for it | `outer_csum` |
+//! | 6 | UDP checksum: zero over IPv6 unless the segment allows it; right, where the segment asks for it | `zero_csum6`, `outer_csum` |
 //! | 7 | reserved bits | `reserved_bits` |
 //! | 8 | outer source a known VTEP of the segment | `unknown_peer` |
 //! | 9 | inner Ethernet header whole; source not our own, not zero, no group | `inner_short`, `local_mac`, `invalid_source_mac` |
@@ -19,14 +19,14 @@
 //! | 11 | ECN | `tunnel_ecn` |
 //!
 //! Behind a VLAN tag the inner IP header is not looked at in 10 and 11 (as in the kernel: the frame's protocol is then
-//! the tag's). Tags are passed on. An outer IPv6 header has its place in `Outer::parse` and `Edit::read`.
+//! the tag's). Tags are passed on.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Outbox, Role, Verdict, Verdicts, ecn, unfinished};
 use crate::port::{Batch, Frame, Umem};
 use crate::stats::{DropReason, PortCounters};
-use crate::table::{OUTER_IPV4_LEN, Segment, SegmentId, Snapshot};
+use crate::table::{OUTER_IPV4_LEN, OUTER_IPV6_LEN, Segment, SegmentConfig, SegmentId, Snapshot};
 use crate::wire::ethernet::{self, EthernetHeader};
 use crate::wire::ipv4::{self, Ipv4Header};
 use crate::wire::ipv6::{self, Ipv6Header};
@@ -80,13 +80,20 @@ pub fn apply(
 
 /// The outer headers of a frame that may be ours.
 struct Outer<'a> {
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
+    ip: OuterIp<'a>,
     port: u16,
-    traffic_class: u8,
     udp_checksum: u16,
     /// Header and payload, as long as the UDP header says.
     datagram: &'a [u8],
+}
+
+/// What the outer IP header says.
+struct OuterIp<'a> {
+    source: IpAddr,
+    destination: IpAddr,
+    traffic_class: u8,
+    /// All that the header counts as its own, not what is behind it in the frame.
+    payload: &'a [u8],
 }
 
 #[inline]
@@ -98,23 +105,17 @@ fn judge(snapshot: &Snapshot, frame: &[u8]) -> Result<SegmentId, DropReason> {
         return Err(DropReason::NoIFlag);
     }
     let id = snapshot
-        .find(IpAddr::V4(outer.destination), outer.port, vxlan.vni())
+        .find(outer.ip.destination, outer.port, vxlan.vni())
         .ok_or(DropReason::VniNotFound)?;
     let segment = snapshot.segment(id).ok_or(DropReason::VniNotFound)?;
-    if segment.config.verify_udp_checksum && !outer.checksum_holds() {
-        return Err(DropReason::OuterChecksum);
-    }
+    outer.judge_checksum(&segment.config)?;
     if vxlan.reserved_bits() {
         return Err(DropReason::ReservedBits);
     }
-    if segment
-        .peers
-        .binary_search(&IpAddr::V4(outer.source))
-        .is_err()
-    {
+    if segment.peers.binary_search(&outer.ip.source).is_err() {
         return Err(DropReason::UnknownPeer);
     }
-    judge_inner(segment, inner, outer.traffic_class)?;
+    judge_inner(segment, inner, outer.ip.traffic_class)?;
     Ok(id)
 }
 
@@ -122,9 +123,63 @@ impl<'a> Outer<'a> {
     #[inline]
     fn parse(frame: &'a [u8]) -> Result<Self, DropReason> {
         let (ethernet, packet) = EthernetHeader::parse(frame).ok_or(DropReason::OuterMalformed)?;
+        let ip = match ethernet.ether_type() {
+            ethernet::IPV4 => OuterIp::ipv4(packet)?,
+            ethernet::IPV6 => OuterIp::ipv6(packet)?,
+            _ => return Err(DropReason::OuterMalformed),
+        };
+        let udp = UdpHeader::parse(ip.payload).ok_or(DropReason::OuterMalformed)?;
+        let len = if ip.source.is_ipv6() {
+            datagram_len_ipv6(udp, ip.payload.len())
+        } else {
+            udp.len()
+        };
+        let datagram = match ip.payload.get(..len) {
+            Some(datagram) if datagram.len() >= udp::LEN => datagram,
+            _ => return Err(DropReason::OuterMalformed),
+        };
+        Ok(Self {
+            port: udp.destination_port(),
+            udp_checksum: udp.checksum(),
+            datagram,
+            ip,
+        })
+    }
+
+    /// Zero says that no checksum was computed: always good over IPv4 (RFC 768), over IPv6 only where it was agreed on
+    /// (RFC 8200 §8.1).
+    #[inline]
+    fn judge_checksum(&self, config: &SegmentConfig) -> Result<(), DropReason> {
+        if self.udp_checksum == 0 {
+            let agreed = self.ip.source.is_ipv4() || config.accept_udp6_zero_checksum;
+            return agreed.then_some(()).ok_or(DropReason::ZeroChecksum6);
+        }
+        if config.verify_udp_checksum && !self.checksum_holds() {
+            return Err(DropReason::OuterChecksum);
+        }
+        Ok(())
+    }
+
+    fn checksum_holds(&self) -> bool {
+        let len = self.datagram.len() as u16; // Never more than the IP header's 16 bits say.
+        let pseudo = match (self.ip.source, self.ip.destination) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                checksum::pseudo_ipv4(from, to, udp::PROTOCOL, len)
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                checksum::pseudo_ipv6(from, to, udp::PROTOCOL, len)
+            }
+            _ => return false, // One header, one family.
+        };
+        checksum::fold(pseudo + checksum::sum(self.datagram)) == 0xffff
+    }
+}
+
+impl<'a> OuterIp<'a> {
+    #[inline]
+    fn ipv4(packet: &'a [u8]) -> Result<Self, DropReason> {
         let header = Ipv4Header::parse(packet).ok_or(DropReason::OuterMalformed)?;
-        let sound = ethernet.ether_type() == ethernet::IPV4
-            && header.version() == 4
+        let sound = header.version() == 4
             && header.header_len() == ipv4::LEN
             && packet
                 .first_chunk::<{ ipv4::LEN }>()
@@ -138,40 +193,71 @@ impl<'a> Outer<'a> {
             return Err(DropReason::OuterFragment);
         }
         let (source, destination) = (header.source(), header.destination());
-        if is_martian(source) || source == destination {
+        if is_martian_ipv4(source) || source == destination {
             return Err(DropReason::MartianSource);
         }
-        let datagram = packet
+        let payload = packet
             .get(ipv4::LEN..header.total_len())
             .ok_or(DropReason::OuterMalformed)?;
-        let udp = UdpHeader::parse(datagram).ok_or(DropReason::OuterMalformed)?;
-        let datagram = match datagram.get(..udp.len()) {
-            Some(datagram) if datagram.len() >= udp::LEN => datagram,
-            _ => return Err(DropReason::OuterMalformed),
-        };
         Ok(Self {
-            source,
-            destination,
-            port: udp.destination_port(),
+            source: source.into(),
+            destination: destination.into(),
             traffic_class: header.tos(),
-            udp_checksum: udp.checksum(),
-            datagram,
+            payload,
         })
     }
 
-    /// Whether the UDP checksum is right, or is none (RFC 768).
-    fn checksum_holds(&self) -> bool {
-        let len = self.datagram.len() as u16; // Never more than the IP header's 16 bits say.
-        let pseudo = checksum::pseudo_ipv4(self.source, self.destination, udp::PROTOCOL, len);
-        self.udp_checksum == 0 || checksum::fold(pseudo + checksum::sum(self.datagram)) == 0xffff
+    #[inline]
+    fn ipv6(packet: &'a [u8]) -> Result<Self, DropReason> {
+        let header = Ipv6Header::parse(packet).ok_or(DropReason::OuterMalformed)?;
+        let payload = packet
+            .get(ipv6::LEN..)
+            .and_then(|rest| rest.get(..header.payload_len()))
+            .filter(|_| header.version() == 6)
+            .ok_or(DropReason::OuterMalformed)?;
+        match header.next_header() {
+            udp::PROTOCOL => {}
+            ipv6::FRAGMENT => return Err(DropReason::OuterFragment),
+            _ => return Err(DropReason::OuterMalformed),
+        }
+        let (source, destination) = (header.source(), header.destination());
+        if is_martian_ipv6(source) || source == destination {
+            return Err(DropReason::MartianSource);
+        }
+        Ok(Self {
+            source: source.into(),
+            destination: destination.into(),
+            traffic_class: header.traffic_class(),
+            payload,
+        })
     }
 }
 
 /// No host sends from such an address (RFC 1122 §3.2.1.3, RFC 1812 §5.3.7).
 #[inline]
-const fn is_martian(source: Ipv4Addr) -> bool {
+const fn is_martian_ipv4(source: Ipv4Addr) -> bool {
     let [first, ..] = source.octets();
     first == 0 || source.is_loopback() || source.is_multicast() || source.is_broadcast()
+}
+
+/// Nor from such a one (RFC 4291 §2.5.2, §2.5.3, §2.7); IPv4-mapped addresses never belong on a wire (`ipv6_rcv` drops
+/// them too).
+#[inline]
+const fn is_martian_ipv6(source: Ipv6Addr) -> bool {
+    source.is_unspecified()
+        || source.is_loopback()
+        || source.is_multicast()
+        || source.to_ipv4_mapped().is_some()
+}
+
+/// A UDP length of 0 over IPv6 stands for the whole payload: the rule for jumbograms (RFC 2675 §4), which the kernel
+/// applies to any length.
+#[inline]
+fn datagram_len_ipv6(udp: &UdpHeader, payload_len: usize) -> usize {
+    match udp.len() {
+        0 => payload_len,
+        len => len,
+    }
 }
 
 #[inline]
@@ -211,12 +297,21 @@ struct Edit {
 impl Edit {
     #[inline]
     fn read(frame: &[u8]) -> Option<Self> {
-        let header = Ipv4Header::parse(frame.get(ethernet::LEN..)?)?;
-        let udp = UdpHeader::parse(frame.get(ethernet::LEN + ipv4::LEN..)?)?;
+        let (ethernet, packet) = EthernetHeader::parse(frame)?;
+        let (traffic_class, outer_len, datagram_len) = if ethernet.ether_type() == ethernet::IPV6 {
+            let header = Ipv6Header::parse(packet)?;
+            let udp = UdpHeader::parse(packet.get(ipv6::LEN..)?)?;
+            let len = datagram_len_ipv6(udp, header.payload_len());
+            (header.traffic_class(), OUTER_IPV6_LEN, len)
+        } else {
+            let header = Ipv4Header::parse(packet)?;
+            let udp = UdpHeader::parse(packet.get(ipv4::LEN..)?)?;
+            (header.tos(), OUTER_IPV4_LEN, udp.len())
+        };
         Some(Self {
-            traffic_class: header.tos(),
-            outer_len: OUTER_IPV4_LEN,
-            inner_len: udp.len().checked_sub(udp::LEN + vxlan::LEN)?,
+            traffic_class,
+            outer_len,
+            inner_len: datagram_len.checked_sub(udp::LEN + vxlan::LEN)?,
         })
     }
 }
@@ -269,7 +364,6 @@ mod tests {
         FAR, Lab, NEAR, OWN, config, inner4, inner6, outer, seal, segment, tunnelled, with_class,
     };
     use super::*;
-    use crate::table::SegmentConfig;
     use crate::wire::Vni;
     use std::sync::Arc;
 

@@ -11,16 +11,18 @@
 //!
 //! The outer header follows the segment: TTL and DSCP fixed or the inner IP header's (behind tags too; what is not IP
 //! counts as 0, and a TTL of 0 as the default), ECN in any case, DF fixed or the inner header's (not behind tags, as in the
-//! kernel, which looks only at the first EtherType there).
+//! kernel, which looks only at the first EtherType there). An IPv6 flow label is fixed, the inner IPv6 header's, or the
+//! hash of the flow.
 
 use super::{Exit, Role, Verdict, Verdicts, ecn, unfinished};
 use crate::port::{BATCH, Batch, Frame, Port, Umem};
 use crate::stats::{DropReason, PortCounters};
 use crate::table::{
-    Df, EncapTemplate, NextHop, OuterFields, Segment, SegmentConfig, SegmentId, Snapshot,
-    UdpChecksum, UnresolvedReason, VtepId,
+    Df, EncapTemplate, FlowLabel, NextHop, OuterFields, Segment, SegmentConfig, SegmentId,
+    Snapshot, UdpChecksum, UnresolvedReason, VtepId,
 };
 use crate::wire::ethernet::EthernetHeader;
+use crate::wire::ipv6::FLOW_LABEL_MASK;
 use crate::wire::layers::{Layers, Network, Place};
 use crate::wire::{MacAddr, checksum, entropy};
 
@@ -228,6 +230,7 @@ fn prepare(
             tos: 0,
             ttl: 0,
             df: false,
+            flow_label: 0,
             inner_sum: None,
         };
     };
@@ -250,6 +253,12 @@ fn prepare(
         tos,
         ttl: config.ttl.resolve(layers.ttl),
         df,
+        flow_label: match config.flow_label {
+            FlowLabel::Fixed(label) => label,
+            FlowLabel::Inner => layers.flow_label,
+            // 0 would say that there is no label.
+            FlowLabel::Hash => (hash & FLOW_LABEL_MASK).max(1),
+        },
         inner_sum: match config.udp_checksum {
             UdpChecksum::Zero => None,
             UdpChecksum::Compute => Some(checksum::sum(bytes)),

@@ -9,8 +9,8 @@ use super::{Exit, IpIds, Outbox, Verdict, Verdicts, decap, encap};
 use crate::port::{BATCH, Batch, ChunkSize, MemoryPort, Port, Umem, UmemConfig};
 use crate::stats::{DropReason, PortCounters};
 use crate::table::{
-    Df, EncapTemplate, Fdb, Inherit, NextHop, Segment, SegmentConfig, SegmentId, Snapshot,
-    SourcePorts, UdpChecksum, UnresolvedReason, Vtep, VtepId, VtepKey,
+    Df, EncapTemplate, Fdb, FlowLabel, Inherit, NextHop, Segment, SegmentConfig, SegmentId,
+    Snapshot, SourcePorts, UdpChecksum, UnresolvedReason, Vtep, VtepId, VtepKey,
 };
 use crate::wire::{MacAddr, Vni, vxlan};
 
@@ -51,19 +51,40 @@ pub(super) fn config() -> SegmentConfig {
             high: 60999,
         },
         ttl: Inherit::Fixed(64),
+        ttl_default: 64,
         tos: Inherit::Fixed(0),
         df: Df::Unset,
+        flow_label: FlowLabel::Fixed(0),
         udp_checksum: UdpChecksum::Zero,
         verify_udp_checksum: false,
+        accept_udp6_zero_checksum: false,
+    }
+}
+
+/// The same device on an IPv6 underlay, from 2001:db8::1.
+pub(super) fn config6() -> SegmentConfig {
+    SegmentConfig {
+        name: "flannel-v6.1".into(),
+        ifindex: 8,
+        local: "2001:db8::1".parse().unwrap(),
+        udp_checksum: UdpChecksum::Compute,
+        ..config()
+    }
+}
+
+/// 192.0.2.`index`, or 2001:db8::`index` on an IPv6 underlay.
+fn vtep_addr(config: &SegmentConfig, index: u8) -> IpAddr {
+    match config.local {
+        IpAddr::V4(_) => [192, 0, 2, index].into(),
+        IpAddr::V6(_) => [0x2001, 0xdb8, 0, 0, 0, 0, 0, index.into()].into(),
     }
 }
 
 /// Three VTEPs, of which the last is not resolved; nothing is flooded.
 pub(super) fn segment(config: SegmentConfig) -> Segment {
     let vtep = |index: u8| {
-        let addr: IpAddr = [192, 0, 2, index].into();
         let key = VtepKey {
-            addr,
+            addr: vtep_addr(&config, index),
             port: config.port,
             vni: config.vni,
         };
@@ -71,7 +92,7 @@ pub(super) fn segment(config: SegmentConfig) -> Segment {
             4 => NextHop::Unresolved(UnresolvedReason::NoNeighbour),
             _ => {
                 let neighbour = MacAddr([2, 0, 0, 0, 0, index]);
-                NextHop::Resolved(EncapTemplate::ipv4(&config, &key, UNDERLAY, neighbour).unwrap())
+                NextHop::Resolved(EncapTemplate::new(&config, &key, UNDERLAY, neighbour).unwrap())
             }
         };
         Vtep { key, next_hop }
@@ -296,4 +317,24 @@ pub(super) fn outer(payload: &[u8]) -> Vec<u8> {
 /// A frame from 192.0.2.2 to us that carries `inner` in VNI 1.
 pub(super) fn tunnelled(inner: &[u8]) -> Vec<u8> {
     outer(&[&vxlan::header(Vni::new(1).unwrap())[..], inner].concat())
+}
+
+/// A frame from 2001:db8::2 to us with this UDP payload, its checksum right.
+pub(super) fn outer6(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let addr = |index| match vtep_addr(&config6(), index) {
+        IpAddr::V6(addr) => addr.octets(),
+        IpAddr::V4(_) => unreachable!("the segment is on IPv6"),
+    };
+    PacketBuilder::ethernet2([2, 0, 0, 0, 0, 2], UNDERLAY.0)
+        .ipv6(addr(2), addr(1), 64)
+        .udp(40000, 8472)
+        .write(&mut bytes, payload)
+        .unwrap();
+    bytes
+}
+
+/// A frame from 2001:db8::2 to us that carries `inner` in VNI 1.
+pub(super) fn tunnelled6(inner: &[u8]) -> Vec<u8> {
+    outer6(&[&vxlan::header(Vni::new(1).unwrap())[..], inner].concat())
 }

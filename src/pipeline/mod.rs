@@ -44,6 +44,8 @@ pub mod decap;
 mod ecn;
 pub mod encap;
 #[cfg(test)]
+mod ipv6_underlay;
+#[cfg(test)]
 mod lab;
 mod outbox;
 mod unfinished;
@@ -55,22 +57,31 @@ pub use verdict::{Verdict, Verdicts};
 #[cfg(test)]
 mod tests {
     use super::lab::{
-        FAR, LOST, Lab, NEAR, OWN, UNKNOWN, config, inner4, inner6, segment, tunnelled,
+        FAR, LOST, Lab, NEAR, OWN, UNKNOWN, config, config6, inner4, inner6, segment, tunnelled,
+        tunnelled6,
     };
     use super::{Verdict, unfinished};
-    use crate::table::{Df, Inherit, UdpChecksum, VtepId};
+    use crate::table::{Df, FlowLabel, Inherit, SegmentConfig, UdpChecksum, VtepId};
     use crate::wire::MacAddr;
     use crate::wire::layers::Layers;
     use proptest::prelude::*;
+    use std::net::IpAddr;
     use std::sync::Arc;
 
-    /// The same network seen from 192.0.2.2: what the lab sends there, this one receives.
-    fn far_end() -> Lab {
-        let mut config = config();
-        config.local = "192.0.2.2".parse().unwrap();
-        config.mac = FAR;
-        let mut segment = segment(config);
-        segment.peers = Arc::new(vec!["192.0.2.1".parse().unwrap()]);
+    /// The same network seen from 192.0.2.2 or 2001:db8::2: what the lab sends there, this one receives.
+    fn far_end(near: &SegmentConfig) -> Lab {
+        let (local, peer) = match near.local {
+            IpAddr::V4(_) => ("192.0.2.2", "192.0.2.1"),
+            IpAddr::V6(_) => ("2001:db8::2", "2001:db8::1"),
+        };
+        let mut segment = segment(SegmentConfig {
+            local: local.parse().unwrap(),
+            mac: FAR,
+            verify_udp_checksum: true,
+            accept_udp6_zero_checksum: near.udp_checksum == UdpChecksum::Zero,
+            ..config()
+        });
+        segment.peers = Arc::new(vec![peer.parse().unwrap()]);
         Lab::new(vec![segment])
     }
 
@@ -99,10 +110,12 @@ mod tests {
             });
         let bytes = prop::collection::vec(any::<u8>(), 0..200);
         let flips = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
-        (prop_oneof![built, bytes], flips, any::<bool>()).prop_map(|(mut frame, flips, tunnel)| {
-            if tunnel {
-                frame = tunnelled(&frame);
-            }
+        (prop_oneof![built, bytes], flips, 0..3u8).prop_map(|(mut frame, flips, tunnel)| {
+            frame = match tunnel {
+                0 => frame,
+                1 => tunnelled(&frame),
+                _ => tunnelled6(&frame),
+            };
             for (at, flip) in flips {
                 if !frame.is_empty() {
                     let at = at.index(frame.len());
@@ -118,7 +131,7 @@ mod tests {
 
         #[test]
         fn any_bytes_from_the_underlay_get_one_verdict_and_one_fate(frames in prop::collection::vec(any_frame(), 0..=64)) {
-            let mut lab = Lab::new(vec![segment(config())]);
+            let mut lab = Lab::new(vec![segment(config()), segment(config6())]);
             let (verdicts, out) = lab.decap(&frames); // checks the balance
             prop_assert_eq!(verdicts.len(), frames.len());
             let delivered = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Deliver(_))).count();
@@ -126,8 +139,8 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_from_the_overlay_get_one_verdict_and_one_fate(frames in prop::collection::vec(any_frame(), 0..=64), flood in 0u32..4) {
-            let mut segment = segment(config());
+        fn any_bytes_from_the_overlay_get_one_verdict_and_one_fate(frames in prop::collection::vec(any_frame(), 0..=64), flood in 0u32..4, six: bool) {
+            let mut segment = segment(if six { config6() } else { config() });
             segment.flood = Arc::new((0..flood).map(VtepId).collect());
             let mut lab = Lab::new(vec![segment]);
             let (verdicts, out) = lab.encap(&frames); // checks the balance
@@ -145,16 +158,16 @@ mod tests {
             tos in prop_oneof![Just(Inherit::Inner), any::<u8>().prop_map(Inherit::Fixed)],
             ttl in prop_oneof![Just(Inherit::Inner), any::<u8>().prop_map(Inherit::Fixed)],
             df in prop::sample::select(vec![Df::Unset, Df::Set, Df::Inherit]),
+            label in prop::sample::select(vec![FlowLabel::Fixed(0xabcde), FlowLabel::Inner, FlowLabel::Hash]),
             compute: bool,
+            six: bool,
         ) {
-            let mut config = config();
+            let mut config = if six { config6() } else { config() };
+            config.flow_label = label;
             (config.tos, config.ttl, config.df) = (tos, ttl, df);
             config.udp_checksum = if compute { UdpChecksum::Compute } else { UdpChecksum::Zero };
+            let mut far = far_end(&config);
             let mut near = Lab::new(vec![segment(config)]);
-            let mut far = far_end();
-            let mut verified = (*far.snapshot.segments[0].config).clone();
-            verified.verify_udp_checksum = true;
-            far.snapshot.segments[0].config = Arc::new(verified);
 
             let mut frame = frame;
             let Some(head) = frame.first_chunk_mut::<12>() else { return Ok(()) };

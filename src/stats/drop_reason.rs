@@ -63,9 +63,10 @@ macro_rules! drop_reasons {
 
 drop_reasons! {
     OuterMalformed    "outer_malformed"     "IP_INHDR"           Rx "The outer headers contradict themselves or the frame's length, or the outer IPv4 header checksum is wrong.";
-    OuterFragment     "outer_fragment"      "-"                  Rx "An outer IPv4 fragment: steering leaves these to the kernel, so it should not come here.";
+    OuterFragment     "outer_fragment"      "-"                  Rx "An outer fragment: steering leaves these to the kernel, so it should not come here.";
     OuterChecksum     "outer_csum"          "UDP_CSUM"           Rx "The outer UDP checksum is neither zero nor right.";
-    MartianSource     "martian_source"      "-"                  Rx "The outer source is our own, zero, loopback, multicast or broadcast.";
+    ZeroChecksum6     "zero_csum6"          "UDP_CSUM"           Rx "The outer UDP checksum is zero over IPv6, and the device does not allow that (udp6zerocsumrx).";
+    MartianSource     "martian_source"      "-"                  Rx "The outer source is our own, zero, loopback, multicast, broadcast or IPv4-mapped.";
     HeaderTruncated   "hdr_truncated"       "PKT_TOO_SMALL"      Rx "UDP payload shorter than the 8 bytes of a VXLAN header.";
     NoIFlag           "no_i_flag"           "VXLAN_INVALID_HDR"  Rx "The I flag is clear: not a valid VNI (RFC 7348 §5).";
     ReservedBits      "reserved_bits"       "VXLAN_INVALID_HDR"  Rx "A reserved bit of the VXLAN header is set; the kernel drops these too.";

@@ -30,7 +30,7 @@ pass_reasons! {
     NotOurs        "not_ours"        "Not VXLAN to one of our addresses and ports.";
     ForeignVni     "foreign_vni"     "VXLAN to our address and port, but a VNI that is not ours: another device may own it.";
     Fragment       "fragment"        "An outer fragment: the kernel reassembles it.";
-    IpOptions      "ip_options"      "An outer IPv4 header with options.";
+    IpOptions      "ip_options"      "An outer IPv4 header with options, or an IPv6 header with extension headers.";
     NoSocket       "no_socket"       "No AF_XDP socket on this queue.";
     HeartbeatStale "heartbeat_stale" "The worker has not stored its heartbeat for 200 ms: it hangs or is stopped.";
     Bypass         "bypass"          "Bypass was asked for: starting or draining.";

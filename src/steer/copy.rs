@@ -80,17 +80,18 @@ impl Copy {
         self.map("bypass")
     }
 
-    /// Adds one of our end points, and one VNI on it.
-    pub fn add_segment(&self, local: IpAddr, port: u16, vni: Vni) -> Result<(), Error> {
-        let IpAddr::V4(local) = local else {
-            return Err(Error::Plan(format!(
-                "VTEP address {local}: only an IPv4 underlay can be steered"
-            )));
+    /// Adds one of our end points, and one VNI on it. A link-local address counts on `link` only.
+    pub fn add_segment(&self, local: IpAddr, link: u32, port: u16, vni: Vni) -> Result<(), Error> {
+        let (address, scope) = match local {
+            IpAddr::V4(local) => (local.to_ipv6_mapped(), 0),
+            IpAddr::V6(local) if local.is_unicast_link_local() => (local, link),
+            IpAddr::V6(local) => (local, 0),
         };
-        // struct endpoint: address and port as on the wire, two zero bytes; struct segment_key: that, and the VNI.
-        let mut endpoint = local.octets().to_vec();
+        // struct endpoint: address and port as on the wire, two zero bytes, scope; struct segment_key: that, and the VNI.
+        let mut endpoint = address.octets().to_vec();
         endpoint.extend(port.to_be_bytes());
         endpoint.extend([0, 0]);
+        endpoint.extend(scope.to_ne_bytes());
         let mut segment = endpoint.clone();
         segment.extend(vni.get().to_ne_bytes());
         for (map, key) in [("endpoints", endpoint), ("segments", segment)] {

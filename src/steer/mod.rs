@@ -61,6 +61,8 @@ pub struct DevicePlan {
     pub vni: Vni,
     /// Its VTEP address.
     pub local: IpAddr,
+    /// The underlay device's index: where the address counts, if it is link-local.
+    pub underlay_ifindex: u32,
     /// Its UDP port.
     pub port: u16,
     /// The access device's end that exchanges frames with it.
@@ -132,7 +134,12 @@ impl Steering {
             return Err(Error::Plan("there is no device".to_owned()));
         };
         for device in &plan.devices {
-            first.add_segment(device.local, device.port, device.vni)?;
+            first.add_segment(
+                device.local,
+                device.underlay_ifindex,
+                device.port,
+                device.vni,
+            )?;
         }
         let cells = Cells::map(first.heartbeats()?, WORKERS_MAX as usize, HEARTBEAT_STRIDE)
             .map_err(Error::Heartbeat)?;

@@ -4,15 +4,18 @@
 //! [`Reader`], in a few nanoseconds, and never frees one.
 
 mod fdb;
+mod outer_ipv6;
 mod publish;
 mod segment;
 mod snapshot;
 mod template;
 
 pub use fdb::Fdb;
+pub use outer_ipv6::OUTER_IPV6_LEN;
 pub use publish::{Reader, Writer, publication};
 pub use segment::{
-    Df, Inherit, Segment, SegmentConfig, SegmentId, SourcePorts, UdpChecksum, Vtep, VtepId, VtepKey,
+    Df, FlowLabel, Inherit, Segment, SegmentConfig, SegmentId, SourcePorts, UdpChecksum, Vtep,
+    VtepId, VtepKey,
 };
 pub use snapshot::Snapshot;
 pub use template::{EncapTemplate, NextHop, OUTER_IPV4_LEN, OuterFields, UnresolvedReason};

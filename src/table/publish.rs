@@ -234,7 +234,7 @@ mod tests {
     use std::sync::{Barrier, Weak};
 
     use super::super::{
-        Df, Fdb, Inherit, Segment, SegmentConfig, SourcePorts, UdpChecksum, VtepId,
+        Df, Fdb, FlowLabel, Inherit, Segment, SegmentConfig, SourcePorts, UdpChecksum, VtepId,
     };
     use super::*;
     use crate::wire::{MacAddr, Vni};
@@ -252,10 +252,13 @@ mod tests {
             underlay_mtu: 1500,
             source_ports: SourcePorts { low: 1, high: 2 },
             ttl: Inherit::Fixed(64),
+            ttl_default: 64,
             tos: Inherit::Inner,
             df: Df::Unset,
+            flow_label: FlowLabel::Fixed(0),
             udp_checksum: UdpChecksum::Zero,
             verify_udp_checksum: false,
+            accept_udp6_zero_checksum: false,
         };
         let segment = Segment {
             config: Arc::new(config),

@@ -35,6 +35,17 @@ pub enum Df {
     Inherit,
 }
 
+/// The outer IPv6 flow label (`flowlabel`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlowLabel {
+    /// Always this value, 20 bits; 0, the device's default, says that there is none.
+    Fixed(u32),
+    /// The inner IPv6 header's; 0 where the inner frame is not IPv6 (`flowlabel inherit`).
+    Inner,
+    /// From the flow's hash, never 0 (RFC 6438 §3): for underlays that balance by label. No kernel device asks for it.
+    Hash,
+}
+
 /// The outer UDP checksum when sending (`udpcsum`, `udp6zerocsumtx`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UdpChecksum {
@@ -74,17 +85,24 @@ pub struct SegmentConfig {
     pub underlay_mtu: u16,
     /// Outer UDP source ports.
     pub source_ports: SourcePorts,
-    /// Outer TTL.
+    /// Outer TTL or hop limit.
     pub ttl: Inherit,
+    /// The TTL or hop limit where the inner frame has none to inherit: the underlay's default, never 0.
+    pub ttl_default: u8,
     /// Outer DSCP; the ECN bits follow RFC 6040 in any case.
     pub tos: Inherit,
-    /// Outer DF bit.
+    /// Outer DF bit, of IPv4.
     pub df: Df,
+    /// Outer flow label, of IPv6.
+    pub flow_label: FlowLabel,
     /// Outer UDP checksum.
     pub udp_checksum: UdpChecksum,
     /// Whether received outer UDP checksums are verified. Not on a virtual underlay: there the sum may be unfinished,
     /// and verifying it would drop every frame of such a peer.
     pub verify_udp_checksum: bool,
+    /// Whether a received outer UDP checksum of zero is accepted over IPv6 (`udp6zerocsumrx`, RFC 6935 §5). IPv4 always
+    /// accepts it.
+    pub accept_udp6_zero_checksum: bool,
 }
 
 /// What makes a VTEP entry distinct: the FDB may give a destination its own port and VNI.

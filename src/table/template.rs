@@ -11,11 +11,12 @@
 //! rest is fixed when the template is built, and so are the sums over it (RFC 1071: a sum of parts is the sum of their
 //! sums). The header checksum of a frame is then a handful of additions instead of a walk over the header.
 //!
-//! An outer IPv6 header is another variant of `Outer` with its own length; [`EncapTemplate::len`] and
+//! An outer IPv6 header is another variant of `Outer` with its own length, in `outer_ipv6`; [`EncapTemplate::len`] and
 //! [`EncapTemplate::write`] are all that callers see of it.
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::outer_ipv6::{OUTER_IPV6_LEN, OuterIpv6};
 use super::{Inherit, SegmentConfig, VtepKey};
 use crate::wire::{MacAddr, checksum, ethernet, ipv4, udp, vxlan};
 
@@ -27,14 +28,16 @@ pub const OUTER_IPV4_LEN: usize = ethernet::LEN + ipv4::LEN + udp::LEN + vxlan::
 pub struct OuterFields {
     /// Entropy of the inner flow.
     pub source_port: u16,
-    /// IPv4 identification.
+    /// IPv4 identification; IPv6 has none.
     pub ip_id: u16,
     /// DSCP and ECN.
     pub tos: u8,
-    /// TTL; 0 stands for the default.
+    /// TTL or hop limit; 0 stands for the default.
     pub ttl: u8,
-    /// Do not fragment.
+    /// Do not fragment, of IPv4.
     pub df: bool,
+    /// Flow label of IPv6, 20 bits.
+    pub flow_label: u32,
     /// The one's complement sum of the inner frame, where the UDP checksum is to be computed.
     pub inner_sum: Option<u32>,
 }
@@ -48,6 +51,7 @@ pub struct EncapTemplate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Outer {
     Ipv4(OuterIpv4),
+    Ipv6(OuterIpv6),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +61,7 @@ struct OuterIpv4 {
     header_sum: u32,
     /// Over the UDP pseudo-header, UDP and VXLAN headers with every patched field zero.
     udp_sum: u32,
+    ttl_default: u8,
 }
 
 /// How to reach a VTEP.
@@ -94,8 +99,33 @@ impl UnresolvedReason {
 }
 
 impl EncapTemplate {
-    /// Headers with an outer IPv4 header. `source` is the underlay device's address and `next_hop` its neighbour's; the
-    /// rest comes from the segment and the VTEP's key. `None` when the segment's address or the VTEP's is not IPv4.
+    /// Headers of the family that the segment's address and the VTEP's have in common. `source` is the underlay device's
+    /// Ethernet address and `next_hop` its neighbour's; the rest comes from the segment and the VTEP's key. `None` when
+    /// they have no family in common.
+    pub fn new(
+        config: &SegmentConfig,
+        key: &VtepKey,
+        source: MacAddr,
+        next_hop: MacAddr,
+    ) -> Option<Self> {
+        match config.local {
+            IpAddr::V4(_) => Self::ipv4(config, key, source, next_hop),
+            IpAddr::V6(_) => Self::ipv6(config, key, source, next_hop),
+        }
+    }
+
+    /// Headers with an outer IPv6 header, as [`Self::new`]. `None` when the segment's address or the VTEP's is not IPv6.
+    pub fn ipv6(
+        config: &SegmentConfig,
+        key: &VtepKey,
+        source: MacAddr,
+        next_hop: MacAddr,
+    ) -> Option<Self> {
+        let outer = Outer::Ipv6(OuterIpv6::new(config, key, source, next_hop)?);
+        Some(Self { outer })
+    }
+
+    /// Headers with an outer IPv4 header, as [`Self::new`]. `None` when the segment's address or the VTEP's is not IPv4.
     pub fn ipv4(
         config: &SegmentConfig,
         key: &VtepKey,
@@ -122,6 +152,7 @@ impl EncapTemplate {
                 bytes,
                 header_sum,
                 udp_sum,
+                ttl_default: config.ttl_default,
             }),
         })
     }
@@ -132,6 +163,7 @@ impl EncapTemplate {
     pub fn len(&self) -> usize {
         match &self.outer {
             Outer::Ipv4(_) => OUTER_IPV4_LEN,
+            Outer::Ipv6(_) => OUTER_IPV6_LEN,
         }
     }
 
@@ -147,16 +179,19 @@ impl EncapTemplate {
     pub fn write(&self, frame: &mut [u8], fields: &OuterFields) -> bool {
         match &self.outer {
             Outer::Ipv4(outer) => outer.write(frame, fields),
+            Outer::Ipv6(outer) => outer.write(frame, fields),
         }
     }
 
     /// Where frames go first.
     pub fn next_hop_mac(&self) -> MacAddr {
-        let Outer::Ipv4(OuterIpv4 {
-            bytes: [a, b, c, d, e, f, ..],
-            ..
-        }) = self.outer;
-        MacAddr([a, b, c, d, e, f])
+        match &self.outer {
+            Outer::Ipv4(outer) => {
+                let [a, b, c, d, e, f, ..] = outer.bytes;
+                MacAddr([a, b, c, d, e, f])
+            }
+            Outer::Ipv6(outer) => outer.next_hop_mac(),
+        }
     }
 }
 
@@ -171,9 +206,6 @@ impl Inherit {
     }
 }
 
-/// The kernel's default (`net.ipv4.ip_default_ttl`).
-const TTL_DEFAULT: u8 = 64;
-
 impl OuterIpv4 {
     #[inline]
     fn write(&self, frame: &mut [u8], fields: &OuterFields) -> bool {
@@ -185,7 +217,7 @@ impl OuterIpv4 {
         };
         let udp_len = ip_len - ipv4::LEN as u16;
         let ttl = if fields.ttl == 0 {
-            TTL_DEFAULT
+            self.ttl_default
         } else {
             fields.ttl
         };
@@ -254,22 +286,22 @@ fn ipv4_header(source: Ipv4Addr, destination: Ipv4Addr) -> [u8; ipv4::LEN] {
 }
 
 /// The destination port; the rest is patched per frame (RFC 768).
-fn udp_header(destination_port: u16) -> [u8; udp::LEN] {
+pub(super) fn udp_header(destination_port: u16) -> [u8; udp::LEN] {
     let [high, low] = destination_port.to_be_bytes();
     [0, 0, high, low, 0, 0, 0, 0]
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::table::{Df, SourcePorts, UdpChecksum};
+    use crate::table::{Df, FlowLabel, SourcePorts, UdpChecksum};
     use crate::wire::Vni;
     use etherparse::{Ethernet2HeaderSlice, Ipv4HeaderSlice, UdpHeader, UdpHeaderSlice};
 
     const SOURCE: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
     const NEXT_HOP: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 
-    fn config(local: &str) -> SegmentConfig {
+    pub(in super::super) fn config(local: &str) -> SegmentConfig {
         SegmentConfig {
             name: "flannel.1".into(),
             ifindex: 7,
@@ -284,14 +316,17 @@ mod tests {
                 high: 60999,
             },
             ttl: Inherit::Fixed(64),
+            ttl_default: 64,
             tos: Inherit::Fixed(0),
             df: Df::Unset,
+            flow_label: FlowLabel::Fixed(0),
             udp_checksum: UdpChecksum::Compute,
             verify_udp_checksum: false,
+            accept_udp6_zero_checksum: false,
         }
     }
 
-    fn key(addr: &str, vni: u32) -> VtepKey {
+    pub(in super::super) fn key(addr: &str, vni: u32) -> VtepKey {
         VtepKey {
             addr: addr.parse().unwrap(),
             port: 4789,
@@ -309,19 +344,24 @@ mod tests {
         .unwrap()
     }
 
-    fn fields() -> OuterFields {
+    pub(in super::super) fn fields() -> OuterFields {
         OuterFields {
             source_port: 40000,
             ip_id: 0x1234,
             tos: 0xb9,
             ttl: 100,
             df: true,
+            flow_label: 0,
             inner_sum: None,
         }
     }
 
     /// A frame with the headers over `inner`.
-    fn written(template: &EncapTemplate, fields: &OuterFields, inner: &[u8]) -> Vec<u8> {
+    pub(in super::super) fn written(
+        template: &EncapTemplate,
+        fields: &OuterFields,
+        inner: &[u8],
+    ) -> Vec<u8> {
         let mut frame = vec![0xee; template.len()];
         frame.extend_from_slice(inner);
         assert!(template.write(&mut frame, fields));
@@ -460,6 +500,7 @@ mod tests {
     #[test]
     fn the_next_hop_is_shown() {
         assert_eq!(template().next_hop_mac(), NEXT_HOP);
+        assert_eq!(template().len(), 50);
         assert_eq!(template().ip_packet_len(1450), 1486);
     }
 }

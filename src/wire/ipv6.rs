@@ -8,12 +8,16 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 /// Length in bytes, without extension headers.
 pub const LEN: usize = 40;
 
+/// The bits of a flow label.
+pub const FLOW_LABEL_MASK: u32 = 0xf_ffff;
+
 /// How many extension headers are walked over. A frame with more is carried like any other, its payload unread.
 pub const EXTENSIONS_MAX: usize = 8;
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
+/// The fragment header's IANA protocol number.
+pub const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
 const MOBILITY: u8 = 135;
@@ -49,6 +53,12 @@ impl Ipv6Header {
     #[inline]
     pub fn traffic_class(&self) -> u8 {
         (self.version_class_label.get() >> 20) as u8
+    }
+
+    /// The flow label, 20 bits (RFC 6437).
+    #[inline]
+    pub fn flow_label(&self) -> u32 {
+        self.version_class_label.get() & FLOW_LABEL_MASK
     }
 
     /// Everything behind this header in bytes, as the field says.

@@ -55,6 +55,8 @@ pub struct Layers {
     pub ttl: u8,
     /// The DF bit of an IPv4 header.
     pub df: bool,
+    /// The flow label of an IPv6 header; 0 without one.
+    pub flow_label: u32,
     /// What the IP header carries: `None` in fragments, without an IP header, and where the lengths contradict
     /// themselves or the frame.
     pub transport: Option<Transport>,
@@ -110,6 +112,7 @@ impl Layers {
             traffic_class: 0,
             ttl: 0,
             df: false,
+            flow_label: 0,
             transport: None,
         }))
     }
@@ -131,6 +134,7 @@ impl Layers {
             traffic_class: header.tos(),
             ttl: header.ttl(),
             df: header.df(),
+            flow_label: 0,
             transport,
         })
     }
@@ -156,6 +160,7 @@ impl Layers {
             traffic_class,
             ttl,
             df: false,
+            flow_label: header.flow_label(),
             transport,
         })
     }

@@ -18,7 +18,7 @@ use std::sync::atomic::AtomicBool;
 use vxgate::port::{ChunkSize, MemoryPort, Port, Umem, UmemConfig};
 use vxgate::stats::{DropReason, PortCounters, WorkerCounters};
 use vxgate::table::{
-    Df, EncapTemplate, Fdb, Inherit, NextHop, Reader, Segment, SegmentConfig, Snapshot,
+    Df, EncapTemplate, Fdb, FlowLabel, Inherit, NextHop, Reader, Segment, SegmentConfig, Snapshot,
     SourcePorts, UdpChecksum, UnresolvedReason, Vtep, VtepId, VtepKey, Writer, publication,
 };
 use vxgate::wire::{MacAddr, Vni};
@@ -207,10 +207,13 @@ fn segment(size: Size, number: usize, turn: u8) -> Segment {
             high: 60_999,
         },
         ttl: Inherit::Fixed(64),
+        ttl_default: 64,
         tos: Inherit::Fixed(0),
         df: Df::Unset,
+        flow_label: FlowLabel::Fixed(0),
         udp_checksum: UdpChecksum::Zero,
         verify_udp_checksum: false,
+        accept_udp6_zero_checksum: false,
     };
     let addresses = (0..size.vteps).map(vtep_addr).chain([UNRESOLVED]);
     let vteps: Vec<_> = addresses
