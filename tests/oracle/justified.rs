@@ -104,10 +104,18 @@ fn steered(frame: &[u8]) -> bool {
 
 /// Finishes the TCP, UDP or SCTP checksum of an inner frame when it was left unfinished; whether it was.
 fn finish_inner(frame: &mut [u8]) -> bool {
-    let Some((pseudo, protocol, segment)) = transport(frame) else {
+    let Some(Transport {
+        addresses,
+        protocol,
+        routed,
+        segment,
+    }) = transport(frame)
+    else {
         return false;
     };
     let (at, len) = match protocol {
+        // The pseudo-header has the last destination, which is not in the IP header.
+        6 | 17 if routed => return false,
         6 if segment.len() >= 20 => (16, segment.len()),
         17 if segment.len() >= 8 => (6, usize::from(be16(segment, 4).unwrap_or(0))),
         132 => return finish_sctp(segment),
@@ -116,7 +124,7 @@ fn finish_inner(frame: &mut [u8]) -> bool {
     let Some(segment) = segment.get_mut(..len).filter(|part| part.len() >= 8) else {
         return false;
     };
-    let pseudo = [&pseudo[..], &[0, protocol], &(len as u16).to_be_bytes()].concat();
+    let pseudo = [&addresses[..], &[0, protocol], &(len as u16).to_be_bytes()].concat();
     let field = be16(segment, at);
     if field != Some(partial_sum(&[&pseudo])) || (protocol == 17 && field == Some(0)) {
         return false;
@@ -136,9 +144,16 @@ fn finish_sctp(segment: &mut [u8]) -> bool {
     true
 }
 
-/// Both addresses, the protocol, and what the IP packet carries: nothing in fragments, behind a routing header, and where
-/// lengths contradict each other.
-fn transport(frame: &mut [u8]) -> Option<(Vec<u8>, u8, &mut [u8])> {
+/// What an IP packet carries.
+struct Transport<'a> {
+    addresses: Vec<u8>,
+    protocol: u8,
+    routed: bool,
+    segment: &'a mut [u8],
+}
+
+/// Nothing in fragments, and where lengths contradict each other.
+fn transport(frame: &mut [u8]) -> Option<Transport<'_>> {
     let (mut at, mut tags) = (12, 0);
     while tags < 7 && matches!(be16(frame, at)?, 0x8100 | 0x88a8) {
         (at, tags) = (at + 4, tags + 1);
@@ -155,21 +170,34 @@ fn transport(frame: &mut [u8]) -> Option<(Vec<u8>, u8, &mut [u8])> {
             if fragment || header_len < 20 {
                 return None;
             }
-            Some((addresses, protocol, packet.get_mut(header_len..total_len)?))
+            Some(Transport {
+                addresses,
+                protocol,
+                routed: false,
+                segment: packet.get_mut(header_len..total_len)?,
+            })
         }
         bytes::ETHER_IPV6 if packet.first()? >> 4 == 6 => {
             let end = 40 + usize::from(be16(packet, 4)?);
             let addresses = packet.get(8..40)?.to_vec();
             let mut next = packet[6];
             let packet = packet.get_mut(..end)?;
-            let mut start = 40;
+            let (mut start, mut routed) = (40, false);
             for _ in 0..=8 {
                 let unit = match next {
-                    0 | 60 | 135 => 8,
+                    0 | 43 | 60 | 135 => 8,
                     51 => 4,
-                    43 | 44 => return None,
-                    _ => return Some((addresses, next, packet.get_mut(start..)?)),
+                    44 => return None,
+                    _ => {
+                        return Some(Transport {
+                            addresses,
+                            protocol: next,
+                            routed,
+                            segment: packet.get_mut(start..)?,
+                        });
+                    }
                 };
+                routed |= next == 43;
                 let len = usize::from(*packet.get(start + 1)?);
                 next = packet[start];
                 start += 8 + len * unit;

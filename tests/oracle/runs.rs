@@ -9,6 +9,7 @@ use super::support::frames::Random;
 
 /// Over both directions.
 const FRAMES: usize = 240_000;
+const FRAMES_OF_AN_ATTRIBUTE: usize = 10_000;
 /// After so many, a run is over.
 const DIFFERENCES_MAX: usize = 8;
 
@@ -52,4 +53,43 @@ fn run(setting: Setting, frames: usize) {
 fn random_frames_fare_as_in_the_kernel() {
     let frames = number("VXGATE_ORACLE_FRAMES").map_or(FRAMES, |frames| frames as usize);
     run(Setting::PLAIN, frames);
+}
+
+macro_rules! attribute_runs {
+    ($($name:ident $attributes:literal;)*) => {
+        /// The device with each attribute that shapes a frame.
+        const ATTRIBUTES: &[&str] = &[$($attributes),*];
+
+        $(#[test]
+        fn $name() {
+            run(Setting::with($attributes), FRAMES_OF_AN_ATTRIBUTE);
+        })*
+    };
+}
+
+attribute_runs! {
+    d14_ttl_fixed_fares_as_in_the_kernel "ttl 7";
+    d14_ttl_inherit_fares_as_in_the_kernel "ttl inherit";
+    d14_ttl_auto_fares_as_in_the_kernel "ttl auto";
+    d14_tos_fixed_fares_as_in_the_kernel "tos 0xb8";
+    d14_tos_inherit_fares_as_in_the_kernel "tos inherit";
+    d09_df_set_fares_as_in_the_kernel "df set";
+    d09_df_inherit_fares_as_in_the_kernel "df inherit";
+    d07_noudpcsum_fares_as_in_the_kernel "noudpcsum";
+}
+
+#[test]
+fn d06_srcport_fares_as_in_the_kernel() {
+    let setting = Setting {
+        attributes: "srcport 50000 50100",
+        source_ports: (50_000, 50_099),
+    };
+    run(setting, FRAMES_OF_AN_ATTRIBUTE);
+}
+
+/// For campaigns: with `VXGATE_ORACLE_SEED` given, every set of attributes in turn by the seed.
+#[test]
+fn a_device_by_the_seed_fares_as_in_the_kernel() {
+    let attributes = ATTRIBUTES[seed() as usize % ATTRIBUTES.len()];
+    run(Setting::with(attributes), FRAMES_OF_AN_ATTRIBUTE);
 }
