@@ -1,1 +1,315 @@
-//! cli
+//! Every refusal says what, why and what to do, exits with another code than 0, and leaves the node as it was.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use vxgate::port::{ChunkSize, Umem, UmemConfig, XskConfig, XskPort, ZeroCopy};
+
+use crate::support::lab::{Lab, Node};
+use crate::support::netns::{self, Netns};
+use crate::support::vxgate::{BINARY, Vxgate, run_to_end};
+
+/// An XDP program of somebody else.
+const FOREIGN_PROGRAM: &str = r#"
+__attribute__((section("xdp"), used)) int somebody_elses(void *frame) { return 2; /* XDP_PASS */ }
+char _license[] __attribute__((section("license"), used)) = "GPL";
+"#;
+
+#[test]
+fn without_a_vxlan_device_there_is_nothing_to_take_over() {
+    let netns = Netns::create(&format!("vx{}x-cli-none", std::process::id()));
+    refused(&netns, &[], &["run"], &["no vxlan device", "ip link add"]);
+}
+
+#[test]
+fn a_name_without_a_device_or_of_another_kind_of_device_is_refused() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Worker);
+    refused(
+        &node,
+        &[],
+        &["run", "--vxlan", "flannel.7"],
+        &["flannel.7", "no vxlan device of that name"],
+    );
+    refused(&node, &[], &["run", "--vxlan", "eth1"], &["eth1", "vxlan"]);
+    refused(
+        &node,
+        &[],
+        &["run", "--vxlan", "a/b"],
+        &["a/b", "device name"],
+    );
+    refused(&node, &[], &["run", "--workers", "0"], &["--workers 0"]);
+    refused(&node, &[], &["run", "--no-such-flag"], &["--no-such-flag"]);
+}
+
+#[test]
+fn a_device_with_an_attribute_that_is_not_supported_is_left_to_the_kernel_and_named() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Worker);
+    node.run("ip link add vxlan7 type vxlan id 7 dev eth1 local 10.0.0.11 dstport 4789 learning");
+    node.run("ip link set vxlan7 up");
+    refused(
+        &node,
+        &[],
+        &["run", "--vxlan", "vxlan7"],
+        &["vxlan7", "learning"],
+    );
+    // Beside one that is supported, it is only told.
+    let vxgate = Vxgate::start(&node, &[]);
+    let status = vxgate.status();
+    let device = status.device("vxlan7").expect("it is listed");
+    assert_eq!(
+        (&device["taken_over"], &device["refused"]["attribute"]),
+        (&false.into(), &"learning".into())
+    );
+    assert_eq!(
+        status.device("flannel.1").expect("it is listed")["taken_over"],
+        true
+    );
+    vxgate.stop();
+}
+
+#[test]
+fn a_second_instance_is_refused_by_device_and_pid() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Worker);
+    let first = Vxgate::start(&node, &[]);
+    refused(
+        &node,
+        &[],
+        &["run"],
+        &["flannel.1", &first.pid().to_string()],
+    );
+    // The refused one has harmed nothing of the first.
+    lab.client(Node::Worker).run(&format!(
+        "ping -q -c 3 -i 0.05 -W 3 {}",
+        lab.client_address(Node::Master)
+    ));
+    assert_eq!(first.balanced().state(), "healthy");
+    first.stop();
+}
+
+#[test]
+fn a_nic_with_another_xdp_program_is_refused_and_the_program_named() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Worker);
+    let directory = TempDir::with_prefix("vxgate-xdp-").expect("a temporary directory");
+    let (source, object) = (
+        directory.path().join("foreign.c"),
+        directory.path().join("foreign.o"),
+    );
+    fs::write(&source, FOREIGN_PROGRAM).expect("writing a source");
+    let [source, object] = [&source, &object].map(|path| path.to_str().expect("a path in UTF-8"));
+    netns::run(&[
+        "clang", "-O2", "-g", "-target", "bpf", "-c", source, "-o", object,
+    ]);
+    node.run(&format!(
+        "ip link set dev eth1 xdp object {object} section xdp"
+    ));
+    refused(&node, &[], &["run"], &["eth1", "somebody_elses", "xdp off"]);
+    assert!(
+        node.run("ip link show dev eth1").contains("xdp"),
+        "the other program is still there"
+    );
+    node.run("ip link set dev eth1 xdp off");
+    Vxgate::start(&node, &[]).stop();
+}
+
+#[test]
+fn a_taken_queue_is_named_with_its_holder() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Worker);
+    let held = node.enter(|| {
+        let config = XskConfig {
+            ifindex: nix::net::if_::if_nametoindex("eth1").expect("eth1"),
+            name: "eth1".to_owned(),
+            queue: 0,
+            ring_len: 64,
+            zero_copy: ZeroCopy::Never,
+            frame_len_max: 1518,
+            busy_wait: Duration::from_secs(1),
+        };
+        let umem = Umem::new(UmemConfig {
+            chunk: ChunkSize::K2,
+            frames: 256,
+            lock: false,
+        })
+        .expect("a UMEM");
+        let port = XskPort::open(&umem, &config, None).expect("a socket on queue 0");
+        (port, umem)
+    });
+    refused(
+        &node,
+        &[],
+        &["run"],
+        &[
+            "eth1 queue 0",
+            "another AF_XDP socket",
+            &std::process::id().to_string(),
+        ],
+    );
+    drop(held);
+    Vxgate::start(&node, &[]).stop();
+}
+
+#[test]
+fn whoever_lacks_a_capability_is_told_which() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Worker);
+    // Where nobody can execute what is in root's directory, a copy in a directory of its own.
+    let directory = TempDir::with_prefix("vxgate-binary-").expect("a temporary directory");
+    let copy = directory.path().join("vxgate");
+    fs::copy(BINARY, &copy).expect("a copy of the program");
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
+    let copy = copy.to_str().expect("a path in UTF-8");
+    let nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "--inh-caps=-all",
+        "--",
+    ];
+    refused_as(
+        &node,
+        &[&nobody[..], &[copy, "run"]].concat(),
+        &["CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_BPF", "root"],
+    );
+    for (dropped, named) in [
+        ("-net_raw", "CAP_NET_RAW"),
+        ("-net_admin", "CAP_NET_ADMIN"),
+        ("-bpf,-sys_admin", "CAP_BPF"),
+    ] {
+        let wrapper = [
+            "setpriv",
+            "--bounding-set",
+            dropped,
+            "--inh-caps=-all",
+            "--",
+        ];
+        refused(&node, &wrapper, &["run"], &[named]);
+    }
+}
+
+#[test]
+fn a_memory_limit_is_named() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Worker);
+    let wrapper = [
+        "prlimit",
+        "--memlock=65536:65536",
+        "setpriv",
+        "--bounding-set",
+        "-ipc_lock,-sys_resource",
+        "--inh-caps=-all",
+        "--",
+    ];
+    refused(&node, &wrapper, &["run"], &["memory", "limit"]);
+}
+
+#[test]
+fn status_without_a_daemon_exits_with_3() {
+    let directory = TempDir::with_prefix("vxgate-none-").expect("a temporary directory");
+    let socket = directory.path().join("none.sock");
+    for json in [&["status"][..], &["status", "--json"]] {
+        let output = Command::new(BINARY)
+            .args(json)
+            .arg("--socket")
+            .arg(&socket)
+            .output()
+            .expect("the program runs");
+        assert_eq!(output.status.code(), Some(3));
+        assert!(
+            output.stdout.is_empty(),
+            "standard output carries data only"
+        );
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("none.sock"), "{said}");
+    }
+}
+
+#[test]
+fn the_default_socket_is_one_for_each_network_namespace() {
+    let lab = Lab::up();
+    let nodes = [Node::Master, Node::Worker].map(|node| lab.node(node));
+    let mut daemons: Vec<_> = nodes
+        .iter()
+        .map(|node| {
+            node.command(BINARY)
+                .arg("run")
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .expect("it starts")
+        })
+        .collect();
+    for (node, daemon) in nodes.iter().zip(&daemons) {
+        let pid = daemon.id();
+        crate::support::wait_until(
+            "status by the default socket",
+            Duration::from_secs(20),
+            || {
+                node.try_run(&format!("{BINARY} status --json"))
+                    .is_ok_and(|text| {
+                        serde_json::from_str::<serde_json::Value>(&text).expect("JSON")["pid"]
+                            == pid
+                    })
+            },
+        );
+    }
+    for daemon in &mut daemons {
+        netns::run(&["kill", &daemon.id().to_string()]);
+        assert!(daemon.wait().expect("our child").success());
+    }
+    for node in &nodes {
+        assert!(
+            node.try_run(&format!("{BINARY} status")).is_err(),
+            "no daemon is left"
+        );
+    }
+}
+
+/// Runs `vxgate` as [`refused_as`] does.
+fn refused(node: &Netns, wrapper: &[&str], arguments: &[&str], words: &[&str]) {
+    refused_as(node, &[wrapper, &[BINARY], arguments].concat(), words);
+}
+
+/// Runs a command that must fail by itself: with a code, with these words on standard error, with nothing on standard output,
+/// without a panic, and with the devices of the node as they were.
+fn refused_as(node: &Netns, command: &[&str], words: &[&str]) {
+    let directory = TempDir::with_prefix("vxgate-refused-").expect("a temporary directory");
+    let socket = directory.path().join("control.sock");
+    let socket = socket.to_str().expect("a path in UTF-8");
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).expect("chmod");
+    let before = node.devices();
+    let output = run_to_end(node, &[command, &["--socket", socket]].concat());
+    let (code, said) = (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    );
+    assert!(
+        code.is_some_and(|code| ![0, 101, 124, 137].contains(&code)),
+        "it refuses with a code, not {code:?}: {said}"
+    );
+    assert!(
+        output.stdout.is_empty(),
+        "standard output carries data only: {}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    for word in words {
+        assert!(said.contains(word), "it names '{word}': {said}");
+    }
+    assert!(!said.contains("panicked"), "{said}");
+    println!("    {code:?}: {}", said.lines().last().unwrap_or_default());
+    // The kernel removes a device a moment after its last user.
+    for _ in 0..100 {
+        if node.devices() == before {
+            return;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(node.devices(), before, "nothing is left behind");
+}

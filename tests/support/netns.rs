@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::thread;
 
 use nix::sched::{CloneFlags, setns};
+use serde_json::Value;
 
 /// A named network namespace. The one that made it removes it when dropped; a handle from [`Netns::existing`] does not.
 #[derive(Debug)]
@@ -83,6 +84,34 @@ impl Netns {
             .output()
             .expect("iproute2 is installed");
         said(output, || format!("{}: {line}", self.name))
+    }
+
+    /// Its devices with the settings that somebody who uses them could leave behind, and without what changes by itself.
+    pub fn devices(&self) -> Vec<String> {
+        let fields = [
+            "ifindex",
+            "ifname",
+            "mtu",
+            "flags",
+            "qdisc",
+            "address",
+            "xdp",
+            "promiscuity",
+            "num_tx_queues",
+            "num_rx_queues",
+            "ifalias",
+        ];
+        let links: Value =
+            serde_json::from_str(&self.run("ip -json -details link show")).expect("ip prints JSON");
+        let links = links.as_array().expect("a list of links");
+        links
+            .iter()
+            .map(|link| {
+                fields
+                    .map(|field| format!("{field}={}", link[field]))
+                    .join(" ")
+            })
+            .collect()
     }
 
     /// Moves the calling thread into the namespace.

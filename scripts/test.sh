@@ -1,0 +1,42 @@
+#!/bin/bash
+# test.sh: everything that must hold before a change goes in: format, lints, a release build, the loom model of the table's
+# publication, and all tests, those in network namespaces too (as root). What fails ends it; the last line tells the outcome.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export PATH="$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin"
+
+LOG=$(mktemp /tmp/vxgate-test.XXXXXX)
+STEP="setup"
+finish() {
+    local code=$?
+    rm -f "$LOG"
+    if [ $code = 0 ]; then
+        echo "test.sh: all passed in $SECONDS s"
+    else
+        echo "test.sh: FAILED in step '$STEP' after $SECONDS s"
+    fi
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+# step NAME CMD...: shows what runs, and all that it says only when it fails.
+step() {
+    STEP=$1
+    local start=$SECONDS
+    shift
+    printf '%-12s %s\n' "$STEP" "$*"
+    "$@" >"$LOG" 2>&1 </dev/null || { cat "$LOG"; return 1; }
+    # The runners' own closing lines (what was run, and how it went), and what the tests have measured.
+    grep -E '^ +Running |^ +Doc-tests |^test result:|^  [^ ].*:$|longest gap|FDB|entries|resident|processor time' "$LOG" || true
+    printf '%-12s done in %s s\n' "$STEP" $((SECONDS - start))
+}
+
+[ "$(id -u)" = 0 ] || { echo "test.sh: the tests make network namespaces: run it as root" >&2; exit 1; }
+step setup scripts/setup.sh
+step format cargo fmt --check
+step clippy cargo clippy --all-targets --quiet -- -D warnings
+step release cargo build --release --locked
+# Optimised, since loom runs thousands of interleavings, but without the link-time optimisation of a shipped program.
+step loom env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom CARGO_PROFILE_RELEASE_LTO=off \
+    CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo test --release --locked --lib table::publish
+step tests cargo test --locked -- --show-output
