@@ -18,22 +18,42 @@ pub fn internet_checksum(parts: &[&[u8]]) -> u16 {
 
 /// The folded, not inverted sum; each part must be of even length, but for the last.
 pub fn partial_sum(parts: &[&[u8]]) -> u16 {
-    let mut sum: u32 = 0;
-    for pair in parts.iter().flat_map(|part| part.chunks(2)) {
-        sum += u32::from(pair[0]) << 8 | pair.get(1).copied().map_or(0, u32::from);
+    let mut sum: u64 = 0;
+    for part in parts {
+        let (words, rest) = part.as_chunks::<4>();
+        for word in words {
+            sum += u64::from(u32::from_be_bytes(*word));
+        }
+        let mut last = [0; 4];
+        last[..rest.len()].copy_from_slice(rest);
+        sum += u64::from(u32::from_be_bytes(last));
+    }
+    while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     sum as u16
 }
 
-/// CRC32c, a bit at a time.
+/// CRC32c, half a byte at a time.
 pub fn crc32c(bytes: &[u8]) -> u32 {
+    const TABLE: [u32; 16] = {
+        let (mut table, mut index) = ([0; 16], 0);
+        while index < 16 {
+            let (mut value, mut bit) = (index as u32, 0);
+            while bit < 4 {
+                value = value >> 1 ^ if value & 1 == 1 { 0x82f6_3b78 } else { 0 };
+                bit += 1;
+            }
+            table[index] = value;
+            index += 1;
+        }
+        table
+    };
     let mut crc = !0u32;
     for byte in bytes {
         crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 };
-        }
+        crc = crc >> 4 ^ TABLE[(crc & 15) as usize];
+        crc = crc >> 4 ^ TABLE[(crc & 15) as usize];
     }
     !crc
 }
@@ -65,7 +85,11 @@ pub fn hex(bytes: &[u8]) -> String {
         .collect();
     match bytes.len() - shown.len() {
         0 => lines.join("\n"),
-        more => format!("{}\n    and {more} bytes, CRC32c {:08x}", lines.join("\n"), crc32c(bytes)),
+        more => format!(
+            "{}\n    and {more} bytes, CRC32c {:08x}",
+            lines.join("\n"),
+            crc32c(bytes)
+        ),
     }
 }
 
@@ -74,18 +98,28 @@ pub fn summary(frame: &[u8]) -> String {
     let decoded = match etherparse::LaxSlicedPacket::from_ethernet(frame) {
         Ok(packet) => format!(
             "{:?} vlan {:?} net {} transport {} stop {:?}",
-            packet.link.as_ref().and_then(|link| link.to_header().map(|h| h.ethernet2())),
+            packet
+                .link
+                .as_ref()
+                .and_then(|link| link.to_header().map(|h| h.ethernet2())),
             packet.vlan_ids(),
-            packet.net.as_ref().map_or("none".to_owned(), |net| match net {
-                etherparse::LaxNetSlice::Ipv4(ip) => format!("{:?}", ip.header().to_header()),
-                etherparse::LaxNetSlice::Ipv6(ip) => format!("{:?}", ip.header().to_header()),
-                other => format!("{other:?}"),
-            }),
-            packet.transport.as_ref().map_or("none".to_owned(), |transport| match transport {
-                etherparse::TransportSlice::Udp(udp) => format!("{:?}", udp.to_header()),
-                etherparse::TransportSlice::Tcp(tcp) => format!("TCP {} > {}", tcp.source_port(), tcp.destination_port()),
-                _ => "ICMP".to_owned(),
-            }),
+            packet
+                .net
+                .as_ref()
+                .map_or("none".to_owned(), |net| match net {
+                    etherparse::LaxNetSlice::Ipv4(ip) => format!("{:?}", ip.header().to_header()),
+                    etherparse::LaxNetSlice::Ipv6(ip) => format!("{:?}", ip.header().to_header()),
+                    other => format!("{other:?}"),
+                }),
+            packet
+                .transport
+                .as_ref()
+                .map_or("none".to_owned(), |transport| match transport {
+                    etherparse::TransportSlice::Udp(udp) => format!("{:?}", udp.to_header()),
+                    etherparse::TransportSlice::Tcp(tcp) =>
+                        format!("TCP {} > {}", tcp.source_port(), tcp.destination_port()),
+                    _ => "ICMP".to_owned(),
+                }),
             packet.stop_err,
         ),
         Err(error) => format!("not decodable: {error}"),

@@ -7,14 +7,14 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::sockopt::RcvBufForce;
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType,
-    bind, recvmsg, sendmsg, setsockopt, socket,
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType, bind, recvmsg,
+    sendmsg, setsockopt, socket,
 };
-use nix::cmsg_space;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::support::netns::Netns;
@@ -28,7 +28,6 @@ const VLAN_TPID_VALID: u32 = 1 << 6;
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM` (`linux/virtio_net.h`).
 const NEEDS_CHECKSUM: u8 = 1;
 const RECEIVE_BUFFER_BYTES: usize = 64 << 20;
-
 
 /// A frame to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,5 +191,10 @@ fn set_packet(socket: &OwnedFd, option: i32) {
             len,
         )
     };
-    assert_eq!(done, 0, "option {option}: {}", std::io::Error::last_os_error());
+    assert_eq!(
+        done,
+        0,
+        "option {option}: {}",
+        std::io::Error::last_os_error()
+    );
 }

@@ -1,6 +1,8 @@
 //! Frames from a seed: mostly sound, of every family, and a share of them damaged in one way or several.
 
-use super::bytes::{self, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, IP, Outer, OuterSum, UDP, VXLAN, put16};
+use super::bytes::{
+    self, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, IP, Outer, OuterSum, UDP, VXLAN, put16,
+};
 use super::end::Input;
 use super::site::{self, Entry};
 use super::support::frames::Random;
@@ -29,7 +31,6 @@ fn chance(random: &mut Random, percent: usize) -> bool {
     random.below(100) < percent
 }
 
-
 fn byte(random: &mut Random) -> u8 {
     random.next() as u8
 }
@@ -39,7 +40,8 @@ fn word(random: &mut Random) -> u16 {
 }
 
 fn fill(random: &mut Random, len: usize) -> Vec<u8> {
-    (0..len).map(|_| byte(random)).collect()
+    let words = (0..len.div_ceil(8)).flat_map(|_| random.next().to_ne_bytes());
+    words.take(len).collect()
 }
 
 /// A frame from a pod whose device would finish its checksum, now and then: the field holds the pseudo-header's sum.
@@ -96,7 +98,13 @@ fn inner(random: &mut Random, entry: Entry) -> Vec<u8> {
         }
         _ => {
             let len = size(random, 0);
-            (pick!(random, &[0x8847, 0x88cc, 0x8863, 0x88b6, 0x0600, word(random)]), fill(random, len))
+            (
+                pick!(
+                    random,
+                    &[0x8847, 0x88cc, 0x8863, 0x88b6, 0x0600, word(random)]
+                ),
+                fill(random, len),
+            )
         }
     };
     frame.extend(ether_type.to_be_bytes());
@@ -191,11 +199,18 @@ fn ipv4(random: &mut Random) -> Vec<u8> {
     packet.extend(std::iter::repeat_n(1, options)); // No operation.
     if chance(random, 8) {
         // A length that lies.
-        let lie = pick!(random, &[0, 19, 20, 21, word(random), (body.len() + 60) as u16]);
+        let lie = pick!(
+            random,
+            &[0, 19, 20, 21, word(random), (body.len() + 60) as u16]
+        );
         put16(&mut packet, 2, lie);
     }
     let sum = bytes::internet_checksum(&[&packet]);
-    put16(&mut packet, 10, if chance(random, 3) { word(random) } else { sum });
+    put16(
+        &mut packet,
+        10,
+        if chance(random, 3) { word(random) } else { sum },
+    );
     packet.extend(body);
     padded(random, packet)
 }
@@ -343,7 +358,12 @@ fn outer(random: &mut Random, inner: Vec<u8>) -> Vec<u8> {
         source_port: word(random),
         udp_checksum: pick!(
             random,
-            &[OuterSum::Zero, OuterSum::Zero, OuterSum::Right, OuterSum::Wrong(word(random) | 1)],
+            &[
+                OuterSum::Zero,
+                OuterSum::Zero,
+                OuterSum::Right,
+                OuterSum::Wrong(word(random) | 1)
+            ],
         ),
         ..Outer::good()
     };
@@ -373,17 +393,32 @@ fn outer(random: &mut Random, inner: Vec<u8>) -> Vec<u8> {
         3 => outer.vxlan = bytes::vxlan_header(random.next() as u32 & 0xff_ffff),
         4 => outer.destination_port = pick!(random, &[4789, 8471, 8473, word(random)]),
         5 => {
-            outer.destination =
-                pick!(random, &[site::PEERS[0], [10, 99, 0, 255], [224, 0, 0, 1], [10, 1, 1, 1]]);
+            outer.destination = pick!(
+                random,
+                &[
+                    site::PEERS[0],
+                    [10, 99, 0, 255],
+                    [224, 0, 0, 1],
+                    [10, 1, 1, 1]
+                ]
+            );
         }
-        6 => outer.destination_mac = pick!(random, &[[0xff; 6], [1, 0, 0x5e, 0, 0, 1], site::PEER_MACS[0], [0; 6]]),
+        6 => {
+            outer.destination_mac = pick!(
+                random,
+                &[[0xff; 6], [1, 0, 0x5e, 0, 0, 1], site::PEER_MACS[0], [0; 6]]
+            )
+        }
         7 => outer.fragment = word(random),
         _ => {}
     }
     let mut frame = outer.around(&inner);
     match random.below(7) {
         0 => {
-            let lie = pick!(random, &[0, 1, 7, 8, 9, 15, 16, 17, 29, 30, 31, word(random)]);
+            let lie = pick!(
+                random,
+                &[0, 1, 7, 8, 9, 15, 16, 17, 29, 30, 31, word(random)]
+            );
             put16(&mut frame, UDP + 4, lie);
         }
         1 => {

@@ -131,7 +131,15 @@ fn finish_inner(frame: &mut [u8]) -> bool {
     }
     put16(segment, at, 0);
     let sum = bytes::internet_checksum(&[&pseudo, segment]);
-    put16(segment, at, if protocol == 17 && sum == 0 { 0xffff } else { sum });
+    put16(
+        segment,
+        at,
+        if protocol == 17 && sum == 0 {
+            0xffff
+        } else {
+            sum
+        },
+    );
     true
 }
 

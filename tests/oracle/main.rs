@@ -8,8 +8,12 @@ mod support;
 
 mod bytes;
 mod compare;
+mod ecn;
 mod end;
 mod generate;
+mod inherit;
 mod justified;
+mod reserved;
+mod rows;
 mod runs;
 mod site;

@@ -15,7 +15,10 @@ const DIFFERENCES_MAX: usize = 8;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is no number: {text}")),
+    )
 }
 
 fn seed() -> u64 {
@@ -23,6 +26,10 @@ fn seed() -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         now.expect("after 1970").as_nanos() as u64
     })
+}
+
+fn frames(usual: usize) -> usize {
+    number("VXGATE_ORACLE_FRAMES").map_or(usual, |frames| frames as usize)
 }
 
 fn run(setting: Setting, frames: usize) {
@@ -51,8 +58,7 @@ fn run(setting: Setting, frames: usize) {
 
 #[test]
 fn random_frames_fare_as_in_the_kernel() {
-    let frames = number("VXGATE_ORACLE_FRAMES").map_or(FRAMES, |frames| frames as usize);
-    run(Setting::PLAIN, frames);
+    run(Setting::PLAIN, frames(FRAMES));
 }
 
 macro_rules! attribute_runs {
@@ -91,5 +97,5 @@ fn d06_srcport_fares_as_in_the_kernel() {
 #[test]
 fn a_device_by_the_seed_fares_as_in_the_kernel() {
     let attributes = ATTRIBUTES[seed() as usize % ATTRIBUTES.len()];
-    run(Setting::with(attributes), FRAMES_OF_AN_ATTRIBUTE);
+    run(Setting::with(attributes), frames(FRAMES_OF_AN_ATTRIBUTE));
 }

@@ -127,8 +127,7 @@ impl Site {
         wait_until("both ports of the bridge forward", PORTS_BOUND, || {
             node.run("bridge link").matches("state forwarding").count() == 2
         });
-        let vxgate =
-            taken.then(|| Vxgate::start(&node, &["--vxlan", "vx1", "--workers", "1"]));
+        let vxgate = taken.then(|| Vxgate::start(&node, &["--vxlan", "vx1", "--workers", "1"]));
         if let Some(vxgate) = &vxgate {
             let status = vxgate.status();
             let device = status.device("vx1").expect("the device is in the status");
