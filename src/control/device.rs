@@ -68,6 +68,7 @@ impl VxlanDevice {
             port: self.port,
             mac: self.mac,
             underlay_ifindex: underlay.ifindex,
+            underlay_mac: underlay.mac,
             underlay_mtu: u16::try_from(underlay.mtu).unwrap_or(u16::MAX),
             source_ports: self.source_ports,
             ttl: self.ttl,

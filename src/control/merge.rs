@@ -167,6 +167,7 @@ pub(super) mod tests {
             port: 8472,
             mac: MacAddr([2, 0, 0, 0, 0, 4]),
             underlay_ifindex: 3,
+            underlay_mac: MacAddr([2, 0, 0, 0, 0, 3]),
             underlay_mtu: 1500,
             source_ports: SourcePorts {
                 low: 32768,

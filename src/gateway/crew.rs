@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::SessionError;
 use super::books::{Books, SocketBook, WorkerBook};
-use super::plan::{Nic, Plan};
+use super::plan::{Nic, Plan, access_mtu};
 use crate::port::{Umem, UmemConfig, XskConfig, XskPort, ZeroCopy};
 use crate::stats::{PortCounters, WorkerCounters};
 use crate::steer::{AccessLink, AccessPair, Steering};
@@ -80,7 +80,7 @@ pub(super) fn crew(
             .first()
             .map(|a| &a.port)
             .or(crew.underlays.first().map(|u| &u.port));
-        let config = xsk_config(*ifindex, name, number, found.device.mtu, ZeroCopy::Never);
+        let config = xsk_config(*ifindex, name, number, access_mtu(found), ZeroCopy::Never);
         let (port, counters) = open(&crew.umem, &config, share, steering, books)?;
         let below = found.underlay.as_ref().map(|link| link.ifindex);
         let underlay = crew

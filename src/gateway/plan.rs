@@ -190,6 +190,13 @@ fn refused(found: &Found) -> PlanError {
     }
 }
 
+/// The MTU of a device's access pair. What the kernel decapsulates may be larger than the device's own MTU (a frame with
+/// two tags is), so whatever fits the underlay has to fit here.
+pub fn access_mtu(found: &Found) -> u32 {
+    let underlay = found.underlay.as_ref().map_or(0, |link| link.mtu);
+    underlay.max(found.device.mtu)
+}
+
 /// Why this device is left to the kernel: the attribute, and a sentence.
 pub fn refusal_words(found: &Found) -> (String, String) {
     match &found.refusal {

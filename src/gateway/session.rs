@@ -14,7 +14,7 @@ use super::books::Books;
 use super::crew::{crew, spawn};
 use super::lock::{DeviceLock, LockError};
 use super::observe::{self, AccessState, DeviceState, MirrorState, Observation, VtepState};
-use super::plan::Plan;
+use super::plan::{Plan, access_mtu};
 use crate::control::{self, Control, Event, Found, Report, SegmentReport};
 use crate::port::{OpenError, XskPort, now_ns};
 use crate::steer::{self, AccessPair, DevicePlan, NicPlan, SteerPlan, Steering};
@@ -73,8 +73,10 @@ impl Session {
         let locks = devices()
             .map(|device| DeviceLock::acquire(&device.name, device.ifindex))
             .collect::<Result<Vec<_>, _>>()?;
-        let accesses = devices()
-            .map(|device| AccessPair::create(&device.name, device.mtu, plan.workers))
+        let accesses = plan
+            .devices
+            .iter()
+            .map(|found| AccessPair::create(&found.device.name, access_mtu(found), plan.workers))
             .collect::<Result<Vec<_>, _>>()?;
         let mut steering = Steering::load(&steer_plan(&plan, &accesses))?;
         let mut books = Books::new(&plan, &accesses);

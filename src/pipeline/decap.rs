@@ -11,14 +11,15 @@
 //! | 3 | outer source: zero, loopback, group, broadcast, IPv4-mapped, our own | `martian_source` |
 //! | 4 | UDP length: at least a header, not beyond the IP packet (what is behind it is cut off) | `outer_malformed` |
 //! | 5 | VXLAN header whole; I flag; address, port and VNI ours | `hdr_truncated`, `no_i_flag`, `vni_not_found` |
-//! | 6 | UDP checksum: zero over IPv6 unless the segment allows it; right, where the segment asks for it | `zero_csum6`, `outer_csum` |
-//! | 7 | reserved bits | `reserved_bits` |
-//! | 8 | outer source a known VTEP of the segment | `unknown_peer` |
-//! | 9 | inner Ethernet header whole; source not our own, not zero, no group | `inner_short`, `local_mac`, `invalid_source_mac` |
-//! | 10 | inner IP header whole | `inner_truncated` |
-//! | 11 | ECN | `tunnel_ecn` |
+//! | 6 | outer Ethernet destination ours, or a group's | `other_host` |
+//! | 7 | UDP checksum: zero over IPv6 unless the segment allows it; right, where the segment asks for it | `zero_csum6`, `outer_csum` |
+//! | 8 | reserved bits | `reserved_bits` |
+//! | 9 | outer source a known VTEP of the segment | `unknown_peer` |
+//! | 10 | inner Ethernet header whole; source not our own, not zero, no group | `inner_short`, `local_mac`, `invalid_source_mac` |
+//! | 11 | inner IP header whole | `inner_truncated` |
+//! | 12 | ECN | `tunnel_ecn` |
 //!
-//! Behind a VLAN tag the inner IP header is not looked at in 10 and 11 (as in the kernel: the frame's protocol is then
+//! Behind a VLAN tag the inner IP header is not looked at in 11 and 12 (as in the kernel: the frame's protocol is then
 //! the tag's). Tags are passed on.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -80,6 +81,7 @@ pub fn apply(
 
 /// The outer headers of a frame that may be ours.
 struct Outer<'a> {
+    destination_mac: MacAddr,
     ip: OuterIp<'a>,
     port: u16,
     udp_checksum: u16,
@@ -108,6 +110,10 @@ fn judge(snapshot: &Snapshot, frame: &[u8]) -> Result<SegmentId, DropReason> {
         .find(outer.ip.destination, outer.port, vxlan.vni())
         .ok_or(DropReason::VniNotFound)?;
     let segment = snapshot.segment(id).ok_or(DropReason::VniNotFound)?;
+    let (addressee, own) = (outer.destination_mac, segment.config.underlay_mac);
+    if addressee != own && !addressee.is_multicast() {
+        return Err(DropReason::OtherHost);
+    }
     outer.judge_checksum(&segment.config)?;
     if vxlan.reserved_bits() {
         return Err(DropReason::ReservedBits);
@@ -139,6 +145,7 @@ impl<'a> Outer<'a> {
             _ => return Err(DropReason::OuterMalformed),
         };
         Ok(Self {
+            destination_mac: ethernet.destination(),
             port: udp.destination_port(),
             udp_checksum: udp.checksum(),
             datagram,
@@ -273,11 +280,11 @@ fn judge_inner(segment: &Segment, inner: &[u8], outer_class: u8) -> Result<(), D
     let class = match header.ether_type() {
         ethernet::IPV4 => {
             let header = Ipv4Header::parse(rest).ok_or(DropReason::InnerTruncated)?;
-            (header.version() == 4).then_some(header.tos())
+            Some(header.tos())
         }
         ethernet::IPV6 => {
             let header = Ipv6Header::parse(rest).ok_or(DropReason::InnerTruncated)?;
-            (header.version() == 6).then_some(header.traffic_class())
+            Some(header.traffic_class())
         }
         _ => None,
     };
@@ -485,6 +492,15 @@ mod tests {
                 "{source:?}"
             );
         }
+    }
+
+    #[test]
+    fn v12_a_frame_to_another_station_is_not_for_us_and_one_to_a_group_is() {
+        let mut lab = lab();
+        assert_eq!(lab.fate_in(&changed(5, 9)), Err(DropReason::OtherHost));
+        let mut to_all = GOOD.to_vec();
+        to_all[..6].fill(0xff);
+        assert_eq!(lab.fate_in(&to_all), Ok(GOOD[50..].to_vec()));
     }
 
     #[test]
@@ -707,6 +723,34 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn d4_the_ether_type_alone_says_what_is_ip() {
+        let mut lab = lab();
+        let mut inner = with_class(inner4(OWN, b"payload"), 2);
+        inner[14] = 0x55;
+        seal_inner(&mut inner);
+        let mut marked = inner.clone();
+        marked[15] = 3;
+        seal_inner(&mut marked);
+        let frame = with_class(tunnelled(&inner), 3);
+        assert_eq!(lab.fate_in(&frame), Ok(marked));
+        let frame = with_class(tunnelled(&with_version(0x55, 0)), 3);
+        assert_eq!(lab.fate_in(&frame), Err(DropReason::TunnelEcn));
+    }
+
+    /// An inner IPv4 frame with this first byte and TOS.
+    fn with_version(version: u8, tos: u8) -> Vec<u8> {
+        let mut inner = inner4(OWN, b"payload");
+        (inner[14], inner[15]) = (version, tos);
+        inner
+    }
+
+    fn seal_inner(inner: &mut [u8]) {
+        inner[24..26].fill(0);
+        let sum = checksum::finish(checksum::sum(&inner[14..34]));
+        inner[24..26].copy_from_slice(&sum.to_be_bytes());
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub(super) fn config() -> SegmentConfig {
         port: 8472,
         mac: OWN,
         underlay_ifindex: 2,
+        underlay_mac: UNDERLAY,
         underlay_mtu: 1500,
         source_ports: SourcePorts {
             low: 32768,

@@ -77,6 +77,7 @@ mod tests {
         let mut segment = segment(SegmentConfig {
             local: local.parse().unwrap(),
             mac: FAR,
+            underlay_mac: MacAddr([2, 0, 0, 0, 0, 2]),
             verify_udp_checksum: true,
             accept_udp6_zero_checksum: near.udp_checksum == UdpChecksum::Zero,
             ..config()

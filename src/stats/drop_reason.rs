@@ -67,6 +67,7 @@ drop_reasons! {
     OuterChecksum     "outer_csum"          "UDP_CSUM"           Rx "The outer UDP checksum is neither zero nor right.";
     ZeroChecksum6     "zero_csum6"          "UDP_CSUM"           Rx "The outer UDP checksum is zero over IPv6, and the device does not allow that (udp6zerocsumrx).";
     MartianSource     "martian_source"      "-"                  Rx "The outer source is our own, zero, loopback, multicast, broadcast or IPv4-mapped.";
+    OtherHost         "other_host"          "OTHERHOST"          Rx "The outer frame is addressed to another station: the link floods, or the device listens to everything.";
     HeaderTruncated   "hdr_truncated"       "PKT_TOO_SMALL"      Rx "UDP payload shorter than the 8 bytes of a VXLAN header.";
     NoIFlag           "no_i_flag"           "VXLAN_INVALID_HDR"  Rx "The I flag is clear: not a valid VNI (RFC 7348 §5).";
     ReservedBits      "reserved_bits"       "VXLAN_INVALID_HDR"  Rx "A reserved bit of the VXLAN header is set; the kernel drops these too.";

@@ -249,6 +249,7 @@ mod tests {
             port: 8472,
             mac: MacAddr([2, 0, 0, 0, 0, 1]),
             underlay_ifindex: 1,
+            underlay_mac: MacAddr([2, 0, 0, 0, 0, 9]),
             underlay_mtu: 1500,
             source_ports: SourcePorts { low: 1, high: 2 },
             ttl: Inherit::Fixed(64),

@@ -81,6 +81,8 @@ pub struct SegmentConfig {
     pub mac: MacAddr,
     /// The underlay device's index.
     pub underlay_ifindex: u32,
+    /// The underlay device's Ethernet address. Frames to other stations are not for us, even if the device hears them.
+    pub underlay_mac: MacAddr,
     /// The largest outer IP packet the underlay device sends, in bytes.
     pub underlay_mtu: u16,
     /// Outer UDP source ports.

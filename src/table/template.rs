@@ -310,6 +310,7 @@ pub(super) mod tests {
             port: 8472,
             mac: MacAddr([0x0e, 0, 0, 0, 0, 1]),
             underlay_ifindex: 2,
+            underlay_mac: SOURCE,
             underlay_mtu: 1500,
             source_ports: SourcePorts {
                 low: 32768,

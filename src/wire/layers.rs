@@ -1,5 +1,8 @@
 //! Where the headers of an inner frame are: Ethernet, up to two VLAN tags, IPv4 or IPv6, and what that carries.
 //!
+//! What is IPv4 or IPv6 is told by the EtherType alone, as in the kernel: a header whose version contradicts it gives its
+//! traffic class and TTL all the same, but carries nothing that could be found.
+//!
 //! Every offset lies within the frame that was read, as long as the frame is not made shorter.
 
 use super::ethernet::{self, EthernetHeader};
@@ -10,13 +13,13 @@ use super::vlan;
 /// What follows the Ethernet header and the tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
-    /// An IPv4 header whose fixed part is whole.
+    /// An EtherType of IPv4, and bytes enough for the fixed part of its header.
     Ipv4,
-    /// An IPv6 header that is whole.
+    /// An EtherType of IPv6, and bytes enough for its header.
     Ipv6,
     /// An EtherType of IPv4 or IPv6, and a header that is cut short.
     Cut,
-    /// Anything else, also where the version in the header is not the EtherType's.
+    /// Anything else.
     Other,
 }
 
@@ -77,13 +80,11 @@ impl Place {
         };
         let network = match ether_type {
             ethernet::IPV4 => match Ipv4Header::parse(rest) {
-                Some(header) if header.version() == 4 => Network::Ipv4,
-                Some(_) => Network::Other,
+                Some(_) => Network::Ipv4,
                 None => Network::Cut,
             },
             ethernet::IPV6 => match Ipv6Header::parse(rest) {
-                Some(header) if header.version() == 6 => Network::Ipv6,
-                Some(_) => Network::Other,
+                Some(_) => Network::Ipv6,
                 None => Network::Cut,
             },
             _ => Network::Other,
@@ -121,8 +122,10 @@ impl Layers {
     fn ipv4(place: Place, bytes: &[u8]) -> Option<Self> {
         let header = Ipv4Header::parse(bytes)?;
         let (header_len, total_len) = (header.header_len(), header.total_len());
-        let sound =
-            header_len >= super::ipv4::LEN && total_len >= header_len && total_len <= bytes.len();
+        let sound = header.version() == 4
+            && header_len >= super::ipv4::LEN
+            && total_len >= header_len
+            && total_len <= bytes.len();
         let transport = (sound && !header.is_fragment()).then(|| Transport {
             protocol: header.protocol(),
             offset: place.offset + header_len,
@@ -144,7 +147,8 @@ impl Layers {
         let header = Ipv6Header::parse(bytes)?;
         let behind = bytes
             .get(ipv6::LEN..)
-            .and_then(|rest| rest.get(..header.payload_len()));
+            .and_then(|rest| rest.get(..header.payload_len()))
+            .filter(|_| header.version() == 6);
         let transport = behind.and_then(|behind| {
             let payload = ipv6::walk(header.next_header(), behind)?;
             Some(Transport {
@@ -264,10 +268,13 @@ mod tests {
     }
 
     #[test]
-    fn another_version_than_the_ether_type_says_is_no_ip() {
+    fn a_version_that_contradicts_the_ether_type_leaves_no_transport() {
         let mut frame = udp4();
         frame[14] = 0x65;
-        assert_eq!(Place::find(&frame).unwrap().network, Network::Other);
+        frame[15] = 0xb9;
+        let layers = Layers::parse(&frame).unwrap();
+        assert_eq!(layers.place.network, Network::Ipv4);
+        assert_eq!((layers.traffic_class, layers.transport), (0xb9, None));
     }
 
     #[test]

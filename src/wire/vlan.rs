@@ -7,9 +7,9 @@ pub const CUSTOMER: u16 = 0x8100;
 /// Service tag (802.1ad).
 pub const SERVICE: u16 = 0x88a8;
 
-/// How many tags are looked behind: a service and a customer tag. A frame with more is carried like any other, its
-/// headers unread.
-pub const TAGS_MAX: usize = 2;
+/// How many tags are looked behind, as many as the kernel (`__vlan_get_protocol`). A frame with more is carried like any
+/// other, its headers unread.
+pub const TAGS_MAX: usize = 7;
 
 /// Whether this EtherType announces a tag.
 #[inline]
@@ -36,12 +36,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn v08_two_tags_are_walked_over_and_a_third_is_not() {
+    fn v08_tags_are_walked_over_and_no_more_than_the_kernel_does() {
         let bytes = [0, 100, 0x81, 0, 0x60, 10, 0x08, 0, 0x45];
         assert_eq!(skip(SERVICE, &bytes), Some((0x0800, 2, &bytes[8..])));
         assert_eq!(skip(CUSTOMER, &bytes[4..]), Some((0x0800, 1, &bytes[8..])));
-        let third = [0, 1, 0x81, 0, 0, 2, 0x81, 0, 0, 3, 0x08, 0];
-        assert_eq!(skip(CUSTOMER, &third), Some((CUSTOMER, 2, &third[8..])));
+        let mut many = [0, 1, 0x81, 0].repeat(8);
+        many[26..28].copy_from_slice(&[0x08, 0]);
+        assert_eq!(skip(CUSTOMER, &many), Some((0x0800, 7, &many[28..])));
+        many[26..28].copy_from_slice(&[0x81, 0]);
+        assert_eq!(skip(CUSTOMER, &many), Some((CUSTOMER, 7, &many[28..])));
     }
 
     #[test]

@@ -201,6 +201,7 @@ fn segment(size: Size, number: usize, turn: u8) -> Segment {
         port: UDP_PORT,
         mac: device_mac(number),
         underlay_ifindex: 2,
+        underlay_mac: MacAddr([4, 0, 0, 0, 0, 1]),
         underlay_mtu: UNDERLAY_MTU,
         source_ports: SourcePorts {
             low: 32_768,

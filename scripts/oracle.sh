@@ -1,0 +1,47 @@
+#!/bin/sh
+# A campaign of the oracle: random frames to the kernel's vxlan device and to vxgate, one seed after the other, with every
+# set of device attributes in turn. Stops at the first difference, and says how to see it again.
+#
+#   scripts/oracle.sh [--minutes N] [--seed N] [--frames N]
+#
+# Needs root, and what scripts/setup.sh installs. Frames are per run; 240,000 are about as many seconds as a machine has to
+# spare for them: ten when it is idle.
+set -eu
+cd "$(dirname "$0")/.."
+
+minutes=10
+seed=$(od -An -N6 -tu8 /dev/urandom | tr -d ' ')
+frames=240000
+while [ $# -gt 0 ]; do
+	case "$1" in
+	--minutes) minutes=$2 ;;
+	--seed) seed=$2 ;;
+	--frames) frames=$2 ;;
+	*)
+		sed -n '2,/^set/s/^# \{0,1\}//p' "$0"
+		exit 2
+		;;
+	esac
+	shift 2
+done
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+cargo test --test oracle --no-run
+end=$(($(date +%s) + minutes * 60))
+runs=0
+while [ "$(date +%s)" -lt "$end" ]; do
+	for test in runs::random_frames_fare_as_in_the_kernel runs::a_device_by_the_seed_fares_as_in_the_kernel; do
+		if ! VXGATE_ORACLE_SEED=$seed VXGATE_ORACLE_FRAMES=$frames \
+			cargo test -q --test oracle -- --nocapture --exact "$test" >"$log" 2>&1; then
+			cat "$log"
+			echo "oracle: run $((runs + 1)) differs; again by:"
+			echo "  VXGATE_ORACLE_SEED=$seed VXGATE_ORACLE_FRAMES=$frames cargo test --test oracle -- --nocapture --exact $test"
+			exit 1
+		fi
+		grep '^oracle run.*agree' "$log"
+		runs=$((runs + 1))
+	done
+	seed=$((seed + 1))
+done
+echo "oracle: $runs runs without a difference"

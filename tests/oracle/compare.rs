@@ -1,0 +1,282 @@
+//! The judgement: what may differ between two outputs is taken out of both, and the rest must be equal.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use super::bytes::{self, IP, OUTER_LEN, UDP, be16, hex, inner_of, put16, summary};
+use super::end::Input;
+use super::justified;
+use super::site::{Entry, Output, Setting, Site};
+
+/// Fewer than the 256 frames that a veth's ring holds.
+pub const WINDOW: usize = 128;
+/// More of them in a run are no accident.
+const DISTURBANCES_MAX: usize = 20;
+/// An inner flow, as [`flow_of`] writes it down.
+type Flow = Vec<u8>;
+
+/// Both sites, and what has been seen of their source ports.
+#[derive(Debug)]
+pub struct Pair {
+    pub kernel: Site,
+    pub ours: Site,
+    setting: Setting,
+    /// The outer source port of each inner flow from `vxgate`.
+    ports: HashMap<Flow, u16>,
+    differences: Vec<String>,
+    /// The first frame whose source port is not the one that its flow had before.
+    moved: Option<Vec<u8>>,
+    /// Windows that differed once and not again.
+    disturbances: usize,
+}
+
+/// One frame's outputs.
+#[derive(Debug)]
+pub struct Fates {
+    pub kernel: Output,
+    pub ours: Output,
+}
+
+impl Pair {
+    pub fn new(setting: Setting) -> Self {
+        let (kernel, ours) = std::thread::scope(|scope| {
+            let kernel = scope.spawn(|| Site::new(&setting, false));
+            let ours = Site::new(&setting, true);
+            (kernel.join().expect("the kernel's site comes up"), ours)
+        });
+        Self {
+            kernel,
+            ours,
+            setting,
+            ports: HashMap::new(),
+            differences: Vec::new(),
+            moved: None,
+            disturbances: 0,
+        }
+    }
+
+    /// Sends frames to both, and keeps those whose outputs differ for [`Pair::settle`].
+    ///
+    /// On a machine that starves the worker for 200 ms the kernel takes over, as it should, and lets go again: a difference
+    /// counts when it comes again.
+    pub fn agree(&mut self, entry: Entry, frames: &[Input]) {
+        for window in frames.chunks(WINDOW) {
+            if self.difference(entry, window).is_none() {
+                continue;
+            }
+            let before = self.differences.len();
+            for frame in window {
+                let frame = std::slice::from_ref(frame);
+                if let (Some(_), Some(alone)) =
+                    (self.difference(entry, frame), self.difference(entry, frame))
+                {
+                    let text = self.describe(entry, frame, &alone);
+                    self.differences.push(text);
+                }
+            }
+            // Not one of them by itself: then only what is more or less of the output tells anything.
+            if self.differences.len() == before {
+                self.disturbances += 1;
+                if let Some(together) = self.difference(entry, window) {
+                    let text = self.describe(entry, &[], &together);
+                    self.differences
+                        .push(format!("of {} frames together: {text}", window.len()));
+                }
+            }
+        }
+    }
+
+    /// How many differences there were so far.
+    pub fn differences(&self) -> usize {
+        self.differences.len()
+    }
+
+    /// Sends one frame to both, as it is, and returns what came out of each, without what may differ.
+    pub fn fates(&mut self, entry: Entry, frame: &Input) -> Fates {
+        let mut fates = Fates {
+            kernel: self.kernel.play(entry, std::slice::from_ref(frame)),
+            ours: self.ours.play(entry, std::slice::from_ref(frame)),
+        };
+        let ours = self.normal(&fates.ours, true);
+        let kernel = self.normal(&fates.kernel, false);
+        (fates.ours, fates.kernel) = (ours, kernel);
+        fates
+    }
+
+    /// Asserts that there was no difference (or shows the frames, in hexadecimal and decoded), that the balance holds, and
+    /// that each port received what it must have.
+    pub fn settle(&self) {
+        let count = self.differences.len();
+        assert_eq!(
+            count,
+            0,
+            "{}\n{count} differences",
+            self.differences.concat()
+        );
+        let status = self.ours.status();
+        let role = |role| status.passed(role, "heartbeat_stale");
+        let by_kernel = role("underlay") + role("access");
+        println!(
+            "{} disturbances; the kernel had {by_kernel} frames meanwhile",
+            self.disturbances
+        );
+        assert!(
+            self.disturbances < DISTURBANCES_MAX,
+            "{}",
+            self.disturbances
+        );
+        if let Some(frame) = &self.moved {
+            // The kernel's own hash gives its own ports.
+            assert!(by_kernel > 0, "one flow, two source ports:\n{}", hex(frame));
+        }
+        let [wire, bridge, device] = self.ours.sent;
+        assert_eq!(status.received("underlay"), wire, "underlay: {}", status.0);
+        // The bridge has a word in what reaches the device.
+        let access = status.received("access");
+        assert!(
+            (device..=bridge + device).contains(&access),
+            "access: {access} of {bridge} and {device}: {}",
+            status.0
+        );
+    }
+
+    /// How many inner flows were seen, and with how many source ports.
+    pub fn spread(&self) -> (usize, usize) {
+        let mut ports: Vec<_> = self.ports.values().collect();
+        ports.sort_unstable();
+        ports.dedup();
+        (self.ports.len(), ports.len())
+    }
+
+    /// What came out of both, when that differs: only what the other one does not have.
+    fn difference(&mut self, entry: Entry, frames: &[Input]) -> Option<Fates> {
+        let twins: Vec<Input> = frames
+            .iter()
+            .filter_map(|frame| justified::twin(entry, frame))
+            .collect();
+        let kernel = self.kernel.play(entry, &twins);
+        let ours = self.ours.play(entry, frames);
+        let (kernel, ours) = (self.normal(&kernel, false), self.normal(&ours, true));
+        let without = |from: &Output, other: &Output| Output {
+            wire: rest(&from.wire, &other.wire),
+            overlay: rest(&from.overlay, &other.overlay),
+        };
+        let fates = Fates {
+            kernel: without(&kernel, &ours),
+            ours: without(&ours, &kernel),
+        };
+        (fates.kernel != Output::default() || fates.ours != Output::default()).then_some(fates)
+    }
+
+    fn describe(&self, entry: Entry, frames: &[Input], fates: &Fates) -> String {
+        let attributes = self.setting.attributes;
+        let mut text = format!("\n=== a difference [{attributes}] from {entry:?}\n");
+        for frame in frames {
+            show(&mut text, "in", std::slice::from_ref(&frame.bytes));
+            match justified::twin(entry, frame) {
+                Some(twin) if twin == *frame => {}
+                Some(twin) => show(&mut text, "in, its twin for the kernel", &[twin.bytes]),
+                None => text += "  in, nothing for the kernel\n",
+            }
+            if let Some((start, offset)) = frame.unfinished {
+                let _ = writeln!(text, "  the checksum at {start} + {offset} is unfinished");
+            }
+        }
+        show(&mut text, "kernel, wire", &fates.kernel.wire);
+        show(&mut text, "kernel, overlay", &fates.kernel.overlay);
+        show(&mut text, "vxgate, wire", &fates.ours.wire);
+        show(&mut text, "vxgate, overlay", &fates.ours.overlay);
+        text
+    }
+
+    /// The output without what may differ. Source ports are judged on the way.
+    fn normal(&mut self, output: &Output, ours: bool) -> Output {
+        let mut wire = output.wire.clone();
+        for frame in &mut wire {
+            self.normalize(frame, ours);
+        }
+        Output {
+            wire,
+            overlay: output.overlay.clone(),
+        }
+    }
+
+    fn normalize(&mut self, frame: &mut [u8], ours: bool) {
+        let plain = be16(frame, 12) == Some(bytes::ETHER_IPV4) && frame.get(IP) == Some(&0x45);
+        if !plain || frame.len() < UDP {
+            return;
+        }
+        // A wrong sum stays, and so differs.
+        if bytes::internet_checksum(&[&frame[IP..UDP]]) == 0 {
+            put16(frame, IP + 4, 0);
+            put16(frame, IP + 10, 0);
+        }
+        if inner_of(frame).is_none() {
+            return;
+        }
+        let field = be16(frame, UDP + 6);
+        if field != Some(0) && field == Some(bytes::udp_sum(frame)) {
+            put16(frame, UDP + 6, 1);
+        }
+        let port = be16(frame, UDP).expect("the header is whole");
+        let (low, high) = self.setting.source_ports;
+        assert!(
+            (low..=high).contains(&port),
+            "source port {port} is not within {low} to {high}:\n{}",
+            hex(frame)
+        );
+        put16(frame, UDP, 0);
+        if let Some(flow) = flow_of(&frame[OUTER_LEN..]).filter(|_| ours) {
+            let known = *self.ports.entry(flow).or_insert(port);
+            if port != known && self.moved.is_none() {
+                self.moved = Some(frame.to_vec());
+            }
+        }
+    }
+}
+
+fn show(text: &mut String, title: &str, frames: &[Vec<u8>]) {
+    for frame in frames {
+        let (len, bytes, words) = (frame.len(), hex(frame), summary(frame));
+        let _ = writeln!(text, "  {title}, {len} bytes\n{bytes}\n    {words}");
+    }
+}
+
+/// What is in `from` and not in `other`, each as often as it is there more often.
+fn rest(from: &[Vec<u8>], other: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut counts: HashMap<&[u8], usize> = HashMap::new();
+    for frame in other {
+        *counts.entry(frame).or_default() += 1;
+    }
+    let mut rest = Vec::new();
+    for frame in from {
+        match counts.get_mut(&frame[..]) {
+            Some(count) if *count > 0 => *count -= 1,
+            _ => rest.push(frame.clone()),
+        }
+    }
+    rest
+}
+
+/// The flow that a frame certainly belongs to: untagged IPv4 without options or damage. A fragment's is its addresses'.
+fn flow_of(inner: &[u8]) -> Option<Flow> {
+    let packet = inner.get(14..)?;
+    let header = packet.get(..20)?;
+    let total = usize::from(be16(packet, 2)?);
+    let sound = be16(inner, 12) == Some(bytes::ETHER_IPV4)
+        && header[0] == 0x45
+        && (28..=packet.len()).contains(&total)
+        && bytes::internet_checksum(&[header]) == 0;
+    if !sound {
+        return None;
+    }
+    let mut flow = header[12..20].to_vec();
+    if be16(header, 6)? & 0x3fff != 0 {
+        return Some(flow);
+    }
+    if matches!(header[9], 6 | 17 | 132) {
+        flow.push(header[9]);
+        flow.extend(packet.get(20..24)?);
+    }
+    Some(flow)
+}

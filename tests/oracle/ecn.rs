@@ -1,0 +1,94 @@
+//! RFC 6040 (D3, D4): sixteen cells on the way in, four on the way out, for each inner family.
+
+use super::bytes::{ETHER_ARP, IP, Inner, OUTER_LEN, Outer, arp};
+use super::rows::{Fate, PLAIN, arrives, cells, leaves, plain, v4, v6};
+
+/// What the inner bits are after decapsulation; `None`: dropped.
+fn decapsulated(of: fn(u8) -> Vec<u8>, inner: u8, outer: u8, after: Option<u8>) {
+    let mut header = Outer::good();
+    header.tos = 0x28 | outer;
+    let frame = header.around(&of(0xb8 | inner));
+    arrives(
+        frame,
+        match after {
+            Some(after) => Fate::Delivered(of(0xb8 | after)),
+            None => Fate::Dropped("tunnel_ecn"),
+        },
+    );
+}
+
+/// What the outer bits are after encapsulation. The DSCP is the device's: 0.
+fn encapsulated(of: fn(u8) -> Vec<u8>, inner: u8, outer: u8) {
+    assert_eq!(leaves(&PLAIN, turned(of(0xb8 | inner)))[IP + 1], outer);
+}
+
+fn turned(mut frame: Vec<u8>) -> Vec<u8> {
+    frame[..12].rotate_left(6);
+    frame
+}
+
+#[test]
+fn d04_congestion_does_not_concern_what_is_not_ip() {
+    let inner = Inner::with(ETHER_ARP, arp()).bytes();
+    let mut header = Outer::good();
+    header.tos = 3;
+    arrives(header.around(&inner), Fate::Delivered(inner));
+}
+
+#[test]
+fn d04_congestion_does_not_concern_what_is_behind_a_tag() {
+    let mut inner = plain();
+    inner.splice(12..12, [0x81, 0, 0, 10]);
+    let mut header = Outer::good();
+    header.tos = 3;
+    arrives(header.around(&inner), Fate::Delivered(inner));
+}
+
+#[test]
+fn d03_what_is_not_ip_has_no_congestion_outside() {
+    let frame = leaves(&PLAIN, Inner::with(ETHER_ARP, arp()).outbound().bytes());
+    assert_eq!((frame[IP + 1], frame.len() > OUTER_LEN), (0, true));
+}
+
+cells! {
+    d04_inner_ipv4_0_outer_0 decapsulated(v4, 0, 0, Some(0));
+    d04_inner_ipv4_0_outer_1 decapsulated(v4, 0, 1, Some(0));
+    d04_inner_ipv4_0_outer_2 decapsulated(v4, 0, 2, Some(0));
+    d04_inner_ipv4_0_outer_3 decapsulated(v4, 0, 3, None);
+    d04_inner_ipv4_1_outer_0 decapsulated(v4, 1, 0, Some(1));
+    d04_inner_ipv4_1_outer_1 decapsulated(v4, 1, 1, Some(1));
+    d04_inner_ipv4_1_outer_2 decapsulated(v4, 1, 2, Some(1));
+    d04_inner_ipv4_1_outer_3 decapsulated(v4, 1, 3, Some(3));
+    d04_inner_ipv4_2_outer_0 decapsulated(v4, 2, 0, Some(2));
+    d04_inner_ipv4_2_outer_1 decapsulated(v4, 2, 1, Some(1));
+    d04_inner_ipv4_2_outer_2 decapsulated(v4, 2, 2, Some(2));
+    d04_inner_ipv4_2_outer_3 decapsulated(v4, 2, 3, Some(3));
+    d04_inner_ipv4_3_outer_0 decapsulated(v4, 3, 0, Some(3));
+    d04_inner_ipv4_3_outer_1 decapsulated(v4, 3, 1, Some(3));
+    d04_inner_ipv4_3_outer_2 decapsulated(v4, 3, 2, Some(3));
+    d04_inner_ipv4_3_outer_3 decapsulated(v4, 3, 3, Some(3));
+    d03_inner_ipv4_0 encapsulated(v4, 0, 0);
+    d03_inner_ipv4_1 encapsulated(v4, 1, 1);
+    d03_inner_ipv4_2 encapsulated(v4, 2, 2);
+    d03_inner_ipv4_3 encapsulated(v4, 3, 2);
+    d04_inner_ipv6_0_outer_0 decapsulated(v6, 0, 0, Some(0));
+    d04_inner_ipv6_0_outer_1 decapsulated(v6, 0, 1, Some(0));
+    d04_inner_ipv6_0_outer_2 decapsulated(v6, 0, 2, Some(0));
+    d04_inner_ipv6_0_outer_3 decapsulated(v6, 0, 3, None);
+    d04_inner_ipv6_1_outer_0 decapsulated(v6, 1, 0, Some(1));
+    d04_inner_ipv6_1_outer_1 decapsulated(v6, 1, 1, Some(1));
+    d04_inner_ipv6_1_outer_2 decapsulated(v6, 1, 2, Some(1));
+    d04_inner_ipv6_1_outer_3 decapsulated(v6, 1, 3, Some(3));
+    d04_inner_ipv6_2_outer_0 decapsulated(v6, 2, 0, Some(2));
+    d04_inner_ipv6_2_outer_1 decapsulated(v6, 2, 1, Some(1));
+    d04_inner_ipv6_2_outer_2 decapsulated(v6, 2, 2, Some(2));
+    d04_inner_ipv6_2_outer_3 decapsulated(v6, 2, 3, Some(3));
+    d04_inner_ipv6_3_outer_0 decapsulated(v6, 3, 0, Some(3));
+    d04_inner_ipv6_3_outer_1 decapsulated(v6, 3, 1, Some(3));
+    d04_inner_ipv6_3_outer_2 decapsulated(v6, 3, 2, Some(3));
+    d04_inner_ipv6_3_outer_3 decapsulated(v6, 3, 3, Some(3));
+    d03_inner_ipv6_0 encapsulated(v6, 0, 0);
+    d03_inner_ipv6_1 encapsulated(v6, 1, 1);
+    d03_inner_ipv6_2 encapsulated(v6, 2, 2);
+    d03_inner_ipv6_3 encapsulated(v6, 3, 2);
+}

@@ -1,0 +1,220 @@
+//! Where `vxgate` leaves the kernel's way on purpose. Nothing else may differ.
+//!
+//! A row names the requirement that justifies it and says what the kernel would have to be sent to do what `vxgate` does with
+//! the frame: another frame, its twin, or none at all. So a justified difference is checked as sharply as equality is.
+
+use super::bytes::{self, IP, OUTER_LEN, UDP, VXLAN, be16, partial_sum, put16};
+use super::end::Input;
+use super::site::{Entry, NODE, PEERS, PORT, VNI};
+
+/// What the kernel gets in place of a frame.
+enum Twin {
+    Same,
+    Other(Vec<u8>),
+    Nothing,
+}
+
+struct Row {
+    /// The requirement of the specification.
+    id: &'static str,
+    why: &'static str,
+    twin: fn(Entry, &[u8]) -> Twin,
+}
+
+/// The whole list, in the order in which the rows apply.
+const ROWS: &[Row] = &[
+    Row {
+        id: "D2",
+        why: "a frame from an address that is no known VTEP of the VNI is dropped; the kernel decapsulates it",
+        twin: |entry, frame| match steered(frame) {
+            true if entry == Entry::Wire && !PEERS.iter().any(|peer| frame[26..30] == *peer) => {
+                Twin::Nothing
+            }
+            _ => Twin::Same,
+        },
+    },
+    Row {
+        id: "V6",
+        why: "on a veth the outer UDP checksum is not verified: the sender may have left it unfinished",
+        twin: |entry, frame| {
+            if entry != Entry::Wire || !steered(frame) || be16(frame, UDP + 6) == Some(0) {
+                return Twin::Same;
+            }
+            let mut twin = frame.to_vec();
+            put16(&mut twin, UDP + 6, 0);
+            Twin::Other(twin)
+        },
+    },
+    Row {
+        id: "F5",
+        why: "an inner checksum that holds the pseudo-header's sum was left unfinished, and is finished",
+        twin: |entry, frame| {
+            let at = if entry == Entry::Wire { OUTER_LEN } else { 0 };
+            if entry == Entry::Wire && !steered(frame) {
+                return Twin::Same;
+            }
+            let mut twin = frame.to_vec();
+            // Behind the UDP datagram there is nothing that would be delivered.
+            let end = if entry == Entry::Wire {
+                be16(frame, UDP + 4).map_or(0, |len| UDP + usize::from(len))
+            } else {
+                frame.len()
+            };
+            match twin.get_mut(at..end).map(finish_inner) {
+                Some(true) => Twin::Other(twin),
+                _ => Twin::Same,
+            }
+        },
+    },
+];
+
+/// What the kernel is to be sent so that it does what `vxgate` must do with this frame.
+pub fn twin(entry: Entry, input: &Input) -> Option<Input> {
+    // What the sender's device is told to finish is finished before anybody sees it.
+    if input.unfinished.is_some() {
+        return Some(input.clone());
+    }
+    let mut bytes = input.bytes.clone();
+    for row in ROWS {
+        debug_assert!(!row.id.is_empty() && !row.why.is_empty());
+        match (row.twin)(entry, &bytes) {
+            Twin::Same => {}
+            Twin::Other(other) => bytes = other,
+            Twin::Nothing => return None,
+        }
+    }
+    Some(Input::from(bytes))
+}
+
+/// Whether a worker gets to see the frame. All others are the kernel's at both sites.
+fn steered(frame: &[u8]) -> bool {
+    let ours = be16(frame, 12) == Some(bytes::ETHER_IPV4)
+        && frame.get(IP) == Some(&0x45)
+        && frame.get(IP + 9) == Some(&17)
+        && be16(frame, IP + 6).is_some_and(|word| word & 0x3fff == 0)
+        && frame.get(30..34) == Some(&NODE)
+        && be16(frame, UDP + 2) == Some(PORT)
+        && frame.len() >= VXLAN;
+    let Some(header) = frame.get(VXLAN..OUTER_LEN) else {
+        return ours;
+    };
+    let vni = u32::from_be_bytes([0, header[4], header[5], header[6]]);
+    ours && (header[0] & 8 == 0 || vni == VNI)
+}
+
+/// Finishes the TCP, UDP or SCTP checksum of an inner frame when it was left unfinished; whether it was.
+fn finish_inner(frame: &mut [u8]) -> bool {
+    let Some(Transport {
+        addresses,
+        protocol,
+        routed,
+        segment,
+    }) = transport(frame)
+    else {
+        return false;
+    };
+    let (at, len) = match protocol {
+        // The pseudo-header has the last destination, which is not in the IP header.
+        6 | 17 if routed => return false,
+        6 if segment.len() >= 20 => (16, segment.len()),
+        17 if segment.len() >= 8 => (6, usize::from(be16(segment, 4).unwrap_or(0))),
+        132 => return finish_sctp(segment),
+        _ => return false,
+    };
+    let Some(segment) = segment.get_mut(..len).filter(|part| part.len() >= 8) else {
+        return false;
+    };
+    let pseudo = [&addresses[..], &[0, protocol], &(len as u16).to_be_bytes()].concat();
+    let field = be16(segment, at);
+    if field != Some(partial_sum(&[&pseudo])) || (protocol == 17 && field == Some(0)) {
+        return false;
+    }
+    put16(segment, at, 0);
+    let sum = bytes::internet_checksum(&[&pseudo, segment]);
+    put16(
+        segment,
+        at,
+        if protocol == 17 && sum == 0 {
+            0xffff
+        } else {
+            sum
+        },
+    );
+    true
+}
+
+fn finish_sctp(segment: &mut [u8]) -> bool {
+    if segment.get(8..12) != Some(&[0; 4]) {
+        return false;
+    }
+    let crc = bytes::crc32c(segment).to_le_bytes();
+    segment[8..12].copy_from_slice(&crc);
+    true
+}
+
+/// What an IP packet carries.
+struct Transport<'a> {
+    addresses: Vec<u8>,
+    protocol: u8,
+    routed: bool,
+    segment: &'a mut [u8],
+}
+
+/// Nothing in fragments, and where lengths contradict each other.
+fn transport(frame: &mut [u8]) -> Option<Transport<'_>> {
+    let (mut at, mut tags) = (12, 0);
+    while tags < 7 && matches!(be16(frame, at)?, 0x8100 | 0x88a8) {
+        (at, tags) = (at + 4, tags + 1);
+    }
+    let ether_type = be16(frame, at)?;
+    let packet = frame.get_mut(at + 2..)?;
+    match ether_type {
+        bytes::ETHER_IPV4 if packet.first()? >> 4 == 4 => {
+            let header_len = usize::from(packet[0] & 15) * 4;
+            let total_len = usize::from(be16(packet, 2)?);
+            let whole = packet.get(6..20)?;
+            let fragment = u16::from_be_bytes([whole[0], whole[1]]) & 0x3fff != 0;
+            let (protocol, addresses) = (whole[3], whole[6..14].to_vec());
+            if fragment || header_len < 20 {
+                return None;
+            }
+            Some(Transport {
+                addresses,
+                protocol,
+                routed: false,
+                segment: packet.get_mut(header_len..total_len)?,
+            })
+        }
+        bytes::ETHER_IPV6 if packet.first()? >> 4 == 6 => {
+            let end = 40 + usize::from(be16(packet, 4)?);
+            let addresses = packet.get(8..40)?.to_vec();
+            let mut next = packet[6];
+            let packet = packet.get_mut(..end)?;
+            let (mut start, mut routed) = (40, false);
+            for _ in 0..=8 {
+                let unit = match next {
+                    0 | 43 | 60 | 135 => 8,
+                    51 => 4,
+                    44 => return None,
+                    _ => {
+                        return Some(Transport {
+                            addresses,
+                            protocol: next,
+                            routed,
+                            segment: packet.get_mut(start..)?,
+                        });
+                    }
+                };
+                routed |= next == 43;
+                let len = usize::from(*packet.get(start + 1)?);
+                next = packet[start];
+                start += 8 + len * unit;
+                if start > packet.len() {
+                    return None;
+                }
+            }
+            None
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,19 @@
+//! The kernel as oracle: the same frames go to a kernel vxlan device and to `vxgate` that has taken one over, and what comes
+//! out of both is compared byte for byte.
+//!
+//! `VXGATE_ORACLE_SEED` repeats a run; `VXGATE_ORACLE_FRAMES` makes it longer.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bytes;
+mod compare;
+mod ecn;
+mod end;
+mod generate;
+mod inherit;
+mod justified;
+mod reserved;
+mod rows;
+mod runs;
+mod site;
