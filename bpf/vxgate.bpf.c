@@ -152,12 +152,15 @@ static __always_inline bool any_fresh(void)
 	return false;
 }
 
-/* Whether the frame's Ethernet destination is the NIC's own address. What a promiscuous NIC hears beyond that is dropped by
- * the kernel (PACKET_OTHERHOST) or belongs to a device on top, such as a macvlan or a bridge: none of it is a worker's. */
-static __always_inline bool to_own_address(const struct ethhdr *eth)
+/* Whether the frame is for this host: to the NIC's own address or to a group. What a promiscuous NIC hears beyond that is
+ * dropped by the kernel (PACKET_OTHERHOST) or belongs to a device on top, such as a macvlan or a bridge: none of it is a
+ * worker's. */
+static __always_inline bool to_this_host(const struct ethhdr *eth)
 {
 	const __u16 *destination = (const __u16 *)eth->h_dest;
 
+	if (eth->h_dest[0] & 1)
+		return true;
 	return destination[0] == settings.mac[0] && destination[1] == settings.mac[1] && destination[2] == settings.mac[2];
 }
 
@@ -220,7 +223,7 @@ static __always_inline bool judge(void *data, void *end, __u32 link, enum pass_r
 	struct segment_key key = {};
 
 	*why = PASS_NOT_OURS;
-	if ((void *)(eth + 1) > end || !to_own_address(eth))
+	if ((void *)(eth + 1) > end || !to_this_host(eth))
 		return false;
 	if (eth->h_proto == bpf_htons(ETH_P_IP))
 		udp = udp_over_ipv4((void *)(eth + 1), end, &key.endpoint, why);
