@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attributes;
 mod cleanup;
 mod cli;
 mod drops;

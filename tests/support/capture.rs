@@ -91,6 +91,9 @@ impl Capture {
             "udp.check_checksum:TRUE",
             "-d",
             "udp.port==8472,vxlan",
+            // Ports of the tests' own devices.
+            "-d",
+            "udp.port==5001-5010,vxlan",
             "-Y",
             filter,
             "-T",
