@@ -124,7 +124,10 @@ fn open(
         counters: Arc::clone(&counters),
         statistics: port.statistics_handle().map_err(SessionError::Statistics)?,
         zero_copy: port.mode().zero_copy,
-        why_not_zero_copy: port.mode().why_not.clone(),
+        why_not_zero_copy: match config.zero_copy {
+            ZeroCopy::Try => port.mode().why_not.clone(),
+            ZeroCopy::Never => Some("a veth pair has no zero-copy".to_owned()),
+        },
     };
     books.note_socket(config.ifindex, socket);
     Ok((port, counters))

@@ -51,12 +51,12 @@ impl MemoryPort {
 
     /// As the kernel on reception: takes a fill descriptor, copies the bytes into its chunk behind [`ROOM`], and puts it on
     /// the receive ring. When it cannot, it counts as the kernel does (`xsk.c`, copy mode) and returns `false`: the frame
-    /// is longer than the chunk behind the room (`rx_dropped`), the fill ring is empty (`rx_fill_ring_empty_descs` and
+    /// is empty or longer than the chunk behind the room (`rx_dropped`), the fill ring is empty (`rx_fill_ring_empty_descs` and
     /// `rx_dropped`), or the receive ring is full (`rx_ring_full`).
     pub fn deliver(&mut self, umem: &mut Umem, bytes: &[u8]) -> bool {
         let bounds = umem.bounds();
         self.rings.bounds = Some(bounds);
-        if bytes.len() > umem.chunk_len() - ROOM {
+        if bytes.is_empty() || bytes.len() > umem.chunk_len() - ROOM {
             self.statistics.rx_dropped += 1;
             return false;
         }
@@ -73,7 +73,7 @@ impl MemoryPort {
         let mut chunk = None;
         self.kernel.fill.consume(1, |addr| chunk = Some(addr));
         let frame = chunk.and_then(|chunk| bounds.frame(chunk + ROOM as u64, 0));
-        let Some(mut frame) = frame.filter(|_| !bytes.is_empty()) else {
+        let Some(mut frame) = frame else {
             self.statistics.rx_invalid_descs += 1;
             return false;
         };

@@ -162,8 +162,12 @@ impl fmt::Display for PortLines<'_> {
         let copy = if port.zero_copy { "zero-copy" } else { "copy" };
         write!(
             f,
-            "  port      {} ({})  XDP {} {copy}, {} queues",
-            port.name, port.role, port.xdp_mode, port.queues
+            "  port      {} ({})  XDP {} {copy}, {} queue{}",
+            port.name,
+            port.role,
+            port.xdp_mode,
+            port.queues,
+            if port.queues == 1 { "" } else { "s" }
         )?;
         match &port.why_not_better {
             Some(why) => writeln!(f, "; not better: {why}")?,

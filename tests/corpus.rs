@@ -1,0 +1,43 @@
+//! Replays what the fuzzer found worth keeping (`tests/fuzz/corpus`): every file must still pass its target's check.
+
+use std::fs;
+use std::path::Path;
+
+#[path = "fuzz/checks.rs"]
+mod checks;
+mod rig;
+
+fn replay(target: &str, check: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fuzz/corpus")
+        .join(target);
+    let files: Vec<_> = fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.expect("a readable folder").path())
+        .collect();
+    assert!(!files.is_empty(), "{} is empty", folder.display());
+    for file in files {
+        println!("{}", file.display());
+        check(&fs::read(&file).expect("a readable file"));
+    }
+}
+
+#[test]
+fn worker() {
+    replay("worker", checks::worker);
+}
+
+#[test]
+fn round_trip() {
+    replay("round_trip", checks::round_trip);
+}
+
+#[test]
+fn layers() {
+    replay("layers", checks::layers);
+}
+
+#[test]
+fn netlink() {
+    replay("netlink", checks::netlink);
+}

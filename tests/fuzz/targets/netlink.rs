@@ -1,0 +1,9 @@
+//! See `checks::netlink`.
+#![no_main]
+
+#[path = "../checks.rs"]
+mod checks;
+#[path = "../../rig/mod.rs"]
+mod rig;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::netlink(data));

@@ -1,0 +1,9 @@
+//! See `checks::round_trip`.
+#![no_main]
+
+#[path = "../checks.rs"]
+mod checks;
+#[path = "../../rig/mod.rs"]
+mod rig;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::round_trip(data));
