@@ -1,7 +1,7 @@
 //! NICs with several queues: a worker each, fewer workers than queues, and a queue that nobody serves.
 
 use std::fs;
-use std::ops::RangeInclusive;
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::support::bulk::{self, Transfer};
@@ -161,9 +161,6 @@ fn flannel_packets(lab: &Lab) -> u64 {
         .expect("a count")
 }
 
-/// A mask of `xps_cpus` without any.
-const NO_PROCESSOR: &str = "0";
-
 /// Binds the switch's side of the worker's cable to transmit queues: all processors to the last of them, one to each before.
 fn send_by_queues(lab: &Lab, queues: &[usize]) {
     let processors = fs::read_to_string("/sys/devices/system/cpu/possible").expect("processors");
@@ -175,9 +172,9 @@ fn send_by_queues(lab: &Lab, queues: &[usize]) {
         .parse()
         .expect("a number");
     let masks: Vec<String> = match queues {
-        [0] => vec![mask(0..=last), NO_PROCESSOR.to_owned()],
-        [1] => vec![NO_PROCESSOR.to_owned(), mask(0..=last)],
-        _ => vec![mask(0..=0), mask(1..=last)],
+        [0] => vec![mask(0..last + 1), mask(0..0)],
+        [1] => vec![mask(0..0), mask(0..last + 1)],
+        _ => vec![mask(0..1), mask(1..last + 1)],
     };
     for (queue, mask) in masks.iter().enumerate() {
         let script = format!("echo {mask} > /sys/class/net/p2/queues/tx-{queue}/xps_cpus");
@@ -192,8 +189,8 @@ fn send_by_queues(lab: &Lab, queues: &[usize]) {
 }
 
 /// A set of processors as the kernel reads it: groups of 32 bits, the highest first.
-fn mask(processors: RangeInclusive<usize>) -> String {
-    let mut groups = vec![0_u32; processors.end() / 32 + 1];
+fn mask(processors: Range<usize>) -> String {
+    let mut groups = vec![0_u32; processors.end.div_ceil(32).max(1)];
     for processor in processors {
         groups[processor / 32] |= 1 << (processor % 32);
     }
