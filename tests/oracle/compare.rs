@@ -178,8 +178,9 @@ impl Pair {
                 Some(twin) => show(&mut text, "in, its twin for the kernel", &[twin.bytes]),
                 None => text += "  in, nothing for the kernel\n",
             }
-            if let Some((start, offset)) = frame.unfinished {
-                let _ = writeln!(text, "  the checksum at {start} + {offset} is unfinished");
+            let _ = writeln!(text, "  {}", justified::reasons(entry, frame));
+            if let Some(offload) = frame.offload {
+                let _ = writeln!(text, "  left to the device: {offload:?}");
             }
         }
         show(&mut text, "kernel, wire", &fates.kernel.wire);
