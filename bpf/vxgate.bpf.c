@@ -194,6 +194,9 @@ static __always_inline struct udphdr *udp_over_ipv6(struct ipv6hdr *ip, void *en
 	}
 	for (int word = 0; word < 4; word++)
 		endpoint->addr[word] = ip->daddr.in6_u.u6_addr32[word];
+	/* No address of IPv6, but the key of one of IPv4. */
+	if (!endpoint->addr[0] && !endpoint->addr[1] && endpoint->addr[2] == bpf_htonl(IPV4_MAPPED))
+		return NULL;
 	if ((ip->daddr.in6_u.u6_addr16[0] & bpf_htons(IPV6_LINK_LOCAL_MASK)) == bpf_htons(IPV6_LINK_LOCAL))
 		endpoint->scope = link;
 	return (void *)(ip + 1);

@@ -27,18 +27,21 @@
 #     PFX-n1 10.0.0.10 ── "sw" ──┬── 10.0.0.1 PFX-r1 10.0.1.1 ──┬── "sw2" ── PFX-n2 10.0.1.11
 #                     PFX-ext ───┴── 10.0.0.2 PFX-r2 10.0.1.2 ──┘
 #
+#   --dual-stack gives the nodes fd00:a::10 and fd00:a::11, a second device flannel-v6.1 with the same VNI and port, and the
+#   pods IPv6 addresses beside the others: fd00:10:244::13 and ::14 on node 1, fd00:10:244:1::13, ::14 and ::5 on node 2.
+#
 # Nothing is ever set in the machine's own network namespace: every device is born inside a namespace of the lab.
 # The lab's state is its namespaces; a note of its options lies in /run/vxgate-lab/PFX.
 set -euo pipefail
 export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-VNI=1 PORT=8472 CLUSTER=10.244.0.0/16 SERVICES=10.96.0.0/16
+VNI=1 PORT=8472 CLUSTER=10.244.0.0/16 CLUSTER6=fd00:10:244::/48 SERVICES=10.96.0.0/16
 NODE_PORT=(- 30081 30080) CLUSTER_IP=(- 10.96.0.81 10.96.0.80)   # by node of the web server
 
 usage() {
     cat <<'EOT'
-usage: lab.sh up     --prefix PFX [--queues N] [--mtu M] [--routed] [--offloads on|off]
+usage: lab.sh up     --prefix PFX [--queues N] [--mtu M] [--routed | --dual-stack] [--offloads on|off]
        lab.sh status --prefix PFX
        lab.sh down   --prefix PFX
 
@@ -46,6 +49,7 @@ usage: lab.sh up     --prefix PFX [--queues N] [--mtu M] [--routed] [--offloads 
   --queues N          receive and transmit queues of the nodes' eth1 (default 1)
   --mtu M             MTU of the underlay (default 1500); flannel.1 and the pods get M-50
   --routed            the nodes in two subnets behind two routers
+  --dual-stack        IPv6 as well: underlay, flannel-v6.1, pods
   --offloads on|off   checksum and segmentation offloads of all veths (default on, as the kernel makes them)
 EOT
 }
@@ -83,6 +87,9 @@ node_address() { if [ "$1" = 2 ] && [ "$ROUTED" = 1 ]; then echo 10.0.1.11; else
 node_gateway() { if [ "$1" = 2 ] && [ "$ROUTED" = 1 ]; then echo 10.0.1.1; else echo 10.0.0.1; fi; }
 node_bridge() { if [ "$1" = 2 ] && [ "$ROUTED" = 1 ]; then echo sw2; else echo sw; fi; }
 subnet() { echo "10.244.$(($1 - 1))"; }
+node_address6() { printf 'fd00:a::1%d' $(($1 - 1)); }
+subnet6() { if [ "$1" = 1 ]; then echo fd00:10:244:; else echo "fd00:10:244:$(($1 - 1)):"; fi; }   # and then ":HOST"
+vtep_mac6() { printf '0e:24:40:00:%02x:06' "$1"; }
 vtep_mac() { printf '0e:24:40:00:%02x:04' "$1"; }
 
 # ---- parts ----------------------------------------------------------------------------------------------------------
@@ -130,6 +137,7 @@ link set cni0 up" | ip_in "$n"
     # What kubeadm asks of a host. Without bridge-nf-call-iptables same-node service traffic is not un-NATed.
     in_ns "$n" sysctl -qw net.ipv4.ip_forward=1 "net.ipv6.conf.flannel/$VNI.accept_ra=0" net.bridge.bridge-nf-call-iptables=1
     lease "$i" $((3 - i))
+    [ "$DUAL" = 0 ] || node_up6 "$i"
     rules "$i" | in_ns "$n" nft -f -
 }
 
@@ -138,6 +146,29 @@ lease() {
     echo "neigh replace $(subnet "$2").0 lladdr $(vtep_mac "$2") dev flannel.$VNI nud permanent
 route replace $(subnet "$2").0/24 via $(subnet "$2").0 dev flannel.$VNI onlink proto boot" | ip_in "n$1"
     in_ns "n$1" bridge fdb replace "$(vtep_mac "$2")" dev flannel.$VNI dst "$(node_address "$2")" self permanent
+}
+
+# The second stack: flanneld asks for the same MTU as before, and the kernel gives it the underlay's minus 70.
+node_up6() {
+    local i=$1 n=n$1 j=$((3 - $1))
+    in_ns "$n" sysctl -qw net.ipv6.conf.all.forwarding=1 net.bridge.bridge-nf-call-ip6tables=1
+    echo "addr add $(node_address6 "$i")/64 dev eth1 nodad
+link add flannel-v6.$VNI address $(vtep_mac6 "$i") mtu $((MTU - 50)) txqueuelen 0 type vxlan id $VNI dev eth1 local $(node_address6 "$i") dstport $PORT nolearning
+addr add $(subnet6 "$i"):/128 dev flannel-v6.$VNI nodad
+link set flannel-v6.$VNI up
+addr add $(subnet6 "$i"):1/64 dev cni0 nodad
+neigh replace $(subnet6 "$j"): lladdr $(vtep_mac6 "$j") dev flannel-v6.$VNI nud permanent
+route replace $(subnet6 "$j"):/64 via $(subnet6 "$j"): dev flannel-v6.$VNI onlink proto boot" | ip_in "$n"
+    in_ns "$n" sysctl -qw "net.ipv6.conf.flannel-v6/$VNI.accept_ra=0"
+    in_ns "$n" bridge fdb replace "$(vtep_mac6 "$j")" dev flannel-v6.$VNI dst "$(node_address6 "$j")" self permanent
+    in_ns "$n" nft -f - <<N
+table ip6 flannel {
+  chain postrouting { type nat hook postrouting priority srcnat + 1;
+    ip6 saddr $CLUSTER6 ip6 daddr $CLUSTER6 return
+    ip6 saddr $CLUSTER6 ip6 daddr != ff00::/8 masquerade fully-random
+  }
+}
+N
 }
 
 pod_up() { # POD NODE HOST-PART
@@ -150,6 +181,8 @@ pod_up() { # POD NODE HOST-PART
     echo "addr add $net.$3/24 brd + dev eth0
 link set eth0 up
 route add default via $net.1" | ip_in "$pod"
+    [ "$DUAL" = 0 ] || echo "addr add $(subnet6 "$2"):$3/64 dev eth0 nodad
+route add default via $(subnet6 "$2"):1" | ip_in "$pod"
     # `ip netns exec` mounts this over /etc/resolv.conf: what the kubelet writes into a pod.
     mkdir -p "/etc/netns/$PFX-$pod"
     printf 'nameserver 10.96.0.10\nsearch default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n' \
@@ -214,11 +247,17 @@ daemons_up() {
     wait_for 20 "the web server of node 2" in_ns web2 curl -sf -m 1 http://10.244.1.13/
     wait_for 20 "the DNS server" in_ns cli2 getent ahostsv4 web
     wait_for 20 "the overlay" in_ns cli1 curl -sf -m 1 http://10.244.1.13/
+    [ "$DUAL" = 1 ] || return 0
+    background web1 "$HERE/podhttpd.py" web1 fd00:10:244::13 80
+    background web2 "$HERE/podhttpd.py" web2 fd00:10:244:1::13 80
+    wait_for 20 "the IPv6 web server of node 1" in_ns web1 curl -sf -m 1 'http://[fd00:10:244::13]/'
+    wait_for 20 "the IPv6 web server of node 2" in_ns web2 curl -sf -m 1 'http://[fd00:10:244:1::13]/'
+    wait_for 20 "the IPv6 overlay" in_ns cli1 curl -sf -m 1 'http://[fd00:10:244:1::13]/'
 }
 
 # ---- verbs ----------------------------------------------------------------------------------------------------------
 lab_up() {
-    local options="queues=$QUEUES mtu=$MTU routed=$ROUTED offloads=$OFFLOADS" tool
+    local options="queues=$QUEUES mtu=$MTU routed=$ROUTED dual=$DUAL offloads=$OFFLOADS" tool
     for tool in ip nft sysctl ethtool curl dnsmasq /usr/bin/python3; do
         command -v $tool >/dev/null || die "$tool is missing: run scripts/setup.sh"
     done
@@ -271,10 +310,11 @@ lab_status() {
 
 VERB=${1:-help}
 [ $# = 0 ] || shift
-PFX='' QUEUES=1 MTU=1500 ROUTED=0 OFFLOADS=on
+PFX='' QUEUES=1 MTU=1500 ROUTED=0 DUAL=0 OFFLOADS=on
 while [ $# -gt 0 ]; do
     case $1 in
         --routed) ROUTED=1; shift; continue ;;
+        --dual-stack) DUAL=1; shift; continue ;;
         --prefix | --queues | --mtu | --offloads) [ $# -ge 2 ] || die "$1 needs a value" ;;
         *) usage >&2; die "what is $1?" ;;
     esac
@@ -296,5 +336,7 @@ esac
 [[ $QUEUES =~ ^[0-9]+$ && $QUEUES -ge 1 && $QUEUES -le 64 ]] || die "--queues must be 1..64"
 [[ $MTU =~ ^[0-9]+$ && $MTU -ge 650 && $MTU -le 9000 ]] || die "--mtu must be 650..9000"
 [[ $OFFLOADS =~ ^(on|off)$ ]] || die "--offloads must be on or off"
+[ $((ROUTED + DUAL)) -le 1 ] || die "--routed and --dual-stack exclude each other"
+[ "$DUAL" = 0 ] || [ "$MTU" -ge 1350 ] || die "--dual-stack needs --mtu 1350 at least: IPv6 needs 1280 inside"
 STATE=/run/vxgate-lab/$PFX
 "lab_$VERB"

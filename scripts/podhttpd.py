@@ -10,6 +10,7 @@ POST /hash             the SHA-256 of the body that arrived
 import hashlib
 import http.server
 import random
+import socket
 import sys
 import time
 import urllib.parse
@@ -72,4 +73,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 http.server.ThreadingHTTPServer.request_queue_size = 512
+if ":" in sys.argv[2]:
+    http.server.ThreadingHTTPServer.address_family = socket.AF_INET6
 http.server.ThreadingHTTPServer((sys.argv[2], int(sys.argv[3])), Handler).serve_forever()

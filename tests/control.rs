@@ -1,6 +1,8 @@
 //! The mirror against the real kernel: every known trap of its announcements, each a command and what the data path must
 //! then see. Needs root and iproute2; works only in network namespaces of its own.
 
+#[path = "control/ipv6.rs"]
+mod ipv6;
 #[path = "control/lab.rs"]
 mod lab;
 

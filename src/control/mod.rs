@@ -25,7 +25,7 @@
 //!
 //! Current limits: a nexthop group leads to its member with the lowest number that has a gateway, not to all of them; a
 //! multicast address (not the all-zero one) with several destinations is not forwarded; route queries carry no firewall
-//! mark. A change of `ip_default_ttl` or `ip_local_port_range` is noticed with the next change of a link.
+//! mark. A change of `ip_default_ttl`, `ip_local_port_range` or a link's `hop_limit` is noticed with the next change of a link.
 
 mod device;
 mod error;

@@ -162,3 +162,182 @@ const _: () = assert!(
     PassReason::COUNT == 7,
     "enum pass_reason of bpf/shared.h has as many"
 );
+
+#[cfg(test)]
+mod tests {
+    use etherparse::PacketBuilder;
+    use libbpf_rs::ProgramInput;
+
+    use super::*;
+
+    const VNI: [u8; 8] = [8, 0, 0, 0, 0, 0, 7, 0];
+
+    /// What became of a frame. No worker lives, so that ours are those which would have been steered.
+    #[derive(Debug, PartialEq, Eq)]
+    enum Fate {
+        Ours,
+        Passed(PassReason),
+    }
+
+    /// Ours: VNI 7 on UDP 8472 of 192.0.2.1, 2001:db8::1 and, on the loopback link, fe80::1.
+    fn loaded() -> Copy {
+        const LOOPBACK: u32 = 1;
+        let copy = Copy::load(1, 0, 0, None).unwrap();
+        for (local, link) in [("192.0.2.1", 3), ("2001:db8::1", 3), ("fe80::1", LOOPBACK)] {
+            copy.add_segment(local.parse().unwrap(), link, 8472, Vni::new(7).unwrap())
+                .unwrap();
+        }
+        // On another link than the one that frames come in on.
+        copy.add_segment(
+            "fe80::3".parse().unwrap(),
+            LOOPBACK + 1,
+            8472,
+            Vni::new(7).unwrap(),
+        )
+        .unwrap();
+        copy
+    }
+
+    /// Has the kernel run the underlay's program on a frame that comes in on the loopback link.
+    fn fate(copy: &Copy, frame: &[u8]) -> Fate {
+        let before = copy.counters(COUNTS_UNDERLAY, 0).unwrap();
+        let mut progs = copy.object.progs_mut();
+        let program = progs.find(|program| program.name() == "vxgate_underlay");
+        let mut out = vec![0; frame.len() + 256];
+        let output = program
+            .unwrap()
+            .test_run(ProgramInput {
+                data_in: Some(frame),
+                data_out: Some(&mut out),
+                ..ProgramInput::default()
+            })
+            .unwrap();
+        const XDP_PASS: u32 = 2;
+        assert_eq!(output.return_value, XDP_PASS);
+        assert_eq!(output.data.unwrap(), frame, "nothing is changed");
+        let after = copy.counters(COUNTS_UNDERLAY, 0).unwrap();
+        let moved: Vec<_> = PassReason::ALL
+            .iter()
+            .filter(|reason| after.passed[**reason as usize] != before.passed[**reason as usize])
+            .collect();
+        match moved[..] {
+            [PassReason::HeartbeatStale] => Fate::Ours,
+            [reason] => Fate::Passed(*reason),
+            _ => panic!("not exactly one reason: {moved:?}"),
+        }
+    }
+
+    fn over_ipv4(to: &str, port: u16, payload: &[u8]) -> Vec<u8> {
+        let to: std::net::Ipv4Addr = to.parse().unwrap();
+        let mut bytes = Vec::new();
+        PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4([192, 0, 2, 2], to.octets(), 64)
+            .udp(40000, port)
+            .write(&mut bytes, payload)
+            .unwrap();
+        bytes
+    }
+
+    fn over_ipv6(to: &str, port: u16, payload: &[u8]) -> Vec<u8> {
+        let to: std::net::Ipv6Addr = to.parse().unwrap();
+        let mut bytes = Vec::new();
+        PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv6([0xfd; 16], to.octets(), 64)
+            .udp(40000, port)
+            .write(&mut bytes, payload)
+            .unwrap();
+        bytes
+    }
+
+    #[test]
+    fn v12_address_port_and_vni_of_either_family_make_a_frame_ours() {
+        let copy = loaded();
+        let foreign = [8, 0, 0, 0, 0, 0, 8, 0];
+        let without_i_flag = [0, 0, 0, 0, 0, 0, 8, 0];
+        for (build, to, other) in [
+            (
+                over_ipv4 as fn(&str, u16, &[u8]) -> Vec<u8>,
+                "192.0.2.1",
+                "192.0.2.9",
+            ),
+            (over_ipv6, "2001:db8::1", "2001:db8::9"),
+            (over_ipv6, "fe80::1", "fe80::2"),
+        ] {
+            assert_eq!(fate(&copy, &build(to, 8472, &VNI)), Fate::Ours);
+            let cases = [
+                (build(other, 8472, &VNI), PassReason::NotOurs),
+                (build(to, 4789, &VNI), PassReason::NotOurs),
+                (build(to, 8472, &foreign), PassReason::ForeignVni),
+            ];
+            for (frame, reason) in cases {
+                assert_eq!(fate(&copy, &frame), Fate::Passed(reason), "{to}");
+            }
+            // Dead whoever reads them: the worker counts why.
+            assert_eq!(fate(&copy, &build(to, 8472, &without_i_flag)), Fate::Ours);
+            assert_eq!(fate(&copy, &build(to, 8472, &VNI[..7])), Fate::Ours);
+        }
+    }
+
+    #[test]
+    fn a_link_local_address_counts_on_its_own_link_and_families_keep_apart() {
+        let copy = loaded();
+        for to in ["fe80::3", "::ffff:192.0.2.1", "::192.0.2.1"] {
+            assert_eq!(
+                fate(&copy, &over_ipv6(to, 8472, &VNI)),
+                Fate::Passed(PassReason::NotOurs),
+                "{to}"
+            );
+        }
+    }
+
+    #[test]
+    fn v07_fragments_options_and_extension_headers_stay_with_the_kernel() {
+        let copy = loaded();
+        let four = over_ipv4("192.0.2.1", 8472, &VNI);
+        for (at, value, reason) in [
+            (20, 0x20, PassReason::Fragment),
+            (21, 0x08, PassReason::Fragment),
+            (14, 0x46, PassReason::IpOptions),
+            (14, 0x65, PassReason::NotOurs),
+            (23, 6, PassReason::NotOurs),
+        ] {
+            let mut frame = four.clone();
+            frame[at] = value;
+            assert_eq!(fate(&copy, &frame), Fate::Passed(reason));
+        }
+        let six = over_ipv6("2001:db8::1", 8472, &VNI);
+        for (at, value, reason) in [
+            (20, 44, PassReason::Fragment),
+            (20, 0, PassReason::IpOptions),
+            (20, 43, PassReason::IpOptions),
+            (20, 51, PassReason::IpOptions),
+            (20, 60, PassReason::IpOptions),
+            (20, 58, PassReason::NotOurs),
+            (14, 0x40, PassReason::NotOurs),
+            (13, 0xde, PassReason::NotOurs),
+        ] {
+            let mut frame = six.clone();
+            frame[at] = value;
+            assert_eq!(fate(&copy, &frame), Fate::Passed(reason), "{at}: {value}");
+        }
+    }
+
+    #[test]
+    fn a_frame_cut_before_its_udp_header_ends_is_left_to_the_kernel() {
+        let copy = loaded();
+        for (frame, whole) in [
+            (over_ipv4("192.0.2.1", 8472, &VNI), 42),
+            (over_ipv6("2001:db8::1", 8472, &VNI), 62),
+        ] {
+            // The kernel's test runs need a whole Ethernet header.
+            for len in 14..whole {
+                assert_eq!(
+                    fate(&copy, &frame[..len]),
+                    Fate::Passed(PassReason::NotOurs),
+                    "{len} bytes"
+                );
+            }
+            assert_eq!(fate(&copy, &frame[..whole]), Fate::Ours);
+        }
+    }
+}

@@ -6,9 +6,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attributes;
 mod cleanup;
 mod cli;
 mod drops;
+mod dual_stack;
 mod failover;
 mod hostile;
 mod queues;

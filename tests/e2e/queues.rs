@@ -13,6 +13,7 @@ use crate::who::Who;
 const TWO_QUEUES: LabOptions = LabOptions {
     queues: 2,
     routed: false,
+    dual_stack: false,
     offloads: true,
 };
 

@@ -1,7 +1,9 @@
 //! Bulk TCP between two pods, both ways at once, with the content hashed at both ends of each way; and many flows at a time.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -37,15 +39,14 @@ impl Transfer {
         bytes_each_way: u64,
         rate: Option<u64>,
     ) -> Self {
-        let listener = server
-            .enter(|| TcpListener::bind("0.0.0.0:0").expect("binding in the server's namespace"));
+        let listener = server.enter(|| {
+            TcpListener::bind(any_port(server_address)).expect("binding in the server's namespace")
+        });
         let port = listener
             .local_addr()
             .expect("a bound socket has an address")
             .port();
-        let target: SocketAddr = format!("{server_address}:{port}")
-            .parse()
-            .expect("an address");
+        let target = SocketAddr::new(server_address.parse().expect("an address"), port);
         let near = client.enter(|| {
             TcpStream::connect_timeout(&target, STALL).expect("connecting to the other pod")
         });
@@ -113,6 +114,15 @@ impl Transfer {
     }
 }
 
+/// Every address of the family that this one has.
+fn any_port(address: &str) -> SocketAddr {
+    let any: IpAddr = match address.parse().expect("an address") {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(any, 0)
+}
+
 fn send(mut connection: &TcpStream, seed: u64, bytes: u64, rate: Option<u64>) -> Hash {
     connection
         .set_write_timeout(Some(STALL))
@@ -173,8 +183,9 @@ fn fill(piece: &mut [u8], state: &mut u64) {
 /// One question and answer on each of `flows` UDP sockets of the client; each must get the answer to its own question. A
 /// datagram may be lost, a flow may not: it asks up to five times.
 pub fn udp_flows(client: &Netns, server: &Netns, server_address: &str, flows: u32) {
-    let inlet =
-        server.enter(|| UdpSocket::bind("0.0.0.0:0").expect("binding in the server's namespace"));
+    let inlet = server.enter(|| {
+        UdpSocket::bind(any_port(server_address)).expect("binding in the server's namespace")
+    });
     inlet
         .set_read_timeout(Some(Duration::from_secs(3)))
         .expect("SO_RCVTIMEO");
@@ -192,8 +203,8 @@ pub fn udp_flows(client: &Netns, server: &Netns, server_address: &str, flows: u3
     client.enter(|| {
         let sockets: Vec<UdpSocket> = (0..flows)
             .map(|_| {
-                let socket =
-                    UdpSocket::bind("0.0.0.0:0").expect("binding in the client's namespace");
+                let socket = UdpSocket::bind(any_port(server_address))
+                    .expect("binding in the client's namespace");
                 socket
                     .connect((server_address, port))
                     .expect("connecting a UDP socket");

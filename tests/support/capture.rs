@@ -59,11 +59,7 @@ impl Capture {
     }
 
     /// Ends the capture and decodes all VXLAN frames of the underlay in it.
-    pub fn finish(mut self) -> Vec<Decoded> {
-        signal::kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT)
-            .expect("dumpcap still runs");
-        let status = self.child.wait().expect("it is our child");
-        assert!(status.success(), "dumpcap ends with {status}");
+    pub fn finish(self) -> Vec<Decoded> {
         let fields = [
             "frame.protocols",
             "_ws.malformed",
@@ -74,16 +70,32 @@ impl Capture {
             "tcp.srcport",
             "tcp.dstport",
         ];
+        let lines = self.finish_with("udp.dstport==8472", &fields);
+        lines.iter().map(|columns| decoded(columns)).collect()
+    }
+
+    /// Ends the capture; the fields of every frame that passes the display filter, as tshark prints them. UDP checksums are
+    /// verified.
+    pub fn finish_with(mut self, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
+        signal::kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT)
+            .expect("dumpcap still runs");
+        let status = self.child.wait().expect("it is our child");
+        assert!(status.success(), "dumpcap ends with {status}");
         let mut tshark = Command::new("tshark");
         tshark
             .arg("-r")
             .arg(self.directory.path().join("wire.pcapng"));
         tshark.args([
             "-n",
+            "-o",
+            "udp.check_checksum:TRUE",
             "-d",
             "udp.port==8472,vxlan",
+            // Ports of the tests' own devices.
+            "-d",
+            "udp.port==5001-5010,vxlan",
             "-Y",
-            "udp.dstport==8472",
+            filter,
             "-T",
             "fields",
             "-E",
@@ -99,7 +111,7 @@ impl Capture {
         );
         String::from_utf8_lossy(&output.stdout)
             .lines()
-            .map(decoded)
+            .map(|line| line.split(';').map(str::to_owned).collect())
             .collect()
     }
 }
@@ -148,8 +160,7 @@ pub fn source_ports(frames: &[Decoded], vtep: &str) -> BTreeMap<String, BTreeSet
     flows
 }
 
-fn decoded(line: &str) -> Decoded {
-    let columns: Vec<&str> = line.split(';').collect();
+fn decoded(columns: &[String]) -> Decoded {
     let [
         protocols,
         malformed,
@@ -159,9 +170,9 @@ fn decoded(line: &str) -> Decoded {
         udp_dst,
         tcp_src,
         tcp_dst,
-    ] = columns[..]
+    ] = columns
     else {
-        panic!("tshark prints the columns that were asked for: {line}");
+        panic!("tshark prints the columns that were asked for: {columns:?}");
     };
     let ports = |sources: &str, destinations: &str| {
         pairs(sources, destinations)

@@ -43,6 +43,14 @@ impl Node {
     pub fn subnet(self) -> String {
         format!("10.244.{}", self.number() - 1)
     }
+
+    /// What its pods' IPv6 addresses begin with, in front of `:HOST`.
+    pub fn subnet6(self) -> &'static str {
+        match self {
+            Self::Master => "fd00:10:244:",
+            Self::Worker => "fd00:10:244:1:",
+        }
+    }
 }
 
 /// What kind of lab.
@@ -52,6 +60,8 @@ pub struct LabOptions {
     pub queues: u32,
     /// The nodes in two subnets, behind two routers.
     pub routed: bool,
+    /// IPv6 as well: underlay, `flannel-v6.1`, pods. Not together with `routed`.
+    pub dual_stack: bool,
     /// Checksum and segmentation offloads of all veths, as the kernel makes them.
     pub offloads: bool,
 }
@@ -61,6 +71,7 @@ impl Default for LabOptions {
         Self {
             queues: 1,
             routed: false,
+            dual_stack: false,
             offloads: true,
         }
     }
@@ -105,6 +116,9 @@ impl Lab {
         if options.routed {
             words.push("--routed");
         }
+        if options.dual_stack {
+            words.push("--dual-stack");
+        }
         netns::run(&words);
         lab
     }
@@ -132,6 +146,21 @@ impl Lab {
     /// The address of a node's web server pod.
     pub fn web_address(&self, node: Node) -> String {
         format!("{}.13", node.subnet())
+    }
+
+    /// The IPv6 address of a node's client pod, in a lab with two stacks.
+    pub fn client_address6(&self, node: Node) -> String {
+        format!("{}:14", node.subnet6())
+    }
+
+    /// The IPv6 address of a node's web server pod.
+    pub fn web_address6(&self, node: Node) -> String {
+        format!("{}:13", node.subnet6())
+    }
+
+    /// The IPv6 VTEP address of a node.
+    pub fn vtep_address6(&self, node: Node) -> String {
+        format!("fd00:a::1{}", node.number() - 1)
     }
 
     /// The VTEP address that the lab gives a node.
