@@ -108,6 +108,8 @@ pub struct Site {
     overlay: End,
     device: End,
     sentinels: u64,
+    /// VXLAN frames that came out on the wire, sentinels included.
+    pub tunnelled: u64,
     /// Frames put in: on the wire, on the bridge port, into the device.
     pub sent: [u64; 3],
     // The process before its namespace.
@@ -143,6 +145,7 @@ impl Site {
             overlay: End::open(&ends, "over", true),
             device: End::open(&node, "vx1", false),
             sentinels: 0,
+            tunnelled: 0,
             sent: [0; 3],
             vxgate,
             _janitor: janitor,
@@ -231,6 +234,7 @@ impl Site {
     fn collect(&mut self, output: &mut Output) -> Option<u64> {
         let mut last = None;
         while let Some(frame) = self.wire.receive() {
+            self.tunnelled += u64::from(inner_of(&frame).is_some());
             match inner_of(&frame).and_then(sentinel_number) {
                 Some(number) => last = Some(number),
                 // The node's own address resolution, for answers to senders that are not there.
