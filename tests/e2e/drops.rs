@@ -69,6 +69,11 @@ const FROM_THE_UNDERLAY: &[Death] = &[
         |frame| set_outer_source(frame, [255; 4]),
     ),
     (
+        DropReason::OtherHost,
+        "outer destination is another station",
+        |frame| frame[5] ^= 0x10,
+    ),
+    (
         DropReason::HeaderTruncated,
         "four bytes of a VXLAN header",
         |frame| cut(frame, offset::VXLAN + 4),

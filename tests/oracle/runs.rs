@@ -82,6 +82,8 @@ attribute_runs! {
     d09_df_set_fares_as_in_the_kernel "df set";
     d09_df_inherit_fares_as_in_the_kernel "df inherit";
     d07_noudpcsum_fares_as_in_the_kernel "noudpcsum";
+    d14_all_inherit_fares_as_in_the_kernel "ttl inherit tos inherit df inherit noudpcsum";
+    v09_remote_fares_as_in_the_kernel "remote 10.98.0.4";
 }
 
 #[test]
