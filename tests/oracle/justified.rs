@@ -48,6 +48,24 @@ const ROWS: &[Row] = &[
         },
     },
     Row {
+        id: "D4",
+        why: "congestion does not concern what is behind a tag; the kernel misreads some of it as an IP header's mark",
+        twin: |entry, input| {
+            let inner = input.bytes.get(OUTER_LEN..).unwrap_or_default();
+            let misread = matches!(misread_ether_type(inner), Some(bytes::ETHER_IPV4 | 0x86dd));
+            if entry != Entry::Wire || !misread || !steered(&input.bytes) {
+                return Twin::Same;
+            }
+            let mut twin = input.bytes.clone();
+            if bytes::internet_checksum(&[&twin[IP..IP + 20]]) != 0 {
+                return Twin::Same;
+            }
+            twin[IP + 1] &= !3;
+            bytes::finish_outer_ip(&mut twin);
+            Twin::Other(twin)
+        },
+    },
+    Row {
         id: "F5",
         why: "an inner checksum that holds the pseudo-header's sum was left unfinished, and is finished",
         twin: |entry, input| {
@@ -69,6 +87,21 @@ const ROWS: &[Row] = &[
         },
     },
 ];
+
+/// The EtherType that the kernel finds behind the tags of a decapsulated frame: `vlan_get_protocol` goes by `skb->mac_len`
+/// as if the data began with the Ethernet header, when it begins behind it, and so reads 10 bytes too far.
+fn misread_ether_type(inner: &[u8]) -> Option<u16> {
+    const TOO_FAR: usize = 10;
+    let is_tag = |ether_type| matches!(ether_type, 0x8100 | 0x88a8);
+    if !is_tag(be16(inner, 12)?) {
+        return None;
+    }
+    let mut at = 14 + TOO_FAR + 2;
+    while is_tag(be16(inner, at)?) {
+        at += 4;
+    }
+    be16(inner, at)
+}
 
 /// Two outputs that say the same: what is written in the one's way into both. There is one such row.
 ///
