@@ -26,6 +26,8 @@ struct steer_settings {
 	__u32 workers;
 	__u32 kernel_side; /* index of the access device's end that `vxgate_egress` sends to */
 	__u32 device;      /* index of the vxlan device that `vxgate_ingress` sends to */
+	__u16 mac[3];      /* Ethernet address of the NIC that `vxgate_underlay` runs on, as on the wire */
+	__u16 zero;
 };
 
 /* One entry of the counters for each program. */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 /* Steering: which frames go to a worker's AF_XDP socket, and which stay with the kernel.
  *
- *   vxgate_underlay  XDP on the NIC:            VXLAN for one of our (address, port, VNI)  -> socket, else kernel
+ *   vxgate_underlay  XDP on the NIC:            VXLAN to the NIC's own Ethernet address,
+ *                                               for one of our (address, port, VNI)        -> socket, else kernel
  *   vxgate_access    XDP on the access device:  every frame                                -> socket
  *   vxgate_egress    tcx on the vxlan device:   every frame                                -> access device, else kernel
  *   vxgate_ingress   tcx on the access device:  what a worker decapsulated                 -> the vxlan device's ingress
@@ -38,7 +39,7 @@ struct vxlan_header {
 	__be32 vni; /* 24 bits and a reserved byte */
 };
 
-/* Set before loading, one copy of the object for each device. */
+/* Set before loading, one copy of the object for each device; `workers` is at least 1. */
 const volatile struct steer_settings settings = { .workers = 1 };
 
 /* Shared by all copies. */
@@ -86,7 +87,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct steer_counts);
 } counts SEC(".maps");
-
 
 static __always_inline void count_passed(__u32 kind, enum pass_reason reason, __u64 frames)
 {
@@ -152,6 +152,18 @@ static __always_inline bool any_fresh(void)
 	return false;
 }
 
+/* Whether the frame is for this host: to the NIC's own address or to a group. What a promiscuous NIC hears beyond that is
+ * dropped by the kernel (PACKET_OTHERHOST) or belongs to a device on top, such as a macvlan or a bridge: none of it is a
+ * worker's. */
+static __always_inline bool to_this_host(const struct ethhdr *eth)
+{
+	const __u16 *destination = (const __u16 *)eth->h_dest;
+
+	if (eth->h_dest[0] & 1)
+		return true;
+	return destination[0] == settings.mac[0] && destination[1] == settings.mac[1] && destination[2] == settings.mac[2];
+}
+
 /* The UDP header behind an IPv4 header, with `endpoint` told where it is for; NULL and why when it is left to the kernel. */
 static __always_inline struct udphdr *udp_over_ipv4(struct iphdr *ip, void *end, struct endpoint *endpoint,
 						    enum pass_reason *why)
@@ -211,7 +223,7 @@ static __always_inline bool judge(void *data, void *end, __u32 link, enum pass_r
 	struct segment_key key = {};
 
 	*why = PASS_NOT_OURS;
-	if ((void *)(eth + 1) > end)
+	if ((void *)(eth + 1) > end || !to_this_host(eth))
 		return false;
 	if (eth->h_proto == bpf_htons(ETH_P_IP))
 		udp = udp_over_ipv4((void *)(eth + 1), end, &key.endpoint, why);
@@ -242,7 +254,7 @@ int vxgate_underlay(struct xdp_md *ctx)
 	if (judge((void *)(long)ctx->data, (void *)(long)ctx->data_end, ctx->ingress_ifindex, &why)) {
 		if (bypassed()) {
 			why = PASS_BYPASS;
-		} else if (!settings.workers || !fresh(queue % settings.workers)) {
+		} else if (!fresh(queue % settings.workers)) {
 			why = PASS_HEARTBEAT_STALE;
 		} else if (bpf_redirect_map(&sockets, queue, XDP_PASS) == XDP_REDIRECT) {
 			count_steered(COUNTS_UNDERLAY, 1);
@@ -270,6 +282,7 @@ int vxgate_access(struct xdp_md *ctx)
 SEC("tc")
 int vxgate_egress(struct __sk_buff *skb)
 {
+	/* Of a superframe that a guest made, nobody has counted the segments yet (0): it counts as one. */
 	__u64 frames = skb->gso_segs > 1 ? skb->gso_segs : 1;
 
 	if (bypassed()) {

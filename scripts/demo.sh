@@ -144,7 +144,7 @@ if wait $CURL; then good "the download finished"; else bad "the download broke: 
 expect "SHA-256 of what arrived" "$(get web2 http://10.244.1.13/blob.sha256)" "$(sha256sum <"$DIRECTORY/blob" | cut -d' ' -f1)"
 KERNEL=$(($(kernel_bytes) - KERNEL)) REST=$((25165824 - AT))
 # A little of the rest was under way when the process died.
-if [ $KERNEL -gt $((REST / 10 * 9)) ]; then
+if [ $KERNEL -gt $((REST * 9 / 10)) ]; then
     good "proof:  $REST bytes were missing; the kernel's flannel.1 has carried $KERNEL since"
 else
     bad "proof:  $REST bytes were missing; the kernel's flannel.1 has carried only $KERNEL since"

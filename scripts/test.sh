@@ -37,6 +37,6 @@ step format cargo fmt --check
 step clippy cargo clippy --all-targets --quiet -- -D warnings
 step release cargo build --release --locked
 # Optimised, since loom runs thousands of interleavings, but without the link-time optimisation of a shipped program.
-step loom env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom CARGO_PROFILE_RELEASE_LTO=off \
+step loom env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=false \
     CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo test --release --locked --lib table::publish
 step tests cargo test --locked -- --show-output

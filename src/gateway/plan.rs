@@ -9,6 +9,7 @@ use crate::config::{Config, Devices};
 use crate::control::{Found, VxlanDevice};
 use crate::netlink::Link;
 use crate::port::{ChunkSize, ROOM};
+use crate::wire::MacAddr;
 
 /// A session, before it exists.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub struct Nic {
     pub ifindex: u32,
     /// Its name.
     pub name: String,
+    /// Its Ethernet address.
+    pub mac: MacAddr,
     /// Its MTU in bytes.
     pub mtu: u32,
     /// Its receive queues in use.
@@ -87,6 +90,7 @@ impl Plan {
                 nics.push(Nic {
                     ifindex,
                     name,
+                    mac: link.mac,
                     mtu: link.mtu,
                     queues: queues(link).max(1),
                 });
@@ -394,6 +398,16 @@ mod tests {
         assert!(
             !before.same_session(&of(found(10, link(1, 1500, 1)))),
             "a queue went"
+        );
+        assert!(
+            !before.same_session(&of(found(
+                10,
+                Link {
+                    mac: MacAddr([2, 0, 0, 0, 9, 9]),
+                    ..link(1, 1500, 2)
+                }
+            ))),
+            "the underlay has another address"
         );
         assert!(
             !before.same_session(&of(found(13, link(1, 1500, 2)))),

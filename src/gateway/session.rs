@@ -263,6 +263,7 @@ fn steer_plan(plan: &Plan, accesses: &[AccessPair]) -> SteerPlan {
     let nics = plan.nics.iter().map(|nic| NicPlan {
         ifindex: nic.ifindex,
         name: nic.name.clone(),
+        mac: nic.mac,
     });
     let devices = plan
         .devices

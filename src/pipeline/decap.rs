@@ -247,8 +247,9 @@ const fn is_martian_ipv4(source: Ipv4Addr) -> bool {
     first == 0 || source.is_loopback() || source.is_multicast() || source.is_broadcast()
 }
 
-/// Nor from such a one (RFC 4291 §2.5.2, §2.5.3, §2.7); IPv4-mapped addresses never belong on a wire (`ipv6_rcv` drops
-/// them too).
+/// Nor from such a one (RFC 4291 §2.5.2, §2.5.3, §2.7), nor from an IPv4-mapped one, which stands for an address of IPv4
+/// within a host. Stricter than the kernel, whose IPv6 input takes the unspecified and mapped ones and its own (seen on
+/// Linux 6.18): none of them can be a VTEP.
 #[inline]
 const fn is_martian_ipv6(source: Ipv6Addr) -> bool {
     source.is_unspecified()

@@ -7,8 +7,8 @@
 //!
 //! Nobody else should touch it. Names and Ethernet addresses are given at creation, so that udev's policies leave both
 //! alone; IPv6 is off, so that the kernel sends nothing of its own; offloads are off, so that frames have their final
-//! bytes; a `pfifo` queue on each end makes the veth push back instead of dropping (Linux 6.16 and later). An alias says
-//! whose it is, so that what a killed process left can be told from what a living one uses.
+//! bytes; queues in front of each end make the veth push back instead of dropping. An alias says that it is ours and what
+//! its maker claims, so that what a killed process left can be told from what a living one uses.
 
 use std::fs;
 use std::io;
@@ -17,16 +17,16 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcStats2};
 
-use super::{Error, ethtool};
+use super::claim::Claim;
+use super::{Error, ethtool, qdisc};
 use crate::netlink::{self, Link, Socket};
 use crate::wire::MacAddr;
 
-const NLM_F_REPLACE: u16 = 0x100;
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
-/// Names `vxg0` to `vxg998` are tried; a node has as many vxlan devices as it has overlay networks.
+pub(super) const NLM_F_REPLACE: u16 = 0x100;
+pub(super) const NLM_F_EXCL: u16 = 0x200;
+pub(super) const NLM_F_CREATE: u16 = 0x400;
+/// Names `vxg0` to `vxg999` are tried; a node has as many vxlan devices as it has overlay networks.
 const PAIRS_MAX: u32 = 500;
 const ALIAS: &str = "vxgate access device";
 
@@ -38,6 +38,7 @@ pub struct AccessPair {
     /// The end with the sockets.
     pub worker_side: AccessLink,
     removed: bool,
+    _claim: Claim,
 }
 
 /// One end.
@@ -58,14 +59,26 @@ impl AccessPair {
     /// Names the step; nothing is left behind.
     pub fn create(device_name: &str, device_mtu: u32, queues: u32) -> Result<Self, Error> {
         let mut socket = open()?;
-        let (kernel_side, worker_side) = make(&mut socket, device_name, device_mtu, queues)?;
+        let macs = [random_mac(), random_mac()];
+        let claim = Claim::new(&key(macs[0])).map_err(|source| Error::Claim {
+            device: device_name.to_owned(),
+            source,
+        })?;
+        let pair = make(&mut socket, macs, device_mtu, queues)?;
+        let made = mark(&mut socket, &pair[0], device_name, &key(macs[0]))
+            .and_then(|()| Ok((find(&mut socket, &pair[0])?, find(&mut socket, &pair[1])?)));
+        let (kernel_side, worker_side) = made.inspect_err(|_| {
+            // The failure to tell is the first one.
+            let _ = delete(&mut socket, &pair[0], by_name(&pair[0]));
+        })?;
         let pair = Self {
             kernel_side,
             worker_side,
             removed: false,
+            _claim: claim,
         };
         for end in [&pair.kernel_side, &pair.worker_side] {
-            set_up(&mut socket, end)?;
+            set_up(&mut socket, end, queues)?;
         }
         Ok(pair)
     }
@@ -76,7 +89,7 @@ impl AccessPair {
     /// When the kernel refuses. A pair that is gone already is no error.
     pub fn remove(mut self) -> Result<(), Error> {
         self.removed = true;
-        delete(&mut open()?, &self.kernel_side)
+        delete_end(&mut open()?, &self.kernel_side)
     }
 
     /// Frames that were redirected to the kernel side and never reached the worker side: dropped by its queue or by the
@@ -98,15 +111,7 @@ impl AccessPair {
             )
             .map_err(failed)?;
         let by_veth: u64 = answers.iter().map(link_drops).sum();
-        let mut message = TcMessage::default();
-        message.header.index = self.kernel_side.ifindex.cast_signed();
-        let queues = socket
-            .dump(RouteNetlinkMessage::GetQueueDiscipline(message))
-            .map_err(failed)?;
-        let by_queue: u64 = queues
-            .iter()
-            .map(|answer| queue_drops(answer, self.kernel_side.ifindex))
-            .sum();
+        let by_queue = qdisc::drops(&mut socket, self.kernel_side.ifindex).map_err(failed)?;
         Ok(by_veth + by_queue)
     }
 }
@@ -116,7 +121,8 @@ impl Drop for AccessPair {
         if self.removed {
             return;
         }
-        if let Err(error) = open().and_then(|mut socket| delete(&mut socket, &self.kernel_side)) {
+        if let Err(error) = open().and_then(|mut socket| delete_end(&mut socket, &self.kernel_side))
+        {
             tracing::warn!(%error, "the access device stays behind; the next start removes it");
         }
     }
@@ -131,61 +137,56 @@ pub fn remove_leftovers() -> Result<Vec<String>, Error> {
     let mut removed = Vec::new();
     for link in netlink::links(&mut socket)? {
         if is_leftover(&link) {
-            let Link {
-                ifindex, name, mac, ..
-            } = link;
-            delete(
-                &mut socket,
-                &AccessLink {
-                    name: name.clone(),
-                    ifindex,
-                    mac,
-                },
-            )?;
-            removed.push(name);
+            delete(&mut socket, &link.name, by_index(link.ifindex))?;
+            removed.push(link.name);
         }
     }
     Ok(removed)
 }
 
-/// An alias of ours whose process is gone. Its start time tells it from another process with the same number.
+/// The vxlan devices, by name, whose access device is in use.
+pub(super) fn served_devices(links: &[Link]) -> Vec<String> {
+    let claimed = links.iter().filter_map(Alias::of).filter(Alias::is_held);
+    claimed.map(|alias| alias.device.to_owned()).collect()
+}
+
+/// A device of ours that nobody claims.
 fn is_leftover(link: &Link) -> bool {
-    let Some(alias) = link
-        .alias
-        .as_deref()
-        .filter(|_| link.kind.as_deref() == Some("veth"))
-    else {
-        return false;
-    };
-    let Some(owner) = alias
-        .strip_prefix(ALIAS)
-        .and_then(|rest| rest.split_once(" pid "))
-        .map(|(_, owner)| owner)
-    else {
-        return false;
-    };
-    match owner
-        .split_once(" started ")
-        .map(|(pid, started)| (pid.parse::<u32>(), started.parse::<u64>()))
-    {
-        Some((Ok(pid), Ok(started))) => start_time(pid) != Some(started),
-        _ => false,
+    Alias::of(link).is_some_and(|alias| !alias.is_held())
+}
+
+/// What an access device says of itself.
+struct Alias<'a> {
+    device: &'a str,
+    key: &'a str,
+}
+
+impl<'a> Alias<'a> {
+    fn of(link: &'a Link) -> Option<Self> {
+        if link.kind.as_deref() != Some("veth") {
+            return None;
+        }
+        let (device, key) = link
+            .alias
+            .as_deref()?
+            .strip_prefix(ALIAS)?
+            .strip_prefix(" of ")?
+            .rsplit_once(" key ")?;
+        Some(Self { device, key })
+    }
+
+    fn is_held(&self) -> bool {
+        Claim::is_held(self.key)
     }
 }
 
-fn alias(device_name: &str) -> String {
-    let pid = std::process::id();
-    format!(
-        "{ALIAS} of {device_name} pid {pid} started {}",
-        start_time(pid).unwrap_or(0)
-    )
+fn alias(device_name: &str, key: &str) -> String {
+    format!("{ALIAS} of {device_name} key {key}")
 }
 
-/// `starttime` of `/proc/PID/stat`, field 22; the name in field 2 may hold anything, so count from its closing bracket.
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_whitespace().nth(19)?.parse().ok()
+/// What its maker claims: the address that the kernel side was made with, which no other device has.
+fn key(mac: MacAddr) -> String {
+    mac.to_string()
 }
 
 fn open() -> Result<Socket, Error> {
@@ -203,46 +204,46 @@ fn by_index(ifindex: u32) -> LinkMessage {
     message
 }
 
-/// Creates the pair under the first free names.
+fn by_name(name: &str) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+    message
+}
+
+/// Creates the pair under the first free names; returns them.
 fn make(
     socket: &mut Socket,
-    device_name: &str,
+    macs: [MacAddr; 2],
     mtu: u32,
     queues: u32,
-) -> Result<(AccessLink, AccessLink), Error> {
+) -> Result<[String; 2], Error> {
+    let end = |name: &str, mac: MacAddr| {
+        let mut message = by_name(name);
+        message.attributes.extend([
+            LinkAttribute::Mtu(mtu),
+            LinkAttribute::Address(mac.0.to_vec()),
+            LinkAttribute::NumTxQueues(queues),
+            LinkAttribute::NumRxQueues(queues),
+        ]);
+        message
+    };
     for number in 0..PAIRS_MAX {
-        let (kernel, worker) = (
-            format!("vxg{}", 2 * number),
-            format!("vxg{}", 2 * number + 1),
-        );
-        let end = |name: &str| {
-            let mut message = LinkMessage::default();
-            message.attributes = vec![
-                LinkAttribute::IfName(name.to_owned()),
-                LinkAttribute::Mtu(mtu),
-                LinkAttribute::Address(random_mac().0.to_vec()),
-                LinkAttribute::NumTxQueues(queues),
-                LinkAttribute::NumRxQueues(queues),
-            ];
-            message
-        };
-        let mut message = end(&kernel);
+        let names = [2 * number, 2 * number + 1].map(|number| format!("vxg{number}"));
+        let mut message = end(&names[0], macs[0]);
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
-            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(end(&worker)))),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(end(&names[1], macs[1])))),
         ]));
         match socket.request(
             RouteNetlinkMessage::NewLink(message),
             NLM_F_CREATE | NLM_F_EXCL,
         ) {
-            Ok(_) => {
-                mark(socket, &kernel, device_name)?;
-                return Ok((find(socket, &kernel)?, find(socket, &worker)?));
-            }
+            Ok(_) => return Ok(names),
             Err(error) if error.code() == Some(libc::EEXIST) => {}
             Err(source) => {
+                let [device, _] = names;
                 return Err(Error::Access {
-                    device: kernel,
+                    device,
                     doing: "create it",
                     source,
                 });
@@ -256,12 +257,11 @@ fn make(
 }
 
 /// Sets the alias of the end that the pair is removed by.
-fn mark(socket: &mut Socket, name: &str, device_name: &str) -> Result<(), Error> {
-    let mut message = LinkMessage::default();
-    message.attributes = vec![
-        LinkAttribute::IfName(name.to_owned()),
-        LinkAttribute::IfAlias(alias(device_name)),
-    ];
+fn mark(socket: &mut Socket, name: &str, device_name: &str, key: &str) -> Result<(), Error> {
+    let mut message = by_name(name);
+    message
+        .attributes
+        .push(LinkAttribute::IfAlias(alias(device_name, key)));
     let failed = |source| Error::Access {
         device: name.to_owned(),
         doing: "mark it as ours",
@@ -285,8 +285,8 @@ fn find(socket: &mut Socket, name: &str) -> Result<AccessLink, Error> {
     })
 }
 
-/// IPv6 off, offloads off, queue, up.
-fn set_up(socket: &mut Socket, end: &AccessLink) -> Result<(), Error> {
+/// IPv6 off, offloads off, queues, up.
+fn set_up(socket: &mut Socket, end: &AccessLink, queues: u32) -> Result<(), Error> {
     let device = || end.name.clone();
     let path = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", end.name);
     match fs::write(path, "1") {
@@ -305,20 +305,11 @@ fn set_up(socket: &mut Socket, end: &AccessLink) -> Result<(), Error> {
         doing: "switch offloads off",
         source,
     })?;
-    let mut queue = TcMessage::default();
-    queue.header.index = end.ifindex.cast_signed();
-    queue.header.parent = TcHandle::ROOT;
-    queue.attributes = vec![TcAttribute::Kind("pfifo".to_owned())];
-    socket
-        .request(
-            RouteNetlinkMessage::NewQueueDiscipline(queue),
-            NLM_F_CREATE | NLM_F_REPLACE,
-        )
-        .map_err(|source| Error::Access {
-            device: device(),
-            doing: "give it a queue (pfifo)",
-            source,
-        })?;
+    qdisc::give_queues(socket, end.ifindex, queues).map_err(|source| Error::Access {
+        device: device(),
+        doing: "give it queues (pfifo)",
+        source,
+    })?;
     let mut up = by_index(end.ifindex);
     up.header.flags = LinkFlags::Up;
     up.header.change_mask = LinkFlags::Up;
@@ -332,12 +323,16 @@ fn set_up(socket: &mut Socket, end: &AccessLink) -> Result<(), Error> {
     Ok(())
 }
 
-fn delete(socket: &mut Socket, end: &AccessLink) -> Result<(), Error> {
-    match socket.request(RouteNetlinkMessage::DelLink(by_index(end.ifindex)), 0) {
+fn delete_end(socket: &mut Socket, end: &AccessLink) -> Result<(), Error> {
+    delete(socket, &end.name, by_index(end.ifindex))
+}
+
+fn delete(socket: &mut Socket, name: &str, which: LinkMessage) -> Result<(), Error> {
+    match socket.request(RouteNetlinkMessage::DelLink(which), 0) {
         Ok(_) => Ok(()),
         Err(error) if error.code() == Some(libc::ENODEV) => Ok(()),
         Err(source) => Err(Error::Access {
-            device: end.name.clone(),
+            device: name.to_owned(),
             doing: "remove it",
             source,
         }),
@@ -356,27 +351,6 @@ fn link_drops(answer: &RouteNetlinkMessage) -> u64 {
             _ => None,
         });
     counts.sum()
-}
-
-fn queue_drops(answer: &RouteNetlinkMessage, ifindex: u32) -> u64 {
-    let RouteNetlinkMessage::NewQueueDiscipline(message) = answer else {
-        return 0;
-    };
-    if message.header.index != ifindex.cast_signed() {
-        return 0;
-    }
-    let statistics = message
-        .attributes
-        .iter()
-        .filter_map(|attribute| match attribute {
-            TcAttribute::Stats2(parts) => Some(parts),
-            _ => None,
-        });
-    let drops = statistics.flatten().filter_map(|part| match part {
-        TcStats2::Queue(queue) => Some(u64::from(queue.drops)),
-        _ => None,
-    });
-    drops.sum()
 }
 
 /// A locally administered unicast address. The kernel's own random address would be marked as random, which udev's
@@ -415,24 +389,23 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_dead_process_of_ours_left_is_a_leftover() {
+    fn a_leftover_is_a_veth_of_ours_that_nobody_claims() {
+        let key = key(random_mac());
+        let ours = || Some(alias("flannel.1", &key));
+        let claim = Claim::new(&key).unwrap();
+        assert!(!is_leftover(&link(ours(), "veth")), "its maker lives");
+        assert_eq!(served_devices(&[link(ours(), "veth")]), ["flannel.1"]);
+        drop(claim);
+        assert_eq!(served_devices(&[link(ours(), "veth")]), [""; 0]);
+        assert!(is_leftover(&link(ours(), "veth")));
         assert!(
-            !is_leftover(&link(Some(alias("flannel.1")), "veth")),
-            "we live"
-        );
-        let dead = format!("{ALIAS} of flannel.1 pid {} started 1", std::process::id());
-        assert!(
-            is_leftover(&link(Some(dead.clone()), "veth")),
-            "same number, another process"
-        );
-        assert!(
-            !is_leftover(&link(Some(dead), "dummy")),
+            !is_leftover(&link(ours(), "dummy")),
             "we make no such devices"
         );
         for foreign in [
             None,
-            Some("uplink of rack 3".to_owned()),
-            Some(format!("{ALIAS} of x pid y started z")),
+            Some("uplink of rack 3 key 7".to_owned()),
+            Some(format!("{ALIAS} of nobody knows what")),
         ] {
             assert!(!is_leftover(&link(foreign.clone(), "veth")), "{foreign:?}");
         }

@@ -7,7 +7,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder};
 
 use super::{Error, SteerCounters};
 use crate::stats::PassReason;
-use crate::wire::Vni;
+use crate::wire::{MacAddr, Vni};
 
 /// `VXGATE_WORKERS_MAX` of `bpf/shared.h`.
 pub(super) const WORKERS_MAX: u32 = 64;
@@ -20,6 +20,31 @@ pub(super) const COUNTS_EGRESS: u32 = 1;
 pub(super) const COUNTS_INGRESS: u32 = 2;
 pub(super) const COUNTS_WORKER_SIDE: u32 = 3;
 
+/// `struct steer_settings`: what the programs of one device are told.
+#[derive(Default)]
+pub(super) struct Settings {
+    /// How many workers.
+    pub workers: u32,
+    /// Index of the access device's end that the vxlan device's frames go to.
+    pub kernel_side: u32,
+    /// Index of the vxlan device that decapsulated frames go to.
+    pub device: u32,
+    /// Ethernet address of the underlay device.
+    pub mac: MacAddr,
+}
+
+impl Settings {
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes: Vec<u8> = [self.workers, self.kernel_side, self.device]
+            .iter()
+            .flat_map(|number| number.to_ne_bytes())
+            .collect();
+        bytes.extend(self.mac.0);
+        bytes.extend([0, 0]);
+        bytes
+    }
+}
+
 /// Maps that all copies share with the first.
 const SHARED: [&str; 4] = ["heartbeats", "bypass", "endpoints", "segments"];
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vxgate.bpf.o"));
@@ -30,25 +55,16 @@ pub(super) struct Copy {
 }
 
 impl Copy {
-    /// Loads a copy that sends frames to these devices (none: 0), sharing maps with `first`.
-    pub fn load(
-        workers: u32,
-        kernel_side: u32,
-        device: u32,
-        first: Option<&Self>,
-    ) -> Result<Self, Error> {
+    /// Loads a copy for one device, sharing maps with `first`.
+    pub fn load(settings: &Settings, first: Option<&Self>) -> Result<Self, Error> {
         let mut open = ObjectBuilder::default()
             .open_memory(OBJECT)
             .map_err(Error::Load)?;
         for mut map in open.maps_mut() {
             let name = map.name().to_string_lossy().into_owned();
             if name.ends_with(".rodata") {
-                // struct steer_settings
-                let settings: Vec<u8> = [workers, kernel_side, device]
-                    .iter()
-                    .flat_map(|n| n.to_ne_bytes())
-                    .collect();
-                map.set_initial_value(&settings).map_err(Error::Load)?;
+                map.set_initial_value(&settings.to_bytes())
+                    .map_err(Error::Load)?;
             } else if let Some(first) = first.filter(|_| SHARED.contains(&name.as_str())) {
                 map.reuse_fd(first.map(&name)?.as_fd())
                     .map_err(Error::Load)?;
@@ -182,7 +198,13 @@ mod tests {
     /// Ours: VNI 7 on UDP 8472 of 192.0.2.1, 2001:db8::1 and, on the loopback link, fe80::1.
     fn loaded() -> Copy {
         const LOOPBACK: u32 = 1;
-        let copy = Copy::load(1, 0, 0, None).unwrap();
+        let settings = Settings {
+            workers: 1,
+            kernel_side: 0,
+            device: 0,
+            mac: MacAddr([4; 6]),
+        };
+        let copy = Copy::load(&settings, None).unwrap();
         for (local, link) in [("192.0.2.1", 3), ("2001:db8::1", 3), ("fe80::1", LOOPBACK)] {
             copy.add_segment(local.parse().unwrap(), link, 8472, Vni::new(7).unwrap())
                 .unwrap();

@@ -9,7 +9,7 @@ use crate::netlink;
 pub enum Error {
     /// The kernel does not take a BPF program or map.
     #[error(
-        "cannot load the steering programs: {0}; a kernel with AF_XDP (CONFIG_XDP_SOCKETS) and CAP_BPF are needed"
+        "cannot load the steering programs: {0:#}; a kernel with AF_XDP (CONFIG_XDP_SOCKETS) and CAP_BPF are needed"
     )]
     Load(libbpf_rs::Error),
     /// No descriptor is left.
@@ -20,14 +20,16 @@ pub enum Error {
     Heartbeat(io::Error),
     /// Another program has the hook.
     #[error(
-        "{device} already runs another XDP program ({program}): detach it (`ip link set dev {device} xdp off`, or stop \
-         the process that holds it), then start again"
+        "{device} already runs another XDP program ({program}): stop the process that holds it, or detach it by \
+         `ip link set dev {device} {mode} off`, then start again"
     )]
     ForeignProgram {
         /// The device's name.
         device: String,
         /// The other program's number and name.
         program: String,
+        /// How it runs, in the words of `ip link`: `xdp`, `xdpgeneric` or `xdpoffload`.
+        mode: &'static str,
     },
     /// A hook refused the program.
     #[error("cannot attach {program} to {device}: {source}")]
@@ -40,7 +42,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A socket or segment could not be told to the programs.
-    #[error("cannot tell the steering programs of {what}: {source}")]
+    #[error("cannot tell the steering programs of {what}: {source:#}")]
     Map {
         /// What.
         what: String,
@@ -67,6 +69,14 @@ pub enum Error {
         device: String,
         /// What was attempted.
         doing: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Nothing could be claimed for an access device.
+    #[error("cannot claim an access device for {device}: {source}")]
+    Claim {
+        /// The vxlan device's name.
+        device: String,
         /// The kernel's answer.
         source: io::Error,
     },

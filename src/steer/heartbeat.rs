@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) struct Cells {
     start: NonNull<libc::c_void>,
     len: usize,
+    count: usize,
     stride: usize,
 }
 
@@ -41,18 +42,22 @@ impl Cells {
         }
         let start = NonNull::new(start)
             .ok_or_else(|| io::Error::other("the mapping is at address zero"))?;
-        Ok(Self { start, len, stride })
+        Ok(Self {
+            start,
+            len,
+            count,
+            stride,
+        })
     }
 
     /// Stores a number at the start of a cell. A cell that does not exist is not stored to.
     pub fn store(&self, index: usize, number: u64) {
-        let offset = index * self.stride;
-        if offset + size_of::<u64>() > self.len {
+        if index >= self.count {
             return;
         }
-        // SAFETY: in bounds by the check above.
-        let cell = unsafe { self.start.as_ptr().byte_add(offset) };
-        // SAFETY: aligned, because pages and the stride are; alive as long as `self`; shared with BPF programs, which
+        // SAFETY: in bounds, because `count` cells of `stride` bytes are mapped.
+        let cell = unsafe { self.start.as_ptr().byte_add(index * self.stride) };
+        // SAFETY: aligned, because pages and the stride are multiples of 8; alive as long as `self`; shared with BPF programs, which
         // read whole words.
         let cell = unsafe { AtomicU64::from_ptr(cell.cast()) };
         cell.store(number, Ordering::Relaxed);

@@ -3,7 +3,6 @@
 //! passes every frame then, because the heartbeat is stale.
 #![allow(unsafe_code)] // WHY: libbpf-rs has no tcx, no choice of the XDP mode, and no question for what is attached.
 
-use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -28,11 +27,28 @@ pub(super) enum Side {
 /// An attachment, undone by dropping it.
 #[derive(Debug)]
 pub(super) enum Hook {
-    Link { _fd: OwnedFd },
+    Link { _link: Link },
     Filter { _filter: Filter },
 }
 
-/// A clsact filter.
+/// A BPF link.
+#[derive(Debug)]
+pub(super) struct Link {
+    fd: OwnedFd,
+}
+
+impl Drop for Link {
+    /// Closing would do, unless a child of this process still holds the descriptor between `fork` and `exec`.
+    fn drop(&mut self) {
+        // SAFETY: takes a descriptor that is open, and touches no memory.
+        let detached = unsafe { sys::bpf_link_detach(self.fd.as_raw_fd()) };
+        if let Err(error) = checked(detached) {
+            tracing::debug!(%error, "cannot detach a link; closing it does the same");
+        }
+    }
+}
+
+/// A clsact filter. The `clsact` queueing discipline that it needs stays on the device: others may use it by now.
 #[derive(Debug)]
 pub(super) struct Filter {
     ifindex: u32,
@@ -98,7 +114,7 @@ fn link(
     let fd: RawFd = checked(fd)?;
     // SAFETY: a new descriptor that nobody else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    Ok(Hook::Link { _fd: fd })
+    Ok(Hook::Link { _link: Link { fd } })
 }
 
 impl Filter {
@@ -183,8 +199,8 @@ pub(super) fn remove_filter(ifindex: u32, side: Side, program_name: &str) -> boo
     .is_ok()
 }
 
-/// The XDP program on a device, in words; none when there is none.
-pub(super) fn xdp_program(ifindex: u32) -> Option<String> {
+/// The XDP program on a device, in words, and how it runs in those of `ip link`; none when there is none.
+pub(super) fn xdp_program(ifindex: u32) -> Option<(String, &'static str)> {
     let mut options = sys::bpf_xdp_query_opts {
         sz: size_of::<sys::bpf_xdp_query_opts>() as u64,
         ..Default::default()
@@ -192,15 +208,15 @@ pub(super) fn xdp_program(ifindex: u32) -> Option<String> {
     // SAFETY: the structure lives through the call and tells its own size.
     let asked = unsafe { sys::bpf_xdp_query(ifindex.cast_signed(), 0, &raw mut options) };
     checked(asked).ok()?;
-    let ids = [
-        options.prog_id,
-        options.drv_prog_id,
-        options.skb_prog_id,
-        options.hw_prog_id,
-    ];
-    let id = ids.into_iter().find(|id| *id != 0)?;
+    let (id, mode) = [
+        (options.drv_prog_id, "xdp"),
+        (options.skb_prog_id, "xdpgeneric"),
+        (options.hw_prog_id, "xdpoffload"),
+    ]
+    .into_iter()
+    .find(|(id, _)| *id != 0)?;
     let name = program_named(id).unwrap_or_else(|| "without a name".to_owned());
-    Some(format!("id {id}, {name}"))
+    Some((format!("id {id}, {name}"), mode))
 }
 
 fn program_named(id: u32) -> Option<String> {
@@ -211,9 +227,13 @@ fn program_named(id: u32) -> Option<String> {
     let asked =
         unsafe { sys::bpf_prog_get_info_by_fd(fd.as_raw_fd(), &raw mut info, &raw mut len) };
     checked(asked).ok()?;
-    // SAFETY: the kernel ends the name with a zero byte inside the array.
-    let name = unsafe { CStr::from_ptr(info.name.as_ptr()) };
-    Some(name.to_string_lossy().into_owned())
+    let name: Vec<u8> = info
+        .name
+        .iter()
+        .map(|letter| letter.to_ne_bytes()[0])
+        .take_while(|letter| *letter != 0)
+        .collect();
+    Some(String::from_utf8_lossy(&name).into_owned()).filter(|name| !name.is_empty())
 }
 
 fn tc_hook(ifindex: u32, side: Side) -> sys::bpf_tc_hook {

@@ -8,11 +8,14 @@
 //! vxlan device last. Detaching is the reverse.
 
 mod access;
+mod claim;
 mod copy;
 mod error;
 mod ethtool;
 mod heartbeat;
 mod hooks;
+mod messages;
+mod qdisc;
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -25,8 +28,8 @@ pub use hooks::XdpMode;
 
 use crate::netlink::{self, Socket};
 use crate::stats::PassReason;
-use crate::wire::Vni;
-use copy::{Copy, HEARTBEAT_STRIDE, WORKERS_MAX};
+use crate::wire::{MacAddr, Vni};
+use copy::{Copy, HEARTBEAT_STRIDE, Settings, WORKERS_MAX};
 use heartbeat::Cells;
 use hooks::{Hook, Side};
 
@@ -48,6 +51,8 @@ pub struct NicPlan {
     pub ifindex: u32,
     /// Its name.
     pub name: String,
+    /// Its Ethernet address: frames to another one are left to the kernel.
+    pub mac: MacAddr,
 }
 
 /// A vxlan device and the access device made for it.
@@ -120,15 +125,22 @@ impl Steering {
                 plan.workers
             )));
         }
-        let nics = plan.nics.iter().map(|nic| (nic.ifindex, 0, 0));
-        let devices = plan
-            .devices
-            .iter()
-            .map(|d| (d.ifindex, d.kernel_side.ifindex, d.ifindex));
+        messages::to_log();
+        let workers = plan.workers;
+        let nics = plan.nics.iter().map(|nic| Settings {
+            workers,
+            mac: nic.mac,
+            ..Settings::default()
+        });
+        let devices = plan.devices.iter().map(|device| Settings {
+            workers,
+            kernel_side: device.kernel_side.ifindex,
+            device: device.ifindex,
+            ..Settings::default()
+        });
         let mut copies: Vec<Copy> = Vec::new();
-        for (_, egress_target, ingress_target) in nics.chain(devices) {
-            let copy = Copy::load(plan.workers, egress_target, ingress_target, copies.first())?;
-            copies.push(copy);
+        for settings in nics.chain(devices) {
+            copies.push(Copy::load(&settings, copies.first())?);
         }
         let Some(first) = copies.first() else {
             return Err(Error::Plan("there is no device".to_owned()));
@@ -303,21 +315,35 @@ impl Steering {
     }
 }
 
+impl Drop for Steering {
+    /// In the order of [`Steering::detach`]: undone field by field, an access device would lose its programs while the
+    /// vxlan device still sends to it.
+    fn drop(&mut self) {
+        self.detach();
+    }
+}
+
 /// Removes what killed processes left in this namespace: access devices, and filters on vxlan devices where the kernel
 /// has no tcx. Returns their names.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub fn remove_leftovers() -> Result<Vec<String>, Error> {
+    messages::to_log();
     let mut removed = access::remove_leftovers()?;
     let mut socket = Socket::open().map_err(|source| netlink::Error::Io {
         doing: "open",
         source,
     })?;
-    for link in netlink::links(&mut socket)?
-        .into_iter()
-        .filter(|link| link.kind.as_deref() == Some("vxlan"))
-    {
+    let with_clsact = qdisc::devices_with_clsact(&mut socket)?;
+    let links = netlink::links(&mut socket)?;
+    // The filter of a living process is removed before its access device.
+    let served = access::served_devices(&links);
+    for link in links.iter().filter(|link| {
+        link.kind.as_deref() == Some("vxlan")
+            && with_clsact.contains(&link.ifindex)
+            && !served.contains(&link.name)
+    }) {
         if hooks::remove_filter(link.ifindex, Side::Egress, "vxgate_egress") {
             removed.push(format!("clsact filter on {}", link.name));
         }
@@ -337,10 +363,11 @@ fn attach_xdp(
         Ok(hook) => return Ok((hook, XdpMode::Native, None)),
         Err(error) => error,
     };
-    if let Some(program) = hooks::xdp_program(ifindex) {
+    if let Some((program, mode)) = hooks::xdp_program(ifindex) {
         return Err(Error::ForeignProgram {
             device: device.to_owned(),
             program,
+            mode,
         });
     }
     match hooks::attach_xdp(fd, ifindex, XdpMode::Generic) {

@@ -13,6 +13,8 @@ const FLOOD: usize = 100_000;
 /// Frames at once, and the pause after: some ten thousand a second, so that the flood meets the code and not only full rings.
 const BURST: usize = 64;
 const PAUSE: Duration = Duration::from_millis(1);
+/// Frames after which the sender waits for the worker; its receive ring holds more.
+const WINDOW: usize = 512;
 const SEED: u64 = 8472;
 
 #[test]
@@ -92,6 +94,12 @@ fn flood(what: &str, make: impl Fn(&VxlanFrame, &mut Random) -> Vec<u8> + Sync) 
             wire.send(&make(&good, &mut random));
             if index % BURST == 0 {
                 thread::sleep(PAUSE);
+            }
+            // A worker that is slower than the flood loses frames of everybody's: that is no question here.
+            if index % WINDOW == 0 {
+                wait_until("the worker has caught up", Duration::from_secs(10), || {
+                    vxgate.status().in_flight("underlay") < WINDOW as u64
+                });
             }
         }
     });

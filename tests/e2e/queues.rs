@@ -1,7 +1,7 @@
 //! NICs with several queues: a worker each, fewer workers than queues, and a queue that nobody serves.
 
 use std::fs;
-use std::ops::RangeInclusive;
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::support::bulk::{self, Transfer};
@@ -172,9 +172,9 @@ fn send_by_queues(lab: &Lab, queues: &[usize]) {
         .parse()
         .expect("a number");
     let masks: Vec<String> = match queues {
-        [0] => vec![mask(0..=last), mask(1..=0)],
-        [1] => vec![mask(1..=0), mask(0..=last)],
-        _ => vec![mask(0..=0), mask(1..=last)],
+        [0] => vec![mask(0..last + 1), mask(0..0)],
+        [1] => vec![mask(0..0), mask(0..last + 1)],
+        _ => vec![mask(0..1), mask(1..last + 1)],
     };
     for (queue, mask) in masks.iter().enumerate() {
         let script = format!("echo {mask} > /sys/class/net/p2/queues/tx-{queue}/xps_cpus");
@@ -189,8 +189,8 @@ fn send_by_queues(lab: &Lab, queues: &[usize]) {
 }
 
 /// A set of processors as the kernel reads it: groups of 32 bits, the highest first.
-fn mask(processors: RangeInclusive<usize>) -> String {
-    let mut groups = vec![0_u32; processors.end() / 32 + 1];
+fn mask(processors: Range<usize>) -> String {
+    let mut groups = vec![0_u32; processors.end.div_ceil(32).max(1)];
     for processor in processors {
         groups[processor / 32] |= 1 << (processor % 32);
     }

@@ -78,7 +78,7 @@ pub fn worker(data: &[u8]) {
             _ => {
                 let places = rig.places();
                 let at = places[choices.below(places.len())];
-                rig.port(at).0.complete(1 + usize::from(queue) * 15);
+                rig.port(at).0.complete(1 + queue * 15);
             }
         }
     }

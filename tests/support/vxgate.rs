@@ -266,6 +266,11 @@ impl Status {
         self.sum(role, |port| &port["received"])
     }
 
+    /// Frames that have no fate yet, summed over the ports of a role.
+    pub fn in_flight(&self, role: &str) -> u64 {
+        self.sum(role, |port| &port["in_flight"])
+    }
+
     /// Drops for a reason, summed over the ports of a role.
     pub fn drops(&self, role: &str, reason: &str) -> u64 {
         self.sum(role, |port| &port["drops"][reason])
