@@ -48,16 +48,21 @@ const ROWS: &[Row] = &[
         },
     },
     Row {
-        id: "D4",
-        why: "congestion does not concern what is behind a tag; the kernel misreads some of it as an IP header's mark",
+        id: "V8",
+        why: "a tag and what is behind it cross unchanged, whatever congestion was marked outside; the kernel looks for the \
+              EtherType behind a tag 10 bytes too far (`IP_ECN_decapsulate`, `skb_protocol`), and where it finds one of \
+              IP there, it marks the tag",
         twin: |entry, input| {
-            let inner = input.bytes.get(OUTER_LEN..).unwrap_or_default();
-            let misread = matches!(misread_ether_type(inner), Some(bytes::ETHER_IPV4 | 0x86dd));
-            if entry != Entry::Wire || !misread || !steered(&input.bytes) {
+            let misread = |frame: &[u8]| {
+                frame
+                    .get(OUTER_LEN..)
+                    .is_some_and(|inner| tagged(inner) && misread(inner))
+            };
+            if entry != Entry::Wire || !steered(&input.bytes) || !misread(&input.bytes) {
                 return Twin::Same;
             }
             let mut twin = input.bytes.clone();
-            if bytes::internet_checksum(&[&twin[IP..IP + 20]]) != 0 {
+            if bytes::internet_checksum(&[&twin[IP..UDP]]) != 0 {
                 return Twin::Same;
             }
             twin[IP + 1] &= !3;
@@ -150,6 +155,19 @@ fn steered(frame: &[u8]) -> bool {
     };
     let vni = u32::from_be_bytes([0, header[4], header[5], header[6]]);
     ours && (header[0] & 8 == 0 || vni == VNI)
+}
+
+fn tagged(inner: &[u8]) -> bool {
+    matches!(be16(inner, 12), Some(0x8100 | 0x88a8))
+}
+
+/// Whether the kernel takes a tag for an IP header.
+fn misread(inner: &[u8]) -> bool {
+    let mut at = 14 + 10 + 2;
+    while matches!(be16(inner, at), Some(0x8100 | 0x88a8)) {
+        at += 4;
+    }
+    matches!(be16(inner, at), Some(bytes::ETHER_IPV4 | bytes::ETHER_IPV6))
 }
 
 /// Finishes the TCP, UDP or SCTP checksum of an inner frame when it was left unfinished; whether it was.

@@ -168,6 +168,18 @@ fn v06_a_wrong_udp_checksum_is_not_verified_on_a_veth() {
     arrives(frame, Fate::DeliveredByUs(plain()));
 }
 
+/// The identification of an IPv4 header behind two tags, of all things, is what the kernel reads as an EtherType.
+#[test]
+fn v08_congestion_outside_changes_no_tag_whatever_is_behind_it() {
+    let mut inner = Inner::with(ETHER_IPV4, ipv4(0, 64, 0, 17, &udp(b"payload")))
+        .tagged(&[(0x88a8, 20), (0x8100, 0x4000)])
+        .bytes();
+    put16(&mut inner, 22 + 4, ETHER_IPV4);
+    let mut header = Outer::good();
+    header.tos = 3;
+    arrives(header.around(&inner), Fate::DeliveredByUs(inner));
+}
+
 #[test]
 fn v06_a_right_udp_checksum_and_none() {
     for sum in [OuterSum::Right, OuterSum::Zero] {
