@@ -93,21 +93,6 @@ const ROWS: &[Row] = &[
     },
 ];
 
-/// The EtherType that the kernel finds behind the tags of a decapsulated frame: `vlan_get_protocol` goes by `skb->mac_len`
-/// as if the data began with the Ethernet header, when it begins behind it, and so reads 10 bytes too far.
-fn misread_ether_type(inner: &[u8]) -> Option<u16> {
-    const TOO_FAR: usize = 10;
-    let is_tag = |ether_type| matches!(ether_type, 0x8100 | 0x88a8);
-    if !is_tag(be16(inner, 12)?) {
-        return None;
-    }
-    let mut at = 14 + TOO_FAR + 2;
-    while is_tag(be16(inner, at)?) {
-        at += 4;
-    }
-    be16(inner, at)
-}
-
 /// Two outputs that say the same: what is written in the one's way into both. There is one such row.
 ///
 /// D4: an inner IPv4 checksum follows the congestion mark by RFC 1624, which the specification asks for. The kernel
