@@ -193,6 +193,14 @@ const ELSEWHERE: &[(DropReason, &str)] = &[
         "no frame that fits the MTU is too long for a chunk",
     ),
     (DropReason::AccessRingFull, "overload"),
+    (
+        DropReason::ZeroChecksum6,
+        "an IPv6 underlay: tests/e2e/dual_stack.rs",
+    ),
+    (
+        DropReason::WorkerStale,
+        "a worker that stalls between two calls: tests/steer/fail_open.rs has the guard",
+    ),
 ];
 
 const STRANGER: &str = "0e:24:40:00:77:77";
