@@ -18,7 +18,7 @@ use super::plan::{Plan, access_mtu};
 use crate::control::{self, Control, Event, Found, Report, SegmentReport};
 use crate::port::{OpenError, XskPort, now_ns};
 use crate::steer::{self, AccessPair, DevicePlan, NicPlan, SteerPlan, Steering};
-use crate::table::publication;
+use crate::table::{UnresolvedReason, publication};
 use crate::worker;
 
 /// Why a session did not come up. Everything it had made is gone again.
@@ -253,10 +253,17 @@ fn judge(seen: &mut Observation) {
                 .push(format!("{}: generic XDP, slower than native", port.name));
         }
     }
-    let unresolved = seen.vteps.iter().filter(|vtep| vtep.state != "resolved");
-    seen.warnings.extend(
-        unresolved.map(|vtep| format!("VTEP {} on {}: {}", vtep.addr, vtep.device, vtep.state)),
-    );
+    for vtep in seen.vteps.iter().filter(|vtep| vtep.state != "resolved") {
+        let words = format!("VTEP {} on {}: {}", vtep.addr, vtep.device, vtep.state);
+        // The kernel would deliver: it is more than a peer that does not answer.
+        if vtep.state == UnresolvedReason::Unsupported.label() {
+            seen.reasons.push(format!(
+                "{words}: its frames are dropped, where the kernel would deliver them"
+            ));
+        } else {
+            seen.warnings.push(words);
+        }
+    }
 }
 
 fn steer_plan(plan: &Plan, accesses: &[AccessPair]) -> SteerPlan {
