@@ -5,7 +5,7 @@
 //! | 1 | Ethernet header whole, and the IP header behind it and its tags (`skb_vlan_inet_prepare`) | `access_short` |
 //! | 2 | destination in the FDB, unicast or not; else the flood list, if it has entries (`vxlan_xmit`) | `no_tx_target` |
 //! | 3 | VTEP resolved | `next_hop_unresolved`, `link_down` |
-//! | 4 | outer packet within the underlay's MTU: it is never fragmented (RFC 7348 §4.3) | `oversize` |
+//! | 4 | outer packet within the path's MTU: it is never fragmented (RFC 7348 §4.3). Steering keeps longer frames away; what a path that just shrank still brings dies here | `oversize` |
 //!
 //! A flooded frame dies only when no VTEP of the list passes 3 and 4, and then of what the first one failed at.
 //!
@@ -119,7 +119,7 @@ fn reach(segment: &Segment, vtep: VtepId, inner_len: usize) -> Result<&EncapTemp
         NextHop::Unresolved(UnresolvedReason::LinkDown) => return Err(DropReason::LinkDown),
         NextHop::Unresolved(_) => return Err(DropReason::NextHopUnresolved),
     };
-    if template.ip_packet_len(inner_len) > usize::from(segment.config.underlay_mtu) {
+    if template.ip_packet_len(inner_len) > usize::from(vtep.path_mtu) {
         return Err(DropReason::Oversize);
     }
     Ok(template)

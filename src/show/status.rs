@@ -213,9 +213,10 @@ impl fmt::Display for VtepLine<'_> {
             vtep.device, vtep.vni, vtep.addr, vtep.port, vtep.state
         )?;
         match &vtep.next_hop_mac {
-            Some(mac) => write!(f, " via {mac}"),
-            None => Ok(()),
+            Some(mac) => write!(f, " via {mac}")?,
+            None => {}
         }
+        write!(f, "  path MTU {}", vtep.path_mtu)
     }
 }
 
