@@ -324,7 +324,7 @@ static __always_inline __u32 segment_len(struct __sk_buff *skb)
 }
 
 /* Whether the frame, or one of its segments, is too long for the path to some VTEP. The kernel's own device then does what
- * it does: it learns, tells the sender, fragments or not as the device says. */
+ * it does: it learns, tells the sender, fragments or not, as the node is set up. */
 static __always_inline bool oversize(struct __sk_buff *skb)
 {
 	__u32 zero = 0;

@@ -281,7 +281,7 @@ fn narrow_path(seen: &Observation, vtep: &VtepState) -> Option<String> {
     (u32::from(vtep.path_mtu) < needed).then(|| {
         format!(
             "VTEP {} on {}: the path takes {} bytes, the device's MTU {} needs {needed}; \
-             longer frames are left to the kernel, which tells their senders or fragments",
+             longer frames are left to the kernel",
             vtep.addr, vtep.device, vtep.path_mtu, device.mtu
         )
     })

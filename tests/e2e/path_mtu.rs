@@ -1,5 +1,8 @@
 //! Paths that are narrower than the vxlan device: the pods are told so in the kernel's own words, and what fits goes on
 //! through `vxgate`.
+//!
+//! Forwarding IPv4, a kernel tells senders what it learned of a path only where `ip_forward_use_pmtu` says so. By default it
+//! sends two outer fragments, or loses the frame where the device sets DF.
 
 use std::process::Output;
 use std::time::Duration;
@@ -27,14 +30,18 @@ fn p03_p05_senders_hear_of_a_narrow_link_what_the_plain_kernel_tells_them() {
             lab.node(node).run("ip link set eth1 mtu 1400");
         }
         let gateways = who.start(&lab);
+        let (client, peer) = (lab.client(NODE), lab.client_address(NODE.peer()));
+        client.run(&format!("ping -q -c 5 -i 0.1 -W 3 -M do -s 1422 {peer}"));
+        tell_senders(&lab);
         let words = [
-            refused(&lab.client(NODE), &lab.client_address(NODE.peer()), 1422),
-            refused(&lab.client(NODE), &lab.client_address6(NODE.peer()), 1382),
+            refused(&client, &peer, 1422),
+            refused(&client, &lab.client_address6(NODE.peer()), 1382),
         ];
         for (_, vxgate) in &gateways {
             assert_narrow(vxgate, &lab.vtep_address(NODE.peer()), 1400);
             assert_narrow(vxgate, &lab.vtep_address6(NODE.peer()), 1400);
             assert!(oversize(vxgate) > 0, "the kernel had frames to judge");
+            assert_eq!(vxgate.status().drops("access", "oversize"), 0);
             small_frames_are_ours(&lab, vxgate);
         }
         transfer(&lab);
@@ -63,8 +70,15 @@ fn p08_a_narrow_link_behind_a_router_is_learned_and_followed() {
                 .run("ip link set flannel.1 type vxlan id 1 df set");
         }
         let gateways = who.start(&lab);
-        // The way from the worker to the master, and not back.
-        lab.netns("r1").run("ip link set eth0 mtu 1300");
+        tell_senders(&lab);
+        for (net, device, own) in [
+            ("10.0.0", "eth0", "10.0.0.1"),
+            ("10.0.1", "eth1", "10.0.1.1"),
+        ] {
+            lab.netns("r1").run(&format!(
+                "ip route replace {net}.0/24 dev {device} proto kernel src {own} mtu 1300"
+            ));
+        }
         for (_, vxgate) in &gateways {
             assert_eq!(path_mtu(vxgate, &lab.vtep_address(NODE.peer())), 1500);
         }
@@ -88,6 +102,13 @@ fn p08_a_narrow_link_behind_a_router_is_learned_and_followed() {
     println!("    kernel: {plain}");
     assert_eq!(plain, ours);
     assert!(plain.contains("mtu = 1250"), "{plain}");
+}
+
+fn tell_senders(lab: &Lab) {
+    for node in [Node::Master, Node::Worker] {
+        lab.node(node)
+            .run("sysctl -qw net.ipv4.ip_forward_use_pmtu=1");
+    }
 }
 
 /// What `ping` prints about echoes that must not be fragmented.
