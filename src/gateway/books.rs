@@ -36,6 +36,8 @@ pub(super) struct PortBook {
     ifindex: u32,
     /// The device with the sockets: the underlay device itself, or the access device's worker side.
     socket_ifindex: u32,
+    /// Where its frames reach the kernel: the kernel sides of the access devices above an underlay device.
+    kernel_sides: Vec<u32>,
     xdp: Option<(XdpMode, Option<String>)>,
     sockets: Vec<SocketBook>,
 }
@@ -65,11 +67,20 @@ pub(super) struct Books {
 impl Books {
     /// Opens the books: a page for every port of the plan.
     pub fn new(plan: &Plan, accesses: &[AccessPair]) -> Self {
+        let kernel_sides = |nic: u32| {
+            let above = plan
+                .devices
+                .iter()
+                .zip(accesses)
+                .filter(|(found, _)| found.device.underlay == Some(nic));
+            above.map(|(_, pair)| pair.kernel_side.ifindex).collect()
+        };
         let underlays = plan.nics.iter().map(|nic| PortBook {
             side: Side::Underlay,
             name: nic.name.clone(),
             ifindex: nic.ifindex,
             socket_ifindex: nic.ifindex,
+            kernel_sides: kernel_sides(nic.ifindex),
             xdp: None,
             sockets: Vec::new(),
         });
@@ -82,6 +93,7 @@ impl Books {
                 name: found.device.name.clone(),
                 ifindex: found.device.ifindex,
                 socket_ifindex: pair.worker_side.ifindex,
+                kernel_sides: Vec::new(),
                 xdp: None,
                 sockets: Vec::new(),
             });
@@ -204,11 +216,22 @@ impl PortBook {
         fates
             .drops
             .insert(DropReason::AccessRingFull.label().to_owned(), lost);
+        // A worker had counted these as forwarded.
+        let stale: u64 = self
+            .kernel_sides
+            .iter()
+            .filter_map(|side| of(*side))
+            .map(|counters| counters.lost)
+            .sum();
+        fates
+            .drops
+            .insert(DropReason::WorkerStale.label().to_owned(), stale);
+        let forwarded = fates.forwarded.saturating_sub(stale);
         let (drops, drops_total) = with_total(fates.drops);
         let received =
             of(self.socket_ifindex).map_or(0, |counters| counters.steered) + passed_total + lost;
         let in_flight =
-            received.cast_signed() - (fates.forwarded + passed_total + drops_total).cast_signed();
+            received.cast_signed() - (forwarded + passed_total + drops_total).cast_signed();
         let sockets = i64::try_from(self.sockets.len()).unwrap_or(i64::MAX);
         PortState {
             name: self.name.clone(),
@@ -227,7 +250,7 @@ impl PortBook {
             why_not_better: self.why_not_better(),
             queues: u32::try_from(self.sockets.len()).unwrap_or(u32::MAX),
             received,
-            forwarded: fates.forwarded,
+            forwarded,
             flood_copies: fates.flood_copies,
             flood_copies_lost: fates.flood_copies_lost,
             forwarded_bytes: fates.forwarded_bytes,

@@ -88,6 +88,7 @@ drop_reasons! {
     RxRingFull        "rx_ring_full"        "-"                  Both "The worker was too slow: the kernel found its receive ring full.";
     FillRingEmpty     "fill_ring_empty"     "-"                  Both "The kernel found no free frame to receive into.";
     RxInvalid         "rx_invalid"          "-"                  Both "The kernel could not copy the frame into the UMEM: too long for a chunk.";
+    WorkerStale       "worker_stale"        "-"                  Rx "Decapsulated, but when it reached the vxlan device no worker had stored a heartbeat for 200 ms.";
     AccessRingFull    "access_ring_full"    "FULL_RING"          Tx "The access veth's own ring of 256 frames was full.";
 }
 

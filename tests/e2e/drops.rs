@@ -181,6 +181,10 @@ const ELSEWHERE: &[(DropReason, &str)] = &[
         DropReason::LinkDown,
         "the NIC goes down: tests/e2e/topology.rs",
     ),
+    (
+        DropReason::OtherHost,
+        "steering leaves frames to other stations to the kernel",
+    ),
     (DropReason::RxRingFull, "overload"),
     (DropReason::FillRingEmpty, "overload"),
     (
@@ -188,6 +192,14 @@ const ELSEWHERE: &[(DropReason, &str)] = &[
         "no frame that fits the MTU is too long for a chunk",
     ),
     (DropReason::AccessRingFull, "overload"),
+    (
+        DropReason::ZeroChecksum6,
+        "an IPv6 underlay: tests/e2e/dual_stack.rs",
+    ),
+    (
+        DropReason::WorkerStale,
+        "a worker that stalls between two calls: tests/steer/fail_open.rs has the guard",
+    ),
 ];
 
 const STRANGER: &str = "0e:24:40:00:77:77";
