@@ -30,6 +30,7 @@
 mod device;
 mod error;
 mod fdb;
+mod frame_limit;
 mod merge;
 mod mirror;
 mod mirrored;

@@ -12,6 +12,7 @@ mod claim;
 mod copy;
 mod error;
 mod ethtool;
+mod frame_limit;
 mod heartbeat;
 mod hooks;
 mod messages;
@@ -23,12 +24,13 @@ use std::sync::Arc;
 
 pub use access::{AccessLink, AccessPair};
 pub use error::Error;
+pub use frame_limit::FrameLimits;
 pub use heartbeat::Heartbeat;
 pub use hooks::XdpMode;
 
 use crate::netlink::{self, Socket};
 use crate::stats::PassReason;
-use crate::wire::{MacAddr, Vni};
+use crate::wire::{MacAddr, Vni, ethernet};
 use copy::{Copy, HEARTBEAT_STRIDE, Settings, WORKERS_MAX};
 use heartbeat::Cells;
 use hooks::{Hook, Side};
@@ -62,6 +64,8 @@ pub struct DevicePlan {
     pub ifindex: u32,
     /// Its name.
     pub name: String,
+    /// Its MTU, in bytes.
+    pub mtu: u32,
     /// Its VXLAN network identifier.
     pub vni: Vni,
     /// Its VTEP address.
@@ -96,6 +100,7 @@ pub struct Steering {
     bypass: Cells,
     nics: Vec<SteeredNic>,
     devices: Vec<SteeredDevice>,
+    frame_limits: FrameLimits,
     by_link: bool,
 }
 
@@ -136,6 +141,7 @@ impl Steering {
             workers,
             kernel_side: device.kernel_side.ifindex,
             device: device.ifindex,
+            frame_max: device.mtu.saturating_add(ethernet::LEN as u32),
             ..Settings::default()
         });
         let mut copies: Vec<Copy> = Vec::new();
@@ -157,6 +163,9 @@ impl Steering {
             .map_err(Error::Heartbeat)?;
         let bypass = Cells::map(first.bypass()?, 1, size_of::<u64>()).map_err(Error::Heartbeat)?;
         let device_copies = copies.split_off(plan.nics.len());
+        let with_copies = plan.devices.iter().zip(&device_copies);
+        let frame_limits =
+            FrameLimits::map(with_copies.map(|(device, copy)| (device.ifindex, copy)))?;
         let nics = plan
             .nics
             .iter()
@@ -184,6 +193,7 @@ impl Steering {
             bypass,
             nics: nics.collect(),
             devices: devices.collect(),
+            frame_limits,
             by_link: true,
         })
     }
@@ -197,6 +207,11 @@ impl Steering {
     /// A worker's heartbeat.
     pub fn heartbeat(&self, worker: u32) -> Heartbeat {
         Heartbeat::new(Arc::clone(&self.cells), worker as usize)
+    }
+
+    /// How long frames may be that leave the vxlan devices: without a limit until one is set.
+    pub fn frame_limits(&self) -> FrameLimits {
+        self.frame_limits.clone()
     }
 
     /// Gives the frames of a queue, of an underlay device or of an access device's worker side, to a socket.
