@@ -33,6 +33,7 @@ pub(super) struct Mirror {
     devices: Vec<Device>,
     by_ifindex: HashMap<u32, usize, FixedState>,
     underlays: HashSet<u32, FixedState>,
+    /// Links that must be there and up, and were so far.
     watched: Vec<u32>,
     baseline: Vec<Identity>,
     nexthops: Nexthops,
@@ -170,6 +171,8 @@ impl Mirror {
 
     /// Dumps everything and compares. Nothing known is touched before every list is complete.
     pub(super) fn resync(&mut self) -> Result<(), netlink::Error> {
+        // First, so that it does not wait for the long lists: the word about a watched link may have been lost.
+        self.look_for_watched()?;
         let nexthops = netlink::nexthops(&mut self.socket)?;
         let mut fdbs = Vec::with_capacity(self.devices.len());
         for device in &self.devices {
@@ -205,10 +208,7 @@ impl Mirror {
 
     /// Asks what must be asked and brings the segments up to date; whether any of them changed.
     pub(super) fn reconcile(&mut self, now: Instant) -> Result<bool, netlink::Error> {
-        if self.doubt.links {
-            self.look_at_links()?;
-            self.doubt.links = false;
-        }
+        self.follow_links()?;
         for device in self.devices.iter_mut().filter(|device| device.fdb_doubtful) {
             let dump = netlink::neighbours(&mut self.socket, device.config.ifindex, true)?;
             device.fdb_changed |= device
@@ -241,6 +241,16 @@ impl Mirror {
         Ok(changed)
     }
 
+    /// The first part of [`Mirror::reconcile`], for those who want its events before the rest: looks at the links again when
+    /// they are in doubt.
+    pub(super) fn follow_links(&mut self) -> Result<(), netlink::Error> {
+        if self.doubt.links {
+            self.look_at_links()?;
+            self.doubt.links = false;
+        }
+        Ok(())
+    }
+
     fn hear_neighbour(&mut self, exists: bool, entry: Neighbour) {
         if entry.fdb {
             let device = self
@@ -271,8 +281,8 @@ impl Mirror {
     fn hear_link(&mut self, exists: bool, link: &Link) {
         let ifindex = link.ifindex;
         let watched = self.watched.contains(&ifindex);
-        if watched && !exists {
-            self.events.push(Event::LinkGone(ifindex));
+        if !(exists && link.up) {
+            self.lose_watched(|other| other == ifindex);
         }
         let mirrored = self
             .by_ifindex
@@ -314,6 +324,26 @@ impl Mirror {
     fn doubt_routes(&mut self) {
         self.routes.clear();
         self.doubt.ways = true;
+    }
+
+    /// Compares the watched links with those that there are.
+    fn look_for_watched(&mut self) -> Result<(), netlink::Error> {
+        if !self.watched.is_empty() {
+            let links = netlink::links(&mut self.socket)?;
+            let up: HashSet<u32, FixedState> = links
+                .iter()
+                .filter(|link| link.up)
+                .map(|link| link.ifindex)
+                .collect();
+            self.lose_watched(|ifindex| !up.contains(&ifindex));
+        }
+        Ok(())
+    }
+
+    /// Tells of the watched links that are gone, once: coming back does not mend what was attached to them.
+    fn lose_watched(&mut self, is_gone: impl Fn(u32) -> bool) {
+        let gone = self.watched.extract_if(.., |ifindex| is_gone(*ifindex));
+        self.events.extend(gone.map(Event::LinkGone));
     }
 
     /// Looks at every vxlan device again: attributes that the data path follows are taken over, anything that decides
