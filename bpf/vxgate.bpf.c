@@ -235,8 +235,9 @@ static __always_inline bool judge(void *data, void *end, __u32 link, enum pass_r
 	if (!bpf_map_lookup_elem(&endpoints, &key.endpoint))
 		return false;
 	vxlan = (void *)(udp + 1);
-	/* Ours, and dead whoever reads it: the worker counts why. */
-	if ((void *)(vxlan + 1) > end || !(vxlan->flags & VXLAN_I_FLAG))
+	/* Ours, and dead whoever reads it: the worker counts why. What follows the datagram's own end is Ethernet padding. */
+	if ((void *)(vxlan + 1) > end || bpf_ntohs(udp->len) < sizeof(*udp) + sizeof(*vxlan) ||
+	    !(vxlan->flags & VXLAN_I_FLAG))
 		return true;
 	key.vni = bpf_ntohl(vxlan->vni) >> 8;
 	if (bpf_map_lookup_elem(&segments, &key))
