@@ -8,7 +8,8 @@
  *   vxgate_ingress   tcx on the access device:  what a worker decapsulated                 -> the vxlan device's ingress
  *
  * Each program first asks whether the workers live: a cell that a worker has not stored into for HEARTBEAT_STALE_NS says
- * that it hangs, and then frames take the kernel's own path. When the process dies, the links die with it.
+ * that it hangs, and then frames take the kernel's own path. When the process dies, the way from `vxgate_underlay` and
+ * `vxgate_egress` to what steers dies at once, and the links with it.
  * Whenever in doubt, a frame passes. Nothing is changed in a frame here.
  */
 #include <linux/bpf.h>
@@ -247,7 +248,7 @@ static __always_inline bool judge(void *data, void *end, __u32 link, enum pass_r
 }
 
 SEC("xdp")
-int vxgate_underlay(struct xdp_md *ctx)
+int steer_underlay(struct xdp_md *ctx)
 {
 	enum pass_reason why = PASS_NOT_OURS;
 	__u32 queue = ctx->rx_queue_index;
@@ -281,7 +282,7 @@ int vxgate_access(struct xdp_md *ctx)
 }
 
 SEC("tc")
-int vxgate_egress(struct __sk_buff *skb)
+int steer_egress(struct __sk_buff *skb)
 {
 	/* Of a superframe that a guest made, nobody has counted the segments yet (0): it counts as one. */
 	__u64 frames = skb->gso_segs > 1 ? skb->gso_segs : 1;
@@ -312,6 +313,36 @@ int vxgate_ingress(struct __sk_buff *skb)
 	}
 	count_steered(COUNTS_INGRESS, 1);
 	return bpf_redirect(settings.device, BPF_F_INGRESS);
+}
+
+/* The kernel empties an array of programs when its last descriptor is closed: the way to `steer_...` ends with the process,
+ * for all devices together, while dropping a link takes the kernel a grace period of RCU or more for each. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__array(values, int(void *));
+} underlay_alive SEC(".maps") = { .values = { (void *)&steer_underlay } };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__array(values, int(void *));
+} egress_alive SEC(".maps") = { .values = { (void *)&steer_egress } };
+
+SEC("xdp")
+int vxgate_underlay(struct xdp_md *ctx)
+{
+	bpf_tail_call_static(ctx, &underlay_alive, 0);
+	return XDP_PASS;
+}
+
+SEC("tc")
+int vxgate_egress(struct __sk_buff *skb)
+{
+	bpf_tail_call_static(skb, &egress_alive, 0);
+	return NEXT;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

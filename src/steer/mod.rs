@@ -26,6 +26,8 @@ pub use error::Error;
 pub use heartbeat::Heartbeat;
 pub use hooks::XdpMode;
 
+use libbpf_rs::MapHandle;
+
 use crate::netlink::{self, Socket};
 use crate::stats::PassReason;
 use crate::wire::{MacAddr, Vni};
@@ -97,6 +99,8 @@ pub struct Steering {
     nics: Vec<SteeredNic>,
     devices: Vec<SteeredDevice>,
     by_link: bool,
+    /// What a killed process closes first.
+    lifelines: Vec<MapHandle>,
 }
 
 struct SteeredNic {
@@ -185,6 +189,7 @@ impl Steering {
             nics: nics.collect(),
             devices: devices.collect(),
             by_link: true,
+            lifelines: Vec::new(),
         })
     }
 
@@ -226,10 +231,11 @@ impl Steering {
     /// Attaches every program; frames flow when this returns. Tells for each device with XDP how it runs, and why not
     /// natively.
     ///
-    /// Every classifier costs the kernel a grace period of RCU, here and when a killed process's links are dropped. So the
-    /// programs pass every frame until the last of them is in place, and then all begin at once: a frame is never steered
-    /// to where it would be lost. And the links on which frames would still be steered to dead workers come last: a
-    /// process's descriptors are released from the highest to the lowest (`exit_task_work`).
+    /// Every attachment takes the kernel some grace periods of RCU. So the programs pass every frame until the last of them
+    /// is in place, and then all begin at once: a frame is never steered to where it would be lost.
+    ///
+    /// When the process is killed, the links take the kernel as long again. But its descriptors are released from the
+    /// highest to the lowest (`exit_task_work`), and the highest are those of the arrays without which no program steers.
     ///
     /// # Errors
     /// When a device has another XDP program, or takes none.
@@ -238,6 +244,11 @@ impl Steering {
         let mut modes = self.attach_worker_sides()?;
         self.attach_classifiers()?;
         modes.extend(self.attach_underlays()?);
+        self.lifelines.clear();
+        let nics = self.nics.iter().map(|nic| &nic.copy);
+        for copy in nics.chain(self.devices.iter().map(|device| &device.copy)) {
+            self.lifelines.extend(copy.lifelines()?);
+        }
         self.set_bypass(false);
         Ok(modes)
     }
