@@ -8,7 +8,8 @@
  *   vxgate_ingress   tcx on the access device:  what a worker decapsulated                 -> the vxlan device's ingress
  *
  * Each program first asks whether the workers live: a cell that a worker has not stored into for HEARTBEAT_STALE_NS says
- * that it hangs, and then frames take the kernel's own path. When the process dies, the links die with it.
+ * that it hangs, and then frames take the kernel's own path. When the process dies, the way from `vxgate_underlay` and
+ * `vxgate_egress` to what steers dies at once, and the links with it.
  * Whenever in doubt, a frame passes. Nothing is changed in a frame here.
  */
 #include <linux/bpf.h>
@@ -250,8 +251,9 @@ static __always_inline bool judge(void *data, void *end, __u32 link, enum pass_r
 	if (!bpf_map_lookup_elem(&endpoints, &key.endpoint))
 		return false;
 	vxlan = (void *)(udp + 1);
-	/* Ours, and dead whoever reads it: the worker counts why. */
-	if ((void *)(vxlan + 1) > end || !(vxlan->flags & VXLAN_I_FLAG))
+	/* Ours, and dead whoever reads it: the worker counts why. What follows the datagram's own end is Ethernet padding. */
+	if ((void *)(vxlan + 1) > end || bpf_ntohs(udp->len) < sizeof(*udp) + sizeof(*vxlan) ||
+	    !(vxlan->flags & VXLAN_I_FLAG))
 		return true;
 	key.vni = bpf_ntohl(vxlan->vni) >> 8;
 	if (bpf_map_lookup_elem(&segments, &key))
@@ -261,7 +263,7 @@ static __always_inline bool judge(void *data, void *end, __u32 link, enum pass_r
 }
 
 SEC("xdp")
-int vxgate_underlay(struct xdp_md *ctx)
+int steer_underlay(struct xdp_md *ctx)
 {
 	enum pass_reason why = PASS_NOT_OURS;
 	__u32 queue = ctx->rx_queue_index;
@@ -343,7 +345,7 @@ static __always_inline bool oversize(struct __sk_buff *skb)
 }
 
 SEC("tc")
-int vxgate_egress(struct __sk_buff *skb)
+int steer_egress(struct __sk_buff *skb)
 {
 	/* Of a superframe that a guest made, nobody has counted the segments yet (0): it counts as one. */
 	__u64 frames = skb->gso_segs > 1 ? skb->gso_segs : 1;
@@ -378,6 +380,36 @@ int vxgate_ingress(struct __sk_buff *skb)
 	}
 	count_steered(COUNTS_INGRESS, 1);
 	return bpf_redirect(settings.device, BPF_F_INGRESS);
+}
+
+/* The kernel empties an array of programs when its last descriptor is closed: the way to `steer_...` ends with the process,
+ * for all devices together, while dropping a link takes the kernel a grace period of RCU or more for each. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__array(values, int(void *));
+} underlay_alive SEC(".maps") = { .values = { (void *)&steer_underlay } };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__array(values, int(void *));
+} egress_alive SEC(".maps") = { .values = { (void *)&steer_egress } };
+
+SEC("xdp")
+int vxgate_underlay(struct xdp_md *ctx)
+{
+	bpf_tail_call_static(ctx, &underlay_alive, 0);
+	return XDP_PASS;
+}
+
+SEC("tc")
+int vxgate_egress(struct __sk_buff *skb)
+{
+	bpf_tail_call_static(skb, &egress_alive, 0);
+	return NEXT;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

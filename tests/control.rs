@@ -407,7 +407,6 @@ fn the_underlay_goes_down_and_comes_back() {
         2,
         "the FDB is not touched by any of it"
     );
-    lab.in_a("link set u0 address 02:00:00:00:0a:07");
     mirror.until_fresh(&lab);
     assert!(
         mirror
@@ -480,6 +479,19 @@ fn attributes_are_followed_and_what_decides_the_assembly_is_told() {
         Ok(Event::Topology),
         "a new device"
     );
+}
+
+#[test]
+fn another_address_of_the_underlay_is_followed_and_told() {
+    let lab = lab();
+    lab.fdb("add 02:00:00:00:00:02 dev vx1 dst 10.9.0.2 self permanent");
+    let mut mirror = lab.mirror();
+    lab.in_a("link set u0 address 02:00:00:00:0a:07");
+    assert_eq!(
+        mirror.events.recv_timeout(Duration::from_secs(20)),
+        Ok(Event::Topology)
+    );
+    mirror.until_fresh(&lab);
 }
 
 #[test]

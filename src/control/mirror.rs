@@ -358,7 +358,7 @@ impl Mirror {
                 .and_then(|id| self.devices.get_mut(*id));
             // One that became another keeps its segment as it was until the assembly has let go of it.
             if let Some(device) = device
-                && self.baseline.contains(identity)
+                && self.baseline.iter().any(|one| one.same_segment(identity))
             {
                 self.doubt.ways |= device.follow(found);
             }

@@ -1,7 +1,7 @@
 //! One takeover of a fixed set of devices, from the locks to the last hook, and back.
 //!
 //! Start, in order: locks, access devices, BPF, memory and sockets, sockets into the XSKMAP, mirror and table, workers,
-//! XDP, tcx. The hook on the vxlan device comes last: until then every frame takes the kernel's path.
+//! hooks. Until the last hook is in place every frame takes the kernel's path.
 //!
 //! Stop, in reverse: bypass (no new frames come in), workers drain what is in flight, hooks off, mirror, sockets, access
 //! devices, locks. Whatever goes wrong half-way is undone in the same order by dropping what was made.
@@ -117,10 +117,10 @@ impl Session {
     }
 
     fn attach(&mut self) -> Result<(), steer::Error> {
-        for (ifindex, mode, why) in self.steering.attach_xdp()? {
+        for (ifindex, mode, why) in self.steering.attach()? {
             self.books.note_mode(ifindex, mode, why);
         }
-        self.steering.attach_tcx()
+        Ok(())
     }
 
     /// The plan it carries out.

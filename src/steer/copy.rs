@@ -103,6 +103,12 @@ impl Copy {
         self.map("frame_limit")
     }
 
+    /// New descriptors of the arrays by which the attached programs reach those that steer: the kernel empties an array
+    /// when its last descriptor is closed.
+    pub fn lifelines(&self) -> Result<[MapHandle; 2], Error> {
+        Ok([self.map("underlay_alive")?, self.map("egress_alive")?])
+    }
+
     /// Adds one of our end points, and one VNI on it. A link-local address counts on `link` only.
     pub fn add_segment(&self, local: IpAddr, link: u32, port: u16, vni: Vni) -> Result<(), Error> {
         let (address, scope) = match local {

@@ -4,8 +4,8 @@
 //! each vxlan device, so that no program looks anything up by device; the copies share the heartbeats, the bypass flag and
 //! the lists of our end points and segments.
 //!
-//! The order of attaching is the order in which frames meet the hooks, backwards: the sockets' side first, the hook on the
-//! vxlan device last. Detaching is the reverse.
+//! While programs are attached or detached, the bypass is on: they pass every frame. So all of them begin to steer at one
+//! moment, and none steers into a gap.
 
 mod access;
 mod claim;
@@ -27,6 +27,8 @@ pub use error::Error;
 pub use frame_limit::FrameLimits;
 pub use heartbeat::Heartbeat;
 pub use hooks::XdpMode;
+
+use libbpf_rs::MapHandle;
 
 use crate::netlink::{self, Socket};
 use crate::stats::PassReason;
@@ -102,6 +104,8 @@ pub struct Steering {
     devices: Vec<SteeredDevice>,
     frame_limits: FrameLimits,
     by_link: bool,
+    /// What a killed process closes first.
+    lifelines: Vec<MapHandle>,
 }
 
 struct SteeredNic {
@@ -195,6 +199,7 @@ impl Steering {
             devices: devices.collect(),
             frame_limits,
             by_link: true,
+            lifelines: Vec::new(),
         })
     }
 
@@ -238,11 +243,32 @@ impl Steering {
         copy.set_socket(queue, socket)
     }
 
-    /// Attaches XDP, on the access devices and then on the underlay. Tells for each device how, and why not natively.
+    /// Attaches every program; frames flow when this returns. Tells for each device with XDP how it runs, and why not
+    /// natively.
+    ///
+    /// Every attachment takes the kernel some grace periods of RCU. So the programs pass every frame until the last of them
+    /// is in place, and then all begin at once: a frame is never steered to where it would be lost.
+    ///
+    /// When the process is killed, the links take the kernel as long again. But its descriptors are released from the
+    /// highest to the lowest (`exit_task_work`), and the highest are those of the arrays without which no program steers.
     ///
     /// # Errors
-    /// When a device has another program, or takes none.
-    pub fn attach_xdp(&mut self) -> Result<Vec<(u32, XdpMode, Option<String>)>, Error> {
+    /// When a device has another XDP program, or takes none.
+    pub fn attach(&mut self) -> Result<Vec<(u32, XdpMode, Option<String>)>, Error> {
+        self.set_bypass(true);
+        let mut modes = self.attach_worker_sides()?;
+        self.attach_classifiers()?;
+        modes.extend(self.attach_underlays()?);
+        self.lifelines.clear();
+        let nics = self.nics.iter().map(|nic| &nic.copy);
+        for copy in nics.chain(self.devices.iter().map(|device| &device.copy)) {
+            self.lifelines.extend(copy.lifelines()?);
+        }
+        self.set_bypass(false);
+        Ok(modes)
+    }
+
+    fn attach_worker_sides(&mut self) -> Result<Vec<(u32, XdpMode, Option<String>)>, Error> {
         let mut modes = Vec::new();
         for device in &mut self.devices {
             let end = &device.plan.worker_side;
@@ -251,24 +277,10 @@ impl Steering {
             device.xdp = Some(hook);
             modes.push((end.ifindex, mode, why));
         }
-        for nic in &mut self.nics {
-            let (hook, mode, why) = attach_xdp(
-                &nic.copy,
-                "vxgate_underlay",
-                nic.plan.ifindex,
-                &nic.plan.name,
-            )?;
-            nic.hook = Some(hook);
-            modes.push((nic.plan.ifindex, mode, why));
-        }
         Ok(modes)
     }
 
-    /// Attaches the classifiers: on the access devices, and last on the vxlan devices. Frames flow from here on.
-    ///
-    /// # Errors
-    /// When a device takes none.
-    pub fn attach_tcx(&mut self) -> Result<(), Error> {
+    fn attach_classifiers(&mut self) -> Result<(), Error> {
         let by_link = self.by_link;
         for device in &mut self.devices {
             let end = &device.plan.kernel_side;
@@ -293,6 +305,21 @@ impl Steering {
             )?);
         }
         Ok(())
+    }
+
+    fn attach_underlays(&mut self) -> Result<Vec<(u32, XdpMode, Option<String>)>, Error> {
+        let mut modes = Vec::new();
+        for nic in &mut self.nics {
+            let (hook, mode, why) = attach_xdp(
+                &nic.copy,
+                "vxgate_underlay",
+                nic.plan.ifindex,
+                &nic.plan.name,
+            )?;
+            nic.hook = Some(hook);
+            modes.push((nic.plan.ifindex, mode, why));
+        }
+        Ok(modes)
     }
 
     /// Leaves every frame to the kernel, or no longer. What workers send into the overlay still goes through.

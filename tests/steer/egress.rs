@@ -16,8 +16,7 @@ fn attached(workers: u32) -> (Steered, Vec<Receiver>) {
     let receivers = (0..workers)
         .map(|queue| steered.open_worker_side(queue))
         .collect();
-    steered.steering.attach_xdp().unwrap();
-    steered.steering.attach_tcx().unwrap();
+    steered.steering.attach().unwrap();
     steered.heartbeats(workers, MINUTE);
     (steered, receivers)
 }
