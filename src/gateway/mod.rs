@@ -162,7 +162,7 @@ impl Gateway {
                 .as_ref()
                 .is_some_and(|session| !session.is_alive())
             {
-                self.end_session("a worker died");
+                self.end_session("a thread ended by itself");
                 look_at = Instant::now() + RETRY;
             }
             if Instant::now() >= look_at {

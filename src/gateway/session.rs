@@ -135,9 +135,9 @@ impl Session {
             .any(|pair| pair.kernel_side.ifindex == ifindex || pair.worker_side.ifindex == ifindex)
     }
 
-    /// Whether every worker's thread still runs.
+    /// Whether every thread still runs: the workers', and that of the mirror, without which the table goes stale.
     pub fn is_alive(&self) -> bool {
-        self.workers.iter().all(worker::Running::is_alive)
+        self.control.is_alive() && self.workers.iter().all(worker::Running::is_alive)
     }
 
     /// The books, now.
