@@ -4,11 +4,12 @@
  *   vxgate_underlay  XDP on the NIC:            VXLAN to the NIC's own Ethernet address,
  *                                               for one of our (address, port, VNI)        -> socket, else kernel
  *   vxgate_access    XDP on the access device:  every frame                                -> socket
- *   vxgate_egress    tcx on the vxlan device:   every frame                                -> access device, else kernel
+ *   vxgate_egress    tcx on the vxlan device:   every frame that fits the paths            -> access device, else kernel
  *   vxgate_ingress   tcx on the access device:  what a worker decapsulated                 -> the vxlan device's ingress
  *
  * Each program first asks whether the workers live: a cell that a worker has not stored into for HEARTBEAT_STALE_NS says
- * that it hangs, and then frames take the kernel's own path. When the process dies, the links die with it.
+ * that it hangs, and then frames take the kernel's own path. When the process dies, the way from `vxgate_underlay` and
+ * `vxgate_egress` to what steers dies at once, and the links with it.
  * Whenever in doubt, a frame passes. Nothing is changed in a frame here.
  */
 #include <linux/bpf.h>
@@ -31,7 +32,13 @@
 #define IPV4_MAPPED 0xffff
 #define IPV6_LINK_LOCAL 0xfe80 /* of the first 16 bits, 10 count */
 #define IPV6_LINK_LOCAL_MASK 0xffc0
+#define TCP_OFFSET_AT 12 /* the upper four bits of this byte of a TCP header: its length in words */
 #define VXLAN_I_FLAG 0x08
+#define VLAN_TAG_LEN 4
+/* More than the headers of any segment: two tags, and a tunnel of the sender's own with all options. */
+#define SEGMENT_HEADERS_MAX 256
+/* Ethernet, IPv4, UDP. */
+#define SEGMENT_HEADERS_MIN 42
 
 struct vxlan_header {
 	__u8 flags;
@@ -87,6 +94,15 @@ struct {
 	__type(key, __u32);
 	__type(value, struct steer_counts);
 } counts SEC(".maps");
+
+/* The longest frame, Ethernet header and tags included, whose encapsulation fits the path to every VTEP of the device. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} frame_limit SEC(".maps");
 
 static __always_inline void count_passed(__u32 kind, enum pass_reason reason, __u64 frames)
 {
@@ -235,8 +251,9 @@ static __always_inline bool judge(void *data, void *end, __u32 link, enum pass_r
 	if (!bpf_map_lookup_elem(&endpoints, &key.endpoint))
 		return false;
 	vxlan = (void *)(udp + 1);
-	/* Ours, and dead whoever reads it: the worker counts why. */
-	if ((void *)(vxlan + 1) > end || !(vxlan->flags & VXLAN_I_FLAG))
+	/* Ours, and dead whoever reads it: the worker counts why. What follows the datagram's own end is Ethernet padding. */
+	if ((void *)(vxlan + 1) > end || bpf_ntohs(udp->len) < sizeof(*udp) + sizeof(*vxlan) ||
+	    !(vxlan->flags & VXLAN_I_FLAG))
 		return true;
 	key.vni = bpf_ntohl(vxlan->vni) >> 8;
 	if (bpf_map_lookup_elem(&segments, &key))
@@ -246,7 +263,7 @@ static __always_inline bool judge(void *data, void *end, __u32 link, enum pass_r
 }
 
 SEC("xdp")
-int vxgate_underlay(struct xdp_md *ctx)
+int steer_underlay(struct xdp_md *ctx)
 {
 	enum pass_reason why = PASS_NOT_OURS;
 	__u32 queue = ctx->rx_queue_index;
@@ -279,8 +296,56 @@ int vxgate_access(struct xdp_md *ctx)
 	return XDP_DROP;
 }
 
+/* The length of the segments that the kernel will cut a superframe into. Exact for TCP behind an IP header and nothing
+ * else; for the rest a bound: what a UDP datagram carries may be a tunnel with headers of its own. */
+static __always_inline __u32 segment_len(struct __sk_buff *skb)
+{
+	__u32 bound = SEGMENT_HEADERS_MAX + skb->gso_size;
+	__u32 at = sizeof(struct ethhdr);
+	struct ipv6hdr six;
+	struct iphdr four;
+	__be16 protocol;
+	__u8 offset;
+
+	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_proto), &protocol, sizeof(protocol)))
+		return bound;
+	if (protocol == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes(skb, at, &four, sizeof(four)) || four.protocol != IPPROTO_TCP)
+			return bound;
+		at += four.ihl * 4;
+	} else if (protocol == bpf_htons(ETH_P_IPV6)) {
+		if (bpf_skb_load_bytes(skb, at, &six, sizeof(six)) || six.nexthdr != IPPROTO_TCP)
+			return bound;
+		at += sizeof(six);
+	} else {
+		return bound;
+	}
+	if (bpf_skb_load_bytes(skb, at + TCP_OFFSET_AT, &offset, sizeof(offset)))
+		return bound;
+	return at + (offset >> 4) * 4 + skb->gso_size;
+}
+
+/* Whether the frame, or one of its segments, is too long for the path to some VTEP. The kernel's own device then does what
+ * it does: it learns, tells the sender, fragments or not, as the node is set up. */
+static __always_inline bool oversize(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	__u64 *limit = bpf_map_lookup_elem(&frame_limit, &zero);
+	/* This tag is not among the bytes yet. */
+	__u32 tag = skb->vlan_present ? VLAN_TAG_LEN : 0;
+
+	if (!limit)
+		return true;
+	if (!skb->gso_size)
+		return (__u64)skb->len + tag > *limit;
+	/* Routed segments are no longer than the device's MTU allows; bridged ones may be, and then are by far. */
+	if ((__u64)settings.frame_max + tag <= *limit && (__u64)skb->gso_size + SEGMENT_HEADERS_MIN + tag <= *limit)
+		return false;
+	return (__u64)segment_len(skb) + tag > *limit;
+}
+
 SEC("tc")
-int vxgate_egress(struct __sk_buff *skb)
+int steer_egress(struct __sk_buff *skb)
 {
 	/* Of a superframe that a guest made, nobody has counted the segments yet (0): it counts as one. */
 	__u64 frames = skb->gso_segs > 1 ? skb->gso_segs : 1;
@@ -291,6 +356,10 @@ int vxgate_egress(struct __sk_buff *skb)
 	}
 	if (!all_fresh()) {
 		count_passed(COUNTS_EGRESS, PASS_HEARTBEAT_STALE, frames);
+		return NEXT;
+	}
+	if (oversize(skb)) {
+		count_passed(COUNTS_EGRESS, PASS_OVERSIZE, frames);
 		return NEXT;
 	}
 	/* One flow, one queue, one worker. The queue's number is stored with one added (`skb_record_rx_queue`). */
@@ -311,6 +380,36 @@ int vxgate_ingress(struct __sk_buff *skb)
 	}
 	count_steered(COUNTS_INGRESS, 1);
 	return bpf_redirect(settings.device, BPF_F_INGRESS);
+}
+
+/* The kernel empties an array of programs when its last descriptor is closed: the way to `steer_...` ends with the process,
+ * for all devices together, while dropping a link takes the kernel a grace period of RCU or more for each. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__array(values, int(void *));
+} underlay_alive SEC(".maps") = { .values = { (void *)&steer_underlay } };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__array(values, int(void *));
+} egress_alive SEC(".maps") = { .values = { (void *)&steer_egress } };
+
+SEC("xdp")
+int vxgate_underlay(struct xdp_md *ctx)
+{
+	bpf_tail_call_static(ctx, &underlay_alive, 0);
+	return XDP_PASS;
+}
+
+SEC("tc")
+int vxgate_egress(struct __sk_buff *skb)
+{
+	bpf_tail_call_static(skb, &egress_alive, 0);
+	return NEXT;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -5,7 +5,7 @@
 //! the doubt standing.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use foldhash::fast::FixedState;
 
@@ -21,6 +21,10 @@ use crate::table::{Snapshot, UnresolvedReason, Vtep};
 
 /// `RTM_NEWRULE`, `RTM_DELRULE` (`linux/rtnetlink.h`): whatever they say, every route is asked for again.
 const RULE_KINDS: [u16; 2] = [32, 33];
+/// How often routes are asked again without a reason: what the kernel learns of a path's MTU sends no message.
+const ROUTES_AGAIN: Duration = Duration::from_secs(1);
+/// How many of them at a time: some milliseconds of work, and 10,000 VTEPs in 40 s.
+const ROUTES_AGAIN_MAX: usize = 256;
 
 /// The kernel's configuration as far as the data path needs it.
 #[derive(Debug)]
@@ -35,6 +39,7 @@ pub(super) struct Mirror {
     nexthops: Nexthops,
     neighbours: Neighbours,
     routes: Routes,
+    routes_again_at: Instant,
     doubt: Doubt,
     events: Vec<Event>,
     ask_at: Option<Instant>,
@@ -85,6 +90,7 @@ impl Mirror {
             nexthops: Nexthops::default(),
             neighbours: Neighbours::default(),
             routes: Routes::default(),
+            routes_again_at: Instant::now() + ROUTES_AGAIN,
             doubt: Doubt {
                 everything: true,
                 ..Doubt::default()
@@ -134,12 +140,13 @@ impl Mirror {
             fdb,
             everything,
         } = self.doubt;
-        links || ways || fdb || everything || self.ask_at.is_some_and(|at| at <= now)
+        links || ways || fdb || everything || self.ask_at().is_some_and(|at| at <= now)
     }
 
     /// When [`Mirror::reconcile`] has something to do without being told.
     pub(super) fn ask_at(&self) -> Option<Instant> {
-        self.ask_at
+        let routes = (self.routes.len() > 0).then_some(self.routes_again_at);
+        [self.ask_at, routes].into_iter().flatten().min()
     }
 
     /// Takes one notification.
@@ -208,6 +215,10 @@ impl Mirror {
                 .fdb
                 .replace(&dump, device.config.port, device.config.vni);
             device.fdb_doubtful = false;
+        }
+        if now >= self.routes_again_at {
+            self.routes_again_at = now + ROUTES_AGAIN;
+            self.doubt.ways |= self.routes.ask_again(&mut self.socket, ROUTES_AGAIN_MAX)?;
         }
         let mut rebuild = self.doubt.ways;
         for device in self.devices.iter_mut().filter(|device| device.fdb_changed) {
@@ -347,7 +358,7 @@ impl Mirror {
                 .and_then(|id| self.devices.get_mut(*id));
             // One that became another keeps its segment as it was until the assembly has let go of it.
             if let Some(device) = device
-                && self.baseline.contains(identity)
+                && self.baseline.iter().any(|one| one.same_segment(identity))
             {
                 self.doubt.ways |= device.follow(found);
             }
@@ -368,14 +379,15 @@ impl Mirror {
             let mut vteps = Vec::with_capacity(device.layout.vteps.len());
             let mut next_hops = Vec::with_capacity(device.layout.vteps.len());
             for (key, via) in &device.layout.vteps {
-                let way = if key.addr == NOWHERE {
-                    Err(UnresolvedReason::Unsupported)
+                let (way, path_mtu) = if key.addr == NOWHERE {
+                    (Err(UnresolvedReason::Unsupported), None)
                 } else if !device.link_is_up() {
-                    Err(UnresolvedReason::LinkDown)
+                    (Err(UnresolvedReason::LinkDown), None)
                 } else {
                     let question = route::question(&device.config, key, *via);
                     used.insert(question);
-                    self.routes.way(&mut self.socket, question)?.next_hop
+                    let way = self.routes.way(&mut self.socket, question)?;
+                    (way.next_hop, way.mtu)
                 };
                 if let Ok(next_hop) = way {
                     wanted.insert((device.underlay.ifindex, next_hop));
@@ -384,6 +396,7 @@ impl Mirror {
                 vteps.push(Vtep {
                     key: *key,
                     next_hop: device.next_hop(key, way, &self.neighbours),
+                    path_mtu: device.path_mtu(path_mtu),
                 });
             }
             built.push((vteps, next_hops));

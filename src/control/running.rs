@@ -95,6 +95,7 @@ impl SharedSegment {
                     NextHop::Resolved(template) => Ok(template.next_hop_mac()),
                     NextHop::Unresolved(reason) => Err(*reason),
                 },
+                path_mtu: vtep.path_mtu,
             });
         SegmentReport {
             id: SegmentId(u16::try_from(id).unwrap_or(u16::MAX)),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Found;
-use crate::wire::Vni;
+use crate::wire::{MacAddr, Vni};
 
 /// One device's part in the assembly.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub(super) struct Identity {
     port: u16,
     /// Index and queues of the underlay link.
     underlay: Option<(u32, u32, u32)>,
+    /// Its Ethernet address, by which steering tells frames for this host.
+    underlay_mac: Option<MacAddr>,
     /// The attribute for which it is left to the kernel.
     refused_for: Option<String>,
 }
@@ -33,11 +35,21 @@ impl Identity {
                 .underlay
                 .as_ref()
                 .map(|link| (link.ifindex, link.rx_queues, link.tx_queues)),
+            underlay_mac: found.underlay.as_ref().map(|link| link.mac),
             refused_for: found
                 .refusal
                 .as_ref()
                 .map(|refusal| refusal.attribute.clone()),
         }
+    }
+
+    /// Whether one segment serves both. It follows the underlay's address, whatever becomes of the assembly.
+    pub(super) fn same_segment(&self, other: &Self) -> bool {
+        let with_its_address = Self {
+            underlay_mac: other.underlay_mac,
+            ..self.clone()
+        };
+        with_its_address == *other
     }
 }
 

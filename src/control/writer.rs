@@ -2,8 +2,8 @@
 //!
 //! Each time it wakes: 1. take what the kernel announced; 2. tell the assembly what it should know, which never waits for a
 //! build; 3. when something is in doubt and the last publication is long enough ago, ask, tell, build, publish; 4. sleep
-//! until the kernel speaks, until the next publication is due, or until it is told to stop. It never spins: without news it
-//! sleeps for good.
+//! until the kernel speaks, until the next publication is due, until some routes are to be asked again (once a second, if
+//! there are any), or until it is told to stop. It never spins.
 //!
 //! Publications are coalesced: at least [`PUBLICATION_GAP`] apart, and after a long build three times as long as that
 //! took, so that a storm of changes costs at most a quarter of this thread's time in building.
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Sender, TrySendError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::frame_limit::FrameLimits;
 use super::mirror::Mirror;
 use super::running::{Running, Shared, SharedSegment, lock};
 use super::{Error, Found};
@@ -72,6 +73,7 @@ pub struct Control {
     mirror: Mirror,
     subscription: Subscription,
     wake: (UnixStream, UnixStream),
+    frame_limits: FrameLimits,
 }
 
 impl Control {
@@ -97,6 +99,7 @@ impl Control {
             mirror: Mirror::new(socket, devices, watched_links)?,
             subscription,
             wake,
+            frame_limits: FrameLimits::default(),
         };
         catch_up(&mut control.subscription, &mut control.mirror)?;
         control.mirror.reconcile(Instant::now())?;
@@ -108,12 +111,23 @@ impl Control {
         self.mirror.snapshot()
     }
 
+    /// Tells `tell` the index of each device and the longest frame (bytes, Ethernet header included) that the paths to all
+    /// of its VTEPs take: at once, and whenever it changes, from the mirror's thread. A limit that shrinks is told before
+    /// the snapshot is published that says so.
+    #[must_use]
+    pub fn with_frame_limits(mut self, tell: impl FnMut(u32, u32) + Send + 'static) -> Self {
+        let snapshot = self.mirror.snapshot();
+        self.frame_limits.listen(Box::new(tell), &snapshot);
+        self
+    }
+
     /// Goes on in a thread of its own, named `vxgate-control`.
     pub fn start(self, writer: Writer, events: Sender<Event>) -> Result<Running, Error> {
         let Self {
             mirror,
             subscription,
             wake: (ours, theirs),
+            frame_limits,
         } = self;
         let shared = Arc::new(Mutex::new(Shared::default()));
         let now = Instant::now();
@@ -123,6 +137,7 @@ impl Control {
             wake: theirs,
             writer,
             events,
+            frame_limits,
             untold: Vec::new(),
             shared: Arc::clone(&shared),
             next_build: now,
@@ -152,6 +167,7 @@ struct Thread {
     wake: UnixStream,
     writer: Writer,
     events: Sender<Event>,
+    frame_limits: FrameLimits,
     /// Events for which the channel had no room.
     untold: Vec<Event>,
     shared: Arc<Mutex<Shared>>,
@@ -229,7 +245,7 @@ impl Thread {
         match self.ask_and_build(started) {
             Ok(changed) => {
                 if changed {
-                    self.writer.publish(self.mirror.snapshot());
+                    self.publish();
                 }
                 let took = started.elapsed();
                 self.next_build = Instant::now() + PUBLICATION_GAP.max(took * REST_PER_BUILD);
@@ -254,6 +270,13 @@ impl Thread {
                 }
             }
         }
+    }
+
+    fn publish(&mut self) {
+        let snapshot = self.mirror.snapshot();
+        self.frame_limits.shrink(&snapshot);
+        self.writer.publish(snapshot.clone());
+        self.frame_limits.grow(&snapshot);
     }
 
     fn ask_and_build(&mut self, now: Instant) -> Result<bool, crate::netlink::Error> {

@@ -132,18 +132,19 @@ impl Books {
 
     /// Adds up every port. `ring_drops` tells what the access device of the vxlan device with this index lost.
     ///
-    /// Fates are read before arrivals: a frame in between counts as in flight, and never as one that left without having
-    /// come.
+    /// Arrivals are read before the fates and after them: what has a fate must have arrived by the second look, and what
+    /// had arrived by the first look and has no fate must be in a ring.
     pub fn ports(
         &self,
-        arrivals: impl FnOnce() -> Vec<SteerCounters>,
+        mut arrivals: impl FnMut() -> Vec<SteerCounters>,
         ring_drops: impl Fn(u32) -> u64,
     ) -> Vec<PortState> {
+        let before = arrivals();
         let fates: Vec<Fates> = self.ports.iter().map(PortBook::fates).collect();
-        let arrivals = arrivals();
+        let after = arrivals();
         let pages = self.ports.iter().zip(fates);
         pages
-            .map(|(port, fates)| port.state(fates, &arrivals, &ring_drops))
+            .map(|(port, fates)| port.state(fates, &before, &after, &ring_drops))
             .collect()
     }
 }
@@ -196,10 +197,17 @@ impl PortBook {
     fn state(
         &self,
         mut fates: Fates,
+        before: &[SteerCounters],
         arrivals: &[SteerCounters],
         ring_drops: &impl Fn(u32) -> u64,
     ) -> PortState {
         let of = |ifindex: u32| arrivals.iter().find(|counters| counters.ifindex == ifindex);
+        let steered = |looked: &[SteerCounters]| {
+            looked
+                .iter()
+                .find(|counters| counters.ifindex == self.socket_ifindex)
+                .map_or(0, |counters| counters.steered)
+        };
         let passed = PassReason::ALL.iter().map(|reason| {
             (
                 reason.label().to_owned(),
@@ -228,11 +236,15 @@ impl PortBook {
             .insert(DropReason::WorkerStale.label().to_owned(), stale);
         let forwarded = fates.forwarded.saturating_sub(stale);
         let (drops, drops_total) = with_total(fates.drops);
-        let received =
-            of(self.socket_ifindex).map_or(0, |counters| counters.steered) + passed_total + lost;
+        let received = steered(arrivals) + passed_total + lost;
         let in_flight =
             received.cast_signed() - (forwarded + passed_total + drops_total).cast_signed();
         let sockets = i64::try_from(self.sockets.len()).unwrap_or(i64::MAX);
+        // What came between the two looks may still be anywhere.
+        let between = steered(arrivals)
+            .saturating_sub(steered(before))
+            .cast_signed();
+        let settled = in_flight - between <= sockets.saturating_mul(RING_SLACK);
         PortState {
             name: self.name.clone(),
             ifindex: self.ifindex,
@@ -258,7 +270,7 @@ impl PortBook {
             passed,
             drops,
             in_flight,
-            balance_ok: (0..=sockets.saturating_mul(RING_SLACK)).contains(&in_flight),
+            balance_ok: in_flight >= 0 && settled,
         }
     }
 

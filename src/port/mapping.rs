@@ -56,6 +56,19 @@ impl Mapping {
         Ok(Self { start, len })
     }
 
+    /// Tells the kernel what is wanted of the pages: `MADV_HUGEPAGE` or `MADV_POPULATE_WRITE` (`madvise(2)`).
+    pub(super) fn advise(&self, advice: libc::c_int) -> io::Result<()> {
+        debug_assert!(matches!(
+            advice,
+            libc::MADV_HUGEPAGE | libc::MADV_POPULATE_WRITE
+        ));
+        // SAFETY: the range is this mapping; neither piece of advice changes a byte of it.
+        match unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, advice) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// Keeps the pages in memory.
     pub(super) fn lock(&self) -> io::Result<()> {
         // SAFETY: the range is this mapping; locking changes no byte of it.

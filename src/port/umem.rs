@@ -378,7 +378,7 @@ fn map_area(len: usize) -> io::Result<(Mapping, Pages)> {
     if let Ok(area) = Mapping::anonymous(len.next_multiple_of(HUGE), huge_2m | libc::MAP_POPULATE) {
         return Ok((area, Pages::Huge));
     }
-    let area = Mapping::anonymous(len, libc::MAP_POPULATE).map_err(|error| {
+    let area = ordinary_area(len).map_err(|error| {
         io::Error::new(
             error.kind(),
             format!(
@@ -388,6 +388,21 @@ fn map_area(len: usize) -> io::Result<(Mapping, Pages)> {
         )
     })?;
     Ok((area, Pages::Ordinary))
+}
+
+/// Ordinary pages, which the kernel makes huge where it can (`transparent_hugepage`). Besides the TLB this serves whoever
+/// waits for the end of a killed process: its memory is taken down before its descriptors are closed, page by page.
+fn ordinary_area(len: usize) -> io::Result<Mapping> {
+    let area = Mapping::anonymous(len, 0)?;
+    // Asked before the pages are there; a kernel without them makes small ones.
+    let _ = area.advise(libc::MADV_HUGEPAGE);
+    match area.advise(libc::MADV_POPULATE_WRITE) {
+        // Before Linux 5.14.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            Mapping::anonymous(len, libc::MAP_POPULATE)
+        }
+        outcome => outcome.map(|()| area),
+    }
 }
 
 fn lock_error(error: &io::Error, len: usize) -> io::Error {

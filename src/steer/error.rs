@@ -2,15 +2,15 @@
 
 use std::io;
 
+use libbpf_rs::ErrorKind;
+
 use crate::netlink;
 
 /// A steering step that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The kernel does not take a BPF program or map.
-    #[error(
-        "cannot load the steering programs: {0:#}; a kernel with AF_XDP (CONFIG_XDP_SOCKETS) and CAP_BPF are needed"
-    )]
+    #[error("cannot load the steering programs: {0:#}; {hint}", hint = load_hint(.0.kind()))]
     Load(libbpf_rs::Error),
     /// No descriptor is left.
     #[error("cannot get a descriptor for a steering program: {0}; raise the limit (ulimit -n)")]
@@ -32,7 +32,7 @@ pub enum Error {
         mode: &'static str,
     },
     /// A hook refused the program.
-    #[error("cannot attach {program} to {device}: {source}")]
+    #[error("cannot attach {program} to {device}: {source}{hint}", hint = attach_hint(source))]
     Attach {
         /// Which program.
         program: &'static str,
@@ -83,4 +83,26 @@ pub enum Error {
     /// Devices could not be listed.
     #[error("cannot list network devices: {0}")]
     Links(#[from] netlink::Error),
+}
+
+fn load_hint(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::PermissionDenied => {
+            "CAP_BPF and CAP_NET_ADMIN are needed (run as root, or grant them), and before Linux 5.11 also a higher limit \
+             of locked memory (ulimit -l unlimited)"
+        }
+        ErrorKind::OutOfMemory => "free memory, or raise the limit of the control group",
+        _ => {
+            "Linux 5.11 or later with AF_XDP (CONFIG_BPF_SYSCALL, CONFIG_XDP_SOCKETS) is needed; --log debug shows the \
+             kernel's own words"
+        }
+    }
+}
+
+fn attach_hint(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => "; CAP_NET_ADMIN and CAP_BPF are needed (run as root, or grant them)",
+        Some(libc::ENODEV) => "; the device is gone",
+        _ => "",
+    }
 }

@@ -8,6 +8,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use libbpf_sys as sys;
 
+use super::qdisc;
+
 /// How XDP runs on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum XdpMode {
@@ -48,10 +50,12 @@ impl Drop for Link {
     }
 }
 
-/// A clsact filter. The `clsact` queueing discipline that it needs stays on the device: others may use it by now.
+/// A clsact filter.
 #[derive(Debug)]
 pub(super) struct Filter {
     ifindex: u32,
+    /// Whether the `clsact` queueing discipline goes with it, unless others use it by then. Somebody else's stays.
+    qdisc_too: bool,
     side: Side,
     handle: u32,
     priority: u32,
@@ -122,10 +126,11 @@ impl Filter {
         let mut hook = tc_hook(ifindex, side);
         // SAFETY: the structure lives through the call and tells its own size.
         let made = unsafe { sys::bpf_tc_hook_create(&raw mut hook) };
-        match checked(made) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
+        let qdisc_too = match checked(made) {
+            Ok(_) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(error),
+        };
         let mut options = sys::bpf_tc_opts {
             sz: size_of::<sys::bpf_tc_opts>() as u64,
             prog_fd: program.as_raw_fd(),
@@ -138,6 +143,7 @@ impl Filter {
         checked(unsafe { sys::bpf_tc_attach(&raw const hook, &raw mut options) })?;
         Ok(Self {
             ifindex,
+            qdisc_too,
             side,
             handle: options.handle,
             priority: options.priority,
@@ -154,6 +160,11 @@ impl Filter {
         };
         // SAFETY: both structures live through the call and tell their own size.
         checked(unsafe { sys::bpf_tc_detach(&raw const hook, &raw const options) })?;
+        if self.qdisc_too
+            && let Err(error) = qdisc::remove_unused_clsact(self.ifindex)
+        {
+            tracing::debug!(%error, ifindex = self.ifindex, "a clsact qdisc stays behind; empty, it does nothing");
+        }
         Ok(())
     }
 }
@@ -191,6 +202,8 @@ pub(super) fn remove_filter(ifindex: u32, side: Side, program_name: &str) -> boo
     }
     Filter {
         ifindex,
+        // Whose it is nobody knows any more.
+        qdisc_too: true,
         side,
         handle: 1,
         priority: FILTER_PRIORITY,

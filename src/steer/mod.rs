@@ -4,14 +4,15 @@
 //! each vxlan device, so that no program looks anything up by device; the copies share the heartbeats, the bypass flag and
 //! the lists of our end points and segments.
 //!
-//! The order of attaching is the order in which frames meet the hooks, backwards: the sockets' side first, the hook on the
-//! vxlan device last. Detaching is the reverse.
+//! While programs are attached or detached, the bypass is on: they pass every frame. So all of them begin to steer at one
+//! moment, and none steers into a gap.
 
 mod access;
 mod claim;
 mod copy;
 mod error;
 mod ethtool;
+mod frame_limit;
 mod heartbeat;
 mod hooks;
 mod messages;
@@ -23,12 +24,15 @@ use std::sync::Arc;
 
 pub use access::{AccessLink, AccessPair};
 pub use error::Error;
+pub use frame_limit::FrameLimits;
 pub use heartbeat::Heartbeat;
 pub use hooks::XdpMode;
 
+use libbpf_rs::MapHandle;
+
 use crate::netlink::{self, Socket};
 use crate::stats::PassReason;
-use crate::wire::{MacAddr, Vni};
+use crate::wire::{MacAddr, Vni, ethernet};
 use copy::{Copy, HEARTBEAT_STRIDE, Settings, WORKERS_MAX};
 use heartbeat::Cells;
 use hooks::{Hook, Side};
@@ -62,6 +66,8 @@ pub struct DevicePlan {
     pub ifindex: u32,
     /// Its name.
     pub name: String,
+    /// Its MTU, in bytes.
+    pub mtu: u32,
     /// Its VXLAN network identifier.
     pub vni: Vni,
     /// Its VTEP address.
@@ -96,7 +102,10 @@ pub struct Steering {
     bypass: Cells,
     nics: Vec<SteeredNic>,
     devices: Vec<SteeredDevice>,
+    frame_limits: FrameLimits,
     by_link: bool,
+    /// What a killed process closes first.
+    lifelines: Vec<MapHandle>,
 }
 
 struct SteeredNic {
@@ -136,6 +145,7 @@ impl Steering {
             workers,
             kernel_side: device.kernel_side.ifindex,
             device: device.ifindex,
+            frame_max: device.mtu.saturating_add(ethernet::LEN as u32),
             ..Settings::default()
         });
         let mut copies: Vec<Copy> = Vec::new();
@@ -157,6 +167,9 @@ impl Steering {
             .map_err(Error::Heartbeat)?;
         let bypass = Cells::map(first.bypass()?, 1, size_of::<u64>()).map_err(Error::Heartbeat)?;
         let device_copies = copies.split_off(plan.nics.len());
+        let with_copies = plan.devices.iter().zip(&device_copies);
+        let frame_limits =
+            FrameLimits::map(with_copies.map(|(device, copy)| (device.ifindex, copy)))?;
         let nics = plan
             .nics
             .iter()
@@ -184,7 +197,9 @@ impl Steering {
             bypass,
             nics: nics.collect(),
             devices: devices.collect(),
+            frame_limits,
             by_link: true,
+            lifelines: Vec::new(),
         })
     }
 
@@ -197,6 +212,11 @@ impl Steering {
     /// A worker's heartbeat.
     pub fn heartbeat(&self, worker: u32) -> Heartbeat {
         Heartbeat::new(Arc::clone(&self.cells), worker as usize)
+    }
+
+    /// How long frames may be that leave the vxlan devices: without a limit until one is set.
+    pub fn frame_limits(&self) -> FrameLimits {
+        self.frame_limits.clone()
     }
 
     /// Gives the frames of a queue, of an underlay device or of an access device's worker side, to a socket.
@@ -223,11 +243,32 @@ impl Steering {
         copy.set_socket(queue, socket)
     }
 
-    /// Attaches XDP, on the access devices and then on the underlay. Tells for each device how, and why not natively.
+    /// Attaches every program; frames flow when this returns. Tells for each device with XDP how it runs, and why not
+    /// natively.
+    ///
+    /// Every attachment takes the kernel some grace periods of RCU. So the programs pass every frame until the last of them
+    /// is in place, and then all begin at once: a frame is never steered to where it would be lost.
+    ///
+    /// When the process is killed, the links take the kernel as long again. But its descriptors are released from the
+    /// highest to the lowest (`exit_task_work`), and the highest are those of the arrays without which no program steers.
     ///
     /// # Errors
-    /// When a device has another program, or takes none.
-    pub fn attach_xdp(&mut self) -> Result<Vec<(u32, XdpMode, Option<String>)>, Error> {
+    /// When a device has another XDP program, or takes none.
+    pub fn attach(&mut self) -> Result<Vec<(u32, XdpMode, Option<String>)>, Error> {
+        self.set_bypass(true);
+        let mut modes = self.attach_worker_sides()?;
+        self.attach_classifiers()?;
+        modes.extend(self.attach_underlays()?);
+        self.lifelines.clear();
+        let nics = self.nics.iter().map(|nic| &nic.copy);
+        for copy in nics.chain(self.devices.iter().map(|device| &device.copy)) {
+            self.lifelines.extend(copy.lifelines()?);
+        }
+        self.set_bypass(false);
+        Ok(modes)
+    }
+
+    fn attach_worker_sides(&mut self) -> Result<Vec<(u32, XdpMode, Option<String>)>, Error> {
         let mut modes = Vec::new();
         for device in &mut self.devices {
             let end = &device.plan.worker_side;
@@ -236,24 +277,10 @@ impl Steering {
             device.xdp = Some(hook);
             modes.push((end.ifindex, mode, why));
         }
-        for nic in &mut self.nics {
-            let (hook, mode, why) = attach_xdp(
-                &nic.copy,
-                "vxgate_underlay",
-                nic.plan.ifindex,
-                &nic.plan.name,
-            )?;
-            nic.hook = Some(hook);
-            modes.push((nic.plan.ifindex, mode, why));
-        }
         Ok(modes)
     }
 
-    /// Attaches the classifiers: on the access devices, and last on the vxlan devices. Frames flow from here on.
-    ///
-    /// # Errors
-    /// When a device takes none.
-    pub fn attach_tcx(&mut self) -> Result<(), Error> {
+    fn attach_classifiers(&mut self) -> Result<(), Error> {
         let by_link = self.by_link;
         for device in &mut self.devices {
             let end = &device.plan.kernel_side;
@@ -278,6 +305,21 @@ impl Steering {
             )?);
         }
         Ok(())
+    }
+
+    fn attach_underlays(&mut self) -> Result<Vec<(u32, XdpMode, Option<String>)>, Error> {
+        let mut modes = Vec::new();
+        for nic in &mut self.nics {
+            let (hook, mode, why) = attach_xdp(
+                &nic.copy,
+                "vxgate_underlay",
+                nic.plan.ifindex,
+                &nic.plan.name,
+            )?;
+            nic.hook = Some(hook);
+            modes.push((nic.plan.ifindex, mode, why));
+        }
+        Ok(modes)
     }
 
     /// Leaves every frame to the kernel, or no longer. What workers send into the overlay still goes through.

@@ -1,4 +1,4 @@
-//! Queueing disciplines: those of an access device, and whether a device has `clsact`.
+//! Queueing disciplines: those of an access device, and the `clsact` of devices with filters.
 //!
 //! A veth that has a queue in front of its ring pushes back when the ring is full, instead of dropping (Linux 6.16 and
 //! later). Each of its queues gets a `pfifo` of its own: behind a common one, frames for a worker that is busy would hold
@@ -13,6 +13,13 @@ use crate::netlink::{Error, Socket};
 /// The handle of `mq`, whose classes `1:1`, `1:2`, ... are a device's transmit queues.
 const MQ_HANDLE: TcHandle = TcHandle { major: 1, minor: 0 };
 const LEAF: &str = "pfifo";
+/// The handle of `clsact`, and the parts of it that filters hang on: `TC_H_MIN_INGRESS`, `TC_H_MIN_EGRESS`
+/// (`linux/pkt_sched.h`).
+const CLSACT: TcHandle = TcHandle {
+    major: 0xffff,
+    minor: 0,
+};
+const CLSACT_HOOKS: [u16; 2] = [0xfff2, 0xfff3];
 
 /// Puts a `pfifo` in front of each of a device's transmit queues.
 pub(super) fn give_queues(socket: &mut Socket, ifindex: u32, queues: u32) -> Result<(), Error> {
@@ -45,6 +52,31 @@ pub(super) fn devices_with_clsact(socket: &mut Socket) -> Result<Vec<u32>, Error
     Ok(with
         .map(|queue| queue.header.index.cast_unsigned())
         .collect())
+}
+
+/// Removes a device's `clsact`, unless somebody's filters hang on it.
+pub(super) fn remove_unused_clsact(ifindex: u32) -> Result<(), Error> {
+    let mut socket = Socket::open().map_err(|source| Error::Io {
+        doing: "open",
+        source,
+    })?;
+    let at = |parent| {
+        let mut message = TcMessage::default();
+        message.header.index = ifindex.cast_signed();
+        message.header.parent = parent;
+        message
+    };
+    for minor in CLSACT_HOOKS {
+        let filters = RouteNetlinkMessage::GetTrafficFilter(at(TcHandle { minor, ..CLSACT }));
+        if !socket.dump(filters)?.is_empty() {
+            return Ok(());
+        }
+    }
+    let mut clsact = at(TcHandle::CLSACT);
+    clsact.header.handle = CLSACT;
+    socket
+        .request(RouteNetlinkMessage::DelQueueDiscipline(clsact), 0)
+        .map(drop)
 }
 
 fn replace(

@@ -261,8 +261,7 @@ fn overflow(scene: &Scene, workers: u32) {
             .map(|receiver| receiver.frames().len() as u64)
             .sum::<u64>()
     };
-    steered.steering.attach_xdp().unwrap();
-    steered.steering.attach_tcx().unwrap();
+    steered.steering.attach().unwrap();
     steered.heartbeats(workers, MINUTE);
     let raw = scene.raw_on("flannel.1");
     // The sender must not block by what is queued: that would let the readers run.

@@ -1,5 +1,6 @@
 //! Taking hooks and giving them back: to nobody else's harm, and without a trace.
 
+use caps::{CapSet, Capability};
 use libbpf_sys as sys;
 use vxgate::steer::{AccessPair, Error, Steering, remove_leftovers};
 
@@ -35,6 +36,11 @@ fn xdp_id(scene: &Scene, device: &str) -> Option<u64> {
     scene.link(device)["xdp"]["prog"]["id"].as_u64()
 }
 
+fn has_clsact(scene: &Scene) -> bool {
+    let qdiscs = scene.node.run("tc qdisc show dev flannel.1");
+    qdiscs.contains("clsact")
+}
+
 fn filters(scene: &Scene) -> String {
     scene.node.run("tc filter show dev flannel.1 egress")
 }
@@ -49,14 +55,11 @@ fn detach_and_drop_leave_no_program() {
             [0; 4],
             "loading attaches nothing"
         );
-        steered.steering.attach_xdp().unwrap();
-        assert_eq!(programs(&scene, &steered), [1, 1, 0, 0]);
-        steered.steering.attach_tcx().unwrap();
+        steered.steering.attach().unwrap();
         assert_eq!(programs(&scene, &steered), [1; 4]);
         steered.steering.detach();
         assert_eq!(programs(&scene, &steered), [0; 4]);
-        steered.steering.attach_xdp().unwrap();
-        steered.steering.attach_tcx().unwrap();
+        steered.steering.attach().unwrap();
         assert_eq!(programs(&scene, &steered), [1; 4], "and again");
 
         let Steered {
@@ -92,10 +95,10 @@ fn a_foreign_program_is_refused_by_number_and_name_and_stays() {
         let scene = Scene::new(name, 1, mtu);
         scene.node.enter(|| {
             let mut first = Steered::load(1);
-            first.steering.attach_xdp().unwrap();
+            first.steering.attach().unwrap();
             let id = xdp_id(&scene, "eth1").unwrap();
             let mut second = Steered::load(1);
-            let error = second.steering.attach_xdp().unwrap_err();
+            let error = second.steering.attach().unwrap_err();
             assert!(matches!(error, Error::ForeignProgram { .. }), "{error}");
             let words = error.to_string();
             assert!(
@@ -147,7 +150,7 @@ fn a_plan_that_the_programs_cannot_do_is_refused_with_a_reason() {
         gone.nics[0].ifindex = 9999;
         let error = Steering::load(&gone)
             .unwrap()
-            .attach_xdp()
+            .attach()
             .unwrap_err()
             .to_string();
         assert!(
@@ -164,8 +167,7 @@ fn without_tcx_a_filter_steers_and_goes_with_its_owner() {
         let mut steered = Steered::load(1);
         steered.steering = steered.steering.without_tcx();
         let mut receiver = steered.open_worker_side(0);
-        steered.steering.attach_xdp().unwrap();
-        steered.steering.attach_tcx().unwrap();
+        steered.steering.attach().unwrap();
         assert_eq!(programs(&scene, &steered), [1, 1, 0, 0], "no tcx");
         assert!(filters(&scene).contains("vxgate_egress"));
         assert_eq!(remove_leftovers().unwrap(), [""; 0], "its owner lives");
@@ -192,6 +194,12 @@ fn without_tcx_a_filter_steers_and_goes_with_its_owner() {
         });
         steered.steering.detach();
         assert_eq!(filters(&scene), "");
+        assert!(!has_clsact(&scene), "it went with our filter");
+
+        scene.node.run("tc qdisc add dev flannel.1 clsact");
+        steered.steering.attach().unwrap();
+        steered.steering.detach();
+        assert!(has_clsact(&scene), "it is somebody else's");
     });
 }
 
@@ -200,7 +208,7 @@ fn a_filter_that_a_killed_process_left_is_removed() {
     let attach = || {
         let mut steered = Steered::load(1);
         steered.steering = steered.steering.without_tcx();
-        steered.steering.attach_tcx().unwrap();
+        steered.steering.attach().unwrap();
         steered
     };
     if be_victim(attach) {
@@ -230,5 +238,27 @@ fn a_filter_that_a_killed_process_left_is_removed() {
         let left = filters(&scene);
         assert!(!left.contains("vxgate") && left.contains("u32"), "{left}");
         assert_eq!(remove_leftovers().unwrap(), [""; 0]);
+    });
+}
+
+#[test]
+fn a_missing_capability_is_named() {
+    let scene = Scene::new("caps", 1, 1500);
+    scene.node.enter(|| {
+        let pair = AccessPair::create("flannel.1", 1450, 1).unwrap();
+        let plan = plan(1, &link("eth1"), &link("flannel.1"), &pair);
+        // Capabilities belong to a thread.
+        let load = || {
+            for capability in [Capability::CAP_BPF, Capability::CAP_SYS_ADMIN] {
+                caps::drop(None, CapSet::Effective, capability).unwrap();
+            }
+            Steering::load(&plan).err().map(|error| error.to_string())
+        };
+        let error = std::thread::scope(|scope| scope.spawn(load).join().unwrap());
+        let error = error.expect("the kernel refuses");
+        assert!(
+            error.contains("CAP_BPF and CAP_NET_ADMIN are needed"),
+            "{error}"
+        );
     });
 }

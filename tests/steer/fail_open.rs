@@ -25,7 +25,7 @@ fn the_underlay_passes_while_there_is_no_socket_no_heartbeat_or_a_bypass() {
     let scene = Scene::new("fail-open", 1, 1500);
     scene.node.enter(|| {
         let mut steered = Steered::load(1);
-        steered.steering.attach_xdp().unwrap();
+        steered.steering.attach().unwrap();
         let wire = scene.raw_on_wire();
         let frame = scene.frame().bytes(b"hello");
         let mut left_to_kernel = 0;
@@ -68,7 +68,7 @@ fn a_heartbeat_of_a_moment_ago_is_fresh() {
     let scene = Scene::new("recent", 1, 1500);
     scene.node.enter(|| {
         let mut steered = Steered::load(1);
-        steered.steering.attach_xdp().unwrap();
+        steered.steering.attach().unwrap();
         let _receiver = steered.open_nic(0);
         let wire = scene.raw_on_wire();
         // Sent within 150 ms of its heartbeat, unless the machine stalls just then.
@@ -85,7 +85,7 @@ fn another_workers_heartbeat_does_not_count_for_a_queue() {
     let scene = Scene::new("whose", 2, 1500);
     scene.node.enter(|| {
         let mut steered = Steered::load(2);
-        steered.steering.attach_xdp().unwrap();
+        steered.steering.attach().unwrap();
         let mut receivers = [steered.open_nic(0), steered.open_nic(1)];
         let wire = scene.raw_on_wire();
         let frame = scene.frame().bytes(b"hello");
@@ -127,8 +127,7 @@ fn the_vxlan_device_keeps_its_frames_while_a_worker_hangs_or_under_bypass() {
     scene.node.enter(|| {
         let mut steered = Steered::load(2);
         let mut receivers = [steered.open_worker_side(0), steered.open_worker_side(1)];
-        steered.steering.attach_xdp().unwrap();
-        steered.steering.attach_tcx().unwrap();
+        steered.steering.attach().unwrap();
         let wire = scene.raw_on_wire();
         let socket = std::net::UdpSocket::bind("10.244.0.0:0").unwrap();
         // What the kernel encapsulates is on the wire.
@@ -165,8 +164,7 @@ fn what_workers_decapsulate_enters_the_vxlan_device_as_long_as_one_lives() {
     scene.node.enter(|| {
         let steered = {
             let mut steered = Steered::load(1);
-            steered.steering.attach_xdp().unwrap();
-            steered.steering.attach_tcx().unwrap();
+            steered.steering.attach().unwrap();
             steered
         };
         let worker_side = scene.raw_on(&steered.pair.worker_side.name);

@@ -34,6 +34,11 @@ fn cases(scene: &Scene) -> Vec<Case> {
         edit("I flag clear", None, |f| f[offset::VXLAN] = 0),
         cut("truncated VXLAN header", None, offset::VXLAN + 7),
         cut("no VXLAN header", None, offset::VXLAN),
+        // The foreign VNI is in what follows the datagram.
+        edit("VXLAN header cut by the UDP length", None, |f| {
+            f[offset::VXLAN + 4] = 1;
+            f[offset::UDP + 4..offset::UDP + 6].copy_from_slice(&15_u16.to_be_bytes());
+        }),
         edit("later DF", None, |f| f[offset::IP + 6] = 0x40),
         edit("foreign VNI", Some(ForeignVni), |f| {
             f[offset::VXLAN + 6] = 2
@@ -144,7 +149,7 @@ fn every_frame_is_counted_under_one_reason_and_gets_where_it_belongs() {
     let scene = Scene::new("judge", 1, 1500);
     scene.node.enter(|| {
         let mut steered = Steered::load(1);
-        steered.steering.attach_xdp().unwrap();
+        steered.steering.attach().unwrap();
         check(&scene, &mut steered);
     });
 }
@@ -155,7 +160,7 @@ fn generic_xdp_judges_alike_where_the_driver_refuses_native() {
     let scene = Scene::new("generic", 1, 9000);
     scene.node.enter(|| {
         let mut steered = Steered::load(1);
-        let modes = steered.steering.attach_xdp().unwrap();
+        let modes = steered.steering.attach().unwrap();
         let (_, mode, why) = modes
             .iter()
             .find(|(ifindex, ..)| *ifindex == steered.nic.ifindex)
@@ -178,7 +183,7 @@ fn the_kernel_decapsulates_what_is_left_to_it() {
         let mut steered = Steered::load(1);
         let _receiver = steered.open_nic(0);
         steered.heartbeats(1, MINUTE);
-        steered.steering.attach_xdp().unwrap();
+        steered.steering.attach().unwrap();
         let wire = scene.raw_on_wire();
         let mut frame = scene.frame();
         frame.inner_macs[1] = mac("02:00:00:00:02:0a");
