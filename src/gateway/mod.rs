@@ -180,7 +180,7 @@ impl Gateway {
             Ok(Event::LinkGone(ifindex)) if self.has_access_device(ifindex) => {
                 // Frames redirected to a device that is gone are lost: first of all no more of them.
                 self.end_session(&format!(
-                    "the access device with index {ifindex} was deleted"
+                    "the access device with index {ifindex} is gone or down"
                 ));
                 now + SETTLE
             }
