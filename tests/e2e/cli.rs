@@ -97,6 +97,50 @@ fn a_second_instance_is_refused_by_device_and_pid() {
 fn a_nic_with_another_xdp_program_is_refused_and_the_program_named() {
     let lab = Lab::up();
     let node = lab.node(Node::Worker);
+    attach_foreign_program(&node, "eth1");
+    refused(&node, &[], &["run"], &["eth1", "somebody_elses", "xdp off"]);
+    assert!(
+        node.run("ip link show dev eth1").contains("xdp"),
+        "the other program is still there"
+    );
+    node.run("ip link set dev eth1 xdp off");
+    Vxgate::start(&node, &[]).stop();
+}
+
+#[test]
+fn a_device_that_cannot_start_leaves_the_others_carried() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Worker);
+    let vxgate = Vxgate::start(&node, &[]);
+    node.run("ip link add eth9 up type veth peer name far9");
+    node.run("ip addr add 192.0.2.1/24 dev eth9");
+    attach_foreign_program(&node, "eth9");
+    node.run("ip link add vx9 up type vxlan id 9 dev eth9 local 192.0.2.1 dstport 4789 nolearning");
+    crate::support::wait_until(
+        "the newcomer is left to the kernel, with the reason",
+        Duration::from_secs(20),
+        || {
+            let status = vxgate.status();
+            let why = status
+                .device("vx9")
+                .and_then(|device| device["refused"]["why"].as_str());
+            let carried = status
+                .device("flannel.1")
+                .is_some_and(|device| device["taken_over"] == true);
+            carried && why.is_some_and(|why| why.contains("somebody_elses"))
+        },
+    );
+    let before = vxgate.status();
+    lab.client(Node::Worker).run(&format!(
+        "ping -q -c 40 -i 0.01 -W 3 {}",
+        lab.client_address(Node::Master)
+    ));
+    vxgate.wait_forwarding("flannel.1 is carried on", &before);
+    vxgate.stop();
+}
+
+/// Puts somebody else's XDP program onto a device.
+fn attach_foreign_program(node: &netns::Netns, device: &str) {
     let directory = TempDir::with_prefix("vxgate-xdp-").expect("a temporary directory");
     let (source, object) = (
         directory.path().join("foreign.c"),
@@ -108,15 +152,8 @@ fn a_nic_with_another_xdp_program_is_refused_and_the_program_named() {
         "clang", "-O2", "-g", "-target", "bpf", "-c", source, "-o", object,
     ]);
     node.run(&format!(
-        "ip link set dev eth1 xdp object {object} section xdp"
+        "ip link set dev {device} xdp object {object} section xdp"
     ));
-    refused(&node, &[], &["run"], &["eth1", "somebody_elses", "xdp off"]);
-    assert!(
-        node.run("ip link show dev eth1").contains("xdp"),
-        "the other program is still there"
-    );
-    node.run("ip link set dev eth1 xdp off");
-    Vxgate::start(&node, &[]).stop();
 }
 
 #[test]
