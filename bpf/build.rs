@@ -21,5 +21,5 @@ fn main() {
         .clang_args(["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", &headers])
         .obj(&out)
         .build()
-        .unwrap_or_else(|error| panic!("cannot compile {SOURCE}: {error}; clang and libbpf-dev are needed (scripts/setup.sh)"));
+        .unwrap_or_else(|error| panic!("cannot compile {SOURCE}: {error}; clang and linux-libc-dev are needed (scripts/setup.sh)"));
 }

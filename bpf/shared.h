@@ -18,6 +18,7 @@ enum pass_reason {
 	PASS_NO_SOCKET,
 	PASS_HEARTBEAT_STALE,
 	PASS_BYPASS,
+	PASS_OVERSIZE,
 	PASS_REASONS,
 };
 
@@ -26,6 +27,7 @@ struct steer_settings {
 	__u32 workers;
 	__u32 kernel_side; /* index of the access device's end that `vxgate_egress` sends to */
 	__u32 device;      /* index of the vxlan device that `vxgate_ingress` sends to */
+	__u32 frame_max;   /* longest frame of that device, in bytes: its MTU and an Ethernet header */
 	__u16 mac[3];      /* Ethernet address of the NIC that `vxgate_underlay` runs on, as on the wire */
 	__u16 zero;
 };

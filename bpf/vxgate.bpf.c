@@ -4,7 +4,7 @@
  *   vxgate_underlay  XDP on the NIC:            VXLAN to the NIC's own Ethernet address,
  *                                               for one of our (address, port, VNI)        -> socket, else kernel
  *   vxgate_access    XDP on the access device:  every frame                                -> socket
- *   vxgate_egress    tcx on the vxlan device:   every frame                                -> access device, else kernel
+ *   vxgate_egress    tcx on the vxlan device:   every frame that fits the paths            -> access device, else kernel
  *   vxgate_ingress   tcx on the access device:  what a worker decapsulated                 -> the vxlan device's ingress
  *
  * Each program first asks whether the workers live: a cell that a worker has not stored into for HEARTBEAT_STALE_NS says
@@ -32,7 +32,13 @@
 #define IPV4_MAPPED 0xffff
 #define IPV6_LINK_LOCAL 0xfe80 /* of the first 16 bits, 10 count */
 #define IPV6_LINK_LOCAL_MASK 0xffc0
+#define TCP_OFFSET_AT 12 /* the upper four bits of this byte of a TCP header: its length in words */
 #define VXLAN_I_FLAG 0x08
+#define VLAN_TAG_LEN 4
+/* More than the headers of any segment: two tags, and a tunnel of the sender's own with all options. */
+#define SEGMENT_HEADERS_MAX 256
+/* Ethernet, IPv4, UDP. */
+#define SEGMENT_HEADERS_MIN 42
 
 struct vxlan_header {
 	__u8 flags;
@@ -88,6 +94,15 @@ struct {
 	__type(key, __u32);
 	__type(value, struct steer_counts);
 } counts SEC(".maps");
+
+/* The longest frame, Ethernet header and tags included, whose encapsulation fits the path to every VTEP of the device. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} frame_limit SEC(".maps");
 
 static __always_inline void count_passed(__u32 kind, enum pass_reason reason, __u64 frames)
 {
@@ -281,6 +296,54 @@ int vxgate_access(struct xdp_md *ctx)
 	return XDP_DROP;
 }
 
+/* The length of the segments that the kernel will cut a superframe into. Exact for TCP behind an IP header and nothing
+ * else; for the rest a bound: what a UDP datagram carries may be a tunnel with headers of its own. */
+static __always_inline __u32 segment_len(struct __sk_buff *skb)
+{
+	__u32 bound = SEGMENT_HEADERS_MAX + skb->gso_size;
+	__u32 at = sizeof(struct ethhdr);
+	struct ipv6hdr six;
+	struct iphdr four;
+	__be16 protocol;
+	__u8 offset;
+
+	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_proto), &protocol, sizeof(protocol)))
+		return bound;
+	if (protocol == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes(skb, at, &four, sizeof(four)) || four.protocol != IPPROTO_TCP)
+			return bound;
+		at += four.ihl * 4;
+	} else if (protocol == bpf_htons(ETH_P_IPV6)) {
+		if (bpf_skb_load_bytes(skb, at, &six, sizeof(six)) || six.nexthdr != IPPROTO_TCP)
+			return bound;
+		at += sizeof(six);
+	} else {
+		return bound;
+	}
+	if (bpf_skb_load_bytes(skb, at + TCP_OFFSET_AT, &offset, sizeof(offset)))
+		return bound;
+	return at + (offset >> 4) * 4 + skb->gso_size;
+}
+
+/* Whether the frame, or one of its segments, is too long for the path to some VTEP. The kernel's own device then does what
+ * it does: it learns, tells the sender, fragments or not, as the node is set up. */
+static __always_inline bool oversize(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	__u64 *limit = bpf_map_lookup_elem(&frame_limit, &zero);
+	/* This tag is not among the bytes yet. */
+	__u32 tag = skb->vlan_present ? VLAN_TAG_LEN : 0;
+
+	if (!limit)
+		return true;
+	if (!skb->gso_size)
+		return (__u64)skb->len + tag > *limit;
+	/* Routed segments are no longer than the device's MTU allows; bridged ones may be, and then are by far. */
+	if ((__u64)settings.frame_max + tag <= *limit && (__u64)skb->gso_size + SEGMENT_HEADERS_MIN + tag <= *limit)
+		return false;
+	return (__u64)segment_len(skb) + tag > *limit;
+}
+
 SEC("tc")
 int steer_egress(struct __sk_buff *skb)
 {
@@ -293,6 +356,10 @@ int steer_egress(struct __sk_buff *skb)
 	}
 	if (!all_fresh()) {
 		count_passed(COUNTS_EGRESS, PASS_HEARTBEAT_STALE, frames);
+		return NEXT;
+	}
+	if (oversize(skb)) {
+		count_passed(COUNTS_EGRESS, PASS_OVERSIZE, frames);
 		return NEXT;
 	}
 	/* One flow, one queue, one worker. The queue's number is stored with one added (`skb_record_rx_queue`). */

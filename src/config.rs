@@ -29,6 +29,14 @@ pub enum Devices {
 }
 
 impl Devices {
+    /// The names that were given; empty for all.
+    pub fn named(&self) -> &[String] {
+        match self {
+            Self::All => &[],
+            Self::Named(names) => names,
+        }
+    }
+
     /// Whether a device of this name is asked for.
     pub fn include(&self, name: &str) -> bool {
         match self {

@@ -9,9 +9,9 @@ mod lab;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use lab::{FdbWriter, Lab, Mirror, View, addr, context_switches, mac, resident_kib, until};
+use lab::{FdbWriter, Lab, Mirror, View, addr, context_switches, mac, resident_kib, run, until};
 use vxgate::control::{Control, Event, discover};
-use vxgate::netlink::Socket;
+use vxgate::netlink::{Group, Received, Socket, Subscription};
 use vxgate::table::{Df, Inherit, UnresolvedReason};
 use vxgate::wire::MacAddr;
 
@@ -498,9 +498,9 @@ fn another_address_of_the_underlay_is_followed_and_told() {
 fn a_device_made_again_is_told_and_seen_as_another() {
     let lab = lab();
     lab.in_a("link add w0 type veth peer name w1");
+    lab.in_a("link set w0 up");
     lab.in_a("link add w2 type veth peer name w3");
-    let links = vxgate::netlink::links(&mut Socket::open().unwrap()).unwrap();
-    let w0 = links.iter().find(|link| link.name == "w0").unwrap().ifindex;
+    let w0 = lab.ifindex("w0");
     lab.fdb("add 02:00:00:00:00:01 dev vx1 dst 10.9.0.2 self permanent");
     let before = lab.found("vx1");
     let mirror = lab.mirror_watching(&[w0]);
@@ -631,6 +631,153 @@ fn after_lost_announcements_the_exact_state_returns() {
     mirror.until_fresh(&lab);
 }
 
+/// The queue holds additions only: their deletions, and nothing else, are lost.
+#[test]
+fn what_queued_up_before_a_loss_does_not_undo_the_dump() {
+    const QUEUE_BYTES: usize = 4 << 20;
+    const COUNT: u32 = 20_000;
+    let lab = lab();
+    let mut fdb = FdbWriter::new(lab.found("vx1").device.ifindex);
+    fdb.set(mac(1), Some(Ipv4Addr::new(10, 9, 0, 2)));
+    let control = Control::open_with_queue(&[lab.found("vx1")], &[], QUEUE_BYTES).unwrap();
+    let mut twin = Subscription::open(&[Group::Neighbour], QUEUE_BYTES).unwrap();
+    let numbered = |number: u32| {
+        let [_, a, b, c] = number.to_be_bytes();
+        MacAddr([2, 99, 0, a, b, c])
+    };
+    for number in 0..COUNT {
+        fdb.set(
+            numbered(number),
+            Some(Ipv4Addr::from(0x0a63_0000 + number % 7)),
+        );
+    }
+    for number in 0..COUNT {
+        fdb.set(numbered(number), None);
+    }
+    let mut mirror = Mirror::start(control);
+    assert_eq!(twin.receive(|_| {}).unwrap(), Received::Overrun);
+    let mut queued = 0;
+    while twin.receive(|_| queued += 1).unwrap() == Received::Messages {}
+    assert!(
+        (4097..COUNT).contains(&queued),
+        "more than is taken at once, and no deletion: {queued}"
+    );
+    until("dumped again", || mirror.running.report().resyncs > 0);
+    // Whatever is announced from here on is heard, after all that waited before it.
+    fdb.set(mac(2), Some(Ipv4Addr::new(10, 9, 0, 2)));
+    mirror.until("the last change", |view| view.to(2).is_some());
+    assert_eq!(mirror.view().fdb.len(), 2);
+    mirror.until_fresh(&lab);
+    assert!(mirror.running.report().overruns > 0);
+}
+
+/// Losses while dumping, over and over: the queue holds a few announcements, the writer does not wait.
+#[test]
+fn a_storm_against_a_short_queue_ends_in_the_exact_state() {
+    let lab = lab();
+    let mut fdb = FdbWriter::new(lab.found("vx1").device.ifindex);
+    let control = Control::open_with_queue(&[lab.found("vx1")], &[], 16 << 10).unwrap();
+    let mut mirror = Mirror::start(control);
+    for round in 0..8_u8 {
+        for number in 0..4000_u32 {
+            let [_, _, b, c] = (number / 2).to_be_bytes();
+            let dst = (number % 2 == 0).then_some(Ipv4Addr::new(10, 99, 0, round));
+            fdb.set(MacAddr([2, 97, 0, 0, b, c]), dst);
+        }
+        mirror.until("all came and went", |view| view.fdb.is_empty());
+    }
+    mirror.until_fresh(&lab);
+    assert!(mirror.running.report().overruns > 0);
+}
+
+#[test]
+fn a_watched_link_that_goes_down_is_gone() {
+    let lab = lab();
+    lab.in_a("link add w0 type veth peer name w1");
+    lab.in_a("link set w0 up");
+    lab.in_a("link set w1 up");
+    let (w0, w1) = (lab.ifindex("w0"), lab.ifindex("w1"));
+    let mirror = lab.mirror_watching(&[w0, w1]);
+    lab.in_a("link set w0 mtu 1400");
+    lab.in_a("link set w0 down");
+    assert_eq!(
+        mirror.events.recv_timeout(Duration::from_secs(20)),
+        Ok(Event::LinkGone(w0))
+    );
+    lab.in_a("link set w0 up");
+    lab.in_a("link set w0 down");
+    lab.in_a("link del w1");
+    assert_eq!(
+        mirror.events.recv_timeout(Duration::from_secs(20)),
+        Ok(Event::LinkGone(w1)),
+        "each is told once"
+    );
+    // Down before anyone listened.
+    lab.in_a("link add w0 type veth peer name w1");
+    let w0 = lab.ifindex("w0");
+    let mirror = lab.mirror_watching(&[w0]);
+    assert_eq!(
+        mirror.events.recv_timeout(Duration::from_secs(20)),
+        Ok(Event::LinkGone(w0))
+    );
+}
+
+#[test]
+fn a_watched_link_whose_deletion_was_lost_is_found_missing() {
+    let lab = lab();
+    let mut fdb = FdbWriter::new(lab.found("vx1").device.ifindex);
+    for name in ["w0", "w2", "w4"] {
+        lab.in_a(&format!("link add {name} type veth peer name {name}p"));
+        lab.in_a(&format!("link set {name} up"));
+    }
+    let [w0, w2, w4] = ["w0", "w2", "w4"].map(|name| lab.ifindex(name));
+    let control = Control::open_with_queue(&[lab.found("vx1")], &[w0, w2, w4], 4096).unwrap();
+    for last in 0..=255 {
+        fdb.set(mac(last), Some(Ipv4Addr::new(10, 9, 0, 2)));
+    }
+    lab.in_a("link del w0");
+    lab.in_a("link set w4 down");
+    let mirror = Mirror::start(control);
+    for gone in [w0, w4] {
+        assert_eq!(
+            mirror.events.recv_timeout(Duration::from_secs(20)),
+            Ok(Event::LinkGone(gone))
+        );
+    }
+    until("dumped again", || mirror.running.report().resyncs > 0);
+    assert!(mirror.running.report().overruns > 0);
+    assert_eq!(mirror.events.try_recv().ok(), None, "and not the other one");
+}
+
+/// The link that goes down is the underlay too, so that its event and a new table come from one announcement. Who is told
+/// late never sees the table of before; who is told in time does, unless kept from the processor for a whole build.
+#[test]
+fn an_event_does_not_wait_for_the_table() {
+    let lab = lab();
+    let mut fdb = FdbWriter::new(lab.found("vx1").device.ifindex);
+    for number in 0..3000_u32 {
+        let [_, _, b, c] = number.to_be_bytes();
+        fdb.set(
+            MacAddr([2, 96, 0, 0, b, c]),
+            Some(Ipv4Addr::from(0x0a63_0000 + number)),
+        );
+    }
+    let u0 = lab.ifindex("u0");
+    let in_time = (0..20).any(|_| {
+        lab.in_a("link set u0 up");
+        let mut mirror = lab.mirror_watching(&[u0]);
+        lab.in_a("link set u0 down");
+        assert_eq!(
+            mirror.events.recv_timeout(Duration::from_secs(20)),
+            Ok(Event::LinkGone(u0))
+        );
+        let before_the_table = mirror.running.report().publications == 0;
+        mirror.until("down", |view| view.next_hop("10.99.0.1") == LINK_DOWN);
+        before_the_table
+    });
+    assert!(in_time, "never told before the table was published");
+}
+
 #[test]
 fn a_hundred_thousand_entries() {
     const COUNT: u32 = 100_000;
@@ -699,6 +846,112 @@ fn an_idle_mirror_sleeps() {
         std::thread::sleep(Duration::from_millis(400));
         context_switches() - before <= 2
     });
+}
+
+/// The MTU of a path, from a route's metric, is followed like the route itself; the narrowest path limits the segment, and a
+/// limit that shrinks is told before the snapshot says so.
+#[test]
+fn p01_the_mtu_of_a_route_is_the_mtu_of_the_path() {
+    let lab = lab();
+    lab.fdb("add 02:00:00:00:00:01 dev vx1 dst 10.9.0.2 self permanent");
+    lab.fdb("add 02:00:00:00:00:02 dev vx1 dst 10.9.0.3 self permanent");
+    let (mut mirror, told) = limited(&lab);
+    let ifindex = lab.found("vx1").device.ifindex;
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [(ifindex, 1464)]);
+    assert_eq!(path_mtu(&mut mirror, "10.9.0.2"), Some(1500));
+    for (command, mtu) in [
+        ("route add 10.9.0.2/32 dev u0 mtu lock 1300", 1300),
+        ("route replace 10.9.0.2/32 dev u0 mtu 1400", 1400),
+        ("route replace 10.9.0.2/32 dev u0 mtu 9000", 1500),
+        ("route replace 10.9.0.2/32 dev u0 mtu 1200", 1200),
+        ("route del 10.9.0.2/32 dev u0", 1500),
+    ] {
+        lab.in_a(command);
+        until(command, || path_mtu(&mut mirror, "10.9.0.2") == Some(mtu));
+        assert_eq!(path_mtu(&mut mirror, "10.9.0.3"), Some(1500));
+        let limit = told.recv_timeout(Duration::from_secs(20));
+        assert_eq!(limit, Ok((ifindex, u32::from(mtu) - 36)), "{command}");
+    }
+    lab.in_a("link set u0 mtu 1280");
+    until("the link's own MTU", || {
+        path_mtu(&mut mirror, "10.9.0.3") == Some(1280)
+    });
+    assert_eq!(
+        told.recv_timeout(Duration::from_secs(20)),
+        Ok((ifindex, 1280 - 36))
+    );
+    let report = mirror.running.report();
+    assert!(
+        report.segments[0]
+            .vteps
+            .iter()
+            .all(|vtep| vtep.path_mtu == 1280)
+    );
+}
+
+/// What the kernel learns of a path it tells nobody: it is found out, and so is that it was forgotten.
+#[test]
+fn p08_a_learned_exception_is_found_out() {
+    let lab = lab();
+    // Two hops away, behind b, with a narrow link in between.
+    lab.in_a("route add 10.99.0.0/24 via 10.9.0.2");
+    lab.in_b("link add narrow mtu 1300 type veth peer name beyond");
+    lab.in_b("addr add 10.99.0.1/24 dev narrow");
+    lab.in_b("link set narrow up");
+    lab.in_b("link set beyond up");
+    lab.in_b("neigh add 10.99.0.9 lladdr 02:00:00:00:00:99 dev narrow nud permanent");
+    run(&format!(
+        "ip netns exec {} sysctl -qw net.ipv4.ip_forward=1",
+        lab.b
+    ));
+    lab.fdb("add 02:00:00:00:00:01 dev vx1 dst 10.99.0.9 self permanent");
+    let (mut mirror, told) = limited(&lab);
+    let ifindex = lab.found("vx1").device.ifindex;
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [(ifindex, 1464)]);
+    // The first echo that is too long brings the router's word; nobody answers.
+    let echo = format!(
+        "ip netns exec {} ping -q -c 2 -i 0.2 -W 1 -M do -s 1400 10.99.0.9",
+        lab.a
+    );
+    let mut words = echo.split(' ');
+    std::process::Command::new(words.next().unwrap())
+        .args(words)
+        .output()
+        .unwrap();
+    until("the exception is followed", || {
+        path_mtu(&mut mirror, "10.99.0.9") == Some(1300)
+    });
+    assert_eq!(
+        told.recv_timeout(Duration::from_secs(20)),
+        Ok((ifindex, 1264))
+    );
+    lab.in_a("route flush cache");
+    until("the exception is forgotten", || {
+        path_mtu(&mut mirror, "10.99.0.9") == Some(1500)
+    });
+    assert_eq!(
+        told.recv_timeout(Duration::from_secs(20)),
+        Ok((ifindex, 1464))
+    );
+}
+
+/// A mirror of vx1, and what it says about the length of frames.
+fn limited(lab: &Lab) -> (Mirror, std::sync::mpsc::Receiver<(u32, u32)>) {
+    let (sender, told) = std::sync::mpsc::channel();
+    let control = Control::open(&[lab.found("vx1")], &[]).unwrap();
+    let control = control.with_frame_limits(move |ifindex, bytes| {
+        sender.send((ifindex, bytes)).ok();
+    });
+    (Mirror::start(control), told)
+}
+
+fn path_mtu(mirror: &mut Mirror, vtep: &str) -> Option<u16> {
+    let segment = &mirror.reader.snapshot().segments[0];
+    let vtep = segment
+        .vteps
+        .iter()
+        .find(|known| known.key.addr == addr(vtep))?;
+    Some(vtep.path_mtu)
 }
 
 /// G7: whatever happened before, the mirror is where one that starts now would be.

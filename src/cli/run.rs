@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{SocketArgument, exit, fail, print};
 use crate::config::{Config, ConfigError};
-use crate::gateway::{Gateway, SessionError, StartError};
+use crate::gateway::{self, Gateway, SessionError, StartError};
 use crate::port::OpenError;
 use crate::show::{ControlSocket, SocketError, Status};
 use crate::steer;
@@ -70,6 +70,7 @@ impl Run {
     fn run(self) -> Result<(), RunError> {
         let config = Config::new(self.vxlan, self.workers, self.socket.socket)?;
         start_logging(self.log)?;
+        gateway::check_privileges().map_err(StartError::from)?;
         // From here on a signal waits until it can be obeyed in order.
         let stop = signals().map_err(RunError::Signals)?;
         let socket = ControlSocket::bind(&config.socket)?;
@@ -142,7 +143,7 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
 fn exit_code(error: &RunError) -> u8 {
     match error {
         RunError::Config(_) | RunError::Log { .. } => exit::CONFIG,
-        RunError::Socket(SocketError::InUse(_)) => exit::BUSY,
+        RunError::Socket(SocketError::InUse { .. }) => exit::BUSY,
         RunError::Start(StartError::Privileges(_)) => exit::PERMISSION,
         RunError::Start(StartError::Session(SessionError::Lock(_))) => exit::BUSY,
         RunError::Start(StartError::Session(SessionError::Port(OpenError::Busy { .. }))) => {

@@ -5,7 +5,7 @@
 //! the doubt standing.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use foldhash::fast::FixedState;
 
@@ -21,6 +21,10 @@ use crate::table::{Snapshot, UnresolvedReason, Vtep};
 
 /// `RTM_NEWRULE`, `RTM_DELRULE` (`linux/rtnetlink.h`): whatever they say, every route is asked for again.
 const RULE_KINDS: [u16; 2] = [32, 33];
+/// How often routes are asked again without a reason: what the kernel learns of a path's MTU sends no message.
+const ROUTES_AGAIN: Duration = Duration::from_secs(1);
+/// How many of them at a time: some milliseconds of work, and 10,000 VTEPs in 40 s.
+const ROUTES_AGAIN_MAX: usize = 256;
 
 /// The kernel's configuration as far as the data path needs it.
 #[derive(Debug)]
@@ -29,11 +33,13 @@ pub(super) struct Mirror {
     devices: Vec<Device>,
     by_ifindex: HashMap<u32, usize, FixedState>,
     underlays: HashSet<u32, FixedState>,
+    /// Links that must be there and up, and were so far.
     watched: Vec<u32>,
     baseline: Vec<Identity>,
     nexthops: Nexthops,
     neighbours: Neighbours,
     routes: Routes,
+    routes_again_at: Instant,
     doubt: Doubt,
     events: Vec<Event>,
     ask_at: Option<Instant>,
@@ -84,6 +90,7 @@ impl Mirror {
             nexthops: Nexthops::default(),
             neighbours: Neighbours::default(),
             routes: Routes::default(),
+            routes_again_at: Instant::now() + ROUTES_AGAIN,
             doubt: Doubt {
                 everything: true,
                 ..Doubt::default()
@@ -133,12 +140,13 @@ impl Mirror {
             fdb,
             everything,
         } = self.doubt;
-        links || ways || fdb || everything || self.ask_at.is_some_and(|at| at <= now)
+        links || ways || fdb || everything || self.ask_at().is_some_and(|at| at <= now)
     }
 
     /// When [`Mirror::reconcile`] has something to do without being told.
     pub(super) fn ask_at(&self) -> Option<Instant> {
-        self.ask_at
+        let routes = (self.routes.len() > 0).then_some(self.routes_again_at);
+        [self.ask_at, routes].into_iter().flatten().min()
     }
 
     /// Takes one notification.
@@ -163,6 +171,8 @@ impl Mirror {
 
     /// Dumps everything and compares. Nothing known is touched before every list is complete.
     pub(super) fn resync(&mut self) -> Result<(), netlink::Error> {
+        // First, so that it does not wait for the long lists: the word about a watched link may have been lost.
+        self.look_for_watched()?;
         let nexthops = netlink::nexthops(&mut self.socket)?;
         let mut fdbs = Vec::with_capacity(self.devices.len());
         for device in &self.devices {
@@ -198,16 +208,17 @@ impl Mirror {
 
     /// Asks what must be asked and brings the segments up to date; whether any of them changed.
     pub(super) fn reconcile(&mut self, now: Instant) -> Result<bool, netlink::Error> {
-        if self.doubt.links {
-            self.look_at_links()?;
-            self.doubt.links = false;
-        }
+        self.follow_links()?;
         for device in self.devices.iter_mut().filter(|device| device.fdb_doubtful) {
             let dump = netlink::neighbours(&mut self.socket, device.config.ifindex, true)?;
             device.fdb_changed |= device
                 .fdb
                 .replace(&dump, device.config.port, device.config.vni);
             device.fdb_doubtful = false;
+        }
+        if now >= self.routes_again_at {
+            self.routes_again_at = now + ROUTES_AGAIN;
+            self.doubt.ways |= self.routes.ask_again(&mut self.socket, ROUTES_AGAIN_MAX)?;
         }
         let mut rebuild = self.doubt.ways;
         for device in self.devices.iter_mut().filter(|device| device.fdb_changed) {
@@ -228,6 +239,16 @@ impl Mirror {
             .ask(&mut self.socket, now, |ifindex| up.contains(&ifindex));
         self.ask_at = self.neighbours.next_ask(|ifindex| up.contains(&ifindex));
         Ok(changed)
+    }
+
+    /// The first part of [`Mirror::reconcile`], for those who want its events before the rest: looks at the links again when
+    /// they are in doubt.
+    pub(super) fn follow_links(&mut self) -> Result<(), netlink::Error> {
+        if self.doubt.links {
+            self.look_at_links()?;
+            self.doubt.links = false;
+        }
+        Ok(())
     }
 
     fn hear_neighbour(&mut self, exists: bool, entry: Neighbour) {
@@ -260,8 +281,8 @@ impl Mirror {
     fn hear_link(&mut self, exists: bool, link: &Link) {
         let ifindex = link.ifindex;
         let watched = self.watched.contains(&ifindex);
-        if watched && !exists {
-            self.events.push(Event::LinkGone(ifindex));
+        if !(exists && link.up) {
+            self.lose_watched(|other| other == ifindex);
         }
         let mirrored = self
             .by_ifindex
@@ -305,6 +326,26 @@ impl Mirror {
         self.doubt.ways = true;
     }
 
+    /// Compares the watched links with those that there are.
+    fn look_for_watched(&mut self) -> Result<(), netlink::Error> {
+        if !self.watched.is_empty() {
+            let links = netlink::links(&mut self.socket)?;
+            let up: HashSet<u32, FixedState> = links
+                .iter()
+                .filter(|link| link.up)
+                .map(|link| link.ifindex)
+                .collect();
+            self.lose_watched(|ifindex| !up.contains(&ifindex));
+        }
+        Ok(())
+    }
+
+    /// Tells of the watched links that are gone, once: coming back does not mend what was attached to them.
+    fn lose_watched(&mut self, is_gone: impl Fn(u32) -> bool) {
+        let gone = self.watched.extract_if(.., |ifindex| is_gone(*ifindex));
+        self.events.extend(gone.map(Event::LinkGone));
+    }
+
     /// Looks at every vxlan device again: attributes that the data path follows are taken over, anything that decides
     /// the assembly is told.
     fn look_at_links(&mut self) -> Result<(), netlink::Error> {
@@ -338,14 +379,15 @@ impl Mirror {
             let mut vteps = Vec::with_capacity(device.layout.vteps.len());
             let mut next_hops = Vec::with_capacity(device.layout.vteps.len());
             for (key, via) in &device.layout.vteps {
-                let way = if key.addr == NOWHERE {
-                    Err(UnresolvedReason::Unsupported)
+                let (way, path_mtu) = if key.addr == NOWHERE {
+                    (Err(UnresolvedReason::Unsupported), None)
                 } else if !device.link_is_up() {
-                    Err(UnresolvedReason::LinkDown)
+                    (Err(UnresolvedReason::LinkDown), None)
                 } else {
                     let question = route::question(&device.config, key, *via);
                     used.insert(question);
-                    self.routes.way(&mut self.socket, question)?.next_hop
+                    let way = self.routes.way(&mut self.socket, question)?;
+                    (way.next_hop, way.mtu)
                 };
                 if let Ok(next_hop) = way {
                     wanted.insert((device.underlay.ifindex, next_hop));
@@ -354,6 +396,7 @@ impl Mirror {
                 vteps.push(Vtep {
                     key: *key,
                     next_hop: device.next_hop(key, way, &self.neighbours),
+                    path_mtu: device.path_mtu(path_mtu),
                 });
             }
             built.push((vteps, next_hops));

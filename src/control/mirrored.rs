@@ -111,6 +111,12 @@ impl Device {
         }
     }
 
+    /// The MTU of a path, of which a route may say that it is smaller than the link's.
+    pub(super) fn path_mtu(&self, of_route: Option<u32>) -> u16 {
+        let of_route = of_route.map_or(u16::MAX, |mtu| u16::try_from(mtu).unwrap_or(u16::MAX));
+        of_route.min(self.config.underlay_mtu)
+    }
+
     /// Makes the segment, sharing with the one before whatever is the same; whether anything is not.
     pub(super) fn put_in_place(
         &mut self,

@@ -53,4 +53,6 @@ pub struct VtepReport {
     pub next_hop: Option<IpAddr>,
     /// The next hop's Ethernet address, or why there is none.
     pub mac: Result<MacAddr, UnresolvedReason>,
+    /// The largest outer IP packet that the path to it takes, in bytes.
+    pub path_mtu: u16,
 }

@@ -2,7 +2,8 @@
 //!
 //! The kernel's FIB is not copied. Policy rules, metrics, several tables, nexthop objects: the answer contains them all. It
 //! is asked again when anything is announced that could change it, and for everything when something may have changed
-//! without an announcement.
+//! without an announcement. An exception to a route, which is how the kernel remembers the MTU of a path (RFC 1191, RFC
+//! 8201), is learned and expires without one: all questions are asked again in turn, some each second.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -19,12 +20,16 @@ pub(super) struct Way {
     pub oif: Option<u32>,
     /// The neighbour on the underlay link, or why there is none.
     pub next_hop: Result<IpAddr, UnresolvedReason>,
+    /// The MTU of the path where it is not the link's, in bytes: a route's metric, or an exception that the kernel learned.
+    pub mtu: Option<u32>,
 }
 
 /// Answers by question. One question serves all VTEPs that differ in nothing which routes look at.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     answers: HashMap<(RouteQuery, u32), Way, FixedState>,
+    /// Questions to be asked again in this round.
+    round: Vec<(RouteQuery, u32)>,
 }
 
 impl Routes {
@@ -51,6 +56,31 @@ impl Routes {
         let way = judge(route_to(socket, &query), query.dst, underlay)?;
         self.answers.insert(question, way);
         Ok(way)
+    }
+
+    /// Asks the next questions again, at most `questions_max` of them, one round after the other; whether an answer changed.
+    pub(super) fn ask_again(
+        &mut self,
+        socket: &mut Socket,
+        questions_max: usize,
+    ) -> Result<bool, netlink::Error> {
+        if self.round.is_empty() {
+            self.round.extend(self.answers.keys());
+        }
+        let mut changed = false;
+        for _ in 0..questions_max {
+            let Some((query, underlay)) = self.round.pop() else {
+                break;
+            };
+            // Forgotten meanwhile: it is asked when it is needed.
+            let Some(known) = self.answers.get_mut(&(query, underlay)) else {
+                continue;
+            };
+            let way = judge(route_to(socket, &query), query.dst, underlay)?;
+            changed |= way != *known;
+            *known = way;
+        }
+        Ok(changed)
     }
 
     /// How many answers are known.
@@ -102,6 +132,7 @@ fn judge(
             return Ok(Way {
                 oif: None,
                 next_hop: Err(UnresolvedReason::NoRoute),
+                mtu: None,
             });
         }
         Err(error) => return Err(error),
@@ -116,6 +147,7 @@ fn judge(
     Ok(Way {
         oif: route.oif,
         next_hop,
+        mtu: route.mtu,
     })
 }
 
@@ -130,6 +162,7 @@ mod tests {
             oif: Some(oif),
             gateway,
             unicast,
+            mtu: Some(1300),
             dst: None,
             prefix_len: 32,
             ipv4: true,
@@ -173,7 +206,8 @@ mod tests {
             way,
             Way {
                 oif: None,
-                next_hop: Err(UnresolvedReason::NoRoute)
+                next_hop: Err(UnresolvedReason::NoRoute),
+                mtu: None,
             }
         );
         assert!(

@@ -23,6 +23,14 @@ impl Running {
         drop(self);
     }
 
+    /// Whether the thread is at work: false when it has panicked, or failed, which [`super::Event::Failed`] tells. The tables
+    /// are then those of its last publication and follow nothing any more.
+    pub fn is_alive(&self) -> bool {
+        self.thread
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+    }
+
     /// What the mirror knows now.
     pub fn report(&self) -> Report {
         // Only handles are copied under the lock.
@@ -87,6 +95,7 @@ impl SharedSegment {
                     NextHop::Resolved(template) => Ok(template.next_hop_mac()),
                     NextHop::Unresolved(reason) => Err(*reason),
                 },
+                path_mtu: vtep.path_mtu,
             });
         SegmentReport {
             id: SegmentId(u16::try_from(id).unwrap_or(u16::MAX)),
@@ -103,4 +112,29 @@ impl SharedSegment {
 /// A report is never worth a panic: whoever held the lock only copied.
 pub(super) fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panicked_is_not_alive() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let thread = std::thread::spawn(move || {
+            // Ends, in a panic without a message, when the other end is closed.
+            std::io::Read::read(&mut theirs, &mut [0]).ok();
+            std::panic::resume_unwind(Box::new("for the test"));
+        });
+        let mut running = Running {
+            wake: Some(ours),
+            thread: Some(thread),
+            shared: Arc::default(),
+        };
+        assert!(running.is_alive());
+        drop(running.wake.take());
+        while running.is_alive() {
+            std::thread::yield_now();
+        }
+    }
 }

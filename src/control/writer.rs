@@ -1,8 +1,9 @@
 //! The thread that listens to the kernel and publishes snapshots.
 //!
-//! Each time it wakes: 1. take what the kernel announced; 2. when something is in doubt and the last publication is long
-//! enough ago, ask, build, publish; 3. tell the assembly what it should know; 4. sleep until the kernel speaks, until the
-//! next publication is due, or until it is told to stop. It never spins: without news it sleeps for good.
+//! Each time it wakes: 1. take what the kernel announced; 2. tell the assembly what it should know, which never waits for a
+//! build; 3. when something is in doubt and the last publication is long enough ago, ask, tell, build, publish; 4. sleep
+//! until the kernel speaks, until the next publication is due, until some routes are to be asked again (once a second, if
+//! there are any), or until it is told to stop. It never spins.
 //!
 //! Publications are coalesced: at least [`PUBLICATION_GAP`] apart, and after a long build three times as long as that
 //! took, so that a storm of changes costs at most a quarter of this thread's time in building.
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Sender, TrySendError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::frame_limit::FrameLimits;
 use super::mirror::Mirror;
 use super::running::{Running, Shared, SharedSegment, lock};
 use super::{Error, Found};
@@ -30,6 +32,10 @@ const REST_PER_BUILD: u32 = 3;
 const QUEUE_BYTES: usize = 64 << 20;
 /// Notifications taken before looking at the clock again.
 const LISTEN_MAX: usize = 4096;
+/// Notifications thrown away at once: many times what the queue holds. A writer who is faster than that is waited for.
+const DRAIN_MAX: usize = 1 << 20;
+/// How often a dump is repeated at once because announcements were lost again meanwhile.
+const RESYNC_ATTEMPTS: u32 = 3;
 /// How long to wait after a question failed, doubled each time up to 64 times this.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// So many failures in a row, some 10 seconds, are told to the assembly.
@@ -55,7 +61,7 @@ pub enum Event {
     /// Vxlan devices or their underlay devices changed in a way that may need another assembly: look again with
     /// [`super::discover`].
     Topology,
-    /// A watched link was deleted.
+    /// A watched link, by its index, is not there or not up: frames redirected to it are lost. Told once of each link.
     LinkGone(u32),
     /// The mirror cannot ask the kernel any more, for this reason; the last snapshot stays, the mirror goes on trying.
     Failed(String),
@@ -67,6 +73,7 @@ pub struct Control {
     mirror: Mirror,
     subscription: Subscription,
     wake: (UnixStream, UnixStream),
+    frame_limits: FrameLimits,
 }
 
 impl Control {
@@ -92,13 +99,9 @@ impl Control {
             mirror: Mirror::new(socket, devices, watched_links)?,
             subscription,
             wake,
+            frame_limits: FrameLimits::default(),
         };
-        while control.mirror.doubts_everything() {
-            control.mirror.resync()?;
-            // What queued up meanwhile, or the news that it was too much.
-            listen(&mut control.subscription, &mut control.mirror)
-                .map_err(io("listening to changes"))?;
-        }
+        catch_up(&mut control.subscription, &mut control.mirror)?;
         control.mirror.reconcile(Instant::now())?;
         Ok(control)
     }
@@ -108,12 +111,23 @@ impl Control {
         self.mirror.snapshot()
     }
 
+    /// Tells `tell` the index of each device and the longest frame (bytes, Ethernet header included) that the paths to all
+    /// of its VTEPs take: at once, and whenever it changes, from the mirror's thread. A limit that shrinks is told before
+    /// the snapshot is published that says so.
+    #[must_use]
+    pub fn with_frame_limits(mut self, tell: impl FnMut(u32, u32) + Send + 'static) -> Self {
+        let snapshot = self.mirror.snapshot();
+        self.frame_limits.listen(Box::new(tell), &snapshot);
+        self
+    }
+
     /// Goes on in a thread of its own, named `vxgate-control`.
     pub fn start(self, writer: Writer, events: Sender<Event>) -> Result<Running, Error> {
         let Self {
             mirror,
             subscription,
             wake: (ours, theirs),
+            frame_limits,
         } = self;
         let shared = Arc::new(Mutex::new(Shared::default()));
         let now = Instant::now();
@@ -123,6 +137,7 @@ impl Control {
             wake: theirs,
             writer,
             events,
+            frame_limits,
             untold: Vec::new(),
             shared: Arc::clone(&shared),
             next_build: now,
@@ -152,6 +167,7 @@ struct Thread {
     wake: UnixStream,
     writer: Writer,
     events: Sender<Event>,
+    frame_limits: FrameLimits,
     /// Events for which the channel had no room.
     untold: Vec<Event>,
     shared: Arc<Mutex<Shared>>,
@@ -162,6 +178,8 @@ struct Thread {
 
 impl Thread {
     fn run(mut self) {
+        // What was found while the mirror was opened.
+        self.tell();
         loop {
             match self.sleep() {
                 Ok(Woken::Stop) => break,
@@ -178,13 +196,13 @@ impl Thread {
                     break;
                 }
             }
+            self.tell();
             let now = Instant::now();
             if now >= self.next_build && self.mirror.is_doubtful(now) {
                 self.build(now);
+                self.tell();
             }
             self.reclaim();
-            self.untold.extend(self.mirror.take_events());
-            self.tell();
         }
         // The mirror gives back what it asked for: by what is true now, as far as it can be heard.
         listen(&mut self.subscription, &mut self.mirror).ok();
@@ -227,7 +245,7 @@ impl Thread {
         match self.ask_and_build(started) {
             Ok(changed) => {
                 if changed {
-                    self.writer.publish(self.mirror.snapshot());
+                    self.publish();
                 }
                 let took = started.elapsed();
                 self.next_build = Instant::now() + PUBLICATION_GAP.max(took * REST_PER_BUILD);
@@ -254,15 +272,20 @@ impl Thread {
         }
     }
 
+    fn publish(&mut self) {
+        let snapshot = self.mirror.snapshot();
+        self.frame_limits.shrink(&snapshot);
+        self.writer.publish(snapshot.clone());
+        self.frame_limits.grow(&snapshot);
+    }
+
     fn ask_and_build(&mut self, now: Instant) -> Result<bool, crate::netlink::Error> {
         if self.mirror.doubts_everything() {
-            self.mirror.resync()?;
-            // What queued up is older than the dump in part: applied before anything is published, it ends where the
-            // dump is. An overrun here leaves the doubt for the next build.
-            if let Ok(heard) = listen(&mut self.subscription, &mut self.mirror) {
-                self.count(&heard);
-            }
+            let heard = catch_up(&mut self.subscription, &mut self.mirror)?;
+            self.count(&heard);
         }
+        self.mirror.follow_links()?;
+        self.tell();
         self.mirror.reconcile(now)
     }
 
@@ -275,6 +298,7 @@ impl Thread {
 
     /// Hands events over; those for which there is no room wait.
     fn tell(&mut self) {
+        self.untold.extend(self.mirror.take_events());
         let mut untold = std::mem::take(&mut self.untold);
         untold.dedup();
         let mut events = untold.into_iter();
@@ -331,7 +355,36 @@ struct Heard {
     overruns: u64,
 }
 
-/// Takes what the kernel announced, up to a limit.
+/// Dumps everything, as often as announcements are lost meanwhile, up to a limit: under a storm without end the mirror is
+/// where the last dump was, and still in doubt.
+fn catch_up(
+    subscription: &mut Subscription,
+    mirror: &mut Mirror,
+) -> Result<Heard, crate::netlink::Error> {
+    let io = |source| crate::netlink::Error::Io {
+        doing: "listening to changes",
+        source,
+    };
+    let mut heard = Heard::default();
+    for _ in 0..RESYNC_ATTEMPTS {
+        // What waits now is older than the dump, and after a loss nothing in the queue makes up for that.
+        let drained = subscription.drain(DRAIN_MAX).map_err(io)?;
+        mirror.resync()?;
+        if !drained {
+            mirror.doubt_everything();
+        }
+        let more = listen(subscription, mirror).map_err(io)?;
+        heard.events += more.events;
+        heard.overruns += more.overruns;
+        if !mirror.doubts_everything() {
+            break;
+        }
+    }
+    Ok(heard)
+}
+
+/// Takes what the kernel announced, up to a limit. After a loss all of it is thrown away: applied to a later dump it would
+/// bring back what has changed since, and the announcement of that change may be among the lost ones.
 fn listen(subscription: &mut Subscription, mirror: &mut Mirror) -> io::Result<Heard> {
     let mut heard = Heard::default();
     for _ in 0..LISTEN_MAX {
@@ -345,6 +398,8 @@ fn listen(subscription: &mut Subscription, mirror: &mut Mirror) -> io::Result<He
             Received::Overrun => {
                 heard.overruns += 1;
                 mirror.doubt_everything();
+                subscription.drain(DRAIN_MAX)?;
+                break;
             }
         }
     }

@@ -36,6 +36,8 @@ pub(super) struct PortBook {
     ifindex: u32,
     /// The device with the sockets: the underlay device itself, or the access device's worker side.
     socket_ifindex: u32,
+    /// Where its frames reach the kernel: the kernel sides of the access devices above an underlay device.
+    kernel_sides: Vec<u32>,
     xdp: Option<(XdpMode, Option<String>)>,
     sockets: Vec<SocketBook>,
 }
@@ -65,11 +67,20 @@ pub(super) struct Books {
 impl Books {
     /// Opens the books: a page for every port of the plan.
     pub fn new(plan: &Plan, accesses: &[AccessPair]) -> Self {
+        let kernel_sides = |nic: u32| {
+            let above = plan
+                .devices
+                .iter()
+                .zip(accesses)
+                .filter(|(found, _)| found.device.underlay == Some(nic));
+            above.map(|(_, pair)| pair.kernel_side.ifindex).collect()
+        };
         let underlays = plan.nics.iter().map(|nic| PortBook {
             side: Side::Underlay,
             name: nic.name.clone(),
             ifindex: nic.ifindex,
             socket_ifindex: nic.ifindex,
+            kernel_sides: kernel_sides(nic.ifindex),
             xdp: None,
             sockets: Vec::new(),
         });
@@ -82,6 +93,7 @@ impl Books {
                 name: found.device.name.clone(),
                 ifindex: found.device.ifindex,
                 socket_ifindex: pair.worker_side.ifindex,
+                kernel_sides: Vec::new(),
                 xdp: None,
                 sockets: Vec::new(),
             });
@@ -120,18 +132,19 @@ impl Books {
 
     /// Adds up every port. `ring_drops` tells what the access device of the vxlan device with this index lost.
     ///
-    /// Fates are read before arrivals: a frame in between counts as in flight, and never as one that left without having
-    /// come.
+    /// Arrivals are read before the fates and after them: what has a fate must have arrived by the second look, and what
+    /// had arrived by the first look and has no fate must be in a ring.
     pub fn ports(
         &self,
-        arrivals: impl FnOnce() -> Vec<SteerCounters>,
+        mut arrivals: impl FnMut() -> Vec<SteerCounters>,
         ring_drops: impl Fn(u32) -> u64,
     ) -> Vec<PortState> {
+        let before = arrivals();
         let fates: Vec<Fates> = self.ports.iter().map(PortBook::fates).collect();
-        let arrivals = arrivals();
+        let after = arrivals();
         let pages = self.ports.iter().zip(fates);
         pages
-            .map(|(port, fates)| port.state(fates, &arrivals, &ring_drops))
+            .map(|(port, fates)| port.state(fates, &before, &after, &ring_drops))
             .collect()
     }
 }
@@ -184,10 +197,17 @@ impl PortBook {
     fn state(
         &self,
         mut fates: Fates,
+        before: &[SteerCounters],
         arrivals: &[SteerCounters],
         ring_drops: &impl Fn(u32) -> u64,
     ) -> PortState {
         let of = |ifindex: u32| arrivals.iter().find(|counters| counters.ifindex == ifindex);
+        let steered = |looked: &[SteerCounters]| {
+            looked
+                .iter()
+                .find(|counters| counters.ifindex == self.socket_ifindex)
+                .map_or(0, |counters| counters.steered)
+        };
         let passed = PassReason::ALL.iter().map(|reason| {
             (
                 reason.label().to_owned(),
@@ -204,12 +224,27 @@ impl PortBook {
         fates
             .drops
             .insert(DropReason::AccessRingFull.label().to_owned(), lost);
+        // A worker had counted these as forwarded.
+        let stale: u64 = self
+            .kernel_sides
+            .iter()
+            .filter_map(|side| of(*side))
+            .map(|counters| counters.lost)
+            .sum();
+        fates
+            .drops
+            .insert(DropReason::WorkerStale.label().to_owned(), stale);
+        let forwarded = fates.forwarded.saturating_sub(stale);
         let (drops, drops_total) = with_total(fates.drops);
-        let received =
-            of(self.socket_ifindex).map_or(0, |counters| counters.steered) + passed_total + lost;
+        let received = steered(arrivals) + passed_total + lost;
         let in_flight =
-            received.cast_signed() - (fates.forwarded + passed_total + drops_total).cast_signed();
+            received.cast_signed() - (forwarded + passed_total + drops_total).cast_signed();
         let sockets = i64::try_from(self.sockets.len()).unwrap_or(i64::MAX);
+        // What came between the two looks may still be anywhere.
+        let between = steered(arrivals)
+            .saturating_sub(steered(before))
+            .cast_signed();
+        let settled = in_flight - between <= sockets.saturating_mul(RING_SLACK);
         PortState {
             name: self.name.clone(),
             ifindex: self.ifindex,
@@ -227,7 +262,7 @@ impl PortBook {
             why_not_better: self.why_not_better(),
             queues: u32::try_from(self.sockets.len()).unwrap_or(u32::MAX),
             received,
-            forwarded: fates.forwarded,
+            forwarded,
             flood_copies: fates.flood_copies,
             flood_copies_lost: fates.flood_copies_lost,
             forwarded_bytes: fates.forwarded_bytes,
@@ -235,7 +270,7 @@ impl PortBook {
             passed,
             drops,
             in_flight,
-            balance_ok: (0..=sockets.saturating_mul(RING_SLACK)).contains(&in_flight),
+            balance_ok: in_flight >= 0 && settled,
         }
     }
 

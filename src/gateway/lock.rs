@@ -8,6 +8,9 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+
 /// Held while a device is taken over; dropping it gives the device free.
 #[derive(Debug)]
 pub struct DeviceLock {
@@ -63,10 +66,11 @@ impl DeviceLock {
     }
 }
 
+/// The process at the other end; none when it is in another PID namespace, which the kernel tells as 0.
 fn listener_pid(address: &SocketAddr) -> Option<i32> {
     let stream = UnixStream::connect_addr(address).ok()?;
-    let credentials = rustix::net::sockopt::socket_peercred(&stream).ok()?;
-    Some(credentials.pid.as_raw_nonzero().get())
+    let credentials = getsockopt(&stream, PeerCredentials).ok()?;
+    Some(credentials.pid()).filter(|pid| *pid != 0)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod plan;
 mod privileges;
 mod session;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,11 +29,11 @@ pub use observe::{
     WorkerState,
 };
 pub use plan::PlanError;
-pub use privileges::MissingCapabilities;
+pub use privileges::{MissingCapabilities, check as check_privileges};
 pub use session::SessionError;
 
 use crate::config::{Config, WORKERS_MAX};
-use crate::control::{self, Event, Found};
+use crate::control::{self, Event, Found, Refusal};
 use crate::netlink::{self, Socket};
 use plan::Plan;
 use session::Session;
@@ -78,6 +79,9 @@ pub struct Gateway {
     shared: Arc<Mutex<State>>,
     events: (Sender<Event>, Receiver<Event>),
     netlink: Socket,
+    /// Devices with which a session could not start, by index, and why: left out until they go, so that they do not take
+    /// down those that can be carried.
+    unfit: BTreeMap<u32, String>,
     _mounts: Option<File>,
 }
 
@@ -95,6 +99,8 @@ struct State {
     left: Vec<Found>,
     /// Why there is no session.
     trouble: Option<String>,
+    /// The devices that were asked for by name.
+    named: Vec<String>,
 }
 
 impl Gateway {
@@ -103,7 +109,6 @@ impl Gateway {
     /// # Errors
     /// Says what was missing and what to do; nothing is left behind.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        privileges::check()?;
         let mounts = hold_mounts();
         for name in crate::steer::remove_leftovers()? {
             tracing::info!(name, "removed what a killed vxgate had left");
@@ -112,7 +117,8 @@ impl Gateway {
             doing: "open",
             source,
         })?;
-        let plan = make_plan(&config, &mut netlink)?;
+        let mut unfit = BTreeMap::new();
+        let plan = make_plan(&config, &mut netlink, &mut unfit)?;
         plan.check(&config)?;
         let events = bounded(EVENTS_MAX);
         log_plan(&plan);
@@ -122,12 +128,14 @@ impl Gateway {
             session: Some(session),
             left,
             trouble: None,
+            named: config.devices.named().to_vec(),
         };
         Ok(Self {
             config,
             shared: Arc::new(Mutex::new(state)),
             events,
             netlink,
+            unfit,
             _mounts: mounts,
         })
     }
@@ -216,19 +224,36 @@ impl Gateway {
     }
 
     fn replan(&mut self) -> Result<(), StartError> {
-        let plan = make_plan(&self.config, &mut self.netlink)?;
-        let unchanged = {
-            let state = lock(&self.shared);
-            state
-                .session
-                .as_ref()
-                .is_some_and(|session| session.plan().same_session(&plan))
-        };
-        if unchanged {
+        let plan = make_plan(&self.config, &mut self.netlink, &mut self.unfit)?;
+        let running = lock(&self.shared)
+            .session
+            .as_ref()
+            .map(|session| session.plan().clone());
+        if running
+            .as_ref()
+            .is_some_and(|running| running.same_session(&plan))
+        {
             lock(&self.shared).left = plan.left;
             return Ok(());
         }
         self.end_session("the devices changed");
+        let newcomers = running.map_or_else(Vec::new, |running| plan.newcomers(&running));
+        match self.begin_session(plan) {
+            // What was carried before can be carried on; what came is to blame.
+            Err(error) if !newcomers.is_empty() => {
+                self.unfit.extend(
+                    newcomers
+                        .into_iter()
+                        .map(|ifindex| (ifindex, error.to_string())),
+                );
+                let plan = make_plan(&self.config, &mut self.netlink, &mut self.unfit)?;
+                self.begin_session(plan)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn begin_session(&self, plan: Plan) -> Result<(), StartError> {
         lock(&self.shared).left = plan.left.clone();
         if plan.devices.is_empty() {
             return Ok(());
@@ -268,6 +293,16 @@ impl View {
             seen.reasons
                 .push(format!("the kernel carries all traffic: {why}"));
         }
+        let carried = |name: &String| {
+            seen.devices
+                .iter()
+                .any(|device| device.taken_over && device.name == *name)
+        };
+        let missing: Vec<_> = state.named.iter().filter(|name| !carried(name)).collect();
+        let reasons = missing
+            .into_iter()
+            .map(|name| format!("{name} was asked for, and is with the kernel"));
+        seen.reasons.extend(reasons.collect::<Vec<_>>());
         seen
     }
 }
@@ -287,10 +322,25 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn make_plan(config: &Config, netlink: &mut Socket) -> Result<Plan, StartError> {
+/// Plans with what the kernel has now. A device that is gone is forgiven: another with its index is another device.
+fn make_plan(
+    config: &Config,
+    netlink: &mut Socket,
+    unfit: &mut BTreeMap<u32, String>,
+) -> Result<Plan, StartError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let cores = u32::try_from(cores).unwrap_or(u32::MAX).min(WORKERS_MAX);
-    let found = control::discover(netlink)?;
+    let mut found = control::discover(netlink)?;
+    unfit.retain(|ifindex, _| found.iter().any(|found| found.device.ifindex == *ifindex));
+    for found in &mut found {
+        if let Some(why) = unfit.get(&found.device.ifindex) {
+            let attribute = "takeover".to_owned();
+            found.refusal = Some(Refusal {
+                attribute,
+                why: why.clone(),
+            });
+        }
+    }
     Ok(Plan::new(found, config, cores, plan::receive_queues))
 }
 

@@ -147,6 +147,8 @@ pub struct VtepState {
     pub next_hop_mac: Option<String>,
     /// `resolved`, or why not.
     pub state: String,
+    /// The largest outer IP packet that the path to it takes, in bytes, as far as the kernel knows.
+    pub path_mtu: u16,
 }
 
 /// The mirror of the kernel's tables.

@@ -155,6 +155,21 @@ impl Plan {
         self.workers == other.workers && self.nics == other.nics && mine.eq(theirs)
     }
 
+    /// The devices that another session did not have, by index; none when all are such, since then nothing is at stake.
+    pub fn newcomers(&self, before: &Self) -> Vec<u32> {
+        let indexes = |plan: &Self| {
+            plan.devices
+                .iter()
+                .map(|found| found.device.ifindex)
+                .collect::<Vec<_>>()
+        };
+        let known = indexes(before);
+        let (old, new): (Vec<u32>, Vec<u32>) = indexes(self)
+            .into_iter()
+            .partition(|ifindex| known.contains(ifindex));
+        if old.is_empty() { Vec::new() } else { new }
+    }
+
     /// The smallest chunk that holds a frame of any port, with the room in front and the outer headers.
     pub fn chunk(&self) -> ChunkSize {
         /// Ethernet header and two VLAN tags.
@@ -414,6 +429,27 @@ mod tests {
             "made again: another index"
         );
         assert!(!before.same_session(&plan(vec![], &all, 2)));
+    }
+
+    #[test]
+    fn newcomers_are_told_from_what_was_carried_before() {
+        let all = config(&[], None);
+        let of = |ifindexes: &[u32]| {
+            plan(
+                ifindexes
+                    .iter()
+                    .map(|ifindex| found(*ifindex, link(1, 1500, 1)))
+                    .collect(),
+                &all,
+                1,
+            )
+        };
+        assert_eq!(of(&[10, 11]).newcomers(&of(&[10])), [11]);
+        assert!(of(&[10]).newcomers(&of(&[10, 11])).is_empty());
+        assert!(
+            of(&[12]).newcomers(&of(&[10])).is_empty(),
+            "nothing is left to save"
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! devices, locks. Whatever goes wrong half-way is undone in the same order by dropping what was made.
 
 use std::io;
+use std::net::IpAddr;
 
 use crossbeam::channel::Sender;
 
@@ -18,7 +19,7 @@ use super::plan::{Plan, access_mtu};
 use crate::control::{self, Control, Event, Found, Report, SegmentReport};
 use crate::port::{OpenError, XskPort, now_ns};
 use crate::steer::{self, AccessPair, DevicePlan, NicPlan, SteerPlan, Steering};
-use crate::table::publication;
+use crate::table::{OUTER_IPV4_LEN, OUTER_IPV6_LEN, UnresolvedReason, publication};
 use crate::worker;
 
 /// Why a session did not come up. Everything it had made is gone again.
@@ -86,7 +87,9 @@ impl Session {
 
         let ends = |pair: &AccessPair| [pair.kernel_side.ifindex, pair.worker_side.ifindex];
         let watched: Vec<u32> = accesses.iter().flat_map(ends).collect();
-        let control = Control::open(&plan.devices, &watched)?;
+        let limits = steering.frame_limits();
+        let control = Control::open(&plan.devices, &watched)?
+            .with_frame_limits(move |ifindex, bytes| limits.set(ifindex, bytes));
         let (writer, readers) = publication(crews.len(), control.snapshot());
         let control = control.start(writer, events.clone())?;
         let workers = match spawn(crews, readers, &steering, &mut books) {
@@ -229,6 +232,7 @@ fn vteps(segment: &SegmentReport) -> impl Iterator<Item = VtepState> {
             Ok(_) => "resolved".to_owned(),
             Err(reason) => reason.label().to_owned(),
         },
+        path_mtu: vtep.path_mtu,
     })
 }
 
@@ -253,10 +257,41 @@ fn judge(seen: &mut Observation) {
                 .push(format!("{}: generic XDP, slower than native", port.name));
         }
     }
-    let unresolved = seen.vteps.iter().filter(|vtep| vtep.state != "resolved");
-    seen.warnings.extend(
-        unresolved.map(|vtep| format!("VTEP {} on {}: {}", vtep.addr, vtep.device, vtep.state)),
-    );
+    let vteps = seen.vteps.iter();
+    let narrow: Vec<_> = vteps.filter_map(|vtep| narrow_path(seen, vtep)).collect();
+    seen.warnings.extend(narrow);
+    for vtep in seen.vteps.iter().filter(|vtep| vtep.state != "resolved") {
+        let words = format!("VTEP {} on {}: {}", vtep.addr, vtep.device, vtep.state);
+        // The kernel would deliver: it is more than a peer that does not answer.
+        if vtep.state == UnresolvedReason::Unsupported.label() {
+            seen.reasons.push(format!(
+                "{words}: its frames are dropped, where the kernel would deliver them"
+            ));
+        } else {
+            seen.warnings.push(words);
+        }
+    }
+}
+
+/// What to say of a VTEP to which the device's largest frames do not get in one piece.
+fn narrow_path(seen: &Observation, vtep: &VtepState) -> Option<String> {
+    let device = seen
+        .devices
+        .iter()
+        .find(|device| device.name == vtep.device)?;
+    let outer = match vtep.addr {
+        IpAddr::V4(_) => OUTER_IPV4_LEN,
+        IpAddr::V6(_) => OUTER_IPV6_LEN,
+    };
+    // The outer Ethernet header does not count, but the inner one does: as long.
+    let needed = device.mtu.saturating_add(outer as u32);
+    (u32::from(vtep.path_mtu) < needed).then(|| {
+        format!(
+            "VTEP {} on {}: the path takes {} bytes, the device's MTU {} needs {needed}; \
+             longer frames are left to the kernel",
+            vtep.addr, vtep.device, vtep.path_mtu, device.mtu
+        )
+    })
 }
 
 fn steer_plan(plan: &Plan, accesses: &[AccessPair]) -> SteerPlan {
@@ -274,6 +309,7 @@ fn steer_plan(plan: &Plan, accesses: &[AccessPair]) -> SteerPlan {
             Some(DevicePlan {
                 ifindex: device.ifindex,
                 name: device.name.clone(),
+                mtu: device.mtu,
                 vni: device.vni,
                 local: device.local?,
                 underlay_ifindex: device.underlay?,

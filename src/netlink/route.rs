@@ -12,6 +12,8 @@ const RTM_GETROUTE: u16 = 26;
 const RTA_DST: u16 = 1;
 const RTA_SRC: u16 = 2;
 const RTA_OIF: u16 = 4;
+const RTA_METRICS: u16 = 8;
+const RTAX_MTU: u16 = 2;
 const RTA_IP_PROTO: u16 = 27;
 const RTA_DPORT: u16 = 29;
 const IPPROTO_UDP: u8 = 17;
@@ -42,6 +44,8 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     /// Leads to a neighbour or a router (`RTN_UNICAST`).
     pub unicast: bool,
+    /// The MTU of the path, in bytes, where it is not the link's: set for the route, or learned (an exception).
+    pub mtu: Option<u32>,
     /// The prefix; none for a default route.
     pub dst: Option<IpAddr>,
     /// Length of the prefix, in bits.
@@ -64,6 +68,7 @@ impl Route {
             oif: None,
             gateway: None,
             unicast: kind == RTN_UNICAST,
+            mtu: None,
             dst: None,
             prefix_len,
             ipv4: family == super::attribute::AF_INET,
@@ -72,6 +77,7 @@ impl Route {
             match number {
                 RTA_DST => route.dst = ip_from(value),
                 RTA_OIF => route.oif = u32_from(value),
+                RTA_METRICS => route.mtu = mtu_among(value),
                 5 => route.gateway = ip_from(value),
                 // RTA_VIA: an address of the other family, u16 family first.
                 18 => route.gateway = ip_from(value.get(2..)?),
@@ -101,6 +107,12 @@ impl Route {
             _ => false,
         }
     }
+}
+
+/// The metric `RTAX_MTU`, 0 being none.
+fn mtu_among(metrics: &[u8]) -> Option<u32> {
+    let (_, value) = attributes(metrics).find(|(number, _)| *number == RTAX_MTU)?;
+    u32_from(value).filter(|mtu| *mtu > 0)
 }
 
 /// The way that the kernel's own UDP datagram would take: rules, metrics, nexthop objects included. An error with an
@@ -148,6 +160,7 @@ mod tests {
             oif: None,
             gateway: None,
             unicast: true,
+            mtu: None,
             dst,
             prefix_len,
             ipv4: true,
@@ -166,6 +179,32 @@ mod tests {
         assert!(!route(None, 0).contains("fd00::1".parse().unwrap()));
         assert!(!route(Some("fd00::"), 8).contains(inside));
         assert!(route(Some("fd00::"), 200).contains("fd00::".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_learned_mtu_is_among_the_metrics() {
+        // RTAX_LOCK, then RTAX_MTU of 1300.
+        let metrics = [
+            8, 0, 1, 0, 4, 0, 0, 0, //
+            8, 0, 2, 0, 0x14, 5, 0, 0,
+        ];
+        let header = [2, 32, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
+        let mtu = |metrics: &[u8]| {
+            let body = RequestBody::new(&header).with(RTA_METRICS, metrics);
+            let payload = body.as_bytes();
+            let message = Message {
+                kind: 24,
+                flags: 0,
+                sequence: 0,
+                payload,
+                bytes: payload,
+            };
+            Route::decode(&message).unwrap().1.mtu
+        };
+        assert_eq!(mtu(&metrics), Some(u32::from_ne_bytes([0x14, 5, 0, 0])));
+        assert_eq!(mtu(&metrics[..8]), None);
+        assert_eq!(mtu(&metrics[..15]), None, "cut short");
+        assert_eq!(mtu(&[8, 0, 2, 0, 0, 0, 0, 0]), None, "0 is none");
     }
 
     #[test]

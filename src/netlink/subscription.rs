@@ -43,7 +43,10 @@ pub enum Received {
     Messages,
     /// Nothing is waiting.
     Nothing,
-    /// The kernel could not queue some notifications: they are lost, only a dump tells the truth.
+    /// The kernel could not queue some notifications: they are lost, only a dump tells the truth. Told before what the
+    /// queue still holds, which is older than the loss; and until the queue has been emptied the kernel goes on losing
+    /// notifications without another word (`NETLINK_S_CONGESTED`, `net/netlink/af_netlink.c`). So: first
+    /// [`Subscription::drain`], then dump.
     Overrun,
 }
 
@@ -96,6 +99,17 @@ impl Subscription {
             Err(Errno::NOBUFS) => Ok(Received::Overrun),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// Throws away what is waiting, at most `datagrams_max` datagrams. Whether nothing is left: then whatever changes from
+    /// now on is announced, or its loss told.
+    pub fn drain(&mut self, datagrams_max: usize) -> io::Result<bool> {
+        for _ in 0..datagrams_max {
+            if self.receive(|_| {})? == Received::Nothing {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

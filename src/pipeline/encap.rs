@@ -5,7 +5,9 @@
 //! | 1 | Ethernet header whole, and the IP header behind it and its tags (`skb_vlan_inet_prepare`) | `access_short` |
 //! | 2 | destination in the FDB, unicast or not; else the flood list, if it has entries (`vxlan_xmit`) | `no_tx_target` |
 //! | 3 | VTEP resolved | `next_hop_unresolved`, `link_down` |
-//! | 4 | outer packet within the underlay's MTU: it is never fragmented (RFC 7348 §4.3) | `oversize` |
+//! | 4 | outer packet within the path's MTU: it is never fragmented (RFC 7348 §4.3) | `oversize` |
+//!
+//! Frames that are too long are the kernel's, and steering leaves them there: 4 is for those that come while a path shrinks.
 //!
 //! A flooded frame dies only when no VTEP of the list passes 3 and 4, and then of what the first one failed at.
 //!
@@ -119,7 +121,7 @@ fn reach(segment: &Segment, vtep: VtepId, inner_len: usize) -> Result<&EncapTemp
         NextHop::Unresolved(UnresolvedReason::LinkDown) => return Err(DropReason::LinkDown),
         NextHop::Unresolved(_) => return Err(DropReason::NextHopUnresolved),
     };
-    if template.ip_packet_len(inner_len) > usize::from(segment.config.underlay_mtu) {
+    if template.ip_packet_len(inner_len) > usize::from(vtep.path_mtu) {
         return Err(DropReason::Oversize);
     }
     Ok(template)
@@ -455,6 +457,13 @@ mod tests {
         assert_eq!(lab.fate_out(&fits).unwrap().len(), 1514);
         let exceeds = inner4(NEAR, &vec![0; 1500 - 36 - headers + 1]);
         assert_eq!(lab.fate_out(&exceeds), Err(DropReason::Oversize));
+        // One VTEP's path narrows, not the other's.
+        let vteps = Arc::make_mut(&mut lab.snapshot.segments[0].vteps);
+        vteps[0].path_mtu = 1499;
+        assert_eq!(lab.fate_out(&fits), Err(DropReason::Oversize));
+        assert!(lab.fate_out(&fits[..fits.len() - 1]).is_ok());
+        let far = [&FAR.0, &fits[6..]].concat();
+        assert_eq!(lab.fate_out(&far).unwrap().len(), 1514);
     }
 
     #[test]

@@ -96,7 +96,11 @@ pub(super) fn segment(config: SegmentConfig) -> Segment {
                 NextHop::Resolved(EncapTemplate::new(&config, &key, UNDERLAY, neighbour).unwrap())
             }
         };
-        Vtep { key, next_hop }
+        Vtep {
+            key,
+            next_hop,
+            path_mtu: config.underlay_mtu,
+        }
     };
     let vteps: Vec<_> = (2..=4).map(vtep).collect();
     Segment {

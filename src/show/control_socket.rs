@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -43,9 +43,19 @@ enum Answer {
 pub enum SocketError {
     /// Somebody answers there already.
     #[error(
-        "control socket {0} is served by a running vxgate: stop it, or give another path with --socket"
+        "control socket {path} is served by a running vxgate{holder}: stop that one, or give another path with --socket"
     )]
-    InUse(PathBuf),
+    InUse {
+        /// Where.
+        path: PathBuf,
+        /// What the one that answers says of itself.
+        holder: String,
+    },
+    /// Something else has the name.
+    #[error(
+        "cannot make control socket {0}: there is a file of that name that is no socket; give another path with --socket"
+    )]
+    NoSocket(PathBuf),
     /// It cannot be made.
     #[error("cannot make control socket {path}: {source}; give another path with --socket")]
     Bind {
@@ -97,11 +107,18 @@ impl ControlSocket {
         {
             fs::create_dir_all(folder).map_err(failed)?;
         }
-        match UnixStream::connect(path) {
-            Ok(_) => return Err(SocketError::InUse(path.to_owned())),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(path).map_err(failed)?
+        match fs::symlink_metadata(path) {
+            Ok(file) if !file.file_type().is_socket() => {
+                return Err(SocketError::NoSocket(path.to_owned()));
             }
+            Ok(_) if UnixStream::connect(path).is_ok() => {
+                return Err(SocketError::InUse {
+                    path: path.to_owned(),
+                    holder: holder(path),
+                });
+            }
+            // Left by a process that was killed.
+            Ok(_) => fs::remove_file(path).map_err(failed)?,
             Err(_) => {}
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
@@ -146,6 +163,28 @@ impl Drop for ControlSocket {
             tracing::debug!(%error, path = %self.path.display(), "control socket was gone already");
         }
     }
+}
+
+/// Who answers on the path, in words.
+fn holder(path: &Path) -> String {
+    let Ok(status) = ask(path) else {
+        return String::new();
+    };
+    let carried = status
+        .observation
+        .devices
+        .iter()
+        .filter(|device| device.taken_over);
+    let names: Vec<_> = carried.map(|device| device.name.as_str()).collect();
+    format!(
+        ", pid {}, which carries {}",
+        status.pid,
+        if names.is_empty() {
+            "nothing".to_owned()
+        } else {
+            names.join(", ")
+        }
+    )
 }
 
 fn answer(stream: &UnixStream, status: &impl Fn() -> Status) -> io::Result<()> {
@@ -252,7 +291,7 @@ mod tests {
         let first = ControlSocket::bind(&path).unwrap();
         assert!(matches!(
             ControlSocket::bind(&path),
-            Err(SocketError::InUse(_))
+            Err(SocketError::InUse { .. })
         ));
         drop(first);
         assert!(!path.exists());
@@ -260,6 +299,35 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         ControlSocket::bind(&path).unwrap();
+    }
+
+    #[test]
+    fn whoever_has_the_socket_is_named() {
+        let (_folder, path) = socket();
+        let first = ControlSocket::bind(&path).unwrap();
+        first
+            .serve(|| Status::new(Observation::default(), 3))
+            .unwrap();
+        let words = ControlSocket::bind(&path).unwrap_err().to_string();
+        assert!(
+            words.contains(&format!(
+                "pid {}, which carries nothing",
+                std::process::id()
+            )),
+            "{words}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("precious");
+        fs::write(&path, "data").unwrap();
+        assert!(matches!(
+            ControlSocket::bind(&path),
+            Err(SocketError::NoSocket(_))
+        ));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "data");
     }
 
     #[test]

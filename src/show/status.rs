@@ -212,10 +212,10 @@ impl fmt::Display for VtepLine<'_> {
             "{} VNI {} {}:{}  {}",
             vtep.device, vtep.vni, vtep.addr, vtep.port, vtep.state
         )?;
-        match &vtep.next_hop_mac {
-            Some(mac) => write!(f, " via {mac}"),
-            None => Ok(()),
+        if let Some(mac) = &vtep.next_hop_mac {
+            write!(f, " via {mac}")?;
         }
+        write!(f, "  path MTU {}", vtep.path_mtu)
     }
 }
 

@@ -29,13 +29,15 @@ pub(super) struct Settings {
     pub kernel_side: u32,
     /// Index of the vxlan device that decapsulated frames go to.
     pub device: u32,
+    /// The longest frame of the vxlan device, in bytes.
+    pub frame_max: u32,
     /// Ethernet address of the underlay device.
     pub mac: MacAddr,
 }
 
 impl Settings {
     fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes: Vec<u8> = [self.workers, self.kernel_side, self.device]
+        let mut bytes: Vec<u8> = [self.workers, self.kernel_side, self.device, self.frame_max]
             .iter()
             .flat_map(|number| number.to_ne_bytes())
             .collect();
@@ -100,6 +102,11 @@ impl Copy {
     /// when its last descriptor is closed.
     pub fn lifelines(&self) -> Result<[MapHandle; 2], Error> {
         Ok([self.map("underlay_alive")?, self.map("egress_alive")?])
+    }
+
+    /// The array with the limit of the frames that leave the vxlan device.
+    pub fn frame_limit(&self) -> Result<MapHandle, Error> {
+        self.map("frame_limit")
     }
 
     /// Adds one of our end points, and one VNI on it. A link-local address counts on `link` only.
@@ -181,7 +188,7 @@ impl Copy {
 }
 
 const _: () = assert!(
-    PassReason::COUNT == 7,
+    PassReason::COUNT == 8,
     "enum pass_reason of bpf/shared.h has as many"
 );
 
@@ -208,6 +215,7 @@ mod tests {
             workers: 1,
             kernel_side: 0,
             device: 0,
+            frame_max: 1464,
             mac: MacAddr([4; 6]),
         };
         let copy = Copy::load(&settings, None).unwrap();
@@ -367,5 +375,93 @@ mod tests {
             }
             assert_eq!(fate(&copy, &frame[..whole]), Fate::Ours);
         }
+    }
+
+    /// What the vxlan device's program does with a frame while a worker lives, when it is a superframe of so many segments'
+    /// bytes (or 0) and frames may be `limit` long: whether it is left to the kernel as too long.
+    fn is_oversize(copy: &Copy, frame: &[u8], gso_size: u32, limit: u64) -> bool {
+        const TC_ACT_REDIRECT: u32 = 7;
+        const TCX_NEXT: u32 = u32::MAX;
+        /// Where `struct __sk_buff` has it, and how long that is.
+        const GSO_SIZE: usize = 176;
+        const SK_BUFF_LEN: usize = 192;
+        let zero = 0u32.to_ne_bytes();
+        let mut cell = [0; HEARTBEAT_STRIDE];
+        // Far in the future: fresh however long the test takes.
+        cell[..8].copy_from_slice(&(i64::MAX as u64 / 2).to_ne_bytes());
+        let heartbeats = copy.heartbeats().unwrap();
+        heartbeats.update(&zero, &cell, MapFlags::ANY).unwrap();
+        let frame_limit = copy.frame_limit().unwrap();
+        frame_limit
+            .update(&zero, &limit.to_ne_bytes(), MapFlags::ANY)
+            .unwrap();
+        let mut context = [0; SK_BUFF_LEN];
+        context[GSO_SIZE..][..4].copy_from_slice(&gso_size.to_ne_bytes());
+        let mut progs = copy.object.progs_mut();
+        let program = progs.find(|program| program.name() == "vxgate_egress");
+        let before = copy.counters(COUNTS_EGRESS, 0).unwrap();
+        let output = program
+            .unwrap()
+            .test_run(ProgramInput {
+                data_in: Some(frame),
+                context_in: Some(&mut context),
+                ..ProgramInput::default()
+            })
+            .unwrap();
+        let after = copy.counters(COUNTS_EGRESS, 0).unwrap();
+        let reason = PassReason::Oversize as usize;
+        let passed = after.passed[reason] - before.passed[reason];
+        let steered = after.steered - before.steered;
+        match (output.return_value, passed, steered) {
+            (TCX_NEXT, 1, 0) => true,
+            (TC_ACT_REDIRECT, 0, 1) => false,
+            other => panic!("neither too long nor steered: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn p01_a_frame_is_left_to_the_kernel_from_the_first_byte_that_is_too_much() {
+        let copy = loaded();
+        let frame = over_ipv4("10.244.1.5", 9, &[0; 1000]);
+        let len = frame.len() as u64;
+        assert!(!is_oversize(&copy, &frame, 0, len));
+        assert!(is_oversize(&copy, &frame, 0, len - 1));
+        assert!(!is_oversize(&copy, &frame, 0, u64::MAX));
+        assert!(is_oversize(&copy, &frame, 0, 0));
+    }
+
+    #[test]
+    fn p01_a_superframe_is_judged_by_its_segments() {
+        const SEGMENT: u32 = 1000;
+        let copy = loaded();
+        let payload = [0; 3000];
+        let with_tcp = |builder: etherparse::PacketBuilderStep<etherparse::IpHeaders>, options| {
+            let mut bytes = Vec::new();
+            let tcp = builder.tcp(1, 2, 3, 64).options_raw(options).unwrap();
+            tcp.write(&mut bytes, &payload).unwrap();
+            bytes
+        };
+        let ethernet = || PacketBuilder::ethernet2([2; 6], [4; 6]);
+        let four = || ethernet().ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64);
+        let six = || ethernet().ipv6([0xfd; 16], [0xfe; 16], 64);
+        // Limits below the device's longest frame, 1464.
+        for (frame, headers) in [
+            (with_tcp(four(), &[]), 14 + 20 + 20),
+            (with_tcp(four(), &[1; 12]), 14 + 20 + 32),
+            (with_tcp(six(), &[1; 40]), 14 + 40 + 60),
+        ] {
+            let exact = u64::from(SEGMENT) + headers;
+            assert!(!is_oversize(&copy, &frame, SEGMENT, exact), "{headers}");
+            assert!(is_oversize(&copy, &frame, SEGMENT, exact - 1), "{headers}");
+        }
+        // What is in a datagram is not looked into: it may be a tunnel.
+        let datagrams = over_ipv4("10.244.1.5", 9, &payload);
+        assert!(!is_oversize(&copy, &datagrams, SEGMENT, 1256));
+        assert!(is_oversize(&copy, &datagrams, SEGMENT, 1255));
+        // No path is narrower than the device: only segments that no device's MTU has limited are too long.
+        assert!(!is_oversize(&copy, &datagrams, 1400, 1464));
+        let bridged = with_tcp(four(), &[]);
+        assert!(!is_oversize(&copy, &bridged, 1410, 1464));
+        assert!(is_oversize(&copy, &bridged, 1460, 1464));
     }
 }

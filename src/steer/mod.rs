@@ -12,6 +12,7 @@ mod claim;
 mod copy;
 mod error;
 mod ethtool;
+mod frame_limit;
 mod heartbeat;
 mod hooks;
 mod messages;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 pub use access::{AccessLink, AccessPair};
 pub use error::Error;
+pub use frame_limit::FrameLimits;
 pub use heartbeat::Heartbeat;
 pub use hooks::XdpMode;
 
@@ -30,7 +32,7 @@ use libbpf_rs::MapHandle;
 
 use crate::netlink::{self, Socket};
 use crate::stats::PassReason;
-use crate::wire::{MacAddr, Vni};
+use crate::wire::{MacAddr, Vni, ethernet};
 use copy::{Copy, HEARTBEAT_STRIDE, Settings, WORKERS_MAX};
 use heartbeat::Cells;
 use hooks::{Hook, Side};
@@ -64,6 +66,8 @@ pub struct DevicePlan {
     pub ifindex: u32,
     /// Its name.
     pub name: String,
+    /// Its MTU, in bytes.
+    pub mtu: u32,
     /// Its VXLAN network identifier.
     pub vni: Vni,
     /// Its VTEP address.
@@ -98,6 +102,7 @@ pub struct Steering {
     bypass: Cells,
     nics: Vec<SteeredNic>,
     devices: Vec<SteeredDevice>,
+    frame_limits: FrameLimits,
     by_link: bool,
     /// What a killed process closes first.
     lifelines: Vec<MapHandle>,
@@ -140,6 +145,7 @@ impl Steering {
             workers,
             kernel_side: device.kernel_side.ifindex,
             device: device.ifindex,
+            frame_max: device.mtu.saturating_add(ethernet::LEN as u32),
             ..Settings::default()
         });
         let mut copies: Vec<Copy> = Vec::new();
@@ -161,6 +167,9 @@ impl Steering {
             .map_err(Error::Heartbeat)?;
         let bypass = Cells::map(first.bypass()?, 1, size_of::<u64>()).map_err(Error::Heartbeat)?;
         let device_copies = copies.split_off(plan.nics.len());
+        let with_copies = plan.devices.iter().zip(&device_copies);
+        let frame_limits =
+            FrameLimits::map(with_copies.map(|(device, copy)| (device.ifindex, copy)))?;
         let nics = plan
             .nics
             .iter()
@@ -188,6 +197,7 @@ impl Steering {
             bypass,
             nics: nics.collect(),
             devices: devices.collect(),
+            frame_limits,
             by_link: true,
             lifelines: Vec::new(),
         })
@@ -202,6 +212,11 @@ impl Steering {
     /// A worker's heartbeat.
     pub fn heartbeat(&self, worker: u32) -> Heartbeat {
         Heartbeat::new(Arc::clone(&self.cells), worker as usize)
+    }
+
+    /// How long frames may be that leave the vxlan devices: without a limit until one is set.
+    pub fn frame_limits(&self) -> FrameLimits {
+        self.frame_limits.clone()
     }
 
     /// Gives the frames of a queue, of an underlay device or of an access device's worker side, to a socket.

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Fdb, NextHop};
-use crate::wire::{MacAddr, Vni};
+use super::{Fdb, NextHop, OUTER_IPV4_LEN, OUTER_IPV6_LEN};
+use crate::wire::{MacAddr, Vni, ethernet};
 
 /// A segment's number within a session: the index in [`super::Snapshot::segments`] and of the worker's access port.
 /// It does not change while a session runs.
@@ -125,6 +125,8 @@ pub struct Vtep {
     pub key: VtepKey,
     /// How to reach it: with the header to write, or why not.
     pub next_hop: NextHop,
+    /// The largest outer IP packet that the path to it takes, in bytes, as far as the kernel knows.
+    pub path_mtu: u16,
 }
 
 /// One segment of a snapshot.
@@ -140,4 +142,27 @@ pub struct Segment {
     pub flood: Arc<Vec<VtepId>>,
     /// Addresses that may send to us, sorted: every VTEP's address once.
     pub peers: Arc<Vec<IpAddr>>,
+}
+
+impl Segment {
+    /// The longest inner frame, in bytes and with its Ethernet header, whose outer packet fits the path to every VTEP.
+    pub fn frame_len_max(&self) -> u32 {
+        let config = &self.config;
+        let paths = self.vteps.iter().map(|vtep| (vtep.key.addr, vtep.path_mtu));
+        let own = (config.local, config.underlay_mtu);
+        paths
+            .chain([own])
+            .map(|(addr, mtu)| u32::from(mtu).saturating_sub(outer_ip_len(addr)))
+            .min()
+            .unwrap_or(0)
+    }
+}
+
+/// What an outer IP packet to this address carries in front of the inner frame, in bytes.
+fn outer_ip_len(addr: IpAddr) -> u32 {
+    let headers = match addr {
+        IpAddr::V4(_) => OUTER_IPV4_LEN,
+        IpAddr::V6(_) => OUTER_IPV6_LEN,
+    };
+    (headers - ethernet::LEN) as u32
 }

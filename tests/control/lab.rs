@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::Receiver;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use vxgate::control::{Control, Event, Found, Running, discover};
-use vxgate::netlink::{RequestBody, Socket, neighbours};
+use vxgate::netlink::{RequestBody, Socket, links, neighbours};
 use vxgate::table::{NextHop, Reader, Segment, Snapshot, UnresolvedReason, publication};
 use vxgate::wire::MacAddr;
 
@@ -93,6 +93,12 @@ impl Lab {
         all.into_iter()
             .find(|found| found.device.name == name)
             .unwrap_or_else(|| panic!("no device {name}"))
+    }
+
+    pub fn ifindex(&self, name: &str) -> u32 {
+        let all = links(&mut Socket::open().unwrap()).unwrap();
+        let link = all.iter().find(|link| link.name == name);
+        link.unwrap_or_else(|| panic!("no link {name}")).ifindex
     }
 
     /// A mirror of vx1 at work.

@@ -260,6 +260,32 @@ fn the_default_socket_is_one_for_each_network_namespace() {
             },
         );
     }
+    // And there, too, a second one is told whom it meets, and one without rights what it lacks.
+    let meet = |words: &[&str]| {
+        let output = run_to_end(&nodes[1], words);
+        assert!(!output.status.success(), "{output:?}");
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let (_, words) = meet(&[BINARY, "run"]);
+    let pid = daemons[1].id().to_string();
+    assert!(
+        words.contains("flannel.1") && words.contains(&pid),
+        "{words}"
+    );
+    let (code, words) = meet(&[
+        "setpriv",
+        "--bounding-set",
+        "-net_raw",
+        "--inh-caps=-all",
+        "--",
+        BINARY,
+        "run",
+    ]);
+    assert!(words.contains("CAP_NET_RAW"), "{words}");
+    assert_eq!(code, Some(5));
     for daemon in &mut daemons {
         netns::run(&["kill", &daemon.id().to_string()]);
         assert!(daemon.wait().expect("our child").success());

@@ -136,7 +136,10 @@ pub fn inner_of(frame: &[u8]) -> Option<&[u8]> {
         && frame.get(IP)? == &0x45
         && frame.get(IP + 9)? == &17
         && be16(frame, IP + 6)? & 0x3fff == 0
-        && be16(frame, UDP + 2)? == super::site::PORT;
+        && matches!(
+            be16(frame, UDP + 2)?,
+            super::site::PORT | super::site::OTHER_PORT
+        );
     frame.get(OUTER_LEN..).filter(|_| vxlan)
 }
 

@@ -129,6 +129,15 @@ impl Pair {
             // The kernel's own hash gives its own ports.
             assert!(by_kernel > 0, "one flow, two source ports:\n{}", hex(frame));
         }
+        let port = status.list("ports").find(|port| port["role"] == "access");
+        let copies = port.and_then(|port| port["flood_copies"].as_u64());
+        let sent = status.forwarded("access") + copies.expect("the port counts its copies");
+        assert!(
+            sent == self.ours.tunnelled || by_kernel > 0,
+            "{sent} frames and copies sent, {} seen: {}",
+            self.ours.tunnelled,
+            status.0
+        );
         let [wire, bridge, device] = self.ours.sent;
         assert_eq!(status.received("underlay"), wire, "underlay: {}", status.0);
         // The bridge has a word in what reaches the device.
@@ -178,8 +187,9 @@ impl Pair {
                 Some(twin) => show(&mut text, "in, its twin for the kernel", &[twin.bytes]),
                 None => text += "  in, nothing for the kernel\n",
             }
-            if let Some((start, offset)) = frame.unfinished {
-                let _ = writeln!(text, "  the checksum at {start} + {offset} is unfinished");
+            let _ = writeln!(text, "  {}", justified::reasons(entry, frame));
+            if let Some(offload) = frame.offload {
+                let _ = writeln!(text, "  left to the device: {offload:?}");
             }
         }
         show(&mut text, "kernel, wire", &fates.kernel.wire);
@@ -195,10 +205,11 @@ impl Pair {
         for frame in &mut wire {
             self.normalize(frame, ours);
         }
-        Output {
-            wire,
-            overlay: output.overlay.clone(),
-        }
+        let mut overlay = output.overlay.clone();
+        overlay
+            .iter_mut()
+            .for_each(|frame| justified::one_zero(frame));
+        Output { wire, overlay }
     }
 
     fn normalize(&mut self, frame: &mut [u8], ours: bool) {

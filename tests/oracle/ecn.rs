@@ -1,7 +1,8 @@
 //! RFC 6040 (D3, D4): sixteen cells on the way in, four on the way out, for each inner family.
 
-use super::bytes::{ETHER_ARP, IP, Inner, OUTER_LEN, Outer, arp};
+use super::bytes::{self, ETHER_ARP, IP, Inner, OUTER_LEN, Outer, arp};
 use super::rows::{Fate, PLAIN, arrives, cells, leaves, plain, v4, v6};
+use super::site::Entry;
 
 /// What the inner bits are after decapsulation; `None`: dropped.
 fn decapsulated(of: fn(u8) -> Vec<u8>, inner: u8, outer: u8, after: Option<u8>) {
@@ -42,6 +43,25 @@ fn d04_congestion_does_not_concern_what_is_behind_a_tag() {
     let mut header = Outer::good();
     header.tos = 3;
     arrives(header.around(&inner), Fate::Delivered(inner));
+}
+
+/// The header checksum follows the mark, also at the two zeroes of one's complement (RFC 1624 §3), and a wrong one stays as
+/// wrong as it was.
+#[test]
+fn d04_the_checksum_follows_the_mark_as_in_the_kernel() {
+    let mut frames = Vec::new();
+    for field in (0..=0xffff).filter(|field| !(0x0100..0xff00).contains(field) || field % 64 == 0) {
+        for (inner, outer) in [(1, 3), (2, 3), (2, 1)] {
+            let mut frame = v4(0xb8 | inner);
+            bytes::put16(&mut frame, 14 + 10, field);
+            let mut header = Outer::good();
+            header.tos = outer;
+            frames.push(header.around(&frame).into());
+        }
+    }
+    let mut pair = PLAIN.get();
+    pair.agree(Entry::Wire, &frames);
+    pair.settle();
 }
 
 #[test]

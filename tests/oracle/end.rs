@@ -34,15 +34,50 @@ const RECEIVE_BUFFER_BYTES: usize = 64 << 20;
 pub struct Input {
     /// All of it, from the destination address on.
     pub bytes: Vec<u8>,
-    /// A checksum that the sender leaves to its device: where the summed part starts, and where in it the field is.
-    pub unfinished: Option<(u16, u16)>,
+    /// What the sender leaves to its device.
+    pub offload: Option<Offload>,
+}
+
+/// Work for a device (`struct virtio_net_hdr`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offload {
+    /// A checksum: where the summed part starts.
+    pub start: u16,
+    /// Where its field is, from there.
+    pub field: u16,
+    /// A superframe.
+    pub segmentation: Option<Segmentation>,
+}
+
+/// How a superframe is to be cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segmentation {
+    /// `VIRTIO_NET_HDR_GSO_*`.
+    pub kind: u8,
+    /// All headers, in bytes.
+    pub headers_len: u16,
+    /// Payload of each frame, in bytes.
+    pub payload_len: u16,
+}
+
+impl Input {
+    /// How many frames come of it.
+    pub fn count(&self) -> u64 {
+        match self.offload.and_then(|offload| offload.segmentation) {
+            Some(cut) => {
+                let payload = self.bytes.len() - usize::from(cut.headers_len);
+                payload.div_ceil(usize::from(cut.payload_len)) as u64
+            }
+            None => 1,
+        }
+    }
 }
 
 impl From<Vec<u8>> for Input {
     fn from(bytes: Vec<u8>) -> Self {
         Self {
             bytes,
-            unfinished: None,
+            offload: None,
         }
     }
 }
@@ -93,10 +128,15 @@ impl End {
     /// Sends one frame.
     pub fn send(&self, input: &Input) {
         let mut header = [0; 10];
-        if let Some((start, offset)) = input.unfinished {
+        if let Some(offload) = input.offload {
             header[0] = NEEDS_CHECKSUM;
-            header[6..8].copy_from_slice(&start.to_ne_bytes());
-            header[8..10].copy_from_slice(&offset.to_ne_bytes());
+            header[6..8].copy_from_slice(&offload.start.to_ne_bytes());
+            header[8..10].copy_from_slice(&offload.field.to_ne_bytes());
+            if let Some(cut) = offload.segmentation {
+                header[1] = cut.kind;
+                header[2..4].copy_from_slice(&cut.headers_len.to_ne_bytes());
+                header[4..6].copy_from_slice(&cut.payload_len.to_ne_bytes());
+            }
         }
         let parts = [IoSlice::new(&header), IoSlice::new(&input.bytes)];
         let deadline = Instant::now() + Duration::from_secs(5);

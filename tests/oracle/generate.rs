@@ -1,9 +1,8 @@
 //! Frames from a seed: mostly sound, of every family, and a share of them damaged in one way or several.
 
-use super::bytes::{
-    self, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, IP, Outer, OuterSum, UDP, VXLAN, put16,
-};
-use super::end::Input;
+use super::bytes::{self, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, put16};
+use super::end::{Input, Offload, Segmentation};
+use super::generate_outer::outer;
 use super::site::{self, Entry};
 use super::support::frames::Random;
 
@@ -18,56 +17,100 @@ macro_rules! pick {
     }};
 }
 
+pub(crate) use pick;
+
 /// One frame for an entry.
 pub fn frame(random: &mut Random, entry: Entry) -> Input {
-    let inner = inner(random, entry);
     match entry {
-        Entry::Wire => Input::from(outer(random, inner)),
-        Entry::Bridge | Entry::Device => handed_over(random, inner),
+        Entry::Wire => {
+            let inner = inner(random, entry);
+            outer(random, inner)
+        }
+        Entry::Bridge | Entry::Device if chance(random, 8) => offloaded(random, entry),
+        Entry::Bridge | Entry::Device => Input::from(inner(random, entry)),
     }
 }
 
-fn chance(random: &mut Random, percent: usize) -> bool {
+pub fn chance(random: &mut Random, percent: usize) -> bool {
     random.below(100) < percent
 }
 
-fn byte(random: &mut Random) -> u8 {
+pub fn byte(random: &mut Random) -> u8 {
     random.next() as u8
 }
 
-fn word(random: &mut Random) -> u16 {
+pub fn word(random: &mut Random) -> u16 {
     random.next() as u16
 }
 
-fn fill(random: &mut Random, len: usize) -> Vec<u8> {
+pub fn fill(random: &mut Random, len: usize) -> Vec<u8> {
     let words = (0..len.div_ceil(8)).flat_map(|_| random.next().to_ne_bytes());
     words.take(len).collect()
 }
 
-/// A frame from a pod whose device would finish its checksum, now and then: the field holds the pseudo-header's sum.
-fn handed_over(random: &mut Random, mut bytes: Vec<u8>) -> Input {
-    let plain = bytes::be16(&bytes, 12) == Some(ETHER_IPV4)
-        && bytes.get(14) == Some(&0x45)
-        && bytes::be16(&bytes, 20).is_some_and(|word| word & 0x3fff == 0);
-    let total = usize::from(bytes::be16(&bytes, 16).unwrap_or(0));
-    let (field, head) = match bytes.get(23) {
-        Some(6) => (16, 20),
-        Some(17) => (6, 8),
-        _ => return Input::from(bytes),
+/// A frame from a pod whose device would finish its checksum, and cut it when it is a superframe: the checksum's field holds
+/// the pseudo-header's sum.
+fn offloaded(random: &mut Random, entry: Entry) -> Input {
+    let (six, tcp) = (chance(random, 40), chance(random, 60));
+    let (network, head, field) = match (six, tcp) {
+        (true, true) => (40, 20, 16),
+        (true, false) => (40, 8, 6),
+        (false, true) => (20, 20, 16),
+        (false, false) => (20, 8, 6),
     };
-    let whole = total >= 20 + head && bytes.len() == 14 + total;
-    if !plain || !whole || !chance(random, 30) {
-        return Input::from(bytes);
+    let start = 14 + network;
+    let headers_len = start + head;
+    let largest = INNER_MTU - network - head;
+    let super_frame = chance(random, 50);
+    let payload_len = 100 + random.below(largest - 99);
+    let len = if super_frame {
+        payload_len + 1 + random.below(6 * payload_len)
+    } else {
+        random.below(largest)
+    };
+    let protocol = if tcp { 6 } else { 17 };
+    let mut segment = fill(random, head + len);
+    let port = 41_000 + random.below(4) as u16;
+    put16(&mut segment, 0, port);
+    if tcp {
+        // Flags that a cut handles each in its way: PSH and FIN belong on the last frame alone.
+        (segment[12], segment[13]) = (0x50, pick!(random, [0x10, 0x18, 0x19]));
+    } else {
+        put16(&mut segment, 4, (head + len) as u16);
     }
-    let len = (total - 20) as u16;
-    if field == 6 {
-        put16(&mut bytes, 34 + 4, len);
-    }
-    let pseudo = [&bytes[26..34], &[0, bytes[23]], &len.to_be_bytes()].concat();
-    put16(&mut bytes, 34 + field, bytes::partial_sum(&[&pseudo]));
+    put16(&mut segment, field, 0);
+    let mut packet = if six {
+        bytes::ipv6(byte(random), ttl(random), protocol, &segment)
+    } else {
+        let fragment = pick!(random, [0, 0x4000]);
+        bytes::ipv4(byte(random), ttl(random), fragment, protocol, &segment)
+    };
+    let addresses = if six { 8..40 } else { 12..20 };
+    let sum_len = (head + len) as u16;
+    let pseudo = [&packet[addresses], &[0, protocol], &sum_len.to_be_bytes()].concat();
+    put16(&mut packet, network + field, bytes::partial_sum(&[&pseudo]));
+    let mut frame = Vec::from(destination(random, entry));
+    frame.extend(site::HOST_MAC);
+    frame.extend(if six { ETHER_IPV6 } else { ETHER_IPV4 }.to_be_bytes());
+    frame.extend(packet);
+    // VIRTIO_NET_HDR_GSO_TCPV4, _TCPV6, _UDP_L4.
+    let kind = match (six, tcp) {
+        (false, true) => 1,
+        (true, true) => 4,
+        (_, false) => 5,
+    };
+    let segmentation = super_frame.then_some(Segmentation {
+        kind,
+        headers_len: headers_len as u16,
+        payload_len: payload_len as u16,
+    });
     Input {
-        bytes,
-        unfinished: Some((34, field as u16)),
+        bytes: frame,
+        offload: Some(Offload {
+            start: start as u16,
+            field: field as u16,
+            segmentation,
+        }),
     }
 }
 
@@ -132,7 +175,8 @@ fn inner(random: &mut Random, entry: Entry) -> Vec<u8> {
 fn destination(random: &mut Random, entry: Entry) -> [u8; 6] {
     match random.below(100) {
         0..60 if entry == Entry::Wire => site::HOST_MAC,
-        0..60 => pick!(random, &site::REMOTE_MACS),
+        0..55 => pick!(random, &site::REMOTE_MACS),
+        55..60 => site::ELSEWHERE_MAC,
         60..70 => [2, 0xdd, 0, 0, 0, byte(random)],
         70..78 => [0xff; 6],
         78..83 => site::GROUP_MAC,
@@ -257,7 +301,7 @@ fn ipv6(random: &mut Random) -> Vec<u8> {
     padded(random, packet)
 }
 
-fn ttl(random: &mut Random) -> u8 {
+pub fn ttl(random: &mut Random) -> u8 {
     pick!(random, &[0, 1, 2, 63, 64, 64, 64, 255, byte(random)])
 }
 
@@ -344,130 +388,4 @@ fn damage(random: &mut Random, frame: &mut Vec<u8>, within: usize) {
         let at = random.below(frame.len().min(within));
         frame[at] ^= 1 << random.below(8);
     }
-}
-
-fn outer(random: &mut Random, inner: Vec<u8>) -> Vec<u8> {
-    let peer = pick!(random, &[0, 0, 1, 2]);
-    let mut outer = Outer {
-        source: site::PEERS[peer],
-        source_mac: site::PEER_MACS[peer],
-        tos: byte(random),
-        ttl: ttl(random),
-        id: word(random),
-        fragment: pick!(random, &[0, 0x4000]),
-        source_port: word(random),
-        udp_checksum: pick!(
-            random,
-            &[
-                OuterSum::Zero,
-                OuterSum::Zero,
-                OuterSum::Right,
-                OuterSum::Wrong(word(random) | 1)
-            ],
-        ),
-        ..Outer::good()
-    };
-    if chance(random, 60) {
-        return outer.around(&inner);
-    }
-    match random.below(12) {
-        0 => outer.vxlan[random.below(8)] ^= 1 << random.below(8),
-        1 => outer.source = [10, 99, 0, byte(random)],
-        2 => {
-            outer.source = pick!(
-                random,
-                &[
-                    site::NODE,
-                    [127, 0, 0, 1],
-                    [0, 0, 0, 0],
-                    [224, 0, 0, 1],
-                    [255, 255, 255, 255],
-                    [240, 0, 0, 1],
-                    [10, 99, 0, 255],
-                    [10, 99, 0, 0],
-                    [8, 8, 8, 8],
-                    [0, 1, 2, 3],
-                ],
-            );
-        }
-        3 => outer.vxlan = bytes::vxlan_header(random.next() as u32 & 0xff_ffff),
-        4 => outer.destination_port = pick!(random, &[4789, 8471, 8473, word(random)]),
-        5 => {
-            outer.destination = pick!(
-                random,
-                &[
-                    site::PEERS[0],
-                    [10, 99, 0, 255],
-                    [224, 0, 0, 1],
-                    [10, 1, 1, 1]
-                ]
-            );
-        }
-        6 => {
-            outer.destination_mac = pick!(
-                random,
-                &[[0xff; 6], [1, 0, 0x5e, 0, 0, 1], site::PEER_MACS[0], [0; 6]]
-            )
-        }
-        7 => outer.fragment = word(random),
-        _ => {}
-    }
-    let mut frame = outer.around(&inner);
-    match random.below(7) {
-        0 => {
-            let lie = pick!(
-                random,
-                &[0, 1, 7, 8, 9, 15, 16, 17, 29, 30, 31, word(random)]
-            );
-            put16(&mut frame, UDP + 4, lie);
-        }
-        1 => {
-            let len = bytes::be16(&frame, UDP + 4).unwrap_or(0);
-            let lie = len.wrapping_add(random.below(9) as u16).wrapping_sub(4);
-            put16(&mut frame, UDP + 4, lie);
-        }
-        2 => {
-            let len = bytes::be16(&frame, IP + 2).unwrap_or(0);
-            let lie = match random.below(3) {
-                0 => word(random),
-                1 => random.below(60) as u16,
-                _ => len.wrapping_add(random.below(9) as u16).wrapping_sub(4),
-            };
-            put16(&mut frame, IP + 2, lie);
-            bytes::finish_outer_ip(&mut frame);
-        }
-        // Padding behind the IP packet.
-        3 => {
-            let len = random.below(60);
-            frame.extend(fill(random, len));
-        }
-        4 => options(random, &mut frame),
-        5 => {
-            for _ in 0..=random.below(3) {
-                let at = random.below(VXLAN + 8);
-                frame[at] ^= 1 << random.below(8);
-            }
-            if chance(random, 70) {
-                bytes::finish_outer_ip(&mut frame);
-            }
-        }
-        _ => {
-            let len = 14 + random.below(frame.len() - 13);
-            frame.truncate(len);
-        }
-    }
-    frame.truncate(14 + site::UNDERLAY_MTU);
-    frame
-}
-
-/// IP options in the outer header.
-fn options(random: &mut Random, frame: &mut Vec<u8>) {
-    let words = 1 + random.below(10);
-    let (total, header_len) = (bytes::be16(frame, IP + 2).unwrap_or(0), 20 + 4 * words);
-    frame.splice(UDP..UDP, std::iter::repeat_n(1, 4 * words));
-    frame[IP] = 0x40 | (header_len / 4) as u8;
-    put16(frame, IP + 2, total + 4 * words as u16);
-    put16(frame, IP + 10, 0);
-    let sum = bytes::internet_checksum(&[&frame[IP..IP + header_len]]);
-    put16(frame, IP + 10, sum);
 }

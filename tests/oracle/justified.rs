@@ -18,7 +18,7 @@ struct Row {
     /// The requirement of the specification.
     id: &'static str,
     why: &'static str,
-    twin: fn(Entry, &[u8]) -> Twin,
+    twin: fn(Entry, &Input) -> Twin,
 }
 
 /// The whole list, in the order in which the rows apply.
@@ -26,41 +26,66 @@ const ROWS: &[Row] = &[
     Row {
         id: "D2",
         why: "a frame from an address that is no known VTEP of the VNI is dropped; the kernel decapsulates it",
-        twin: |entry, frame| match steered(frame) {
-            true if entry == Entry::Wire && !PEERS.iter().any(|peer| frame[26..30] == *peer) => {
-                Twin::Nothing
+        twin: |entry, input| {
+            let from_peer = |frame: &[u8]| PEERS.iter().any(|peer| frame[26..30] == *peer);
+            match entry == Entry::Wire && steered(&input.bytes) && !from_peer(&input.bytes) {
+                true => Twin::Nothing,
+                false => Twin::Same,
             }
-            _ => Twin::Same,
         },
     },
     Row {
         id: "V6",
         why: "on a veth the outer UDP checksum is not verified: the sender may have left it unfinished",
-        twin: |entry, frame| {
-            if entry != Entry::Wire || !steered(frame) || be16(frame, UDP + 6) == Some(0) {
+        twin: |entry, input| {
+            let none = be16(&input.bytes, UDP + 6) == Some(0);
+            if entry != Entry::Wire || !steered(&input.bytes) || none || input.offload.is_some() {
                 return Twin::Same;
             }
-            let mut twin = frame.to_vec();
+            let mut twin = input.bytes.clone();
             put16(&mut twin, UDP + 6, 0);
+            Twin::Other(twin)
+        },
+    },
+    Row {
+        id: "V8",
+        why: "a tag and what is behind it cross unchanged, whatever congestion was marked outside; the kernel looks for the \
+              EtherType behind a tag 10 bytes too far (`IP_ECN_decapsulate`, `skb_protocol`), and where it finds one of \
+              IP there, it marks the tag",
+        twin: |entry, input| {
+            let misread = |frame: &[u8]| {
+                frame
+                    .get(OUTER_LEN..)
+                    .is_some_and(|inner| tagged(inner) && misread(inner))
+            };
+            if entry != Entry::Wire || !steered(&input.bytes) || !misread(&input.bytes) {
+                return Twin::Same;
+            }
+            let mut twin = input.bytes.clone();
+            if bytes::internet_checksum(&[&twin[IP..UDP]]) != 0 {
+                return Twin::Same;
+            }
+            twin[IP + 1] &= !3;
+            bytes::finish_outer_ip(&mut twin);
             Twin::Other(twin)
         },
     },
     Row {
         id: "F5",
         why: "an inner checksum that holds the pseudo-header's sum was left unfinished, and is finished",
-        twin: |entry, frame| {
-            let at = if entry == Entry::Wire { OUTER_LEN } else { 0 };
-            if entry == Entry::Wire && !steered(frame) {
-                return Twin::Same;
-            }
-            let mut twin = frame.to_vec();
-            // Behind the UDP datagram there is nothing that would be delivered.
-            let end = if entry == Entry::Wire {
-                be16(frame, UDP + 4).map_or(0, |len| UDP + usize::from(len))
-            } else {
-                frame.len()
+        twin: |entry, input| {
+            let mut twin = input.bytes.clone();
+            let inner = match entry {
+                Entry::Wire if steered(&twin) => {
+                    // Behind the UDP datagram there is nothing that would be delivered.
+                    let len = be16(&twin, UDP + 4).map_or(0, usize::from);
+                    twin.get_mut(OUTER_LEN..UDP + len)
+                }
+                // What the sender's device is told to finish is finished before anybody sees it.
+                Entry::Bridge | Entry::Device if input.offload.is_none() => Some(&mut twin[..]),
+                _ => None,
             };
-            match twin.get_mut(at..end).map(finish_inner) {
+            match inner.map(finish_inner) {
                 Some(true) => Twin::Other(twin),
                 _ => Twin::Same,
             }
@@ -68,22 +93,37 @@ const ROWS: &[Row] = &[
     },
 ];
 
+/// Two outputs that say the same: what is written in the one's way into both. There is one such row.
+///
+/// D4: an inner IPv4 checksum follows the congestion mark by RFC 1624, which the specification asks for. The kernel
+/// (`IP_ECN_set_ce`, `IP_ECN_set_ect1`) adds as RFC 1141 does, and so writes 0xffff, the other zero of one's complement,
+/// where RFC 1624 has 0x0000. Both verify.
+pub fn one_zero(delivered: &mut [u8]) {
+    let checksum = 14 + 10;
+    if be16(delivered, 12) == Some(bytes::ETHER_IPV4) && be16(delivered, checksum) == Some(0xffff) {
+        put16(delivered, checksum, 0);
+    }
+}
+
 /// What the kernel is to be sent so that it does what `vxgate` must do with this frame.
 pub fn twin(entry: Entry, input: &Input) -> Option<Input> {
-    // What the sender's device is told to finish is finished before anybody sees it.
-    if input.unfinished.is_some() {
-        return Some(input.clone());
-    }
-    let mut bytes = input.bytes.clone();
+    let mut twin = input.clone();
     for row in ROWS {
-        debug_assert!(!row.id.is_empty() && !row.why.is_empty());
-        match (row.twin)(entry, &bytes) {
+        match (row.twin)(entry, &twin) {
             Twin::Same => {}
-            Twin::Other(other) => bytes = other,
+            Twin::Other(bytes) => twin.bytes = bytes,
             Twin::Nothing => return None,
         }
     }
-    Some(Input::from(bytes))
+    Some(twin)
+}
+
+/// The rows that make a frame's twin another frame, for people.
+pub fn reasons(entry: Entry, input: &Input) -> String {
+    let applies = |row: &&Row| !matches!((row.twin)(entry, input), Twin::Same);
+    let rows = ROWS.iter().filter(applies);
+    rows.map(|row| format!("{}: {}. ", row.id, row.why))
+        .collect()
 }
 
 /// Whether a worker gets to see the frame. All others are the kernel's at both sites.
@@ -100,6 +140,19 @@ fn steered(frame: &[u8]) -> bool {
     };
     let vni = u32::from_be_bytes([0, header[4], header[5], header[6]]);
     ours && (header[0] & 8 == 0 || vni == VNI)
+}
+
+fn tagged(inner: &[u8]) -> bool {
+    matches!(be16(inner, 12), Some(0x8100 | 0x88a8))
+}
+
+/// Whether the kernel takes a tag for an IP header.
+fn misread(inner: &[u8]) -> bool {
+    let mut at = 14 + 10 + 2;
+    while matches!(be16(inner, at), Some(0x8100 | 0x88a8)) {
+        at += 4;
+    }
+    matches!(be16(inner, at), Some(bytes::ETHER_IPV4 | bytes::ETHER_IPV6))
 }
 
 /// Finishes the TCP, UDP or SCTP checksum of an inner frame when it was left unfinished; whether it was.

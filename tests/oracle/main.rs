@@ -8,9 +8,11 @@ mod support;
 
 mod bytes;
 mod compare;
+mod departures;
 mod ecn;
 mod end;
 mod generate;
+mod generate_outer;
 mod inherit;
 mod justified;
 mod reserved;

@@ -1,6 +1,6 @@
 //! Random frames from a seed that is printed, for one set of device attributes after the other.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use super::compare::{Pair, WINDOW};
 use super::generate;
@@ -21,11 +21,11 @@ fn number(name: &str) -> Option<u64> {
     )
 }
 
+/// The suite's own, so that it judges the same frames every time; campaigns bring another (`scripts/oracle.sh`).
+const USUAL_SEED: u64 = 8472;
+
 fn seed() -> u64 {
-    number("VXGATE_ORACLE_SEED").unwrap_or_else(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        now.expect("after 1970").as_nanos() as u64
-    })
+    number("VXGATE_ORACLE_SEED").unwrap_or(USUAL_SEED)
 }
 
 fn frames(usual: usize) -> usize {
@@ -82,6 +82,8 @@ attribute_runs! {
     d09_df_set_fares_as_in_the_kernel "df set";
     d09_df_inherit_fares_as_in_the_kernel "df inherit";
     d07_noudpcsum_fares_as_in_the_kernel "noudpcsum";
+    d14_all_inherit_fares_as_in_the_kernel "ttl inherit tos inherit df inherit noudpcsum";
+    v09_remote_fares_as_in_the_kernel "remote 10.98.0.4";
 }
 
 #[test]

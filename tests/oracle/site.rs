@@ -46,6 +46,10 @@ pub const REMOTE_MACS: [[u8; 6]; 3] = [
 /// A group address with an FDB entry of its own, to the second peer.
 pub const GROUP_MAC: [u8; 6] = [1, 0, 0x5e, 0, 0, 5];
 
+/// A host behind the first peer, whose FDB entry has a port and a VNI of its own.
+pub const ELSEWHERE_MAC: [u8; 6] = [2, 0xbb, 0, 0, 0, 5];
+pub const OTHER_PORT: u16 = 4789;
+pub const OTHER_VNI: u32 = 77;
 /// Takes every inner frame, tags included: the device's MTU is 1500.
 pub const UNDERLAY_MTU: usize = 1600;
 
@@ -104,6 +108,8 @@ pub struct Site {
     overlay: End,
     device: End,
     sentinels: u64,
+    /// VXLAN frames that came out on the wire, sentinels included.
+    pub tunnelled: u64,
     /// Frames put in: on the wire, on the bridge port, into the device.
     pub sent: [u64; 3],
     // The process before its namespace.
@@ -139,6 +145,7 @@ impl Site {
             overlay: End::open(&ends, "over", true),
             device: End::open(&node, "vx1", false),
             sentinels: 0,
+            tunnelled: 0,
             sent: [0; 3],
             vxgate,
             _janitor: janitor,
@@ -161,7 +168,7 @@ impl Site {
                 Entry::Device => self.device.send(frame),
             }
         }
-        self.sent[entry as usize] += frames.len() as u64;
+        self.sent[entry as usize] += frames.iter().map(Input::count).sum::<u64>();
         let mut output = Output::default();
         // First the way of the frames, then the way of the answers to them.
         self.mark(entry, &mut output);
@@ -227,6 +234,7 @@ impl Site {
     fn collect(&mut self, output: &mut Output) -> Option<u64> {
         let mut last = None;
         while let Some(frame) = self.wire.receive() {
+            self.tunnelled += u64::from(inner_of(&frame).is_some());
             match inner_of(&frame).and_then(sentinel_number) {
                 Some(number) => last = Some(number),
                 // The node's own address resolution, for answers to senders that are not there.
@@ -305,6 +313,7 @@ fn ip_text(address: [u8; 4]) -> String {
 
 fn build_script(setting: &Setting, ends: &str) -> String {
     let [node_mac, device_mac, group] = [NODE_MAC, DEVICE_MAC, GROUP_MAC].map(mac_text);
+    let elsewhere = mac_text(ELSEWHERE_MAC);
     let [first, second, third] = REMOTE_MACS.map(mac_text);
     let [first_mac, second_mac, router_mac] = PEER_MACS.map(mac_text);
     let [first_ip, second_ip, third_ip] = PEERS.map(ip_text);
@@ -348,6 +357,7 @@ bridge fdb append {first} dev vx1 dst {first_ip} self permanent
 bridge fdb append {second} dev vx1 dst {second_ip} self permanent
 bridge fdb append {third} dev vx1 dst {third_ip} self permanent
 bridge fdb append {group} dev vx1 dst {second_ip} self permanent
+bridge fdb append {elsewhere} dev vx1 dst {first_ip} port {OTHER_PORT} vni {OTHER_VNI} self permanent
 "
     )
 }

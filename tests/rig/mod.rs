@@ -231,7 +231,11 @@ fn segment(size: Size, number: usize, turn: u8) -> Segment {
             } else {
                 NextHop::Resolved(template().expect("an IPv4 pair"))
             };
-            Vtep { key, next_hop }
+            Vtep {
+                key,
+                next_hop,
+                path_mtu: UNDERLAY_MTU,
+            }
         })
         .collect();
     let hosts = (0..size.vteps).map(|vtep| {

@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd};
 
 use etherparse::PacketBuilder;
+use vxgate::stats::PassReason;
 
 use crate::scene::{DEVICE_MAC, MINUTE, PATIENCE, REMOTE_MAC, Receiver, Scene, Steered};
 use crate::support::frames::mac;
@@ -134,6 +135,20 @@ fn a_superframe_arrives_as_finished_segments() {
         let worker_side = steered.counters(steered.pair.worker_side.ifindex);
         assert_eq!(worker_side.steered, segments.len() as u64);
         assert_eq!(steered.pair.ring_drops().unwrap(), 0);
+
+        // A path that is one byte too narrow for a segment: the superframe stays with the kernel as it is.
+        let limits = steered.steering.frame_limits();
+        limits.set(steered.device.ifindex, (HEADERS + SEGMENT - 1) as u32);
+        let before = steered.egress();
+        raw.send(&bytes);
+        let oversize = PassReason::Oversize as usize;
+        wait_until("it is passed", PATIENCE, || {
+            steered.egress().passed[oversize] > before.passed[oversize]
+        });
+        assert_eq!(steered.egress().steered, before.steered);
+        limits.set(steered.device.ifindex, (HEADERS + SEGMENT) as u32);
+        raw.send(&bytes);
+        receivers[0].wait_for(PAYLOAD.div_ceil(SEGMENT));
     });
 }
 

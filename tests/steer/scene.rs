@@ -200,6 +200,7 @@ pub fn plan(workers: u32, nic: &Link, device: &Link, pair: &AccessPair) -> Steer
         devices: vec![DevicePlan {
             ifindex: device.ifindex,
             name: device.name.clone(),
+            mtu: device.mtu,
             vni: Vni::new(1).unwrap(),
             underlay_ifindex: nic.ifindex,
             local: IpAddr::V4(LOCAL),

@@ -1,0 +1,111 @@
+//! What leaves for the underlay, by hand.
+
+use super::bytes::{
+    self, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, IP, Inner, OUTER_LEN, UDP, VXLAN, arp, ipv4, ipv6,
+    put16, udp,
+};
+use super::compare::Fates;
+use super::end::{Input, Offload, Segmentation};
+use super::rows::{PLAIN, cells, leaves, plain};
+use super::site::{self, Entry};
+
+#[test]
+fn v08_two_tags_on_the_way_out() {
+    let inner = Inner::with(ETHER_IPV4, ipv4(0, 64, 0, 17, &udp(&[5; 1400])))
+        .tagged(&[(0x88a8, 0x2014), (0x8100, 10)])
+        .outbound();
+    leaves(&PLAIN, inner.bytes());
+}
+
+#[test]
+fn d09_df_is_not_set_by_default() {
+    let inner = Inner::with(ETHER_IPV4, ipv4(0, 64, 0x4000, 17, &udp(b"payload"))).outbound();
+    let frame = leaves(&PLAIN, inner.bytes());
+    assert_eq!(frame[IP + 6..IP + 8], [0, 0]);
+}
+
+#[test]
+fn v09_an_unknown_destination_goes_to_every_vtep_of_the_list() {
+    for destination in [[2, 0xdd, 0, 0, 0, 1], [0xff; 6]] {
+        let mut frame = Inner::with(ETHER_ARP, arp()).outbound().bytes();
+        frame[..6].copy_from_slice(&destination);
+        let Fates { kernel, ours } = PLAIN.get().fates(Entry::Bridge, &Input::from(frame));
+        for output in [kernel, ours] {
+            let mut to: Vec<_> = output.wire.iter().map(|frame| frame[33]).collect();
+            to.sort_unstable();
+            assert_eq!(to, [2, 3]);
+        }
+    }
+}
+
+#[test]
+fn v10_a_vtep_behind_a_router_is_reached_through_it() {
+    let mut frame = plain();
+    frame[..6].copy_from_slice(&site::REMOTE_MACS[2]);
+    let frame = leaves(&PLAIN, frame);
+    assert_eq!(frame[..6], site::PEER_MACS[2]);
+    assert_eq!(frame[30..34], site::PEERS[2]);
+}
+
+/// A superframe of three frames, the last of which is the shortest.
+fn superframe(six: bool, protocol: u8, kind: u8) {
+    let (network, head, field) = match (six, protocol) {
+        (true, 6) => (40, 20, 16),
+        (true, _) => (40, 8, 6),
+        (false, 6) => (20, 20, 16),
+        (false, _) => (20, 8, 6),
+    };
+    let mut segment = vec![0x55; head + 2100];
+    (segment[12], segment[13]) = (0x50, 0x18);
+    put16(&mut segment, 4, (head + 2100) as u16);
+    put16(&mut segment, field, 0);
+    let mut packet = match six {
+        true => ipv6(0, 64, protocol, &segment),
+        false => ipv4(0, 64, 0x4000, protocol, &segment),
+    };
+    let addresses = &packet[network - if six { 32 } else { 8 }..network];
+    let len = ((head + 2100) as u16).to_be_bytes();
+    let sum = bytes::partial_sum(&[addresses, &[0, protocol], &len]);
+    put16(&mut packet, network + field, sum);
+    let ether_type = if six { ETHER_IPV6 } else { ETHER_IPV4 };
+    let input = Input {
+        bytes: Inner::with(ether_type, packet).outbound().bytes(),
+        offload: Some(Offload {
+            start: 14 + network as u16,
+            field: field as u16,
+            segmentation: Some(Segmentation {
+                kind,
+                headers_len: 14 + (network + head) as u16,
+                payload_len: 1000,
+            }),
+        }),
+    };
+    let Fates { kernel, ours } = PLAIN.get().fates(Entry::Bridge, &input);
+    assert_eq!(kernel, ours);
+    let headers_len = OUTER_LEN + 14 + network + head;
+    let lengths: Vec<_> = ours
+        .wire
+        .iter()
+        .map(|frame| frame.len() - headers_len)
+        .collect();
+    assert_eq!(lengths, [1000, 1000, 100]);
+}
+
+cells! {
+    f06_a_superframe_of_tcp_over_ipv4 superframe(false, 6, 1);
+    f06_a_superframe_of_tcp_over_ipv6 superframe(true, 6, 4);
+    f06_a_superframe_of_udp_over_ipv4 superframe(false, 17, 5);
+    f06_a_superframe_of_udp_over_ipv6 superframe(true, 17, 5);
+}
+
+#[test]
+fn v04_an_fdb_entry_with_a_port_and_a_vni_of_its_own() {
+    let mut frame = plain();
+    frame[..6].copy_from_slice(&site::ELSEWHERE_MAC);
+    let frame = leaves(&PLAIN, frame);
+    assert_eq!(bytes::be16(&frame, UDP + 2), Some(site::OTHER_PORT));
+    assert_eq!(
+        frame[VXLAN..OUTER_LEN],
+        bytes::vxlan_header(site::OTHER_VNI)
+    );
+}
