@@ -1,6 +1,6 @@
 //! Where programs are attached, and how. Every attachment is a link, held by a file descriptor that dies with the
 //! process; only on kernels without tcx (before 6.6) a clsact filter stands in, which outlives a killed process and
-//! passes every frame then, because the heartbeat is stale.
+//! passes every frame then, because the way to the program that steers is gone.
 #![allow(unsafe_code)] // WHY: libbpf-rs has no tcx, no choice of the XDP mode, and no question for what is attached.
 
 use std::io;

@@ -203,11 +203,14 @@ fn without_tcx_a_filter_steers_and_goes_with_its_owner() {
     });
 }
 
+/// A heartbeat from the future, and a filter instead of a link, which the kernel would drop: nothing but the lifeline is
+/// left to tell that the process died.
 #[test]
-fn a_filter_that_a_killed_process_left_is_removed() {
+fn a_filter_that_a_killed_process_left_steers_nothing_and_is_removed() {
     let attach = || {
         let mut steered = Steered::load(1);
         steered.steering = steered.steering.without_tcx();
+        steered.heartbeats(1, MINUTE);
         steered.steering.attach().unwrap();
         steered
     };
@@ -219,18 +222,31 @@ fn a_filter_that_a_killed_process_left_is_removed() {
     scene.node.run("tc qdisc add dev flannel.1 clsact");
     scene
         .node
-        .run("tc filter add dev flannel.1 egress protocol ip prio 7 u32 match u32 0 0 classid 1:1");
+        .run("tc filter add dev flannel.1 egress protocol ip prio 7 u32 match ip dst 192.0.2.9/32 classid 1:1");
     scene.node.enter(|| {
         let made = || filters(&scene).contains("vxgate_egress");
+        let socket = std::net::UdpSocket::bind("10.244.0.0:0").unwrap();
+        let send = || socket.send_to(b"to the pod", "10.244.1.0:9").unwrap();
         kill_after(
-            "attach::a_filter_that_a_killed_process_left_is_removed",
+            "attach::a_filter_that_a_killed_process_left_steers_nothing_and_is_removed",
             &scene,
             made,
             || {
                 assert_eq!(remove_leftovers().unwrap(), [""; 0], "its owner lives");
                 assert!(made());
+                wait_until("a steered frame", PATIENCE, || {
+                    send();
+                    scene.link("vxg0")["stats64"]["tx"]["packets"] != 0
+                        || scene.link("vxg0")["stats64"]["tx"]["dropped"] != 0
+                });
             },
         );
+        let wire = scene.raw_on_wire();
+        wait_until("a frame of the kernel's own", PATIENCE, || {
+            send();
+            wire.receive()
+                .is_some_and(|frame| frame.ends_with(b"to the pod"))
+        });
         assert_eq!(
             remove_leftovers().unwrap(),
             ["vxg0", "clsact filter on flannel.1"]
