@@ -170,7 +170,7 @@ const ELSEWHERE: &[(DropReason, &str)] = &[
     ),
     (
         DropReason::TxRingFull,
-        "overload: the floods of tests/e2e/hostile.rs",
+        "overload: tests/worker_memory.rs fills the ring",
     ),
     (DropReason::NoFrame, "overload"),
     (
@@ -179,7 +179,7 @@ const ELSEWHERE: &[(DropReason, &str)] = &[
     ),
     (
         DropReason::LinkDown,
-        "the NIC goes down: tests/e2e/topology.rs",
+        "tests/worker_memory.rs takes the link down",
     ),
     (
         DropReason::OtherHost,
