@@ -18,6 +18,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod gateway;
+pub mod loadgen;
 pub mod netlink;
 pub mod pipeline;
 pub mod port;
