@@ -1,6 +1,7 @@
 //! The load generator: the other end of the wire, and an independent judge. It shares no code with what it judges.
 
 pub mod headers;
+pub mod mlrsearch;
 pub mod rate;
 pub mod signature;
 pub mod size;
