@@ -236,8 +236,7 @@ impl Search {
 
     fn undecided(&self, goal: &Goal) -> Option<f64> {
         self.loads()
-            .filter(|load| self.class(*load, goal) == Class::Undecided)
-            .next_back()
+            .rfind(|load| self.class(*load, goal) == Class::Undecided)
     }
 
     /// From a bound outwards: twice as far for each bound of this kind that was found already.
@@ -267,9 +266,7 @@ impl Search {
                 .filter(move |load| self.class(*load, goal) == class)
         };
         let upper = of(Class::Upper).next();
-        let lower = of(Class::Lower)
-            .filter(|load| upper.is_none_or(|upper| *load < upper))
-            .next_back();
+        let lower = of(Class::Lower).rfind(|load| upper.is_none_or(|upper| *load < upper));
         (lower, upper)
     }
 

@@ -1,7 +1,10 @@
 //! The load generator: the other end of the wire, and an independent judge. It shares no code with what it judges.
 
+pub mod guard;
 pub mod headers;
 pub mod mlrsearch;
+pub mod profile;
+pub mod range;
 pub mod rate;
 pub mod signature;
 pub mod size;
