@@ -1,6 +1,7 @@
 //! The load generator: the other end of the wire, and an independent judge. It shares no code with what it judges.
 
 pub mod cpu;
+pub mod engine;
 pub mod guard;
 pub mod headers;
 pub mod mlrsearch;
