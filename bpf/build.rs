@@ -8,21 +8,37 @@ use libbpf_cargo::SkeletonBuilder;
 /// What the programs of a source need of the compiler besides the warnings.
 struct Source {
     name: &'static str,
+    file: &'static str,
     header: &'static str,
     arguments: &'static [&'static str],
 }
 
-const SOURCES: [Source; 2] = [
+const SOURCES: [Source; 4] = [
     Source {
         name: "vxgate",
+        file: "bpf/vxgate.bpf.c",
         header: "bpf/shared.h",
         arguments: &[],
     },
     // Exchanging and comparing atomically takes the instructions of v3 (kernel 5.12).
     Source {
         name: "sink",
+        file: "bpf/sink.bpf.c",
         header: "bpf/loadgen.h",
         arguments: &["-mcpu=v3"],
+    },
+    Source {
+        name: "generator",
+        file: "bpf/generator.bpf.c",
+        header: "bpf/loadgen.h",
+        arguments: &["-mcpu=v3"],
+    },
+    // The tests' own: a device that does a known wrong.
+    Source {
+        name: "faults",
+        file: "tests/bench/faults.bpf.c",
+        header: "bpf/loadgen.h",
+        arguments: &[],
     },
 ];
 
@@ -32,13 +48,13 @@ fn main() {
     let machine = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets the target");
     let headers = format!("-I/usr/include/{machine}-linux-gnu");
     for source in &SOURCES {
-        let file = format!("bpf/{}.bpf.c", source.name);
+        let file = source.file;
         println!("cargo:rerun-if-changed={file}");
         println!("cargo:rerun-if-changed={}", source.header);
         let warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"];
         let arguments = warnings.iter().chain(source.arguments).copied();
         SkeletonBuilder::new()
-            .source(&file)
+            .source(file)
             .clang_args(arguments.chain([headers.as_str()]))
             .obj(out.join(format!("{}.bpf.o", source.name)))
             .build()

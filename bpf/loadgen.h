@@ -71,7 +71,8 @@ struct octave {
 struct generator_run {
 	__u64 next_q16;     /* the next intended time, in ns / 2^16 from start_ns */
 	__u64 interval_q16; /* between two intended times; 0: as fast as it goes */
-	__u64 start_ns;     /* CLOCK_MONOTONIC */
+	__u64 start_ns;     /* CLOCK_MONOTONIC; 0: the first frame's */
+	__u64 end_ns;       /* when all was over */
 	__u64 left;         /* intended times that are left */
 	__u64 resync_q16;   /* later than this, intended times are given up */
 	__u64 late;         /* given up */

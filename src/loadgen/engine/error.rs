@@ -2,13 +2,11 @@
 
 use std::io;
 
-use libbpf_rs::ErrorKind;
-
 /// A step of the load generator that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The kernel does not take a BPF program or map.
-    #[error("cannot load the {what}: {source:#}; {hint}", hint = load_hint(.source.kind()))]
+    #[error("cannot load the {what}: {source:#}; {hint}", hint = load_hint(.source))]
     Load {
         /// Which part.
         what: &'static str,
@@ -43,7 +41,7 @@ pub enum EngineError {
         why: String,
     },
     /// The kernel ended a run, or refused it.
-    #[error("the generator on {device} failed: {source:#}; {hint}", hint = run_hint(.source.kind()))]
+    #[error("the generator on {device} failed: {source:#}; {hint}", hint = run_hint(.source))]
     Run {
         /// The device.
         device: String,
@@ -77,10 +75,11 @@ impl EngineError {
     }
 }
 
-fn load_hint(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::PermissionDenied => {
-            "run it as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW"
+fn load_hint(source: &libbpf_rs::Error) -> &'static str {
+    match errno(source) {
+        Some(libc::EPERM) => "run it as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW",
+        Some(libc::ENOMEM | libc::E2BIG) => {
+            "there is not enough memory for its maps: use fewer flows"
         }
         _ => "the load generator needs Linux 5.18 or later, with BPF and XDP",
     }
@@ -111,13 +110,13 @@ fn errno(error: &libbpf_rs::Error) -> Option<i32> {
     number.parse().ok()
 }
 
-fn run_hint(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::PermissionDenied => "run it as root, or with CAP_BPF and CAP_NET_ADMIN",
-        ErrorKind::InvalidInput => {
+fn run_hint(source: &libbpf_rs::Error) -> &'static str {
+    match errno(source) {
+        Some(libc::EPERM | libc::EACCES) => "run it as root, or with CAP_BPF and CAP_NET_ADMIN",
+        Some(libc::EINVAL) => {
             "the engine `live` needs Linux 5.18 or later; `--engine afxdp` works without"
         }
-        ErrorKind::OutOfMemory => "there is not enough memory for its frames",
+        Some(libc::ENOMEM) => "there is not enough memory for its frames",
         _ => "try `--engine afxdp`",
     }
 }

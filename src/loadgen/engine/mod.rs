@@ -8,6 +8,8 @@ mod error;
 mod frame;
 mod latency;
 mod layout;
+mod live;
+mod load;
 mod object;
 mod sink;
 
@@ -15,6 +17,8 @@ pub use device::Device;
 pub use error::EngineError;
 pub use frame::{Tag, write_frame};
 pub use latency::histogram;
+pub use live::LiveGenerator;
+pub use load::{Generator, Load, Sent, StreamLoad};
 pub use sink::{Expectations, Received, Sink, StreamReceived, XdpMode};
 
 /// The most streams of a load.
