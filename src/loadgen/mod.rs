@@ -1,5 +1,6 @@
 //! The load generator: the other end of the wire, and an independent judge. It shares no code with what it judges.
 
+pub mod books;
 pub mod cpu;
 pub mod guard;
 pub mod headers;
