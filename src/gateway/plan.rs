@@ -317,6 +317,7 @@ mod tests {
             flow_label: FlowLabel::Fixed(0),
             udp_checksum: UdpChecksum::Compute,
             accept_udp6_zero_checksum: false,
+            reserved_bits: !crate::wire::vxlan::USED_BITS,
         };
         Found {
             device,
