@@ -415,6 +415,50 @@ mod tests {
     }
 
     #[test]
+    fn v02_reserved_bits_are_the_devices_or_the_operators() {
+        let bits = |data: RequestBody, reserved_bits| {
+            let found = found(data, |_| {});
+            let policy = Policy {
+                reserved_bits,
+                ..Policy::default()
+            };
+            let config = found
+                .device
+                .segment_config(&found.underlay.unwrap(), &policy);
+            config.unwrap().header_bits
+        };
+        const MUST_BE_ZERO: u64 = 0xf7ff_ffff_0000_00f0;
+        let lenient = || plain().with(33, &MUST_BE_ZERO.to_be_bytes());
+        assert_eq!(bits(plain(), ReservedBits::Device), vxlan::USED_BITS);
+        assert_eq!(bits(lenient(), ReservedBits::Device), !MUST_BE_ZERO);
+        assert_eq!(bits(lenient(), ReservedBits::Strict), vxlan::USED_BITS);
+        assert_eq!(bits(plain(), ReservedBits::Ignore), u64::MAX);
+        let mask = ReservedBits::Allow(0x8000_0000_0000_0000);
+        assert_eq!(bits(lenient(), mask), 0x8800_0000_ffff_ff00);
+    }
+
+    #[test]
+    fn v06_checksums_are_verified_on_hardware_or_as_the_operator_says() {
+        for (udp_checksum_rx, on_hardware, on_veth) in [
+            (UdpChecksumRx::Auto, true, false),
+            (UdpChecksumRx::Verify, true, true),
+            (UdpChecksumRx::Ignore, false, false),
+        ] {
+            for (kind, expected) in [(None, on_hardware), (Some("veth".into()), on_veth)] {
+                let found = found(plain(), |link| link.kind = kind);
+                let policy = Policy {
+                    udp_checksum_rx,
+                    ..Policy::default()
+                };
+                let config = found
+                    .device
+                    .segment_config(&found.underlay.unwrap(), &policy);
+                assert_eq!(config.unwrap().verify_udp_checksum, expected);
+            }
+        }
+    }
+
+    #[test]
     fn without_dev_the_link_that_holds_the_local_address_is_the_underlay() {
         let found = found(plain(), |_| {});
         assert_eq!((found.device.underlay, found.refusal), (Some(3), None));

@@ -9,6 +9,7 @@ use crate::config::{Config, Devices};
 use crate::control::{Found, VxlanDevice};
 use crate::netlink::Link;
 use crate::port::{ChunkSize, ROOM};
+use crate::table::Policy;
 use crate::wire::MacAddr;
 
 /// A session, before it exists.
@@ -24,6 +25,8 @@ pub struct Plan {
     pub workers: u32,
     /// Why that is not the number that was asked for.
     pub fewer_workers: Option<String>,
+    /// What the operator decides of every segment.
+    pub policy: Policy,
 }
 
 /// An underlay device.
@@ -114,6 +117,7 @@ impl Plan {
             nics,
             workers,
             fewer_workers,
+            policy: config.policy,
         }
     }
 
