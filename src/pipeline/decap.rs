@@ -64,9 +64,9 @@ pub fn apply(
             Verdict::Deliver(segment) => strip(umem, &mut frame, counters).and(Ok(segment)),
             Verdict::DeliverStranger(segment) => {
                 note(umem.bytes(&frame), DropReason::UnknownPeer, true, counters);
-                strip(umem, &mut frame, counters).and_then(|()| {
+                strip(umem, &mut frame, counters).map(|()| {
                     counters.strangers_delivered.add(1);
-                    Ok(segment)
+                    segment
                 })
             }
             Verdict::Drop(reason) => {

@@ -177,7 +177,7 @@ impl Slot {
             let [a, b, c, d, frames, last_ns] =
                 std::array::from_fn::<u64, WORDS, _>(|index| self.word(index));
             fence(Ordering::Acquire);
-            if before % 2 == 0 && self.version() == before {
+            if before.is_multiple_of(2) && self.version() == before {
                 let offender = Offender::from_words([a, b, c, d])?;
                 let record = OffenderRecord {
                     offender,
@@ -275,7 +275,7 @@ mod tests {
             vni: number,
             inner_source: Some([1, 2, 0, 0, (number >> 8) as u8, number as u8]),
             reason: DropReason::ALL[number as usize % DropReason::COUNT],
-            delivered: number % 2 == 0,
+            delivered: number.is_multiple_of(2),
         };
         std::thread::scope(|scope| {
             scope.spawn(|| {
