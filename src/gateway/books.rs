@@ -299,23 +299,8 @@ impl PortBook {
 
     /// As the workers have them on record; one who was heard on several queues once, with all of its frames.
     fn offenders(&self, now_ns: u64) -> Vec<OffenderState> {
-        let mut merged: Vec<OffenderRecord> = Vec::new();
-        for record in self
-            .sockets
-            .iter()
-            .flat_map(|socket| socket.counters.offenders.read())
-        {
-            match merged
-                .iter_mut()
-                .find(|known| known.offender == record.offender)
-            {
-                Some(known) => {
-                    known.frames += record.frames;
-                    known.last_ns = known.last_ns.max(record.last_ns);
-                }
-                None => merged.push(record),
-            }
-        }
+        let sockets = self.sockets.iter();
+        let records = sockets.flat_map(|socket| socket.counters.offenders.read());
         let state = |record: OffenderRecord| OffenderState {
             source: record.offender.source,
             vni: record.offender.vni,
@@ -329,7 +314,10 @@ impl PortBook {
             frames: record.frames,
             age_ms: now_ns.saturating_sub(record.last_ns) / 1_000_000,
         };
-        merged.into_iter().map(state).collect()
+        OffenderRecord::merged(records)
+            .into_iter()
+            .map(state)
+            .collect()
     }
 
     fn why_not_better(&self) -> Option<String> {

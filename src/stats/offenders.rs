@@ -41,6 +41,25 @@ pub struct OffenderRecord {
     pub last_ns: u64,
 }
 
+impl OffenderRecord {
+    /// The records of several workers as one, the latest first: who was heard by several is there once, with all frames.
+    pub fn merged(records: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let mut merged: Vec<Self> = Vec::new();
+        for record in records {
+            let mut known = merged.iter_mut();
+            match known.find(|known| known.offender == record.offender) {
+                Some(known) => {
+                    known.frames = known.frames.saturating_add(record.frames);
+                    known.last_ns = known.last_ns.max(record.last_ns);
+                }
+                None => merged.push(record),
+            }
+        }
+        merged.sort_by_key(|record| std::cmp::Reverse(record.last_ns));
+        merged
+    }
+}
+
 /// The record of one port of one worker.
 #[derive(Debug, Default)]
 pub struct Offenders {
@@ -260,6 +279,25 @@ mod tests {
         let others: Vec<_> = read[2..].iter().map(|record| record.offender).collect();
         let expected: Vec<_> = (86..100).rev().map(offender).collect();
         assert_eq!(others, expected);
+    }
+
+    #[test]
+    fn whoever_was_heard_by_several_workers_is_named_once() {
+        let (first, second) = (Offenders::default(), Offenders::default());
+        first.set_now(5);
+        first.record(offender(1));
+        first.record(offender(1));
+        second.set_now(7);
+        second.record(offender(2));
+        second.set_now(9);
+        second.record(offender(1));
+        let merged = OffenderRecord::merged(first.read().into_iter().chain(second.read()));
+        let expected = [(1, 3, 9), (2, 1, 7)].map(|(number, frames, last_ns)| OffenderRecord {
+            offender: offender(number),
+            frames,
+            last_ns,
+        });
+        assert_eq!(merged, expected);
     }
 
     /// Every field of a record follows from one number: a torn one would contradict itself.
