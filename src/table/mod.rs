@@ -4,6 +4,7 @@
 //! [`Reader`], in a few nanoseconds, and never frees one.
 
 mod fdb;
+mod kernel_share;
 mod outer_ipv6;
 mod publish;
 mod segment;
@@ -11,6 +12,7 @@ mod snapshot;
 mod template;
 
 pub use fdb::Fdb;
+pub use kernel_share::KernelShare;
 pub use outer_ipv6::OUTER_IPV6_LEN;
 pub use publish::{Reader, Writer, publication};
 pub use segment::{

@@ -129,6 +129,16 @@ pub struct Vtep {
     pub path_mtu: u16,
 }
 
+impl Vtep {
+    /// Whether frames to it are left to the kernel, and never come here.
+    pub fn is_kernels(&self) -> bool {
+        match &self.next_hop {
+            NextHop::Resolved(_) => false,
+            NextHop::Unresolved(reason) => reason.is_kernels(),
+        }
+    }
+}
+
 /// One segment of a snapshot.
 #[derive(Debug, Clone)]
 pub struct Segment {
@@ -145,10 +155,12 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// The longest inner frame, in bytes and with its Ethernet header, whose outer packet fits the path to every VTEP.
+    /// The longest inner frame, in bytes and with its Ethernet header, whose outer packet fits the path to every VTEP that
+    /// is not the kernel's.
     pub fn frame_len_max(&self) -> u32 {
         let config = &self.config;
-        let paths = self.vteps.iter().map(|vtep| (vtep.key.addr, vtep.path_mtu));
+        let ours = self.vteps.iter().filter(|vtep| !vtep.is_kernels());
+        let paths = ours.map(|vtep| (vtep.key.addr, vtep.path_mtu));
         let own = (config.local, config.underlay_mtu);
         paths
             .chain([own])

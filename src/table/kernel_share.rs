@@ -1,0 +1,185 @@
+//! Which frames of a vxlan device the kernel's own device keeps, because nobody else can bring them to where they go.
+//!
+//! A destination behind another link, of another family, on this very host (`encap_bypass_if_local`), or without a route:
+//! the kernel delivers, or counts why not. Its share is named by inner destination addresses, as the FDB names them. A frame
+//! to an address that the FDB does not name is copied to every VTEP of the flood list; when one of these is the kernel's, all
+//! such frames are, so that no copy is lost and none is sent twice. Then the share is named by what it does not contain.
+
+use super::{Segment, Vtep, VtepId};
+use crate::wire::MacAddr;
+
+/// The kernel's share of the frames that leave a device, by inner destination address. Addresses are sorted, each once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KernelShare {
+    /// Frames to these addresses.
+    Only(Vec<MacAddr>),
+    /// Frames to all addresses but these.
+    AllBut(Vec<MacAddr>),
+}
+
+impl Default for KernelShare {
+    /// No frame at all.
+    fn default() -> Self {
+        Self::Only(Vec::new())
+    }
+}
+
+impl KernelShare {
+    /// Every frame.
+    pub const EVERYTHING: Self = Self::AllBut(Vec::new());
+
+    /// What the destinations of a segment ask for.
+    pub fn of(segment: &Segment) -> Self {
+        let kernels: Vec<bool> = segment.vteps.iter().map(Vtep::is_kernels).collect();
+        if !kernels.contains(&true) {
+            return Self::default();
+        }
+        // A number that no VTEP has leads nowhere: the kernel is the safe side.
+        let is_kernels = |id: VtepId| kernels.get(id.0 as usize).copied().unwrap_or(true);
+        let named = |kernels: bool| {
+            let entries = segment.fdb.iter();
+            let named = entries.filter(|(_, id)| is_kernels(*id) == kernels);
+            let mut macs: Vec<_> = named.map(|(mac, _)| mac).collect();
+            macs.sort_unstable();
+            macs
+        };
+        if segment.flood.iter().any(|id| is_kernels(*id)) {
+            Self::AllBut(named(false))
+        } else {
+            Self::Only(named(true))
+        }
+    }
+
+    /// Whether frames to an address are the kernel's.
+    pub fn contains(&self, mac: MacAddr) -> bool {
+        match self {
+            Self::Only(macs) => macs.binary_search(&mac).is_ok(),
+            Self::AllBut(macs) => macs.binary_search(&mac).is_err(),
+        }
+    }
+
+    /// Whether it is no frame at all: the usual device's.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The addresses that name it.
+    pub fn addresses(&self) -> &[MacAddr] {
+        let (Self::Only(macs) | Self::AllBut(macs)) = self;
+        macs
+    }
+
+    /// What is in one of the two, or in both.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        let (left, right) = (self.addresses().iter(), other.addresses());
+        let kept = |keep: &dyn Fn(&MacAddr) -> bool| left.clone().copied().filter(keep).collect();
+        match (self, other) {
+            (Self::Only(_), Self::Only(_)) => {
+                let mut macs: Vec<_> = left.chain(right).copied().collect();
+                macs.sort_unstable();
+                macs.dedup();
+                Self::Only(macs)
+            }
+            (Self::AllBut(_), _) => Self::AllBut(kept(&|mac| !other.contains(*mac))),
+            (Self::Only(_), Self::AllBut(_)) => other.union(self),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::super::template::tests::config;
+    use super::super::{Fdb, NextHop, UnresolvedReason, VtepKey};
+    use super::*;
+
+    fn mac(last: u8) -> MacAddr {
+        MacAddr([2, 0, 0, 0, 0, last])
+    }
+
+    fn macs(last: &[u8]) -> Vec<MacAddr> {
+        last.iter().copied().map(mac).collect()
+    }
+
+    /// VTEPs 0 and 1 are the workers', 2 and 3 the kernel's. Entries: the address's last byte, and its VTEP.
+    fn segment(entries: &[(u8, u32)], flood: &[u32]) -> Segment {
+        let config = config("10.9.0.1");
+        let reasons = [
+            UnresolvedReason::NoNeighbour,
+            UnresolvedReason::LinkDown,
+            UnresolvedReason::Unsupported,
+            UnresolvedReason::LocalAddress,
+        ];
+        let vteps = reasons.iter().zip(10..).map(|(reason, last)| Vtep {
+            key: VtepKey {
+                addr: [10, 9, 0, last].into(),
+                port: config.port,
+                vni: config.vni,
+            },
+            next_hop: NextHop::Unresolved(*reason),
+            path_mtu: 1500,
+        });
+        let vteps = Arc::new(vteps.collect());
+        let entries = entries.iter().map(|(last, id)| (mac(*last), VtepId(*id)));
+        Segment {
+            config: Arc::new(config),
+            vteps,
+            fdb: Arc::new(Fdb::new(entries)),
+            flood: Arc::new(flood.iter().copied().map(VtepId).collect()),
+            peers: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn only_entries_that_lead_to_the_kernel_are_named() {
+        let share = KernelShare::of(&segment(&[(9, 2), (1, 0), (4, 3), (5, 1)], &[0, 1]));
+        assert_eq!(share, KernelShare::Only(macs(&[4, 9])));
+        let nothing = KernelShare::of(&segment(&[(1, 0), (5, 1)], &[0, 1]));
+        assert!(nothing.is_nothing());
+        // A number beyond all VTEPs is the safe side's.
+        let broken = KernelShare::of(&segment(&[(1, 77)], &[]));
+        assert_eq!(broken, KernelShare::Only(macs(&[1])));
+    }
+
+    #[test]
+    fn one_flooded_destination_of_the_kernel_makes_all_flooded_frames_the_kernels() {
+        let share = KernelShare::of(&segment(&[(9, 2), (1, 0), (5, 1)], &[0, 2]));
+        assert_eq!(share, KernelShare::AllBut(macs(&[1, 5])));
+        assert!(share.contains(mac(200)) && share.contains(mac(9)) && !share.contains(mac(5)));
+        assert!(share.contains(MacAddr([0xff; 6])));
+        let no_entries = KernelShare::of(&segment(&[], &[3]));
+        assert_eq!(no_entries, KernelShare::EVERYTHING);
+    }
+
+    fn share() -> impl Strategy<Value = KernelShare> {
+        let macs = proptest::collection::btree_set(0u8..12, 0..12)
+            .prop_map(|last| last.into_iter().map(mac).collect::<Vec<_>>());
+        (any::<bool>(), macs).prop_map(|(only, macs)| {
+            if only {
+                KernelShare::Only(macs)
+            } else {
+                KernelShare::AllBut(macs)
+            }
+        })
+    }
+
+    proptest! {
+        /// Of every address, named or not.
+        #[test]
+        fn a_union_contains_what_either_contains(left in share(), right in share()) {
+            let both = left.union(&right);
+            for last in 0..14 {
+                prop_assert_eq!(
+                    both.contains(mac(last)),
+                    left.contains(mac(last)) || right.contains(mac(last))
+                );
+            }
+            prop_assert!(both.addresses().is_sorted_by(|a, b| a < b));
+            prop_assert_eq!(both, right.union(&left));
+        }
+    }
+}
