@@ -1,9 +1,9 @@
 //! From what was mirrored to what the data path reads: pure functions.
 //!
-//! A segment's VTEPs are every destination that an FDB entry names, once, sorted; their positions are their numbers. An
-//! entry whose destination cannot be served (another underlay device, another address family, a nexthop object that
-//! leads nowhere) is kept and points to the VTEP [`NOWHERE`], which never resolves: its frames die and are counted,
-//! instead of being flooded as if there were no entry.
+//! A segment's VTEPs are every destination that an FDB entry names, once, sorted; their positions are their numbers. Those
+//! that only the kernel reaches are among them: their frames stay with it, and one that still gets to a worker must not be
+//! flooded as if there were no entry. An entry without an address (a nexthop object that leads nowhere) points to the VTEP
+//! [`NOWHERE`] for the same reason.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,7 +15,7 @@ use super::fdb::{FdbMirror, Target};
 use super::nexthop::Nexthops;
 use crate::table::{Fdb, SegmentConfig, VtepId, VtepKey};
 
-/// The address of the VTEP that stands for every destination which cannot be served.
+/// The address of the VTEP that stands for every destination without one. The kernel drops what goes there.
 pub(super) const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The parts of a segment that the FDB decides.
@@ -26,8 +26,6 @@ pub(super) struct Layout {
     pub fdb: Arc<Fdb>,
     pub flood: Vec<VtepId>,
     pub peers: Vec<IpAddr>,
-    /// Entries that point nowhere.
-    pub refused: usize,
 }
 
 /// Numbers the VTEPs and resolves every entry to one.
@@ -44,7 +42,7 @@ pub(super) fn layout(config: &SegmentConfig, mirror: &FdbMirror, nexthops: &Next
         *served.entry(target).or_insert_with(|| {
             let (key, via) = destination(config, target, nexthops).unwrap_or((nowhere, 0));
             let stored = vteps.entry(key).or_default();
-            *stored = (*stored).max(via);
+            *stored = stricter(config, *stored, via);
             key
         })
     };
@@ -53,20 +51,15 @@ pub(super) fn layout(config: &SegmentConfig, mirror: &FdbMirror, nexthops: &Next
         .map(|(mac, target)| (mac, serve(target)))
         .collect();
     let mut flooded = Vec::new();
-    let mut refused = single.iter().filter(|(_, key)| *key == nowhere).count();
     for (mac, targets) in mirror.lists() {
         let mut keys: Vec<_> = targets.iter().map(|target| serve(*target)).collect();
-        refused += keys.iter().filter(|key| **key == nowhere).count();
         keys.sort_unstable();
         keys.dedup();
         match *keys {
             _ if mac.is_zero() => flooded = keys,
             [key] => single.push((mac, key)),
-            _ => {
-                // A multicast address with several destinations: the FDB holds one.
-                refused += keys.len();
-                single.push((mac, serve(Target::Nothing)));
-            }
+            // A multicast address with several destinations: the FDB holds one, the kernel sends to all.
+            _ => single.push((mac, serve(Target::Nothing))),
         }
     }
     let vteps: Vec<_> = vteps.into_iter().collect();
@@ -85,62 +78,50 @@ pub(super) fn layout(config: &SegmentConfig, mirror: &FdbMirror, nexthops: &Next
         Some((mac, id))
     }));
     let flood = flooded.iter().filter_map(number).collect();
-    let peers = peers(config, mirror, &vteps);
+    let peers = peers(&vteps);
     Layout {
         vteps,
         fdb: Arc::new(fdb),
         flood,
         peers,
-        refused,
     }
 }
 
-/// The VTEP that a target means; none when it cannot be served.
+/// The VTEP that a target means, and the device that its frames must leave from; none when it has no address.
 fn destination(
     config: &SegmentConfig,
     target: Target,
     nexthops: &Nexthops,
 ) -> Option<(VtepKey, u32)> {
-    let (key, via) = match target {
-        Target::Remote(key, via) => (key, via),
-        Target::Nexthop(id) => (
-            VtepKey {
+    match target {
+        Target::Remote(key, via) => Some((key, via)),
+        Target::Nexthop(id) => {
+            let key = VtepKey {
                 addr: nexthops.gateway(id)?,
                 port: config.port,
                 vni: config.vni,
-            },
-            0,
-        ),
-        Target::Nothing => return None,
-    };
-    let served = key.addr.is_ipv4() == config.local.is_ipv4()
-        && !key.addr.is_unspecified()
-        && !key.addr.is_multicast()
-        && (via == 0 || via == config.underlay_ifindex);
-    served.then_some((key, via))
+            };
+            Some((key, 0))
+        }
+        Target::Nothing => None,
+    }
 }
 
-/// Who may send to us: every VTEP, and also those whose entries we cannot serve in the other direction.
-fn peers(config: &SegmentConfig, mirror: &FdbMirror, vteps: &[(VtepKey, u32)]) -> Vec<IpAddr> {
-    let targets = mirror
-        .lists()
-        .flat_map(|(_, targets)| targets.iter().copied());
-    let unserved = mirror
-        .single()
-        .map(|(_, target)| target)
-        .chain(targets)
-        .filter_map(|target| match target {
-            Target::Remote(key, via) if via != 0 && via != config.underlay_ifindex => {
-                Some(key.addr)
-            }
-            _ => None,
-        });
-    let mut peers: Vec<_> = vteps
-        .iter()
-        .map(|(key, _)| key.addr)
-        .chain(unserved)
+/// Two entries for one VTEP may name different devices. One that is not ours decides: it makes the VTEP the kernel's.
+fn stricter(config: &SegmentConfig, one: u32, other: u32) -> u32 {
+    let foreign = |via: &u32| *via != 0 && *via != config.underlay_ifindex;
+    [one, other]
+        .into_iter()
+        .find(foreign)
+        .unwrap_or(one.max(other))
+}
+
+/// Who may send to us: every VTEP, whoever sends to it.
+fn peers(vteps: &[(VtepKey, u32)]) -> Vec<IpAddr> {
+    let addrs = vteps.iter().map(|(key, _)| key.addr);
+    let mut peers: Vec<_> = addrs
+        .filter(|addr| !addr.is_unspecified() && !addr.is_multicast())
         .collect();
-    peers.retain(|addr| !addr.is_unspecified() && !addr.is_multicast());
     peers.sort_unstable();
     peers.dedup();
     peers
@@ -198,40 +179,44 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_entry_that_cannot_be_served_points_nowhere_but_its_vtep_may_send() {
-        let elsewhere = Neighbour {
-            via_ifindex: Some(9),
-            ..entry(1, Some(11), None)
+    fn an_entry_that_only_the_kernel_serves_is_a_vtep_that_may_send_and_one_without_an_address_leads_nowhere() {
+        let via = |mac, last, ifindex| Neighbour {
+            via_ifindex: Some(ifindex),
+            ..entry(mac, Some(last), None)
         };
         let six = Neighbour {
             dst: Some("fd00::1".parse().unwrap()),
             ..entry(2, None, None)
         };
-        let ours = Neighbour {
-            via_ifindex: Some(3),
-            ..entry(3, Some(12), None)
-        };
         let unknown = entry(4, None, Some(200));
-        let layout = layout(
-            &config(),
-            &mirror(&[elsewhere, six, ours, unknown]),
-            &Nexthops::default(),
-        );
-        for mac in [1, 2, 4] {
+        // One VTEP by several devices, whatever their order: the one that is not ours decides.
+        let entries = [via(1, 11, 9), six, via(3, 12, 3), unknown];
+        let twice = [entry(5, Some(13), None), via(6, 13, 2), via(7, 13, 3)];
+        for rotation in 0..3 {
+            let mut twice = twice;
+            twice.rotate_left(rotation);
+            let entries = [&entries[..], &twice].concat();
+            let layout = layout(&config(), &mirror(&entries), &Nexthops::default());
+            let mut ways: Vec<_> = layout.vteps.iter().map(|(key, via)| (key.addr, *via)).collect();
+            ways.sort_unstable();
+            let addr = |text: &str| text.parse::<IpAddr>().unwrap();
             assert_eq!(
-                where_to(&layout, MacAddr([2, 0, 0, 0, 0, mac]))
-                    .unwrap()
-                    .addr,
-                NOWHERE
+                ways,
+                [
+                    (NOWHERE, 0),
+                    (addr("10.9.0.11"), 9),
+                    (addr("10.9.0.12"), 3),
+                    (addr("10.9.0.13"), 2),
+                    (addr("fd00::1"), 0),
+                ]
+            );
+            let to = |last| where_to(&layout, MacAddr([2, 0, 0, 0, 0, last])).unwrap().addr;
+            assert_eq!((to(1), to(2), to(4)), (addr("10.9.0.11"), addr("fd00::1"), NOWHERE));
+            assert_eq!(
+                layout.peers,
+                ["10.9.0.11", "10.9.0.12", "10.9.0.13", "fd00::1"].map(addr)
             );
         }
-        assert_eq!(layout.refused, 3);
-        assert_eq!(
-            layout.vteps.iter().map(|(_, via)| *via).collect::<Vec<_>>(),
-            [0, 3]
-        );
-        let peers: Vec<IpAddr> = vec!["10.9.0.11".parse().unwrap(), "10.9.0.12".parse().unwrap()];
-        assert_eq!(layout.peers, peers);
     }
 
     #[test]
@@ -252,7 +237,6 @@ pub(super) mod tests {
             &Nexthops::default(),
         );
         assert_eq!(where_to(&two, mac).unwrap().addr, NOWHERE);
-        assert_eq!((one.refused, two.refused), (0, 2));
     }
 
     #[test]

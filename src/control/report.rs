@@ -38,8 +38,8 @@ pub struct SegmentReport {
     pub fdb_entries: usize,
     /// Destinations that frames for unknown addresses are copied to.
     pub flood_entries: usize,
-    /// FDB entries whose destination cannot be served; their frames are dropped.
-    pub refused_entries: usize,
+    /// Entries of both kinds whose destination only the kernel reaches; their frames are left to it.
+    pub kernel_entries: usize,
     /// Its VTEPs, sorted.
     pub vteps: Vec<VtepReport>,
 }

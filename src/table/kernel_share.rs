@@ -5,7 +5,7 @@
 //! to an address that the FDB does not name is copied to every VTEP of the flood list; when one of these is the kernel's, all
 //! such frames are, so that no copy is lost and none is sent twice. Then the share is named by what it does not contain.
 
-use super::{Segment, Vtep, VtepId};
+use super::{Segment, Vtep};
 use crate::wire::MacAddr;
 
 /// The kernel's share of the frames that leave a device, by inner destination address. Addresses are sorted, each once.
@@ -30,20 +30,17 @@ impl KernelShare {
 
     /// What the destinations of a segment ask for.
     pub fn of(segment: &Segment) -> Self {
-        let kernels: Vec<bool> = segment.vteps.iter().map(Vtep::is_kernels).collect();
-        if !kernels.contains(&true) {
+        if !segment.vteps.iter().any(Vtep::is_kernels) {
             return Self::default();
         }
-        // A number that no VTEP has leads nowhere: the kernel is the safe side.
-        let is_kernels = |id: VtepId| kernels.get(id.0 as usize).copied().unwrap_or(true);
         let named = |kernels: bool| {
             let entries = segment.fdb.iter();
-            let named = entries.filter(|(_, id)| is_kernels(*id) == kernels);
+            let named = entries.filter(|(_, id)| segment.is_kernels(*id) == kernels);
             let mut macs: Vec<_> = named.map(|(mac, _)| mac).collect();
             macs.sort_unstable();
             macs
         };
-        if segment.flood.iter().any(|id| is_kernels(*id)) {
+        if segment.flood.iter().any(|id| segment.is_kernels(*id)) {
             Self::AllBut(named(false))
         } else {
             Self::Only(named(true))
@@ -94,7 +91,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::template::tests::config;
-    use super::super::{Fdb, NextHop, UnresolvedReason, VtepKey};
+    use super::super::{Fdb, NextHop, UnresolvedReason, VtepId, VtepKey};
     use super::*;
 
     fn mac(last: u8) -> MacAddr {
@@ -140,8 +137,8 @@ mod tests {
         assert_eq!(share, KernelShare::Only(macs(&[4, 9])));
         let nothing = KernelShare::of(&segment(&[(1, 0), (5, 1)], &[0, 1]));
         assert!(nothing.is_nothing());
-        // A number beyond all VTEPs is the safe side's.
-        let broken = KernelShare::of(&segment(&[(1, 77)], &[]));
+        // A number that no VTEP has leads nowhere: the kernel is the safe side.
+        let broken = KernelShare::of(&segment(&[(1, 77), (2, 0)], &[]));
         assert_eq!(broken, KernelShare::Only(macs(&[1])));
     }
 

@@ -155,6 +155,21 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// Whether frames to a VTEP are left to the kernel. A number that no VTEP has leads nowhere, as the kernel shall count.
+    pub fn is_kernels(&self, id: VtepId) -> bool {
+        self.vteps.get(id.0 as usize).is_none_or(Vtep::is_kernels)
+    }
+
+    /// How many entries of the FDB and of the flood list lead to VTEPs whose frames are left to the kernel.
+    pub fn kernel_entries(&self) -> usize {
+        if !self.vteps.iter().any(Vtep::is_kernels) {
+            return 0;
+        }
+        let named = self.fdb.iter().map(|(_, id)| id);
+        let all = named.chain(self.flood.iter().copied());
+        all.filter(|id| self.is_kernels(*id)).count()
+    }
+
     /// The longest inner frame, in bytes and with its Ethernet header, whose outer packet fits the path to every VTEP that
     /// is not the kernel's.
     pub fn frame_len_max(&self) -> u32 {
