@@ -2,8 +2,9 @@
 //!
 //! A segment's VTEPs are every destination that an FDB entry names, once, sorted; their positions are their numbers. Those
 //! that only the kernel reaches are among them: their frames stay with it, and one that still gets to a worker must not be
-//! flooded as if there were no entry. An entry without an address (a nexthop object that leads nowhere) points to the VTEP
-//! [`NOWHERE`] for the same reason.
+//! flooded as if there were no entry. An entry without an address (a nexthop object that leads nowhere), or with another
+//! device of its own than the underlay (`via`), points to the VTEP [`NOWHERE`] for the same reason: other entries may lead
+//! to the same address by the underlay.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,7 +16,7 @@ use super::fdb::{FdbMirror, Target};
 use super::nexthop::Nexthops;
 use crate::table::{Fdb, SegmentConfig, VtepId, VtepKey};
 
-/// The address of the VTEP that stands for every destination without one. The kernel drops what goes there.
+/// The address of the VTEP that stands for every destination that is none of the underlay's. It is the kernel's.
 pub(super) const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The parts of a segment that the FDB decides.
@@ -42,7 +43,7 @@ pub(super) fn layout(config: &SegmentConfig, mirror: &FdbMirror, nexthops: &Next
         *served.entry(target).or_insert_with(|| {
             let (key, via) = destination(config, target, nexthops).unwrap_or((nowhere, 0));
             let stored = vteps.entry(key).or_default();
-            *stored = stricter(config, *stored, via);
+            *stored = (*stored).max(via);
             key
         })
     };
@@ -78,7 +79,7 @@ pub(super) fn layout(config: &SegmentConfig, mirror: &FdbMirror, nexthops: &Next
         Some((mac, id))
     }));
     let flood = flooded.iter().filter_map(number).collect();
-    let peers = peers(&vteps);
+    let peers = peers(config, mirror, &vteps);
     Layout {
         vteps,
         fdb: Arc::new(fdb),
@@ -87,13 +88,14 @@ pub(super) fn layout(config: &SegmentConfig, mirror: &FdbMirror, nexthops: &Next
     }
 }
 
-/// The VTEP that a target means, and the device that its frames must leave from; none when it has no address.
+/// The VTEP that a target means, and the device that its frames must leave from; none for [`NOWHERE`].
 fn destination(
     config: &SegmentConfig,
     target: Target,
     nexthops: &Nexthops,
 ) -> Option<(VtepKey, u32)> {
     match target {
+        Target::Remote(_, via) if !is_ours(config, via) => None,
         Target::Remote(key, via) => Some((key, via)),
         Target::Nexthop(id) => {
             let key = VtepKey {
@@ -107,21 +109,29 @@ fn destination(
     }
 }
 
-/// Two entries for one VTEP may name different devices. One that is not ours decides: it makes the VTEP the kernel's.
-fn stricter(config: &SegmentConfig, one: u32, other: u32) -> u32 {
-    let foreign = |via: &u32| *via != 0 && *via != config.underlay_ifindex;
-    [one, other]
-        .into_iter()
-        .find(foreign)
-        .unwrap_or(one.max(other))
+fn is_ours(config: &SegmentConfig, via: u32) -> bool {
+    via == 0 || via == config.underlay_ifindex
 }
 
-/// Who may send to us: every VTEP, whoever sends to it.
-fn peers(vteps: &[(VtepKey, u32)]) -> Vec<IpAddr> {
-    let addrs = vteps.iter().map(|(key, _)| key.addr);
-    let mut peers: Vec<_> = addrs
-        .filter(|addr| !addr.is_unspecified() && !addr.is_multicast())
+/// Who may send to us: every VTEP, and those whose entries name another device.
+fn peers(config: &SegmentConfig, mirror: &FdbMirror, vteps: &[(VtepKey, u32)]) -> Vec<IpAddr> {
+    let targets = mirror
+        .lists()
+        .flat_map(|(_, targets)| targets.iter().copied());
+    let elsewhere = mirror
+        .single()
+        .map(|(_, target)| target)
+        .chain(targets)
+        .filter_map(|target| match target {
+            Target::Remote(key, via) if !is_ours(config, via) => Some(key.addr),
+            _ => None,
+        });
+    let mut peers: Vec<_> = vteps
+        .iter()
+        .map(|(key, _)| key.addr)
+        .chain(elsewhere)
         .collect();
+    peers.retain(|addr| !addr.is_unspecified() && !addr.is_multicast());
     peers.sort_unstable();
     peers.dedup();
     peers
@@ -179,7 +189,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_entry_that_only_the_kernel_serves_is_a_vtep_that_may_send_and_one_without_an_address_leads_nowhere() {
+    fn an_entry_that_only_the_kernel_serves_is_kept_and_its_vtep_may_send() {
         let via = |mac, last, ifindex| Neighbour {
             via_ifindex: Some(ifindex),
             ..entry(mac, Some(last), None)
@@ -188,35 +198,39 @@ pub(super) mod tests {
             dst: Some("fd00::1".parse().unwrap()),
             ..entry(2, None, None)
         };
-        let unknown = entry(4, None, Some(200));
-        // One VTEP by several devices, whatever their order: the one that is not ours decides.
-        let entries = [via(1, 11, 9), six, via(3, 12, 3), unknown];
-        let twice = [entry(5, Some(13), None), via(6, 13, 2), via(7, 13, 3)];
-        for rotation in 0..3 {
-            let mut twice = twice;
-            twice.rotate_left(rotation);
-            let entries = [&entries[..], &twice].concat();
-            let layout = layout(&config(), &mirror(&entries), &Nexthops::default());
-            let mut ways: Vec<_> = layout.vteps.iter().map(|(key, via)| (key.addr, *via)).collect();
-            ways.sort_unstable();
-            let addr = |text: &str| text.parse::<IpAddr>().unwrap();
-            assert_eq!(
-                ways,
-                [
-                    (NOWHERE, 0),
-                    (addr("10.9.0.11"), 9),
-                    (addr("10.9.0.12"), 3),
-                    (addr("10.9.0.13"), 2),
-                    (addr("fd00::1"), 0),
-                ]
-            );
-            let to = |last| where_to(&layout, MacAddr([2, 0, 0, 0, 0, last])).unwrap().addr;
-            assert_eq!((to(1), to(2), to(4)), (addr("10.9.0.11"), addr("fd00::1"), NOWHERE));
-            assert_eq!(
-                layout.peers,
-                ["10.9.0.11", "10.9.0.12", "10.9.0.13", "fd00::1"].map(addr)
-            );
+        // 11 by another device, and also by ours; 13 only by another.
+        let entries = [
+            via(1, 11, 9),
+            six,
+            via(3, 12, 3),
+            entry(4, None, Some(200)),
+            entry(5, Some(11), None),
+            via(6, 13, 9),
+        ];
+        let layout = layout(&config(), &mirror(&entries), &Nexthops::default());
+        let addr = |text: &str| text.parse::<IpAddr>().unwrap();
+        let vteps = layout.vteps.iter().map(|(key, via)| (key.addr, *via));
+        assert_eq!(
+            vteps.collect::<Vec<_>>(),
+            [
+                (NOWHERE, 0),
+                (addr("10.9.0.11"), 0),
+                (addr("10.9.0.12"), 3),
+                (addr("fd00::1"), 0)
+            ]
+        );
+        let to = |last| {
+            let key = where_to(&layout, MacAddr([2, 0, 0, 0, 0, last]));
+            key.unwrap().addr
+        };
+        for nowhere in [1, 4, 6] {
+            assert_eq!(to(nowhere), NOWHERE, "{nowhere}");
         }
+        assert_eq!((to(2), to(5)), (addr("fd00::1"), addr("10.9.0.11")));
+        assert_eq!(
+            layout.peers,
+            ["10.9.0.11", "10.9.0.12", "10.9.0.13", "fd00::1"].map(addr)
+        );
     }
 
     #[test]

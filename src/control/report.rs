@@ -40,6 +40,8 @@ pub struct SegmentReport {
     pub flood_entries: usize,
     /// Entries of both kinds whose destination only the kernel reaches; their frames are left to it.
     pub kernel_entries: usize,
+    /// One of them is flooded to: all frames that are flooded are left to the kernel.
+    pub kernel_floods: bool,
     /// Its VTEPs, sorted.
     pub vteps: Vec<VtepReport>,
 }

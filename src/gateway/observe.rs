@@ -54,6 +54,8 @@ pub struct DeviceState {
     pub fdb_entries: u64,
     /// VTEPs that get a copy of every frame without an FDB entry.
     pub flood_entries: u64,
+    /// Entries of both kinds that lead to VTEPs which only the kernel reaches: their frames are left to it.
+    pub kernel_entries: u64,
 }
 
 /// The two ends of an access device.
@@ -149,6 +151,15 @@ pub struct VtepState {
     pub state: String,
     /// The largest outer IP packet that the path to it takes, in bytes, as far as the kernel knows.
     pub path_mtu: u16,
+    /// Who sends to it: `vxgate`, or `kernel` when nobody else can.
+    pub carried_by: String,
+}
+
+impl VtepState {
+    /// Whether its frames are left to the kernel.
+    pub fn is_kernels(&self) -> bool {
+        self.carried_by == "kernel"
+    }
 }
 
 /// The mirror of the kernel's tables.
@@ -184,5 +195,6 @@ pub(super) fn device(found: &Found) -> DeviceState {
         refused: None,
         fdb_entries: 0,
         flood_entries: 0,
+        kernel_entries: 0,
     }
 }

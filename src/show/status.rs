@@ -150,7 +150,11 @@ impl fmt::Display for DeviceLine<'_> {
             f,
             ", {} FDB entries, {} flood",
             device.fdb_entries, device.flood_entries
-        )
+        )?;
+        if device.kernel_entries > 0 {
+            write!(f, ", {} of them the kernel's", device.kernel_entries)?;
+        }
+        Ok(())
     }
 }
 
@@ -214,6 +218,9 @@ impl fmt::Display for VtepLine<'_> {
         )?;
         if let Some(mac) = &vtep.next_hop_mac {
             write!(f, " via {mac}")?;
+        }
+        if vtep.is_kernels() {
+            return write!(f, "  the kernel's");
         }
         write!(f, "  path MTU {}", vtep.path_mtu)
     }
