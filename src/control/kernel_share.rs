@@ -40,15 +40,15 @@ impl KernelShares {
         self.widen(snapshot);
     }
 
-    /// Before a snapshot is published: what becomes the kernel's.
-    pub(super) fn widen(&mut self, next: &Snapshot) {
+    /// Before a snapshot is published: what becomes the kernel's. Whether anything does.
+    pub(super) fn widen(&mut self, next: &Snapshot) -> bool {
         if self.tell.is_none() {
-            return;
+            return false;
         }
         for (device, segment) in self.devices.iter_mut().zip(&next.segments) {
             device.newest = KernelShare::of(segment);
         }
-        self.follow(|device| device.told.union(&device.newest));
+        self.follow(|device| device.told.union(&device.newest))
     }
 
     /// When no reader looks at anything older than the newest snapshot: what becomes the workers'.
@@ -56,17 +56,20 @@ impl KernelShares {
         self.follow(|device| device.newest.clone());
     }
 
-    fn follow(&mut self, share_of: impl Fn(&Device) -> KernelShare) {
+    fn follow(&mut self, share_of: impl Fn(&Device) -> KernelShare) -> bool {
         let Some(tell) = &mut self.tell else {
-            return;
+            return false;
         };
+        let mut any = false;
         for device in &mut self.devices {
             let share = share_of(device);
             if share != device.told {
                 tell(device.ifindex, &share);
                 device.told = share;
+                any = true;
             }
         }
+        any
     }
 }
 

@@ -35,6 +35,9 @@ const QUEUE_BYTES: usize = 64 << 20;
 const LISTEN_MAX: usize = 4096;
 /// Notifications thrown away at once: many times what the queue holds. A writer who is faster than that is waited for.
 const DRAIN_MAX: usize = 1 << 20;
+/// How long frames are on their way from the steering programs to a worker, most of the time. Those that were steered
+/// before they became the kernel's are still sent by the snapshot that said so.
+const ON_THEIR_WAY: Duration = Duration::from_millis(5);
 /// How often a dump is repeated at once because announcements were lost again meanwhile.
 const RESYNC_ATTEMPTS: u32 = 3;
 /// How long to wait after a question failed, doubled each time up to 64 times this.
@@ -296,7 +299,9 @@ impl Thread {
 
     fn publish(&mut self) {
         let snapshot = self.mirror.snapshot();
-        self.kernel_shares.widen(&snapshot);
+        if self.kernel_shares.widen(&snapshot) {
+            thread::sleep(ON_THEIR_WAY);
+        }
         self.frame_limits.shrink(&snapshot);
         self.writer.publish(snapshot.clone());
         self.frame_limits.grow(&snapshot);

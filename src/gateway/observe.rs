@@ -56,6 +56,9 @@ pub struct DeviceState {
     pub flood_entries: u64,
     /// Entries of both kinds that lead to VTEPs which only the kernel reaches: their frames are left to it.
     pub kernel_entries: u64,
+    /// Which of its frames steering leaves to the kernel for their destination, in words; empty when all are the kernel's
+    /// because the device is not taken over.
+    pub kernel_keeps: String,
 }
 
 /// The two ends of an access device.
@@ -196,5 +199,6 @@ pub(super) fn device(found: &Found) -> DeviceState {
         fdb_entries: 0,
         flood_entries: 0,
         kernel_entries: 0,
+        kernel_keeps: String::new(),
     }
 }

@@ -166,17 +166,21 @@ impl Session {
             .map(|(book, running)| book.state(now_ns, running.is_alive()))
             .collect();
         let report = self.control.report();
+        let shares = self.steering.kernel_shares();
         seen.devices = self
             .plan
             .devices
             .iter()
             .zip(&self.accesses)
-            .map(|(f, pair)| taken_over(f, pair, &report))
+            .map(|(found, pair)| DeviceState {
+                kernel_keeps: shares.words(found.device.ifindex).unwrap_or_default(),
+                ..taken_over(found, pair, &report)
+            })
             .collect();
         seen.vteps = report.segments.iter().flat_map(vteps).collect();
         let partly_kernels = report.segments.iter().filter_map(partly_kernels);
         seen.warnings.extend(partly_kernels);
-        let troubles = self.steering.kernel_shares().troubles();
+        let troubles = shares.troubles();
         let troubles = troubles.iter().map(|(name, why)| format!("{name}: {why}"));
         seen.reasons.extend(troubles);
         seen.mirror = MirrorState {

@@ -152,7 +152,12 @@ impl fmt::Display for DeviceLine<'_> {
             device.fdb_entries, device.flood_entries
         )?;
         if device.kernel_entries > 0 {
-            write!(f, ", {} of them the kernel's", device.kernel_entries)?;
+            let keeps = &device.kernel_keeps;
+            write!(
+                f,
+                ", {} of them the kernel's: it keeps {keeps}",
+                device.kernel_entries
+            )?;
         }
         Ok(())
     }

@@ -81,6 +81,13 @@ impl KernelShares {
         }
     }
 
+    /// What of a device's frames is left to the kernel now, in words for people.
+    pub fn words(&self, ifindex: u32) -> Option<String> {
+        let mut devices = self.devices.iter();
+        let device = devices.find(|other| other.ifindex == ifindex)?;
+        Some(device.lock().share.to_string())
+    }
+
     /// Why devices are left to the kernel as a whole although it was not asked for: their names, and words for people.
     pub fn troubles(&self) -> Vec<(String, String)> {
         let devices = self.devices.iter();
@@ -402,6 +409,8 @@ mod tests {
         steered.set(&KernelShare::default());
         assert!(!steered.is_kernels(mac(2)) && !steered.is_kernels(MacAddr([0xff; 6])));
         assert!(steered.shares.troubles().is_empty());
+        assert_eq!(steered.shares.words(DEVICE).unwrap(), "no frames");
+        assert_eq!(steered.shares.words(DEVICE + 1), None);
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! to an address that the FDB does not name is copied to every VTEP of the flood list; when one of these is the kernel's, all
 //! such frames are, so that no copy is lost and none is sent twice. Then the share is named by what it does not contain.
 
+use std::fmt;
+
 use super::{Segment, Vtep};
 use crate::wire::MacAddr;
 
@@ -84,6 +86,19 @@ impl KernelShare {
     }
 }
 
+impl fmt::Display for KernelShare {
+    /// For people: `no frames`, `all frames`, `frames to 3 addresses`, `all frames but those to 5 addresses`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.addresses().len();
+        match self {
+            Self::Only(_) if count == 0 => f.write_str("no frames"),
+            Self::AllBut(_) if count == 0 => f.write_str("all frames"),
+            Self::Only(_) => write!(f, "frames to {count} addresses"),
+            Self::AllBut(_) => write!(f, "all frames but those to {count} addresses"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -150,6 +165,10 @@ mod tests {
         assert!(share.contains(MacAddr([0xff; 6])));
         let no_entries = KernelShare::of(&segment(&[], &[3]));
         assert_eq!(no_entries, KernelShare::EVERYTHING);
+        assert_eq!(
+            [share, no_entries].map(|share| share.to_string()),
+            ["all frames but those to 2 addresses", "all frames"]
+        );
     }
 
     fn share() -> impl Strategy<Value = KernelShare> {
