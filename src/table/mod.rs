@@ -3,6 +3,7 @@
 //! One writer builds a [`Snapshot`] and publishes it; each worker takes the newest once per turn through its
 //! [`Reader`], in a few nanoseconds, and never frees one.
 
+mod destination;
 mod fdb;
 mod outer_ipv6;
 mod publish;
@@ -10,6 +11,7 @@ mod segment;
 mod snapshot;
 mod template;
 
+pub use destination::{Destination, Group, GroupId, ListId};
 pub use fdb::Fdb;
 pub use outer_ipv6::OUTER_IPV6_LEN;
 pub use publish::{Reader, Writer, publication};
