@@ -112,6 +112,8 @@ mod tests {
             generation: 0,
             segments: vec![Segment {
                 fdb: Arc::new(Fdb::new(entries)),
+                groups: Arc::default(),
+                lists: Arc::default(),
                 flood: Arc::new(flood.iter().copied().map(VtepId).collect()),
                 peers: Arc::default(),
                 vteps: Arc::new(vteps),

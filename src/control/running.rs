@@ -103,7 +103,7 @@ impl SharedSegment {
             fdb_entries: fdb.len(),
             flood_entries: flood.len(),
             kernel_entries: self.segment.kernel_entries(),
-            kernel_floods: flood.iter().any(|id| self.segment.is_kernels(*id)),
+            kernel_floods: self.segment.kernel_floods(),
             vteps: vteps.collect(),
         }
     }

@@ -37,12 +37,12 @@ impl KernelShare {
         }
         let named = |kernels: bool| {
             let entries = segment.fdb.iter();
-            let named = entries.filter(|(_, id)| segment.is_kernels(*id) == kernels);
+            let named = entries.filter(|(_, to)| segment.is_kernels(to) == kernels);
             let mut macs: Vec<_> = named.map(|(mac, _)| mac).collect();
             macs.sort_unstable();
             macs
         };
-        if segment.flood.iter().any(|id| segment.is_kernels(*id)) {
+        if segment.kernel_floods() {
             Self::AllBut(named(false))
         } else {
             Self::Only(named(true))
@@ -106,7 +106,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::template::tests::config;
-    use super::super::{Fdb, NextHop, UnresolvedReason, VtepId, VtepKey};
+    use super::super::{
+        Destination, Fdb, Group, GroupId, ListId, NextHop, UnresolvedReason, VtepId, VtepKey,
+    };
     use super::*;
 
     fn mac(last: u8) -> MacAddr {
@@ -119,6 +121,12 @@ mod tests {
 
     /// VTEPs 0 and 1 are the workers', 2 and 3 the kernel's. Entries: the address's last byte, and its VTEP.
     fn segment(entries: &[(u8, u32)], flood: &[u32]) -> Segment {
+        let to_vtep = |(last, id): &(u8, u32)| (*last, Destination::Vtep(VtepId(*id)));
+        segment_to(&entries.iter().map(to_vtep).collect::<Vec<_>>(), flood)
+    }
+
+    /// Group 1 and list 1 have a member that is the kernel's.
+    fn segment_to(entries: &[(u8, Destination)], flood: &[u32]) -> Segment {
         let config = config("10.9.0.1");
         let reasons = [
             UnresolvedReason::NoNeighbour,
@@ -136,11 +144,16 @@ mod tests {
             path_mtu: 1500,
         });
         let vteps = Arc::new(vteps.collect());
-        let entries = entries.iter().map(|(last, id)| (mac(*last), VtepId(*id)));
+        let entries = entries.iter().map(|(last, to)| (mac(*last), *to));
         Segment {
             config: Arc::new(config),
             vteps,
             fdb: Arc::new(Fdb::new(entries)),
+            groups: Arc::new(vec![
+                Group::by_weight([(VtepId(0), 1), (VtepId(1), 1)]),
+                Group::by_weight([(VtepId(0), 1), (VtepId(2), 1)]),
+            ]),
+            lists: Arc::new(vec![vec![VtepId(0), VtepId(1)], vec![VtepId(1), VtepId(3)]]),
             flood: Arc::new(flood.iter().copied().map(VtepId).collect()),
             peers: Arc::default(),
         }
@@ -169,6 +182,36 @@ mod tests {
             [share, no_entries].map(|share| share.to_string()),
             ["all frames but those to 2 addresses", "all frames"]
         );
+    }
+
+    #[test]
+    fn one_member_of_the_kernels_makes_a_group_or_a_list_the_kernels() {
+        let to_group = |id| Destination::Group(GroupId(id));
+        let to_list = |id| Destination::List(ListId(id));
+        let entries = [
+            (1, to_group(0)),
+            (2, to_group(1)),
+            (3, to_list(0)),
+            (4, to_list(1)),
+        ];
+        let share = KernelShare::of(&segment_to(&entries, &[0]));
+        assert_eq!(share, KernelShare::Only(macs(&[2, 4])));
+        // The all-zero address may lead to a group: that of all frames without an entry.
+        let flooding = |id| {
+            let mut segment = segment_to(&entries, &[]);
+            let entries = entries.map(|(last, to)| (mac(last), to));
+            let zero = [(MacAddr::ZERO, to_group(id))];
+            segment.fdb = Arc::new(Fdb::new(entries.into_iter().chain(zero)));
+            segment
+        };
+        assert_eq!(
+            KernelShare::of(&flooding(0)),
+            KernelShare::Only(macs(&[2, 4]))
+        );
+        let share = KernelShare::of(&flooding(1));
+        assert_eq!(share, KernelShare::AllBut(macs(&[1, 3])));
+        assert_eq!(flooding(1).kernel_entries(), 3);
+        assert_eq!(segment_to(&entries, &[3, 0]).kernel_entries(), 3);
     }
 
     fn share() -> impl Strategy<Value = KernelShare> {
