@@ -90,11 +90,12 @@ impl fmt::Display for KernelShare {
     /// For people: `no frames`, `all frames`, `frames to 3 addresses`, `all frames but those to 5 addresses`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.addresses().len();
+        let noun = if count == 1 { "address" } else { "addresses" };
         match self {
             Self::Only(_) if count == 0 => f.write_str("no frames"),
             Self::AllBut(_) if count == 0 => f.write_str("all frames"),
-            Self::Only(_) => write!(f, "frames to {count} addresses"),
-            Self::AllBut(_) => write!(f, "all frames but those to {count} addresses"),
+            Self::Only(_) => write!(f, "frames to {count} {noun}"),
+            Self::AllBut(_) => write!(f, "all frames but those to {count} {noun}"),
         }
     }
 }
@@ -182,6 +183,8 @@ mod tests {
             [share, no_entries].map(|share| share.to_string()),
             ["all frames but those to 2 addresses", "all frames"]
         );
+        let named = [&[7][..], &[]].map(|last| KernelShare::Only(macs(last)).to_string());
+        assert_eq!(named, ["frames to 1 address", "no frames"]);
     }
 
     #[test]

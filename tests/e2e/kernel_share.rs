@@ -121,17 +121,32 @@ impl Site {
         self.entry(change, "00:00:00:00:00:00", destination);
     }
 
+    /// Frames from the node's vx1.
     fn stations(&self) -> Stations {
-        Stations {
-            sender: RawSocket::open(&self.node, "vx1"),
-            ends: [
+        self.stations_from(
+            (&self.node, "vx1"),
+            &[
                 ("far1", &self.far[0], "vx1"),
                 ("far2", &self.far[1], "vx1"),
                 ("far1/vx2", &self.far[0], "vx2"),
                 ("vx2", &self.node, "vx2"),
                 ("vx3", &self.node, "vx3"),
-            ]
-            .map(|(name, netns, device)| (name, RawSocket::open(netns, device))),
+            ],
+        )
+    }
+
+    /// Frames from a device, and the devices where they are listened for.
+    fn stations_from(
+        &self,
+        (netns, device): (&Netns, &str),
+        ends: &[(&'static str, &Netns, &str)],
+    ) -> Stations {
+        let ends = ends
+            .iter()
+            .map(|(name, netns, device)| (*name, RawSocket::open(netns, device)));
+        Stations {
+            sender: RawSocket::open(netns, device),
+            ends: ends.collect(),
             heard: BTreeMap::new(),
             next: 0,
         }
@@ -169,10 +184,10 @@ impl Site {
     }
 }
 
-/// Numbered frames from the node's vx1, and who heard them.
+/// Numbered frames from a device, and who heard them.
 struct Stations {
     sender: RawSocket,
-    ends: [(&'static str, RawSocket); 5],
+    ends: Vec<(&'static str, RawSocket)>,
     /// By end and number: how many times.
     heard: BTreeMap<(&'static str, u32), u32>,
     next: u32,
@@ -688,4 +703,94 @@ fn what_is_the_kernels_loses_nothing_when_vxgate_hangs_and_dies_and_the_rest_goe
     let next = Vxgate::start(&site.node, &[]);
     assert_eq!(next.status().state(), "healthy");
     next.stop();
+}
+
+#[test]
+fn several_vteps_of_one_host_are_carried_side_by_side_and_reach_each_other() {
+    /// Where the station behind the node is, as the far ends know it.
+    const NODE: &str = "02:00:00:00:00:0b";
+    /// The same by the address of another device.
+    const NODE_BY_VX1: &str = "02:00:00:00:00:0c";
+    const TO_VX1: &str = "02:00:00:00:00:0d";
+    for with_vxgate in [false, true] {
+        let site = Site::new("several");
+        let [far1, far2] = &site.far;
+        for (netns, entry) in [
+            (&site.node, format!("{FAR1} dev vx2 dst 10.0.1.2")),
+            (&site.node, format!("{FAR1} dev vx3 dst 10.0.1.2")),
+            (&site.node, format!("{TO_VX1} dev vx2 dst 10.0.1.1 vni 1")),
+            (far1, format!("{NODE} dev vx1 dst 10.0.1.1")),
+            (far1, format!("{NODE} dev vx2 dst 10.0.1.9")),
+            (far1, format!("{NODE} dev vx3 dst 10.0.1.9")),
+            (far1, format!("{NODE_BY_VX1} dev vx2 dst 10.0.1.1")),
+            (far2, format!("{NODE} dev vx1 dst 10.0.1.1")),
+        ] {
+            netns.run(&format!("bridge fdb add {entry} self permanent"));
+        }
+        let carrier = Carrier::start(&site, with_vxgate);
+        let status = |what: &str| {
+            let vxgate = carrier.vxgate.as_ref()?;
+            let status = vxgate.balanced();
+            for device in ["vx1", "vx2", "vx3"] {
+                let device = status.device(device).expect("it is there");
+                assert_eq!(device["taken_over"], true, "{what}");
+            }
+            Some(status)
+        };
+        let at_node = [("vx1", "vx1"), ("vx2", "vx2"), ("vx3", "vx3")];
+        let at_node = at_node.map(|(name, device)| (name, &site.node, device));
+        // Who decapsulates: `None` for the kernel without any program in between.
+        for (from, device, station, end, ours) in [
+            (far1, "vx1", NODE, "vx1", Some(true)),
+            (far1, "vx2", NODE, "vx2", Some(true)),
+            (far1, "vx3", NODE, "vx3", Some(true)),
+            (far1, "vx2", NODE_BY_VX1, "vx2", Some(false)),
+            (far2, "vx1", NODE, "vx1", None),
+        ] {
+            let what = format!("{device} of {} to {station}", from.name());
+            let before = status(&what);
+            let mut stations = site.stations_from((from, device), &at_node);
+            let sent = stations.burst(station);
+            stations.assert_heard(&what, &sent, &[end]);
+            if let (Some(before), Some(after)) = (before, status(&what)) {
+                let forwarded = after.forwarded("underlay") - before.forwarded("underlay");
+                let foreign = |status: &Status| status.passed("underlay", "foreign_vni");
+                let frames = |on: bool| if on { u64::from(FRAMES) } else { 0 };
+                assert_eq!(forwarded, frames(ours == Some(true)), "{what}");
+                let passed = foreign(&after) - foreign(&before);
+                assert_eq!(passed, frames(ours == Some(false)), "{what}");
+            }
+        }
+        for (device, station, end, kernels) in [
+            ("vx2", FAR1, "far1/vx2", 0),
+            ("vx3", FAR1, "far1/vx3", 0),
+            ("vx2", TO_VX1, "vx1", u64::from(FRAMES)),
+        ] {
+            let what = format!("{device} to {station}");
+            let before = status(&what);
+            let mut stations = site.stations_from(
+                (&site.node, device),
+                &[
+                    ("vx1", &site.node, "vx1"),
+                    ("far1/vx2", far1, "vx2"),
+                    ("far1/vx3", far1, "vx3"),
+                ],
+            );
+            let sent = stations.burst(station);
+            stations.assert_heard(&what, &sent, &[end]);
+            if let (Some(before), Some(after)) = (before, status(&what)) {
+                let passed = |status: &Status| status.passed("access", "kernel_route");
+                assert_eq!(passed(&after) - passed(&before), kernels, "{what}");
+                let forwarded = after.forwarded("access") - before.forwarded("access");
+                assert_eq!(forwarded, u64::from(FRAMES) - kernels, "{what}");
+            }
+        }
+        if let Some(status) = status("the end") {
+            assert_eq!(status.state(), "healthy", "{}", status.0);
+            let keeps =
+                |device| status.device(device).expect("it is there")["kernel_keeps"].clone();
+            assert_eq!(keeps("vx2"), "frames to 1 address");
+            assert_eq!(keeps("vx3"), "no frames");
+        }
+    }
 }
