@@ -193,7 +193,11 @@ fn the_kernels_share_leaves_by_the_kernels_own_device_and_nothing_else_does() {
                     });
                     assert_eq!(receivers[0].frames(), Vec::<Vec<u8>>::new(), "{share}");
                 } else {
-                    assert_eq!(receivers[0].wait_for(1), [frame.clone()], "{share}");
+                    assert_eq!(
+                        receivers[0].wait_for(1)[..],
+                        *std::slice::from_ref(frame),
+                        "{share}"
+                    );
                     assert_eq!(encapsulated(frame), 0, "{share}");
                 }
                 let after = steered.egress();
