@@ -5,6 +5,8 @@
 mod groups;
 #[path = "control/ipv6.rs"]
 mod ipv6;
+#[path = "control/kernel_share.rs"]
+mod kernel_share;
 #[path = "control/lab.rs"]
 mod lab;
 
