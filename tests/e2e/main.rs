@@ -12,6 +12,7 @@ mod cli;
 mod drops;
 mod dual_stack;
 mod failover;
+mod groups;
 mod hostile;
 mod path_mtu;
 mod queues;
