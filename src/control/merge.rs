@@ -66,7 +66,7 @@ pub(super) fn layout(config: &SegmentConfig, mirror: &FdbMirror, nexthops: &Next
         groups: places
             .groups
             .iter()
-            .map(|group| numbers.group(group))
+            .map(|(id, members)| numbers.group(*id, members))
             .collect(),
         lists: places.lists.iter().map(|list| ids(list)).collect(),
         flood: ids(&flooded),
@@ -97,7 +97,8 @@ struct Places<'a> {
     nexthops: &'a Nexthops,
     served: HashMap<Target, Place, FixedState>,
     vteps: BTreeMap<VtepKey, u32>,
-    groups: Vec<Members>,
+    /// With the number of the nexthop group.
+    groups: Vec<(u32, Members)>,
     lists: Vec<Vec<VtepKey>>,
     list_of: BTreeMap<Vec<VtepKey>, usize>,
 }
@@ -129,7 +130,7 @@ impl<'a> Places<'a> {
                     let members: Vec<_> = members.into_iter().map(member).collect();
                     match one_of(members.iter().map(|(key, _)| *key)) {
                         Some(key) => Place::Vtep(key),
-                        None => self.group(Members::ByWeight(members)),
+                        None => self.group(id, Members::ByWeight(members)),
                     }
                 }
                 Some(Lead::ByBucket(buckets)) => {
@@ -137,7 +138,7 @@ impl<'a> Places<'a> {
                     let keys: Vec<_> = keys.collect();
                     match one_of(keys.iter().copied()) {
                         Some(key) => Place::Vtep(key),
-                        None => self.group(Members::ByBucket(keys)),
+                        None => self.group(id, Members::ByBucket(keys)),
                     }
                 }
             },
@@ -180,7 +181,7 @@ impl<'a> Places<'a> {
         let is_nowhere = |key: &VtepKey| key.addr == NOWHERE;
         match place {
             Place::Vtep(key) => is_nowhere(key),
-            Place::Group(group) => match &self.groups[*group] {
+            Place::Group(group) => match &self.groups[*group].1 {
                 Members::ByWeight(members) => members.iter().any(|(key, _)| is_nowhere(key)),
                 Members::ByBucket(keys) => keys.iter().any(is_nowhere),
             },
@@ -217,8 +218,8 @@ impl<'a> Places<'a> {
         key
     }
 
-    fn group(&mut self, members: Members) -> Place {
-        self.groups.push(members);
+    fn group(&mut self, id: u32, members: Members) -> Place {
+        self.groups.push((id, members));
         Place::Group(self.groups.len() - 1)
     }
 }
@@ -254,14 +255,17 @@ impl Numbers {
         u32::try_from(position.ok()?).ok().map(VtepId)
     }
 
-    fn group(&self, members: &Members) -> Group {
+    fn group(&self, id: u32, members: &Members) -> Group {
         match members {
             Members::ByWeight(members) => Group::by_weight(
+                id,
                 members
                     .iter()
                     .filter_map(|(key, weight)| Some((self.of(key)?, *weight))),
             ),
-            Members::ByBucket(keys) => Group::by_bucket(keys.iter().filter_map(|key| self.of(key))),
+            Members::ByBucket(keys) => {
+                Group::by_bucket(id, keys.iter().filter_map(|key| self.of(key)))
+            }
         }
     }
 
@@ -471,7 +475,7 @@ pub(super) mod tests {
         assert_eq!(find(2), find(1), "one nexthop group is one group");
         let numbers: Vec<_> = layout.vteps.iter().map(|(key, _)| key.addr).collect();
         assert_eq!(numbers, [NOWHERE, addr(21), addr(22)]);
-        let group = Group::by_weight([(VtepId(2), 3), (VtepId(1), 1)]);
+        let group = Group::by_weight(200, [(VtepId(2), 3), (VtepId(1), 1)]);
         assert_eq!(layout.groups[id.0 as usize], group, "in the kernel's order");
         assert_eq!(
             layout.vteps[2].0,

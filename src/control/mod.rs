@@ -45,6 +45,6 @@ mod writer;
 pub use device::{Found, VxlanDevice, discover};
 pub use error::Error;
 pub use refusal::Refusal;
-pub use report::{Report, SegmentReport, VtepReport};
+pub use report::{GroupReport, Report, SegmentReport, VtepReport};
 pub use running::Running;
 pub use writer::{Control, Event};

@@ -14,12 +14,14 @@ use crossbeam::channel::Sender;
 use super::books::Books;
 use super::crew::{crew, spawn};
 use super::lock::{DeviceLock, LockError};
-use super::observe::{self, AccessState, DeviceState, MirrorState, Observation, VtepState};
+use super::observe::{
+    self, AccessState, DeviceState, GroupState, MemberState, MirrorState, Observation, VtepState,
+};
 use super::plan::{Plan, access_mtu};
 use crate::control::{self, Control, Event, Found, Report, SegmentReport};
 use crate::port::{OpenError, XskPort, now_ns};
 use crate::steer::{self, AccessPair, DevicePlan, NicPlan, SteerPlan, Steering};
-use crate::table::{OUTER_IPV4_LEN, OUTER_IPV6_LEN, UnresolvedReason, publication};
+use crate::table::{OUTER_IPV4_LEN, OUTER_IPV6_LEN, UnresolvedReason, VtepKey, publication};
 use crate::worker;
 
 /// Why a session did not come up. Everything it had made is gone again.
@@ -172,6 +174,7 @@ impl Session {
             .map(|(f, pair)| taken_over(f, pair, &report))
             .collect();
         seen.vteps = report.segments.iter().flat_map(vteps).collect();
+        seen.groups = report.segments.iter().flat_map(groups).collect();
         seen.mirror = MirrorState {
             publications: report.publications,
             resyncs: report.resyncs,
@@ -233,6 +236,18 @@ fn vteps(segment: &SegmentReport) -> impl Iterator<Item = VtepState> {
             Err(reason) => reason.label().to_owned(),
         },
         path_mtu: vtep.path_mtu,
+    })
+}
+
+fn groups(segment: &SegmentReport) -> impl Iterator<Item = GroupState> {
+    let member = |(key, share): &(VtepKey, f64)| MemberState {
+        addr: key.addr,
+        share: *share,
+    };
+    segment.groups.iter().map(move |group| GroupState {
+        device: segment.device.clone(),
+        nexthop: group.nexthop,
+        members: group.members.iter().map(member).collect(),
     })
 }
 

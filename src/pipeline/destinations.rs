@@ -29,7 +29,7 @@ fn grouped(group: Group) -> Segment {
 }
 
 fn weighted(weights: &[u32]) -> Group {
-    Group::by_weight((0..).map(VtepId).zip(weights.iter().copied()))
+    Group::by_weight(1, (0..).map(VtepId).zip(weights.iter().copied()))
 }
 
 fn flow(port: u16, payload: &[u8]) -> Vec<u8> {
@@ -92,7 +92,7 @@ fn v09_flows_to_a_group_are_shared_out_by_weight_and_each_sticks() {
         assert_shares(&spread(&mut lab), shares);
     }
     let buckets = [0, 1, 1, 1, 0, 1, 1, 1].map(VtepId);
-    let mut lab = Lab::new(vec![grouped(Group::by_bucket(buckets))]);
+    let mut lab = Lab::new(vec![grouped(Group::by_bucket(1, buckets))]);
     assert_shares(&spread(&mut lab), &[(2, 0.25), (3, 0.75)]);
 }
 
@@ -238,7 +238,7 @@ proptest! {
         };
         let mac = |last| MacAddr([0x0e, 0, 0, 0, 1, last]);
         segment.fdb = Arc::new(Fdb::new((0..).map(mac).zip(entries.into_iter().map(destination))));
-        segment.groups = Arc::new(vec![weighted(&weights), Group::by_bucket(weights.iter().map(|n| VtepId(*n)))]);
+        segment.groups = Arc::new(vec![weighted(&weights), Group::by_bucket(1, weights.iter().map(|n| VtepId(*n)))]);
         segment.lists = Arc::new(lists.iter().map(|list| list.iter().copied().map(VtepId).collect()).collect());
         let mut lab = Lab::new(vec![segment]);
         let frames: Vec<_> = frames.into_iter().map(|(last, port)| {

@@ -54,6 +54,8 @@ impl From<VtepId> for Destination {
 /// VTEPs of which each flow gets one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
+    /// The kernel's number of the nexthop group, for people.
+    pub nexthop: u32,
     choice: Choice,
     members: Box<[VtepId]>,
 }
@@ -78,7 +80,7 @@ const POINTS: u32 = 1 << 31;
 impl Group {
     /// A hash-threshold group: each member, in the group's order, with its weight (`nh_hthr_group_rebalance`). Flows are
     /// shared out in proportion. A change of the members or weights moves the ends of the shares, and flows with them.
-    pub fn by_weight(members: impl IntoIterator<Item = (VtepId, u32)>) -> Self {
+    pub fn by_weight(nexthop: u32, members: impl IntoIterator<Item = (VtepId, u32)>) -> Self {
         let members: Vec<_> = members.into_iter().collect();
         let total: u128 = members.iter().map(|(_, weight)| u128::from(*weight)).sum();
         let mut before = 0;
@@ -92,15 +94,17 @@ impl Group {
             }
         });
         Self {
+            nexthop,
             choice: Choice::Shares(shares.collect()),
             members: each_once(members.iter().map(|(vtep, _)| *vtep)),
         }
     }
 
     /// A resilient group: the member of each bucket. Whoever fills the buckets decides which flows a change moves.
-    pub fn by_bucket(buckets: impl IntoIterator<Item = VtepId>) -> Self {
+    pub fn by_bucket(nexthop: u32, buckets: impl IntoIterator<Item = VtepId>) -> Self {
         let buckets: Box<[_]> = buckets.into_iter().collect();
         Self {
+            nexthop,
             members: each_once(buckets.iter().copied()),
             choice: Choice::Buckets(buckets),
         }
@@ -165,7 +169,7 @@ mod tests {
     use crate::wire::entropy;
 
     fn group(weights: &[u32]) -> Group {
-        Group::by_weight((0..).map(VtepId).zip(weights.iter().copied()))
+        Group::by_weight(1, (0..).map(VtepId).zip(weights.iter().copied()))
     }
 
     /// Hashes of many flows, the same in every run (splitmix64).
@@ -216,7 +220,7 @@ mod tests {
     #[test]
     fn a_resilient_group_shares_out_by_buckets() {
         let buckets = [0, 0, 0, 1, 2, 2, 0, 1].map(VtepId);
-        let counts = counts(&Group::by_bucket(buckets), hashes(40_000));
+        let counts = counts(&Group::by_bucket(1, buckets), hashes(40_000));
         let chi = chi_squared(&counts, &[4, 2, 2], 40_000.0);
         assert!(chi < 24.3, "χ² = {chi}, {counts:?}");
     }
@@ -226,7 +230,7 @@ mod tests {
     fn v05_the_flows_of_one_member_still_spread_over_all_source_ports() {
         let groups = [
             group(&[1, 1, 1, 1]),
-            Group::by_bucket((0..64).map(|n| VtepId(n % 4))),
+            Group::by_bucket(1, (0..64).map(|n| VtepId(n % 4))),
         ];
         for group in groups {
             for member in 0..4 {
@@ -250,7 +254,7 @@ mod tests {
         let three = group(&[1, 1, 1]);
         assert_eq!(three.choose(0), Some(VtepId(0)));
         assert_eq!(three.choose(u32::MAX), Some(VtepId(2)));
-        for nobody in [group(&[]), group(&[0, 0]), Group::by_bucket([])] {
+        for nobody in [group(&[]), group(&[0, 0]), Group::by_bucket(1, [])] {
             for hash in [0, 1, u32::MAX] {
                 assert_eq!(nobody.choose(hash), None);
             }
@@ -264,18 +268,18 @@ mod tests {
 
     #[test]
     fn a_members_address_counts_once_however_often_it_is_named() {
-        let group = Group::by_weight([(VtepId(5), 1), (VtepId(2), 1), (VtepId(5), 2)]);
+        let group = Group::by_weight(1, [(VtepId(5), 1), (VtepId(2), 1), (VtepId(5), 2)]);
         assert_eq!(group.members(), [VtepId(2), VtepId(5)]);
-        let group = Group::by_bucket([5, 2, 5, 5].map(VtepId));
+        let group = Group::by_bucket(1, [5, 2, 5, 5].map(VtepId));
         assert_eq!(group.members(), [VtepId(2), VtepId(5)]);
     }
 
     #[test]
     fn portions_add_up_what_each_member_gets() {
-        let group = Group::by_weight([(VtepId(5), 1), (VtepId(2), 4), (VtepId(5), 3)]);
+        let group = Group::by_weight(1, [(VtepId(5), 1), (VtepId(2), 4), (VtepId(5), 3)]);
         let portions: Vec<_> = group.portions().collect();
         assert_eq!(portions, [(VtepId(2), 0.5), (VtepId(5), 0.5)]);
-        let group = Group::by_bucket([5, 2, 5, 5].map(VtepId));
+        let group = Group::by_bucket(1, [5, 2, 5, 5].map(VtepId));
         let portions: Vec<_> = group.portions().collect();
         assert_eq!(portions, [(VtepId(2), 0.25), (VtepId(5), 0.75)]);
     }
@@ -286,7 +290,7 @@ mod tests {
         let all = group(&[1; 6]);
         for lost in 0..6 {
             let rest = (0..6).filter(|n| *n != lost).map(|n| (VtepId(n), 1));
-            let rest = Group::by_weight(rest);
+            let rest = Group::by_weight(1, rest);
             let moved = hashes(20_000).filter(|hash| all.choose(*hash) != rest.choose(*hash));
             let moved = moved.count();
             assert!(
@@ -334,9 +338,9 @@ mod tests {
             lost in 0u32..5,
             hashes in prop::collection::vec(any::<u32>(), 0..300),
         ) {
-            let before = Group::by_bucket(buckets.iter().copied().map(VtepId));
+            let before = Group::by_bucket(1, buckets.iter().copied().map(VtepId));
             let heir = |member| if member == lost { 9 } else { member };
-            let after = Group::by_bucket(buckets.iter().copied().map(heir).map(VtepId));
+            let after = Group::by_bucket(1, buckets.iter().copied().map(heir).map(VtepId));
             for hash in hashes {
                 let bucket = buckets[hash as usize % buckets.len()];
                 prop_assert_eq!(before.choose(hash), Some(VtepId(bucket)));

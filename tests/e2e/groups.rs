@@ -16,9 +16,11 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use crate::support::lab::{Lab, Node};
 use crate::support::netns::Netns;
-use crate::support::vxgate::Vxgate;
+use crate::support::vxgate::{Status, Vxgate};
 use crate::support::wait_until;
 
 const STATION: &str = "0e:24:40:00:fa:00";
@@ -95,6 +97,9 @@ fn flows_spread_and_stick(with_vxgate: bool, kind: Kind) {
         });
     }
     let before = vxgate.as_ref().map(Vxgate::balanced);
+    if let Some(status) = &before {
+        assert_shares_are_shown(status);
+    }
     let flows = site.flows();
 
     // The first frames wait for the kernel's neighbours in the control.
@@ -214,6 +219,33 @@ fn multicast_reaches_each(with_vxgate: bool) {
     }
 }
 
+/// `status` names the group and what each member gets.
+fn assert_shares_are_shown(status: &Status) {
+    let group = status.list("groups").next().expect("a group");
+    assert_eq!(
+        (&group["device"], &group["nexthop"]),
+        (&json!("flannel.1"), &json!(10))
+    );
+    let members = group["members"].as_array().expect("members");
+    let share = |member: &Value| {
+        let share = member["share"].as_f64().expect("a number");
+        (
+            member["addr"].as_str().expect("an address").to_owned(),
+            (share * 100.0).round(),
+        )
+    };
+    let members: Vec<_> = members.iter().map(share).collect();
+    let expected = [
+        ("10.0.0.31", 25.0),
+        ("10.0.0.32", 50.0),
+        ("10.0.0.33", 25.0),
+    ];
+    assert_eq!(
+        members,
+        expected.map(|(addr, share)| (addr.to_owned(), share))
+    );
+}
+
 fn counts(places: &[usize]) -> BTreeMap<usize, usize> {
     let mut counts = BTreeMap::new();
     for place in places {
@@ -225,7 +257,7 @@ fn counts(places: &[usize]) -> BTreeMap<usize, usize> {
 /// How many of the far VTEPs vxgate knows and reaches.
 fn resolved_members(vxgate: &Vxgate) -> usize {
     let status = vxgate.status();
-    let far = |vtep: &&serde_json::Value| {
+    let far = |vtep: &&Value| {
         let addr = vtep["addr"].as_str().unwrap_or_default();
         addr.starts_with("10.0.0.3") && vtep["state"] == "resolved"
     };
