@@ -14,7 +14,9 @@ use foldhash::fast::FixedState;
 
 use super::fdb::{FdbMirror, Target};
 use super::nexthop::{Lead, Nexthops};
-use crate::table::{Destination, Fdb, Group, GroupId, ListId, SegmentConfig, VtepId, VtepKey};
+use crate::table::{
+    BucketUse, Destination, Fdb, Group, GroupId, ListId, SegmentConfig, VtepId, VtepKey,
+};
 use crate::wire::MacAddr;
 
 /// The address of the VTEP that stands for every destination which cannot be served.
@@ -88,7 +90,7 @@ enum Place {
 #[derive(Debug)]
 enum Members {
     ByWeight(Vec<(VtepKey, u32)>),
-    ByBucket(Vec<VtepKey>),
+    ByBucket(Vec<VtepKey>, BucketUse),
 }
 
 /// Every place that entries lead to, once.
@@ -133,13 +135,11 @@ impl<'a> Places<'a> {
                         None => self.group(id, Members::ByWeight(members)),
                     }
                 }
-                Some(Lead::ByBucket(buckets)) => {
+                // Not even when all lead to one VTEP: the notes of use count from the start.
+                Some(Lead::ByBucket(buckets, used)) => {
                     let keys = buckets.into_iter().map(|addr| self.member(addr));
-                    let keys: Vec<_> = keys.collect();
-                    match one_of(keys.iter().copied()) {
-                        Some(key) => Place::Vtep(key),
-                        None => self.group(id, Members::ByBucket(keys)),
-                    }
+                    let keys = keys.collect();
+                    self.group(id, Members::ByBucket(keys, used))
                 }
             },
             Target::Nothing => self.vtep(None),
@@ -183,7 +183,7 @@ impl<'a> Places<'a> {
             Place::Vtep(key) => is_nowhere(key),
             Place::Group(group) => match &self.groups[*group].1 {
                 Members::ByWeight(members) => members.iter().any(|(key, _)| is_nowhere(key)),
-                Members::ByBucket(keys) => keys.iter().any(is_nowhere),
+                Members::ByBucket(keys, _) => keys.iter().any(is_nowhere),
             },
             Place::List(list) => self.lists[*list].iter().any(is_nowhere),
         }
@@ -263,8 +263,9 @@ impl Numbers {
                     .iter()
                     .filter_map(|(key, weight)| Some((self.of(key)?, *weight))),
             ),
-            Members::ByBucket(keys) => {
-                Group::by_bucket(id, keys.iter().filter_map(|key| self.of(key)))
+            Members::ByBucket(keys, used) => {
+                let ids = keys.iter().filter_map(|key| self.of(key));
+                Group::by_bucket(id, ids, used.clone())
             }
         }
     }

@@ -26,6 +26,7 @@
 //!
 //! Current limits: route queries carry no firewall mark. A change of `ip_default_ttl`, `ip_local_port_range` or a link's `hop_limit` is noticed with the next change of a link.
 
+mod buckets;
 mod device;
 mod error;
 mod fdb;

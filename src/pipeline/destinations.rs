@@ -10,7 +10,7 @@ use super::Verdict;
 use super::lab::{FAR, Lab, NEAR, OWN, UNKNOWN, config, config6, inner4, segment};
 use crate::port::BATCH;
 use crate::stats::DropReason;
-use crate::table::{Destination, Fdb, Group, GroupId, ListId, Segment, VtepId};
+use crate::table::{BucketUse, Destination, Fdb, Group, GroupId, ListId, Segment, VtepId};
 use crate::wire::MacAddr;
 
 /// An address that the FDB gives several destinations.
@@ -30,6 +30,12 @@ fn grouped(group: Group) -> Segment {
 
 fn weighted(weights: &[u32]) -> Group {
     Group::by_weight(1, (0..).map(VtepId).zip(weights.iter().copied()))
+}
+
+fn bucketed(buckets: impl IntoIterator<Item = VtepId>) -> Group {
+    let buckets: Vec<_> = buckets.into_iter().collect();
+    let used = BucketUse::new(buckets.len());
+    Group::by_bucket(1, buckets, used)
 }
 
 fn flow(port: u16, payload: &[u8]) -> Vec<u8> {
@@ -92,7 +98,7 @@ fn v09_flows_to_a_group_are_shared_out_by_weight_and_each_sticks() {
         assert_shares(&spread(&mut lab), shares);
     }
     let buckets = [0, 1, 1, 1, 0, 1, 1, 1].map(VtepId);
-    let mut lab = Lab::new(vec![grouped(Group::by_bucket(1, buckets))]);
+    let mut lab = Lab::new(vec![grouped(bucketed(buckets))]);
     assert_shares(&spread(&mut lab), &[(2, 0.25), (3, 0.75)]);
 }
 
@@ -238,7 +244,7 @@ proptest! {
         };
         let mac = |last| MacAddr([0x0e, 0, 0, 0, 1, last]);
         segment.fdb = Arc::new(Fdb::new((0..).map(mac).zip(entries.into_iter().map(destination))));
-        segment.groups = Arc::new(vec![weighted(&weights), Group::by_bucket(1, weights.iter().map(|n| VtepId(*n)))]);
+        segment.groups = Arc::new(vec![weighted(&weights), bucketed(weights.iter().map(|n| VtepId(*n)))]);
         segment.lists = Arc::new(lists.iter().map(|list| list.iter().copied().map(VtepId).collect()).collect());
         let mut lab = Lab::new(vec![segment]);
         let frames: Vec<_> = frames.into_iter().map(|(last, port)| {

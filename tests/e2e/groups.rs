@@ -49,6 +49,16 @@ fn v09_flows_to_a_resilient_group_stay_when_another_member_goes() {
 }
 
 #[test]
+fn v09_flows_to_a_resilient_group_stay_when_a_member_joins_on_the_plain_kernel() {
+    flows_stay_when_a_member_joins(false);
+}
+
+#[test]
+fn v09_flows_to_a_resilient_group_stay_when_a_member_joins() {
+    flows_stay_when_a_member_joins(true);
+}
+
+#[test]
 fn v09_a_multicast_address_with_several_destinations_on_the_plain_kernel() {
     multicast_reaches_each(false);
 }
@@ -100,7 +110,7 @@ fn flows_spread_and_stick(with_vxgate: bool, kind: Kind) {
     if let Some(status) = &before {
         assert_shares_are_shown(status);
     }
-    let flows = site.flows();
+    let flows = site.flows(20_000);
 
     // The first frames wait for the kernel's neighbours in the control.
     let first = site.round(&flows, 0);
@@ -165,7 +175,7 @@ fn flows_spread_and_stick(with_vxgate: bool, kind: Kind) {
             "{carried} frames went through vxgate"
         );
         for role in ["access", "underlay"] {
-            for reason in ["no_tx_target", "next_hop_unresolved", "unknown_peer"] {
+            for reason in ["next_hop_unresolved", "unknown_peer"] {
                 assert_eq!(
                     after.drops(role, reason),
                     before.drops(role, reason),
@@ -173,6 +183,58 @@ fn flows_spread_and_stick(with_vxgate: bool, kind: Kind) {
                 );
             }
         }
+        assert_eq!(after.state(), "healthy");
+        vxgate.stop();
+    }
+}
+
+/// Half of the buckets are in use when a third member joins: it gets others, and with them flows that begin later.
+fn flows_stay_when_a_member_joins(with_vxgate: bool) {
+    let site = Site::up();
+    let node = site.lab.node(Node::Worker);
+    for far in 1..=FARS {
+        node.run(&format!(
+            "ip nexthop add id {far} via 10.0.0.{} fdb",
+            30 + far
+        ));
+    }
+    let kind = "type resilient buckets 512 idle_timer 600";
+    node.run(&format!("ip nexthop add id 10 group 1/3 {kind} fdb"));
+    node.run(&format!(
+        "bridge fdb add {STATION} dev flannel.1 nhid 10 self permanent"
+    ));
+    let vxgate = with_vxgate.then(|| Vxgate::start(&node, &[]));
+    if let Some(vxgate) = &vxgate {
+        wait_until("both members are resolved", PATIENCE, || {
+            resolved_members(vxgate) == 2
+        });
+    }
+    let flows = site.flows(20_000);
+    let first = site.round(&flows, 0);
+    node.run(&format!("ip nexthop replace id 10 group 1/2/3 {kind} fdb"));
+    if let Some(vxgate) = &vxgate {
+        wait_until("the third is resolved", PATIENCE, || {
+            resolved_members(vxgate) == FARS
+        });
+    }
+    for round in 1..4 {
+        assert_eq!(
+            site.round(&flows, round),
+            first,
+            "a flow that lives stays where it is"
+        );
+    }
+    let later = site.flows(30_000);
+    let counts = counts(&site.round(&later, 4));
+    println!("    vxgate {with_vxgate}: {FLOWS} later flows to {counts:?}");
+    // Of the buckets that were not in use, more than a third are the new member's: far from none in any case.
+    assert!(
+        counts.get(&2).is_some_and(|count| *count >= 20),
+        "{counts:?}"
+    );
+    if let Some(vxgate) = vxgate {
+        let after = vxgate.balanced();
+        assert!(after.forwarded("access") >= 5 * FLOWS as u64);
         assert_eq!(after.state(), "healthy");
         vxgate.stop();
     }
@@ -295,11 +357,11 @@ impl Site {
         Self { fars, lab }
     }
 
-    /// The worker's ends of many flows to the station.
-    fn flows(&self) -> Vec<UdpSocket> {
+    /// The worker's ends of many flows to the station, from this port on.
+    fn flows(&self, first_port: u16) -> Vec<UdpSocket> {
         self.lab.node(Node::Worker).enter(|| {
             let flow = |number| {
-                let port = 20_000 + number as u16;
+                let port = first_port + number as u16;
                 let socket = UdpSocket::bind(("10.244.1.0", port)).expect("the node's own address");
                 socket.connect((STATION_ADDRESS, PORT)).expect("a route");
                 socket
