@@ -15,7 +15,9 @@ use foldhash::fast::FixedState;
 
 use super::fdb::{FdbMirror, Target};
 use super::nexthop::{Lead, Nexthops};
-use crate::table::{Destination, Fdb, Group, GroupId, ListId, SegmentConfig, VtepId, VtepKey};
+use crate::table::{
+    BucketUse, Destination, Fdb, Group, GroupId, ListId, SegmentConfig, VtepId, VtepKey,
+};
 use crate::wire::MacAddr;
 
 /// The address of the VTEP that stands for every destination that is none of the underlay's. It is the kernel's.
@@ -59,7 +61,7 @@ pub(super) fn layout(config: &SegmentConfig, mirror: &FdbMirror, nexthops: &Next
         groups: places
             .groups
             .iter()
-            .map(|group| numbers.group(group))
+            .map(|(id, members)| numbers.group(*id, members))
             .collect(),
         lists: places.lists.iter().map(|list| ids(list)).collect(),
         flood: ids(&flooded),
@@ -80,7 +82,7 @@ enum Place {
 #[derive(Debug)]
 enum Members {
     ByWeight(Vec<(VtepKey, u32)>),
-    ByBucket(Vec<VtepKey>),
+    ByBucket(Vec<VtepKey>, BucketUse),
 }
 
 /// Every place that entries lead to, once.
@@ -89,7 +91,8 @@ struct Places<'a> {
     nexthops: &'a Nexthops,
     served: HashMap<Target, Place, FixedState>,
     vteps: BTreeMap<VtepKey, u32>,
-    groups: Vec<Members>,
+    /// With the number of the nexthop group.
+    groups: Vec<(u32, Members)>,
     lists: Vec<Vec<VtepKey>>,
     list_of: BTreeMap<Vec<VtepKey>, usize>,
 }
@@ -121,16 +124,14 @@ impl<'a> Places<'a> {
                     let members: Vec<_> = members.into_iter().map(member).collect();
                     match one_of(members.iter().map(|(key, _)| *key)) {
                         Some(key) => Place::Vtep(key),
-                        None => self.group(Members::ByWeight(members)),
+                        None => self.group(id, Members::ByWeight(members)),
                     }
                 }
-                Some(Lead::ByBucket(buckets)) => {
+                // Not even when all lead to one VTEP: the notes of use count from the start.
+                Some(Lead::ByBucket(buckets, used)) => {
                     let keys = buckets.into_iter().map(|addr| self.member(addr));
-                    let keys: Vec<_> = keys.collect();
-                    match one_of(keys.iter().copied()) {
-                        Some(key) => Place::Vtep(key),
-                        None => self.group(Members::ByBucket(keys)),
-                    }
+                    let keys = keys.collect();
+                    self.group(id, Members::ByBucket(keys, used))
                 }
             },
             Target::Nothing => self.vtep(None),
@@ -195,8 +196,8 @@ impl<'a> Places<'a> {
         key
     }
 
-    fn group(&mut self, members: Members) -> Place {
-        self.groups.push(members);
+    fn group(&mut self, id: u32, members: Members) -> Place {
+        self.groups.push((id, members));
         Place::Group(self.groups.len() - 1)
     }
 }
@@ -229,14 +230,18 @@ impl Numbers {
         u32::try_from(position.ok()?).ok().map(VtepId)
     }
 
-    fn group(&self, members: &Members) -> Group {
+    fn group(&self, id: u32, members: &Members) -> Group {
         match members {
             Members::ByWeight(members) => Group::by_weight(
+                id,
                 members
                     .iter()
                     .filter_map(|(key, weight)| Some((self.of(key)?, *weight))),
             ),
-            Members::ByBucket(keys) => Group::by_bucket(keys.iter().filter_map(|key| self.of(key))),
+            Members::ByBucket(keys, used) => {
+                let ids = keys.iter().filter_map(|key| self.of(key));
+                Group::by_bucket(id, ids, used.clone())
+            }
         }
     }
 
@@ -451,7 +456,7 @@ pub(super) mod tests {
         assert_eq!(find(2), find(1), "one nexthop group is one group");
         let numbers: Vec<_> = layout.vteps.iter().map(|(key, _)| key.addr).collect();
         assert_eq!(numbers, [NOWHERE, addr(21), addr(22)]);
-        let group = Group::by_weight([(VtepId(2), 3), (VtepId(1), 1)]);
+        let group = Group::by_weight(200, [(VtepId(2), 3), (VtepId(1), 1)]);
         assert_eq!(layout.groups[id.0 as usize], group, "in the kernel's order");
         assert_eq!(
             layout.vteps[2].0,

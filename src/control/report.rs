@@ -44,6 +44,17 @@ pub struct SegmentReport {
     pub kernel_floods: bool,
     /// Its VTEPs, sorted.
     pub vteps: Vec<VtepReport>,
+    /// The nexthop groups that FDB entries lead to. One whose members are all the same VTEP is not among them.
+    pub groups: Vec<GroupReport>,
+}
+
+/// One nexthop group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupReport {
+    /// The kernel's number.
+    pub nexthop: u32,
+    /// Each member with its part of the flows, 0 to 1.
+    pub members: Vec<(VtepKey, f64)>,
 }
 
 /// One VTEP.

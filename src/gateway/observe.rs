@@ -23,6 +23,9 @@ pub struct Observation {
     pub workers: Vec<WorkerState>,
     /// The remote tunnel end points.
     pub vteps: Vec<VtepState>,
+    /// The nexthop groups that FDB entries lead to.
+    #[serde(default)]
+    pub groups: Vec<GroupState>,
     /// How the mirror of the kernel's tables is doing.
     pub mirror: MirrorState,
 }
@@ -163,6 +166,26 @@ impl VtepState {
     pub fn is_kernels(&self) -> bool {
         self.carried_by == "kernel"
     }
+}
+
+/// A nexthop group that FDB entries lead to: each flow goes to one of its members.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GroupState {
+    /// The vxlan device's name.
+    pub device: String,
+    /// The kernel's number (`ip nexthop show id N`).
+    pub nexthop: u32,
+    /// Its members.
+    pub members: Vec<MemberState>,
+}
+
+/// A member of a nexthop group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemberState {
+    /// The VTEP's address.
+    pub addr: IpAddr,
+    /// Its part of the flows, 0 to 1.
+    pub share: f64,
 }
 
 /// The mirror of the kernel's tables.

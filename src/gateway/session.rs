@@ -13,13 +13,16 @@ use crossbeam::channel::Sender;
 
 use super::books::Books;
 use super::crew::{crew, spawn};
+use super::kernel_share;
 use super::lock::{DeviceLock, LockError};
-use super::observe::{self, AccessState, DeviceState, MirrorState, Observation, VtepState};
+use super::observe::{
+    self, AccessState, DeviceState, GroupState, MemberState, MirrorState, Observation, VtepState,
+};
 use super::plan::{Plan, access_mtu};
 use crate::control::{self, Control, Event, Found, Report, SegmentReport};
 use crate::port::{OpenError, XskPort, now_ns};
 use crate::steer::{self, AccessPair, DevicePlan, NicPlan, SteerPlan, Steering};
-use crate::table::{OUTER_IPV4_LEN, OUTER_IPV6_LEN, publication};
+use crate::table::{OUTER_IPV4_LEN, OUTER_IPV6_LEN, VtepKey, publication};
 use crate::worker;
 
 /// Why a session did not come up. Everything it had made is gone again.
@@ -178,7 +181,8 @@ impl Session {
             })
             .collect();
         seen.vteps = report.segments.iter().flat_map(vteps).collect();
-        let partly_kernels = report.segments.iter().filter_map(partly_kernels);
+        seen.groups = report.segments.iter().flat_map(groups).collect();
+        let partly_kernels = report.segments.iter().filter_map(kernel_share::words);
         seen.warnings.extend(partly_kernels);
         let troubles = shares.troubles();
         let troubles = troubles.iter().map(|(name, why)| format!("{name}: {why}"));
@@ -252,27 +256,16 @@ fn vteps(segment: &SegmentReport) -> impl Iterator<Item = VtepState> {
     })
 }
 
-/// What to say of a device some of whose frames only the kernel brings home: how much that is, and why, once.
-fn partly_kernels(segment: &SegmentReport) -> Option<String> {
-    let mut kernels = segment.vteps.iter().filter_map(|vtep| {
-        let reason = vtep.mac.err().filter(|reason| reason.is_kernels())?;
-        Some((vtep.key.addr, reason.label()))
-    });
-    let (addr, why) = kernels.next()?;
-    let vteps = kernels.count() + 1;
-    let flooded = if segment.kernel_floods {
-        ", and so are those without an FDB entry"
-    } else {
-        ""
+fn groups(segment: &SegmentReport) -> impl Iterator<Item = GroupState> {
+    let member = |(key, share): &(VtepKey, f64)| MemberState {
+        addr: key.addr,
+        share: *share,
     };
-    Some(format!(
-        "{}: {} of {} FDB and flood entries lead to {vteps} VTEP(s) that only the kernel reaches ({addr}: {why}{}): \
-         frames to them are left to it{flooded}",
-        segment.device,
-        segment.kernel_entries,
-        segment.fdb_entries + segment.flood_entries,
-        if vteps > 1 { ", ..." } else { "" },
-    ))
+    segment.groups.iter().map(move |group| GroupState {
+        device: segment.device.clone(),
+        nexthop: group.nexthop,
+        members: group.members.iter().map(member).collect(),
+    })
 }
 
 /// Draws conclusions: what makes the gateway unhealthy, and what deserves a look.

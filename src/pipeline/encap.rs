@@ -7,7 +7,8 @@
 //! | 3 | VTEP resolved | `next_hop_unresolved`, `link_down` |
 //! | 4 | outer packet within the path's MTU: it is never fragmented (RFC 7348 §4.3) | `oversize` |
 //!
-//! Frames that are too long are the kernel's, and steering leaves them there: 4 is for those that come while a path shrinks.
+//! Frames that are too long are the kernel's, and so are those to a VTEP that only the kernel reaches. Steering leaves them
+//! there: 3 and 4 are for those that were on their way when that changed.
 //!
 //! A frame to a list, flooded or multicast, dies only when no VTEP of the list passes 3 and 4, and then of what the first
 //! one failed at. Of a group the frame's flow chooses a member before 3: a member that fails there loses its flows, as in the

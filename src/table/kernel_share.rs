@@ -151,8 +151,8 @@ mod tests {
             vteps,
             fdb: Arc::new(Fdb::new(entries)),
             groups: Arc::new(vec![
-                Group::by_weight([(VtepId(0), 1), (VtepId(1), 1)]),
-                Group::by_weight([(VtepId(0), 1), (VtepId(2), 1)]),
+                Group::by_weight(200, [(VtepId(0), 1), (VtepId(1), 1)]),
+                Group::by_weight(201, [(VtepId(0), 1), (VtepId(2), 1)]),
             ]),
             lists: Arc::new(vec![vec![VtepId(0), VtepId(1)], vec![VtepId(1), VtepId(3)]]),
             flood: Arc::new(flood.iter().copied().map(VtepId).collect()),

@@ -12,7 +12,7 @@ mod segment;
 mod snapshot;
 mod template;
 
-pub use destination::{Destination, Group, GroupId, ListId};
+pub use destination::{BucketUse, Destination, Group, GroupId, ListId};
 pub use fdb::Fdb;
 pub use kernel_share::KernelShare;
 pub use outer_ipv6::OUTER_IPV6_LEN;

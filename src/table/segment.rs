@@ -279,7 +279,7 @@ mod tests {
             next_hop: NextHop::Unresolved(UnresolvedReason::NoRoute),
             path_mtu: 1500,
         };
-        let group = Group::by_weight([(VtepId(2), 1), (VtepId(1), 9)]);
+        let group = Group::by_weight(1, [(VtepId(2), 1), (VtepId(1), 9)]);
         Segment {
             config: Arc::new(config),
             vteps: Arc::new((0..4).map(vtep).collect()),

@@ -629,7 +629,7 @@ fn one_flooded_destination_of_the_kernels_and_every_far_end_still_gets_one_copy(
             assert_eq!(status.state(), "healthy", "{}", status.0);
             let mut warnings = status.list("warnings").filter_map(Value::as_str);
             assert!(
-                warnings.any(|words| words.contains("and so are those without an FDB entry")),
+                warnings.any(|words| words.contains("and so are all that no FDB entry names")),
                 "{}",
                 status.0
             );

@@ -12,6 +12,7 @@ mod cli;
 mod drops;
 mod dual_stack;
 mod failover;
+mod groups;
 mod hostile;
 mod kernel_share;
 mod path_mtu;
