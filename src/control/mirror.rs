@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::FixedState;
 
-use super::merge::{self, NOWHERE};
+use super::merge;
 use super::mirrored::Device;
 use super::neighbour::{Neighbours, NextHopKey};
 use super::nexthop::Nexthops;
@@ -399,15 +399,13 @@ impl Mirror {
             let mut vteps = Vec::with_capacity(device.layout.vteps.len());
             let mut next_hops = Vec::with_capacity(device.layout.vteps.len());
             for (key, via) in &device.layout.vteps {
-                let (way, path_mtu) = if key.addr == NOWHERE {
-                    (Err(UnresolvedReason::Unsupported), None)
-                } else if !device.link_is_up() {
-                    (Err(UnresolvedReason::LinkDown), None)
-                } else {
+                let (way, path_mtu) = if route::is_askable(&device.config, key) {
                     let question = route::question(&device.config, key, *via);
                     used.insert(question);
                     let way = self.routes.way(&mut self.socket, question)?;
-                    (way.next_hop, way.mtu)
+                    (device.way_out(way.next_hop), way.mtu)
+                } else {
+                    (Err(UnresolvedReason::Unsupported), None)
                 };
                 if let Ok(next_hop) = way {
                     wanted.insert((device.underlay.ifindex, next_hop));

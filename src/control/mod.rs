@@ -31,6 +31,7 @@ mod device;
 mod error;
 mod fdb;
 mod frame_limit;
+mod kernel_share;
 mod merge;
 mod mirror;
 mod mirrored;

@@ -73,7 +73,6 @@ pub(super) struct Shared {
 pub(super) struct SharedSegment {
     pub(super) segment: Segment,
     pub(super) next_hops: Arc<Vec<Option<IpAddr>>>,
-    pub(super) refused: usize,
 }
 
 impl SharedSegment {
@@ -104,7 +103,8 @@ impl SharedSegment {
             ifindex: config.ifindex,
             fdb_entries: fdb.len(),
             flood_entries: flood.len(),
-            refused_entries: self.refused,
+            kernel_entries: self.segment.kernel_entries(),
+            kernel_floods: self.segment.kernel_floods(),
             vteps: vteps.collect(),
             groups: groups.iter().map(|group| self.group(group)).collect(),
         }

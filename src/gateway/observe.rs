@@ -57,6 +57,11 @@ pub struct DeviceState {
     pub fdb_entries: u64,
     /// VTEPs that get a copy of every frame without an FDB entry.
     pub flood_entries: u64,
+    /// Entries of both kinds that lead to VTEPs which only the kernel reaches: their frames are left to it.
+    pub kernel_entries: u64,
+    /// Which of its frames steering leaves to the kernel for their destination, in words; empty when all are the kernel's
+    /// because the device is not taken over.
+    pub kernel_keeps: String,
 }
 
 /// The two ends of an access device.
@@ -152,6 +157,15 @@ pub struct VtepState {
     pub state: String,
     /// The largest outer IP packet that the path to it takes, in bytes, as far as the kernel knows.
     pub path_mtu: u16,
+    /// Who sends to it: `vxgate`, or `kernel` when nobody else can.
+    pub carried_by: String,
+}
+
+impl VtepState {
+    /// Whether its frames are left to the kernel.
+    pub fn is_kernels(&self) -> bool {
+        self.carried_by == "kernel"
+    }
 }
 
 /// A nexthop group that FDB entries lead to: each flow goes to one of its members.
@@ -207,5 +221,7 @@ pub(super) fn device(found: &Found) -> DeviceState {
         refused: None,
         fdb_entries: 0,
         flood_entries: 0,
+        kernel_entries: 0,
+        kernel_keeps: String::new(),
     }
 }

@@ -161,7 +161,16 @@ impl fmt::Display for DeviceLine<'_> {
             f,
             ", {} FDB entries, {} flood",
             device.fdb_entries, device.flood_entries
-        )
+        )?;
+        if device.kernel_entries > 0 {
+            let keeps = &device.kernel_keeps;
+            write!(
+                f,
+                ", {} of them the kernel's: it keeps {keeps}",
+                device.kernel_entries
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -225,6 +234,9 @@ impl fmt::Display for VtepLine<'_> {
         )?;
         if let Some(mac) = &vtep.next_hop_mac {
             write!(f, " via {mac}")?;
+        }
+        if vtep.is_kernels() {
+            return write!(f, "  the kernel's");
         }
         write!(f, "  path MTU {}", vtep.path_mtu)
     }

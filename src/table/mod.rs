@@ -5,6 +5,7 @@
 
 mod destination;
 mod fdb;
+mod kernel_share;
 mod outer_ipv6;
 mod publish;
 mod segment;
@@ -13,6 +14,7 @@ mod template;
 
 pub use destination::{BucketUse, Destination, Group, GroupId, ListId};
 pub use fdb::Fdb;
+pub use kernel_share::KernelShare;
 pub use outer_ipv6::OUTER_IPV6_LEN;
 pub use publish::{Reader, Writer, publication};
 pub use segment::{

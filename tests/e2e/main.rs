@@ -14,6 +14,7 @@ mod dual_stack;
 mod failover;
 mod groups;
 mod hostile;
+mod kernel_share;
 mod path_mtu;
 mod queues;
 mod scale;
