@@ -104,6 +104,8 @@ impl Buckets {
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::table::{Group, VtepId};
 
@@ -188,5 +190,37 @@ mod tests {
             (nexthops(&buckets), buckets.held_since),
             (vec![1, 2, 1, 2], None)
         );
+    }
+
+    proptest! {
+        /// Frames, moves of the kernel, members that go, and time that passes, against the rule said for one bucket.
+        #[test]
+        fn each_bucket_is_where_the_rule_says(
+            steps in prop::collection::vec((0u64..8, prop::collection::vec(0usize..4, 0..3), 0usize..4, 1u32..5, 1u32..6), 0..60),
+        ) {
+            let start = Instant::now();
+            let mut buckets = Buckets::new(&[1, 2, 3, 4]);
+            let (mut kernels, mut ours, mut used_at) = ([1, 2, 3, 4], [1, 2, 3, 4], [None; 4]);
+            let mut now = 0;
+            for (passes, frames, moved, to, gone) in steps {
+                now += passes;
+                kernels[moved] = to;
+                for frame in frames {
+                    use_bucket(&buckets, frame as u32);
+                    used_at[frame] = Some(now);
+                }
+                for bucket in 0..4 {
+                    let in_use = used_at[bucket].is_some_and(|at: u64| now - at < 10);
+                    if !in_use || ours[bucket] == gone {
+                        ours[bucket] = kernels[bucket];
+                    }
+                }
+                let before = nexthops(&buckets);
+                buckets.follow(&kernels);
+                let any_moved = buckets.settle(after(start, now), &RESILIENT, |member| member != gone);
+                prop_assert_eq!(nexthops(&buckets), ours);
+                prop_assert_eq!(any_moved, before != ours);
+            }
+        }
     }
 }

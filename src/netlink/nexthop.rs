@@ -209,6 +209,8 @@ fn first(nest: &[u8], number: u16) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn message(kind: u16, payload: &[u8]) -> Message<'_> {
@@ -313,6 +315,31 @@ mod tests {
                 None,
                 "cut to {cut} bytes"
             );
+        }
+    }
+
+    proptest! {
+        /// Attributes of any length and content: no panic, and nothing that the data path must not meet.
+        #[test]
+        fn whatever_the_kernel_says_is_judged(
+            kind in prop::sample::select(vec![104u16, 105, 116, 117, 24]),
+            values in prop::collection::vec((0u16..16, prop::collection::vec(any::<u8>(), 0..40)), 0..8),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let body = RequestBody::new(&HEADER);
+            let body = values.iter().fold(body, |body, (number, value)| body.with(*number, value));
+            let bytes = body.as_bytes();
+            for bytes in [bytes, &bytes[..cut.index(bytes.len())]] {
+                let message = message(kind, bytes);
+                let nexthop = Nexthop::decode(&message);
+                prop_assert!(!(nexthop.is_some() && NexthopBucket::decode(&message).is_some()));
+                if let Some((exists, nexthop)) = nexthop {
+                    prop_assert_eq!(exists, kind == 104);
+                    prop_assert!(nexthop.id != 0);
+                    prop_assert!(nexthop.group.iter().all(|member| (1..=65536).contains(&member.weight)));
+                    prop_assert!(nexthop.resilient.is_none_or(|resilient| resilient.buckets > 0));
+                }
+            }
         }
     }
 }
