@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use super::bytes::{self, IP, OUTER_LEN, UDP, be16, hex, inner_of, put16, summary};
+use super::bytes::{self, IP, be16, hex, put16, summary};
 use super::end::Input;
 use super::justified;
+use super::outer::{self, Family, inner_of};
 use super::site::{Entry, Output, Setting, Site};
 
 /// Fewer than the 256 frames that a veth's ring holds.
@@ -20,7 +21,7 @@ type Flow = Vec<u8>;
 pub struct Pair {
     pub kernel: Site,
     pub ours: Site,
-    setting: Setting,
+    pub setting: Setting,
     /// The outer source port of each inner flow from `vxgate`.
     ports: HashMap<Flow, u16>,
     differences: Vec<String>,
@@ -129,9 +130,12 @@ impl Pair {
             // The kernel's own hash gives its own ports.
             assert!(by_kernel > 0, "one flow, two source ports:\n{}", hex(frame));
         }
-        let port = status.list("ports").find(|port| port["role"] == "access");
-        let copies = port.and_then(|port| port["flood_copies"].as_u64());
-        let sent = status.forwarded("access") + copies.expect("the port counts its copies");
+        let ports = status.list("ports");
+        let copies: u64 = ports
+            .filter(|port| port["role"] == "access")
+            .map(|port| port["flood_copies"].as_u64().expect("a port counts them"))
+            .sum();
+        let sent = status.forwarded("access") + copies;
         assert!(
             sent == self.ours.tunnelled || by_kernel > 0,
             "{sent} frames and copies sent, {} seen: {}",
@@ -140,10 +144,11 @@ impl Pair {
         );
         let [wire, bridge, device] = self.ours.sent;
         assert_eq!(status.received("underlay"), wire, "underlay: {}", status.0);
-        // The bridge has a word in what reaches the device.
+        // The bridge has a word in what reaches the device; each device gets what is from the bridge.
         let access = status.received("access");
+        let most = bridge * self.setting.segments.len() as u64 + device;
         assert!(
-            (device..=bridge + device).contains(&access),
+            (device..=most).contains(&access),
             "access: {access} of {bridge} and {device}: {}",
             status.0
         );
@@ -161,7 +166,7 @@ impl Pair {
     fn difference(&mut self, entry: Entry, frames: &[Input]) -> Option<Fates> {
         let twins: Vec<Input> = frames
             .iter()
-            .filter_map(|frame| justified::twin(entry, frame))
+            .filter_map(|frame| justified::twin(&self.setting, entry, frame))
             .collect();
         let kernel = self.kernel.play(entry, &twins);
         let ours = self.ours.play(entry, frames);
@@ -178,16 +183,17 @@ impl Pair {
     }
 
     fn describe(&self, entry: Entry, frames: &[Input], fates: &Fates) -> String {
-        let attributes = self.setting.attributes;
-        let mut text = format!("\n=== a difference [{attributes}] from {entry:?}\n");
+        let setting = &self.setting;
+        let mut text = format!("\n=== a difference [{setting}] from {entry:?}\n");
         for frame in frames {
             show(&mut text, "in", std::slice::from_ref(&frame.bytes));
-            match justified::twin(entry, frame) {
+            match justified::twin(&self.setting, entry, frame) {
                 Some(twin) if twin == *frame => {}
                 Some(twin) => show(&mut text, "in, its twin for the kernel", &[twin.bytes]),
                 None => text += "  in, nothing for the kernel\n",
             }
-            let _ = writeln!(text, "  {}", justified::reasons(entry, frame));
+            let reasons = justified::reasons(&self.setting, entry, frame);
+            let _ = writeln!(text, "  {reasons}");
             if let Some(offload) = frame.offload {
                 let _ = writeln!(text, "  left to the device: {offload:?}");
             }
@@ -213,31 +219,32 @@ impl Pair {
     }
 
     fn normalize(&mut self, frame: &mut [u8], ours: bool) {
-        let plain = be16(frame, 12) == Some(bytes::ETHER_IPV4) && frame.get(IP) == Some(&0x45);
-        if !plain || frame.len() < UDP {
+        let Some(family) = Family::of(frame).filter(|family| frame.len() >= family.udp()) else {
             return;
-        }
+        };
         // A wrong sum stays, and so differs.
-        if bytes::internet_checksum(&[&frame[IP..UDP]]) == 0 {
+        let header = &frame[IP..family.udp()];
+        if family == Family::V4 && header[0] == 0x45 && bytes::internet_checksum(&[header]) == 0 {
             put16(frame, IP + 4, 0);
             put16(frame, IP + 10, 0);
         }
         if inner_of(frame).is_none() {
             return;
         }
-        let field = be16(frame, UDP + 6);
-        if field != Some(0) && field == Some(bytes::udp_sum(frame)) {
-            put16(frame, UDP + 6, 1);
+        let udp = family.udp();
+        let field = be16(frame, udp + 6);
+        if field != Some(0) && field == Some(outer::udp_sum(frame, family)) {
+            put16(frame, udp + 6, 1);
         }
-        let port = be16(frame, UDP).expect("the header is whole");
+        let port = be16(frame, udp).expect("the header is whole");
         let (low, high) = self.setting.source_ports;
         assert!(
             (low..=high).contains(&port),
             "source port {port} is not within {low} to {high}:\n{}",
             hex(frame)
         );
-        put16(frame, UDP, 0);
-        if let Some(flow) = flow_of(&frame[OUTER_LEN..]).filter(|_| ours) {
+        put16(frame, udp, 0);
+        if let Some(flow) = flow_of(&frame[family.outer_len()..]).filter(|_| ours) {
             let known = *self.ports.entry(flow).or_insert(port);
             if port != known && self.moved.is_none() {
                 self.moved = Some(frame.to_vec());

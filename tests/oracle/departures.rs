@@ -6,6 +6,7 @@ use super::bytes::{
 };
 use super::compare::Fates;
 use super::end::{Input, Offload, Segmentation};
+use super::outer;
 use super::rows::{PLAIN, cells, leaves, plain};
 use super::site::{self, Entry};
 
@@ -106,6 +107,6 @@ fn v04_an_fdb_entry_with_a_port_and_a_vni_of_its_own() {
     assert_eq!(bytes::be16(&frame, UDP + 2), Some(site::OTHER_PORT));
     assert_eq!(
         frame[VXLAN..OUTER_LEN],
-        bytes::vxlan_header(site::OTHER_VNI)
+        outer::vxlan_header(site::OTHER_VNI)
     );
 }

@@ -3,7 +3,7 @@
 use super::bytes::{self, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, put16};
 use super::end::{Input, Offload, Segmentation};
 use super::generate_outer::outer;
-use super::site::{self, Entry};
+use super::site::{self, Entry, Setting};
 use super::support::frames::Random;
 
 /// The largest IP packet that enters the overlay.
@@ -20,11 +20,11 @@ macro_rules! pick {
 pub(crate) use pick;
 
 /// One frame for an entry.
-pub fn frame(random: &mut Random, entry: Entry) -> Input {
+pub fn frame(random: &mut Random, entry: Entry, setting: &Setting) -> Input {
     match entry {
         Entry::Wire => {
             let inner = inner(random, entry);
-            outer(random, inner)
+            outer(random, inner, setting)
         }
         Entry::Bridge | Entry::Device if chance(random, 8) => offloaded(random, entry),
         Entry::Bridge | Entry::Device => Input::from(inner(random, entry)),

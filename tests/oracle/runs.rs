@@ -1,4 +1,4 @@
-//! Random frames from a seed that is printed, for one set of device attributes after the other.
+//! Random frames from a seed that is printed, for one setting after the other.
 
 use std::time::Instant;
 
@@ -9,7 +9,8 @@ use super::support::frames::Random;
 
 /// Over both directions.
 const FRAMES: usize = 240_000;
-const FRAMES_OF_AN_ATTRIBUTE: usize = 10_000;
+const FRAMES6: usize = 60_000;
+const FRAMES_OF_A_SETTING: usize = 6_000;
 /// After so many, a run is over.
 const DIFFERENCES_MAX: usize = 8;
 
@@ -34,7 +35,7 @@ fn frames(usual: usize) -> usize {
 
 fn run(setting: Setting, frames: usize) {
     let seed = seed();
-    let what = setting.attributes;
+    let what = setting.to_string();
     println!("oracle run [{what}]: VXGATE_ORACLE_SEED={seed}, {frames} frames");
     let mut random = Random(seed);
     let mut pair = Pair::new(setting);
@@ -43,7 +44,7 @@ fn run(setting: Setting, frames: usize) {
     while sent < frames && pair.differences() < DIFFERENCES_MAX {
         let entry = [Entry::Wire, Entry::Wire, Entry::Bridge, Entry::Device][random.below(4)];
         let window: Vec<_> = (0..WINDOW)
-            .map(|_| generate::frame(&mut random, entry))
+            .map(|_| generate::frame(&mut random, entry, &setting))
             .collect();
         pair.agree(entry, &window);
         sent += window.len();
@@ -61,43 +62,73 @@ fn random_frames_fare_as_in_the_kernel() {
     run(Setting::PLAIN, frames(FRAMES));
 }
 
+#[test]
+fn random_frames_over_ipv6_fare_as_in_the_kernel() {
+    run(Setting::PLAIN6, frames(FRAMES6));
+}
+
 macro_rules! attribute_runs {
-    ($($name:ident $attributes:literal;)*) => {
-        /// The device with each attribute that shapes a frame.
-        const ATTRIBUTES: &[&str] = &[$($attributes),*];
+    ($($name:ident $setting:expr;)*) => {
+        /// The device with each attribute that shapes a frame, and each way to be known.
+        const SETTINGS: &[Setting] = &[$($setting),*];
 
         $(#[test]
         fn $name() {
-            run(Setting::with($attributes), FRAMES_OF_AN_ATTRIBUTE);
+            run($setting, FRAMES_OF_A_SETTING);
         })*
     };
 }
 
+const fn with(attributes: &'static str) -> Setting {
+    Setting::with(attributes)
+}
+
+const fn with6(attributes: &'static str) -> Setting {
+    Setting::with6(attributes)
+}
+
+const fn source_ports(setting: Setting, low: u16, high: u16) -> Setting {
+    Setting {
+        source_ports: (low, high),
+        ..setting
+    }
+}
+
 attribute_runs! {
-    d14_ttl_fixed_fares_as_in_the_kernel "ttl 7";
-    d14_ttl_inherit_fares_as_in_the_kernel "ttl inherit";
-    d14_ttl_auto_fares_as_in_the_kernel "ttl auto";
-    d14_tos_fixed_fares_as_in_the_kernel "tos 0xb8";
-    d14_tos_inherit_fares_as_in_the_kernel "tos inherit";
-    d09_df_set_fares_as_in_the_kernel "df set";
-    d09_df_inherit_fares_as_in_the_kernel "df inherit";
-    d07_noudpcsum_fares_as_in_the_kernel "noudpcsum";
-    d14_all_inherit_fares_as_in_the_kernel "ttl inherit tos inherit df inherit noudpcsum";
-    v09_remote_fares_as_in_the_kernel "remote 10.98.0.4";
+    d14_ttl_fixed_fares_as_in_the_kernel with("ttl 7");
+    d14_ttl_inherit_fares_as_in_the_kernel with("ttl inherit");
+    d14_ttl_auto_fares_as_in_the_kernel with("ttl auto");
+    d14_tos_fixed_fares_as_in_the_kernel with("tos 0xb8");
+    d14_tos_inherit_fares_as_in_the_kernel with("tos inherit");
+    d09_df_set_fares_as_in_the_kernel with("df set");
+    d09_df_inherit_fares_as_in_the_kernel with("df inherit");
+    d07_noudpcsum_fares_as_in_the_kernel with("noudpcsum");
+    d14_all_inherit_fares_as_in_the_kernel with("ttl inherit tos inherit df inherit noudpcsum");
+    v09_remote_fares_as_in_the_kernel with("remote 10.98.0.4");
+    d06_srcport_fares_as_in_the_kernel source_ports(with("srcport 50000 50100"), 50_000, 50_099);
+    d14_ttl_fixed_over_ipv6_fares_as_in_the_kernel with6("ttl 7");
+    d14_ttl_inherit_over_ipv6_fares_as_in_the_kernel with6("ttl inherit");
+    d14_ttl_auto_over_ipv6_fares_as_in_the_kernel with6("ttl auto");
+    d14_tos_fixed_over_ipv6_fares_as_in_the_kernel with6("tos 0xb8");
+    d14_tos_inherit_over_ipv6_fares_as_in_the_kernel with6("tos inherit");
+    d17_flowlabel_fixed_fares_as_in_the_kernel with6("flowlabel 0x12345");
+    d17_flowlabel_inherit_fares_as_in_the_kernel with6("flowlabel inherit");
+    u02_udp6zerocsumtx_fares_as_in_the_kernel with6("udp6zerocsumtx");
+    u02_udp6zerocsumrx_fares_as_in_the_kernel with6("udp6zerocsumrx");
+    u02_udp6zerocsum_both_ways_fares_as_in_the_kernel with6("udp6zerocsumtx udp6zerocsumrx");
+    d07_noudpcsum_means_nothing_over_ipv6 with6("noudpcsum");
+    d15_udp6zerocsum_means_nothing_over_ipv4 with("udp6zerocsumtx udp6zerocsumrx");
+    d09_df_means_nothing_over_ipv6 with6("df set");
+    d14_all_inherit_over_ipv6_fares_as_in_the_kernel
+        with6("ttl inherit tos inherit flowlabel inherit udp6zerocsumtx udp6zerocsumrx");
+    v09_remote_over_ipv6_fares_as_in_the_kernel with6("remote fd98::4");
+    d06_srcport_over_ipv6_fares_as_in_the_kernel
+        source_ports(with6("srcport 50000 50100"), 50_000, 50_099);
 }
 
-#[test]
-fn d06_srcport_fares_as_in_the_kernel() {
-    let setting = Setting {
-        attributes: "srcport 50000 50100",
-        source_ports: (50_000, 50_099),
-    };
-    run(setting, FRAMES_OF_AN_ATTRIBUTE);
-}
-
-/// For campaigns: with `VXGATE_ORACLE_SEED` given, every set of attributes in turn by the seed.
+/// For campaigns: with `VXGATE_ORACLE_SEED` given, every setting in turn by the seed.
 #[test]
 fn a_device_by_the_seed_fares_as_in_the_kernel() {
-    let attributes = ATTRIBUTES[seed() as usize % ATTRIBUTES.len()];
-    run(Setting::with(attributes), frames(FRAMES_OF_AN_ATTRIBUTE));
+    let setting = SETTINGS[seed() as usize % SETTINGS.len()];
+    run(setting, frames(FRAMES_OF_A_SETTING));
 }
