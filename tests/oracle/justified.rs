@@ -81,7 +81,7 @@ const ROWS: &[Row] = &[
 ];
 
 fn from_peer(frame: &[u8], family: Family) -> bool {
-    let source = &family.addresses(frame)[..];
+    let source = family.addresses(frame);
     let (source, _) = source.split_at(source.len() / 2);
     family.peers().iter().any(|peer| match peer {
         std::net::IpAddr::V4(peer) => source == peer.octets(),

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::compare::{Pair, WINDOW};
 use super::generate;
-use super::site::{Entry, Setting};
+use super::outer::Family;
+use super::site::{Entry, Segment, Setting};
 use super::support::frames::Random;
 
 /// Over both directions.
@@ -67,14 +68,15 @@ fn random_frames_over_ipv6_fare_as_in_the_kernel() {
     run(Setting::PLAIN6, frames(FRAMES6));
 }
 
-macro_rules! attribute_runs {
+macro_rules! setting_runs {
     ($($name:ident $setting:expr;)*) => {
         /// The device with each attribute that shapes a frame, and each way to be known.
         const SETTINGS: &[Setting] = &[$($setting),*];
 
         $(#[test]
         fn $name() {
-            run($setting, FRAMES_OF_A_SETTING);
+            const SETTING: Setting = $setting;
+            run(SETTING, FRAMES_OF_A_SETTING);
         })*
     };
 }
@@ -94,7 +96,26 @@ const fn source_ports(setting: Setting, low: u16, high: u16) -> Setting {
     }
 }
 
-attribute_runs! {
+/// A device over IPv4 with another VNI or port than the usual ones.
+macro_rules! known_as {
+    ($family:ident vni $vni:literal port $port:literal) => {
+        Setting::of(&[segment(Family::$family, $vni, $port)], "")
+    };
+}
+
+const fn segment(family: Family, vni: u32, port: u16) -> Segment {
+    Segment { family, vni, port }
+}
+
+/// Devices side by side.
+const fn several(segments: &'static [Segment]) -> Setting {
+    Setting::of(segments, "")
+}
+
+const USUAL: Segment = Segment::over(Family::V4);
+const USUAL6: Segment = Segment::over(Family::V6);
+
+setting_runs! {
     d14_ttl_fixed_fares_as_in_the_kernel with("ttl 7");
     d14_ttl_inherit_fares_as_in_the_kernel with("ttl inherit");
     d14_ttl_auto_fares_as_in_the_kernel with("ttl auto");
@@ -124,6 +145,18 @@ attribute_runs! {
     v09_remote_over_ipv6_fares_as_in_the_kernel with6("remote fd98::4");
     d06_srcport_over_ipv6_fares_as_in_the_kernel
         source_ports(with6("srcport 50000 50100"), 50_000, 50_099);
+    v03_vni_0_fares_as_in_the_kernel known_as!(V4 vni 0 port 8472);
+    v03_vni_1_fares_as_in_the_kernel known_as!(V4 vni 1 port 8472);
+    v03_vni_800000_fares_as_in_the_kernel known_as!(V4 vni 0x80_0000 port 8472);
+    v03_vni_ffffff_fares_as_in_the_kernel known_as!(V6 vni 0xff_ffff port 8472);
+    v04_port_4789_fares_as_in_the_kernel known_as!(V4 vni 1000 port 4789);
+    v04_port_4789_over_ipv6_fares_as_in_the_kernel known_as!(V6 vni 1 port 4789);
+    d13_two_vnis_on_one_port_fare_as_in_the_kernel several(&[USUAL, segment(Family::V4, 1001, 8472)]);
+    v04_two_ports_fare_as_in_the_kernel several(&[USUAL, segment(Family::V4, 1001, 4789)]);
+    v04_one_vni_on_two_ports_fares_as_in_the_kernel several(&[USUAL, segment(Family::V4, 1000, 4789)]);
+    v04_one_vni_and_port_over_both_families_fares_as_in_the_kernel several(&[USUAL, USUAL6]);
+    v04_four_devices_fare_as_in_the_kernel
+        several(&[USUAL6, segment(Family::V6, 0, 4789), segment(Family::V4, 0xff_ffff, 8472), USUAL]);
 }
 
 /// For campaigns: with `VXGATE_ORACLE_SEED` given, every setting in turn by the seed.
