@@ -191,6 +191,15 @@ pub fn ipv4(tos: u8, ttl: u8, fragment: u16, protocol: u8, payload: &[u8]) -> Ve
     packet
 }
 
+/// Puts other addresses into an IPv4 header without options.
+pub fn address(packet: &mut [u8], from: [u8; 4], to: [u8; 4]) {
+    packet[12..16].copy_from_slice(&from);
+    packet[16..20].copy_from_slice(&to);
+    put16(packet, 10, 0);
+    let sum = internet_checksum(&[&packet[..20]]);
+    put16(packet, 10, sum);
+}
+
 /// An IPv6 header and what it carries.
 pub fn ipv6(class: u8, hop_limit: u8, next_header: u8, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x60 | class >> 4, class << 4, 0x12, 0x34];

@@ -33,9 +33,11 @@ pub fn outer(random: &mut Random, inner: Vec<u8>, setting: &Setting) -> Input {
     }
 }
 
-fn whole(random: &mut Random, inner: Vec<u8>, setting: &Setting) -> Vec<u8> {
+fn whole(random: &mut Random, mut inner: Vec<u8>, setting: &Setting) -> Vec<u8> {
     let segment = pick!(random, setting.segments);
     let family = segment.family;
+    // No longer frame gets through the link.
+    inner.truncate(14 + setting.link_mtu - family.outer_len());
     let peer = pick!(random, [0, 0, 1, 2]);
     let mut outer = Outer {
         source: family.peers()[peer],
@@ -74,7 +76,7 @@ fn whole(random: &mut Random, inner: Vec<u8>, setting: &Setting) -> Vec<u8> {
     }
     let mut frame = outer.around(&inner);
     lie(random, &mut frame, family);
-    frame.truncate(14 + site::UNDERLAY_MTU);
+    frame.truncate(14 + setting.link_mtu);
     frame
 }
 

@@ -64,7 +64,11 @@ const ROWS: &[Row] = &[
                     twin.get_mut(family.outer_len()..end)
                 }),
                 // What the sender's device is told to finish is finished before anybody sees it.
-                Entry::Bridge | Entry::Device if input.offload.is_none() => Some(&mut twin[..]),
+                Entry::Bridge | Entry::Device
+                    if input.offload.is_none() && fits(setting, &twin) =>
+                {
+                    Some(&mut twin[..])
+                }
                 _ => None,
             };
             match inner.map(finish_inner) {
@@ -79,6 +83,12 @@ const ROWS: &[Row] = &[
         },
     },
 ];
+
+/// Whether a worker gets to see a frame from the overlay: what is too long for the path is the kernel's at both sites.
+fn fits(setting: &Setting, frame: &[u8]) -> bool {
+    let mut segments = setting.segments.iter();
+    segments.all(|segment| segment.family.outer_len() + frame.len() <= 14 + setting.link_mtu)
+}
 
 fn from_peer(frame: &[u8], family: Family) -> bool {
     let source = family.addresses(frame);

@@ -15,6 +15,7 @@ mod generate;
 mod generate_outer;
 mod inherit;
 mod justified;
+mod mtu;
 mod outer;
 mod reserved;
 mod rows;

@@ -107,6 +107,14 @@ const fn segment(family: Family, vni: u32, port: u16) -> Segment {
     Segment { family, vni, port }
 }
 
+/// On a link that takes no full frame of the device.
+const fn narrow(setting: Setting) -> Setting {
+    Setting {
+        link_mtu: 1400,
+        ..setting
+    }
+}
+
 /// Devices side by side.
 const fn several(segments: &'static [Segment]) -> Setting {
     Setting::of(segments, "")
@@ -145,6 +153,10 @@ setting_runs! {
     v09_remote_over_ipv6_fares_as_in_the_kernel with6("remote fd98::4");
     d06_srcport_over_ipv6_fares_as_in_the_kernel
         source_ports(with6("srcport 50000 50100"), 50_000, 50_099);
+    p04_a_narrow_link_fares_as_in_the_kernel narrow(with(""));
+    p02_a_narrow_link_with_df_set_fares_as_in_the_kernel narrow(with("df set"));
+    p02_a_narrow_link_with_df_inherit_fares_as_in_the_kernel narrow(with("df inherit"));
+    p05_a_narrow_link_over_ipv6_fares_as_in_the_kernel narrow(with6(""));
     v03_vni_0_fares_as_in_the_kernel known_as!(V4 vni 0 port 8472);
     v03_vni_1_fares_as_in_the_kernel known_as!(V4 vni 1 port 8472);
     v03_vni_800000_fares_as_in_the_kernel known_as!(V4 vni 0x80_0000 port 8472);

@@ -6,8 +6,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use super::outer::Family;
 use super::site::{
-    DEVICE_MAC, ELSEWHERE_MAC, GROUP_MAC, NODE_MAC, OTHER_PORT, OTHER_VNI, PEER_MACS, REMOTE_MACS,
-    Segment, Setting, UNDERLAY_MTU,
+    DEVICE_MAC, ELSEWHERE_MAC, GATEWAY_MAC, GROUP_MAC, HOST_MAC, NODE_MAC, OTHER_PORT, OTHER_VNI,
+    Overlay, PEER_MACS, REMOTE_MACS, Segment, Setting, UNDERLAY_MTU,
 };
 use super::support::netns::Netns;
 use vxgate::netlink::{RequestBody, Socket};
@@ -97,6 +97,10 @@ fn run(netns: &Netns, lines: &str) {
 /// All that shell can do.
 fn of_site(setting: &Setting, ends: &str) -> String {
     let mut lines = links(ends);
+    lines += &match setting.overlay {
+        Overlay::Bridged => BRIDGE.to_owned(),
+        Overlay::Routed => gateway(),
+    };
     for family in [Family::V4, Family::V6] {
         if setting.segments.iter().any(|part| part.family == family) {
             lines += &underlay(family);
@@ -105,7 +109,8 @@ fn of_site(setting: &Setting, ends: &str) -> String {
     for (number, segment) in setting.segments.iter().enumerate() {
         lines += &device(number, segment, setting);
     }
-    lines
+    // Devices were made with room for their own MTU: a link that shrinks later is what makes a path narrow.
+    lines + &format!("ip link set eth1 mtu {}\n", setting.link_mtu)
 }
 
 fn links(ends: &str) -> String {
@@ -127,11 +132,45 @@ ip -n {ends} link set over arp off up
 ethtool -K eth1 rx off tx off sg off tso off gso off gro off >/dev/null
 ethtool -K port rx off tx off sg off tso off gso off gro off >/dev/null
 ip link set eth1 addrgenmode none up
+"
+    )
+}
+
+const BRIDGE: &str = "
 ip link add br0 type bridge stp_state 0 mcast_snooping 0 nf_call_iptables 0 nf_call_ip6tables 0 nf_call_arptables 0
 ip link set port master br0
 bridge link set dev port learning off
 ip link set br0 arp off up
 ip link set port arp off up
+";
+
+/// The node routes between the port, where one host is, and the vxlan device.
+fn gateway() -> String {
+    let (port_mac, host_mac) = (mac_text(GATEWAY_MAC), mac_text(HOST_MAC));
+    format!(
+        "
+sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0
+sysctl -qw net.ipv6.conf.all.forwarding=1 net.ipv6.conf.port.disable_ipv6=0
+ip link set port address {port_mac} addrgenmode none up
+ip addr add 10.244.1.1/24 dev port
+ip addr add fd00:1::1/64 dev port nodad
+ip neigh add 10.244.1.2 lladdr {host_mac} nud permanent dev port
+ip neigh add fd00:1::2 lladdr {host_mac} nud permanent dev port
+"
+    )
+}
+
+/// The way into the tunnel of a node that routes: as flannel's, by a neighbour on the device.
+fn overlay_route(name: &str) -> String {
+    let remote = mac_text(REMOTE_MACS[2]);
+    format!(
+        "
+sysctl -qw net.ipv6.conf.{name}.disable_ipv6=0
+ip link set {name} addrgenmode none up
+ip route add 10.244.2.0/24 via 10.244.2.254 dev {name} onlink
+ip neigh add 10.244.2.254 lladdr {remote} nud permanent dev {name}
+ip route add fd00:2::/64 via fd00:2::fe dev {name} onlink
+ip neigh add fd00:2::fe lladdr {remote} nud permanent dev {name}
 "
     )
 }
@@ -194,14 +233,20 @@ fn device(number: usize, segment: &Segment, setting: &Setting) -> String {
     } else {
         ""
     };
+    let place = match setting.overlay {
+        Overlay::Bridged => format!(
+            "ip link set {name} master br0
+bridge link set dev {name} learning off {isolated}
+ip link set {name} arp off up"
+        ),
+        Overlay::Routed => overlay_route(&name),
+    };
     format!(
         "
 ip link add {name} address {mac} type vxlan id {vni} local {local} dev eth1 dstport {port} nolearning {attributes}
 ip link set {name} mtu 1500
 ethtool -K {name} gro off >/dev/null
-ip link set {name} master br0
-bridge link set dev {name} learning off {isolated}
-ip link set {name} arp off up
+{place}
 bridge fdb append 00:00:00:00:00:00 dev {name} dst {first_ip} self permanent
 bridge fdb append 00:00:00:00:00:00 dev {name} dst {second_ip} self permanent
 bridge fdb append {first} dev {name} dst {first_ip} self permanent

@@ -39,6 +39,8 @@ pub const PEER_MACS: [[u8; 6]; 3] = [
 ];
 /// The vxlan device's own address.
 pub const DEVICE_MAC: [u8; 6] = [2, 0xaa, 0, 0, 0, 1];
+/// The node's on the overlay port, when it routes.
+pub const GATEWAY_MAC: [u8; 6] = [2, 0xaa, 0, 0, 1, 1];
 /// A host on the overlay port.
 pub const HOST_MAC: [u8; 6] = [2, 0xcc, 0, 0, 0, 1];
 /// Hosts behind the peers, in the FDB.
@@ -59,6 +61,8 @@ pub const UNDERLAY_MTU: usize = 1600;
 
 /// Experimental EtherType (IEEE 802, local experimental 1) of the frames that mark the end of a window.
 const SENTINEL_TYPE: u16 = 0x88b5;
+/// For experiments (RFC 3692): the same over IPv4, where the node routes.
+const SENTINEL_PROTOCOL: u8 = 253;
 const PORTS_BOUND: Duration = Duration::from_secs(10);
 const SENTINEL_BOUND: Duration = Duration::from_secs(20);
 const SENTINEL_AGAIN: Duration = Duration::from_secs(2);
@@ -106,6 +110,17 @@ pub struct Setting {
     pub attributes: &'static str,
     /// Lowest and highest source port that the kernel may choose.
     pub source_ports: (u16, u16),
+    pub overlay: Overlay,
+    /// Of the underlay.
+    pub link_mtu: usize,
+}
+
+/// What the node does between the port and the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlay {
+    Bridged,
+    /// IP, for a host on the port (10.244.1.2, fd00:1::2) and a network behind the third peer (10.244.2.0/24, fd00:2::/64).
+    Routed,
 }
 
 impl Setting {
@@ -129,6 +144,8 @@ impl Setting {
             segments,
             attributes,
             source_ports: (32_768, 60_999),
+            overlay: Overlay::Bridged,
+            link_mtu: UNDERLAY_MTU,
         }
     }
 }
@@ -137,6 +154,9 @@ impl std::fmt::Display for Setting {
     fn fmt(&self, text: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for Segment { family, vni, port } in self.segments {
             write!(text, "{family:?} vni {vni} port {port} ")?;
+        }
+        if self.link_mtu != UNDERLAY_MTU {
+            write!(text, "link {} ", self.link_mtu)?;
         }
         text.write_str(self.attributes)
     }
@@ -175,10 +195,11 @@ pub struct Site {
     /// Frames put in: on the wire, on the bridge port, into the device.
     pub sent: [u64; 3],
     segments: &'static [Segment],
+    routed: bool,
     // The process before its namespace.
     pub vxgate: Option<Vxgate>,
     _janitor: Janitor,
-    _node: Netns,
+    pub node: Netns,
     _ends: Netns,
 }
 
@@ -192,12 +213,14 @@ impl Site {
         let janitor = Janitor::watch(&names);
         let [node, ends] = names.map(|name| Netns::create(&name));
         script::build(&node, setting, ends.name());
-        // The bridge hears of a carrier late (`linkwatch`).
-        let ports = setting.segments.len() + 1;
-        wait_until("all ports of the bridge forward", PORTS_BOUND, || {
-            let states = node.run("bridge link");
-            states.matches("state forwarding").count() == ports
-        });
+        if setting.overlay == Overlay::Bridged {
+            // The bridge hears of a carrier late (`linkwatch`).
+            let ports = setting.segments.len() + 1;
+            wait_until("all ports of the bridge forward", PORTS_BOUND, || {
+                let states = node.run("bridge link");
+                states.matches("state forwarding").count() == ports
+            });
+        }
         let vxgate = taken.then(|| Vxgate::start(&node, &["--workers", "1"]));
         if let Some(vxgate) = &vxgate {
             let status = vxgate.status();
@@ -215,9 +238,10 @@ impl Site {
             tunnelled: 0,
             sent: [0; 3],
             segments: setting.segments,
+            routed: setting.overlay == Overlay::Routed,
             vxgate,
             _janitor: janitor,
-            _node: node,
+            node,
             _ends: ends,
         };
         // Whatever the kernel had to say about links that came up comes out in front of the first sentinels.
@@ -298,19 +322,36 @@ impl Site {
         let inner = |segment: usize| {
             let numbers = [self.sentinels, segment as u64].map(u64::to_be_bytes);
             let payload = [&b"sentinel"[..], &numbers.concat(), &[0; 24]].concat();
-            Inner::with(SENTINEL_TYPE, payload)
+            if !self.routed {
+                return Inner::with(SENTINEL_TYPE, payload);
+            }
+            let mut packet = bytes::ipv4(0, 64, 0, SENTINEL_PROTOCOL, &payload);
+            let [from, to] = match entry {
+                Entry::Wire => [[10, 244, 2, 1], [10, 244, 1, 2]],
+                Entry::Bridge | Entry::Device => [[10, 244, 1, 2], [10, 244, 2, 1]],
+            };
+            bytes::address(&mut packet, from, to);
+            Inner::with(bytes::ETHER_IPV4, packet)
+        };
+        let through = |mut frame: Vec<u8>, router: [u8; 6]| {
+            if self.routed {
+                frame[..6].copy_from_slice(&router);
+            }
+            frame
         };
         match entry {
             Entry::Wire => {
                 for segment in to {
                     let outer = Outer::to(&self.segments[*segment]);
-                    let sentinel = outer.around(&inner(*segment).bytes());
+                    let sentinel = through(inner(*segment).bytes(), DEVICE_MAC);
+                    let sentinel = outer.around(&sentinel);
                     self.wire.send(&Input::from(sentinel));
                 }
                 self.sent[entry as usize] += to.len() as u64;
             }
             Entry::Bridge | Entry::Device => {
-                let sentinel = Input::from(inner(0).outbound().bytes());
+                let sentinel = through(inner(0).outbound().bytes(), GATEWAY_MAC);
+                let sentinel = Input::from(sentinel);
                 if entry == Entry::Bridge {
                     self.overlay.send(&sentinel);
                 } else {
@@ -334,13 +375,14 @@ impl Site {
                     let segment = segment.expect("a sentinel leaves by a device of the site");
                     sentinels.push((number, segment));
                 }
-                None if is_housekeeping(&frame) => {}
+                None if is_housekeeping(&frame) || inner.is_some_and(is_housekeeping) => {}
                 None => output.wire.push(frame),
             }
         }
         while let Some(frame) = self.overlay.receive() {
             match sentinel_numbers(&frame) {
                 Some(numbers) => sentinels.push(numbers),
+                None if self.routed && is_housekeeping(&frame) => {}
                 None => output.overlay.push(frame),
             }
         }
@@ -350,11 +392,17 @@ impl Site {
 
 /// Its own number and its device's.
 fn sentinel_numbers(inner: &[u8]) -> Option<(u64, usize)> {
-    let payload = inner.get(14..)?;
+    const IPV4_LEN: usize = 20;
+    let payload = match be16(inner, 12)? {
+        SENTINEL_TYPE => inner.get(14..)?,
+        bytes::ETHER_IPV4 if inner.get(14 + 9)? == &SENTINEL_PROTOCOL => {
+            inner.get(14 + IPV4_LEN..)?
+        }
+        _ => return None,
+    };
     let (number, rest) = payload.strip_prefix(b"sentinel")?.split_first_chunk()?;
     let segment = u64::from_be_bytes(*rest.first_chunk()?) as usize;
-    let ours = inner[12..14] == SENTINEL_TYPE.to_be_bytes();
-    ours.then(|| (u64::from_be_bytes(*number), segment))
+    Some((u64::from_be_bytes(*number), segment))
 }
 
 /// The node's own address resolution, for answers to senders that are not there, and its reports on groups.
