@@ -175,12 +175,16 @@ impl Pair {
         let without = |from: &Output, other: &Output| Output {
             wire: rest(&from.wire, &other.wire),
             overlay: rest(&from.overlay, &other.overlay),
+            devices: {
+                let both = from.devices.iter().zip(&other.devices);
+                both.map(|(from, other)| rest(from, other)).collect()
+            },
         };
         let fates = Fates {
             kernel: without(&kernel, &ours),
             ours: without(&ours, &kernel),
         };
-        (fates.kernel != Output::default() || fates.ours != Output::default()).then_some(fates)
+        (!fates.kernel.is_empty() || !fates.ours.is_empty()).then_some(fates)
     }
 
     fn describe(&self, entry: Entry, frames: &[Input], fates: &Fates) -> String {
@@ -203,6 +207,11 @@ impl Pair {
         show(&mut text, "kernel, overlay", &fates.kernel.overlay);
         show(&mut text, "vxgate, wire", &fates.ours.wire);
         show(&mut text, "vxgate, overlay", &fates.ours.overlay);
+        for (who, output) in [("kernel", &fates.kernel), ("vxgate", &fates.ours)] {
+            for (number, frames) in output.devices.iter().enumerate() {
+                show(&mut text, &format!("{who}, vx{}", number + 1), frames);
+            }
+        }
         text
     }
 
@@ -213,11 +222,16 @@ impl Pair {
             self.normalize(frame, ours);
         }
         let mut overlay = output.overlay.clone();
-        for frame in &mut overlay {
+        let mut devices = output.devices.clone();
+        for frame in overlay.iter_mut().chain(devices.iter_mut().flatten()) {
             justified::one_zero(frame);
             forget_identification(frame);
         }
-        Output { wire, overlay }
+        Output {
+            wire,
+            overlay,
+            devices,
+        }
     }
 
     fn normalize(&mut self, frame: &mut [u8], ours: bool) {

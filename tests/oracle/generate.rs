@@ -176,7 +176,14 @@ fn destination(random: &mut Random, entry: Entry) -> [u8; 6] {
     match random.below(100) {
         0..60 if entry == Entry::Wire => site::HOST_MAC,
         0..55 => pick!(random, &site::REMOTE_MACS),
-        55..60 => site::ELSEWHERE_MAC,
+        55..60 => pick!(
+            random,
+            [
+                site::ELSEWHERE_MAC,
+                site::OTHER_PORT_MAC,
+                site::OTHER_VNI_MAC
+            ]
+        ),
         60..70 => [2, 0xdd, 0, 0, 0, byte(random)],
         70..78 => [0xff; 6],
         78..83 => site::GROUP_MAC,

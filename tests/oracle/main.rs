@@ -22,4 +22,5 @@ mod rows;
 mod rows_ipv6;
 mod runs;
 mod script;
+mod sentinel;
 mod site;

@@ -10,7 +10,6 @@ use super::rows::{Fate, PLAIN6, Shared, arrives_at, cells, leaves, plain};
 use super::site::{self, Entry, Segment, Setting};
 
 const UDP: usize = Family::V6.udp();
-const VXLAN: usize = Family::V6.vxlan();
 
 static ZERO_SUMS: Shared =
     Shared::new(|| Mutex::new(Pair::new(Setting::with6("udp6zerocsumtx udp6zerocsumrx"))));
@@ -192,18 +191,6 @@ fn v10_an_ipv6_vtep_behind_a_router_is_reached_through_it() {
     let frame = leaves(&PLAIN6, frame);
     assert_eq!(frame[..6], site::PEER_MACS[2]);
     assert_eq!(frame[IP + 24..UDP], site::PEERS6[2]);
-}
-
-#[test]
-fn v04_an_fdb_entry_with_a_port_and_a_vni_of_its_own_over_ipv6() {
-    let mut frame = outbound();
-    frame[..6].copy_from_slice(&site::ELSEWHERE_MAC);
-    let frame = leaves(&PLAIN6, frame);
-    assert_eq!(frame[UDP + 2..UDP + 4], site::OTHER_PORT.to_be_bytes());
-    assert_eq!(
-        frame[VXLAN..VXLAN + 8],
-        outer::vxlan_header(site::OTHER_VNI)
-    );
 }
 
 /// The outer label of a frame; an inner IPv6 header has one of its own, 0x01234.

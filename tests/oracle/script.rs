@@ -6,8 +6,9 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use super::outer::Family;
 use super::site::{
-    DEVICE_MAC, ELSEWHERE_MAC, GATEWAY_MAC, GROUP_MAC, HOST_MAC, NODE_MAC, OTHER_PORT, OTHER_VNI,
-    Overlay, PEER_MACS, REMOTE_MACS, Segment, Setting, UNDERLAY_MTU,
+    DEVICE_MAC, ELSEWHERE_MAC, GATEWAY_MAC, GROUP_MAC, HOST_MAC, NODE_MAC, OTHER_PORT,
+    OTHER_PORT_MAC, OTHER_VNI, OTHER_VNI_MAC, Overlay, PEER_MACS, REMOTE_MACS, Segment, Setting,
+    UNDERLAY_MTU,
 };
 use super::support::netns::Netns;
 use vxgate::netlink::{RequestBody, Socket};
@@ -221,7 +222,8 @@ fn device(number: usize, segment: &Segment, setting: &Setting) -> String {
     let name = device_name(number);
     let mut mac = DEVICE_MAC;
     mac[5] += number as u8;
-    let [mac, group, elsewhere] = [mac, GROUP_MAC, ELSEWHERE_MAC].map(mac_text);
+    let [mac, group, elsewhere, other_port, other_vni] =
+        [mac, GROUP_MAC, ELSEWHERE_MAC, OTHER_PORT_MAC, OTHER_VNI_MAC].map(mac_text);
     let [first, second, third] = REMOTE_MACS.map(mac_text);
     let [first_ip, second_ip, third_ip] = segment.family.peers();
     let Segment { family, vni, port } = segment;
@@ -254,6 +256,8 @@ bridge fdb append {second} dev {name} dst {second_ip} self permanent
 bridge fdb append {third} dev {name} dst {third_ip} self permanent
 bridge fdb append {group} dev {name} dst {second_ip} self permanent
 bridge fdb append {elsewhere} dev {name} dst {first_ip} port {OTHER_PORT} vni {OTHER_VNI} self permanent
+bridge fdb append {other_port} dev {name} dst {second_ip} port {OTHER_PORT} self permanent
+bridge fdb append {other_vni} dev {name} dst {second_ip} vni {OTHER_VNI} self permanent
 "
     )
 }

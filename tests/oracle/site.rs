@@ -16,10 +16,11 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::bytes::{self, Inner, be16};
+use super::bytes::be16;
 use super::end::{End, Input};
 use super::outer::{Family, Outer, inner_of, vni_of};
 use super::script::{self, Janitor, device_name};
+use super::sentinel::{Sentinel, is_housekeeping};
 use super::support::netns::Netns;
 use super::support::vxgate::{Status, Vxgate};
 use super::support::wait_until;
@@ -54,15 +55,14 @@ pub const GROUP_MAC: [u8; 6] = [1, 0, 0x5e, 0, 0, 5];
 
 /// A host behind the first peer, whose FDB entry has a port and a VNI of its own.
 pub const ELSEWHERE_MAC: [u8; 6] = [2, 0xbb, 0, 0, 0, 5];
+/// Others, with a port or a VNI alone.
+pub const OTHER_PORT_MAC: [u8; 6] = [2, 0xbb, 0, 0, 0, 6];
+pub const OTHER_VNI_MAC: [u8; 6] = [2, 0xbb, 0, 0, 0, 7];
 pub const OTHER_PORT: u16 = 4789;
 pub const OTHER_VNI: u32 = 77;
 /// Takes every inner frame, tags included: the device's MTU is 1500.
 pub const UNDERLAY_MTU: usize = 1600;
 
-/// Experimental EtherType (IEEE 802, local experimental 1) of the frames that mark the end of a window.
-const SENTINEL_TYPE: u16 = 0x88b5;
-/// For experiments (RFC 3692): the same over IPv4, where the node routes.
-const SENTINEL_PROTOCOL: u8 = 253;
 const PORTS_BOUND: Duration = Duration::from_secs(10);
 const SENTINEL_BOUND: Duration = Duration::from_secs(20);
 const SENTINEL_AGAIN: Duration = Duration::from_secs(2);
@@ -180,6 +180,14 @@ pub struct Output {
     pub wire: Vec<Vec<u8>>,
     /// On the overlay.
     pub overlay: Vec<Vec<u8>>,
+    /// From each device, where there are several: which of them a frame was for.
+    pub devices: Vec<Vec<Vec<u8>>>,
+}
+
+impl Output {
+    pub fn is_empty(&self) -> bool {
+        self.wire.is_empty() && self.overlay.is_empty() && self.devices.iter().all(Vec::is_empty)
+    }
 }
 
 /// One of the two.
@@ -189,13 +197,15 @@ pub struct Site {
     wire: End,
     overlay: End,
     device: End,
+    /// One on each device, where there are several.
+    taps: Vec<End>,
     sentinels: u64,
     /// VXLAN frames that came out on the wire, sentinels included.
     pub tunnelled: u64,
     /// Frames put in: on the wire, on the bridge port, into the device.
     pub sent: [u64; 3],
     segments: &'static [Segment],
-    routed: bool,
+    kind: Overlay,
     // The process before its namespace.
     pub vxgate: Option<Vxgate>,
     _janitor: Janitor,
@@ -229,8 +239,14 @@ impl Site {
                 assert!(device["taken_over"] == true, "not taken over: {device}");
             }
         }
+        let tapped = match setting.segments.len() {
+            1 => 0,
+            several => several,
+        };
+        let taps = (0..tapped).map(|number| End::open(&node, &device_name(number), true));
         let mut site = Self {
             name,
+            taps: taps.collect(),
             wire: End::open(&ends, "wire", true),
             overlay: End::open(&ends, "over", true),
             device: End::open(&node, "vx1", false),
@@ -238,7 +254,7 @@ impl Site {
             tunnelled: 0,
             sent: [0; 3],
             segments: setting.segments,
-            routed: setting.overlay == Overlay::Routed,
+            kind: setting.overlay,
             vxgate,
             _janitor: janitor,
             node,
@@ -296,8 +312,9 @@ impl Site {
                 self.send_sentinels(entry, &missing);
                 due = Instant::now() + SENTINEL_AGAIN;
             }
-            for (number, segment) in self.collect(output) {
-                missing.retain(|missing| number != self.sentinels || *missing != segment);
+            for sentinel in self.collect(output) {
+                let of_window = sentinel.number == self.sentinels;
+                missing.retain(|missing| !of_window || *missing != sentinel.segment);
             }
             if missing.is_empty() {
                 return;
@@ -319,104 +336,73 @@ impl Site {
     }
 
     fn send_sentinels(&mut self, entry: Entry, to: &[usize]) {
-        let inner = |segment: usize| {
-            let numbers = [self.sentinels, segment as u64].map(u64::to_be_bytes);
-            let payload = [&b"sentinel"[..], &numbers.concat(), &[0; 24]].concat();
-            if !self.routed {
-                return Inner::with(SENTINEL_TYPE, payload);
-            }
-            let mut packet = bytes::ipv4(0, 64, 0, SENTINEL_PROTOCOL, &payload);
-            let [from, to] = match entry {
-                Entry::Wire => [[10, 244, 2, 1], [10, 244, 1, 2]],
-                Entry::Bridge | Entry::Device => [[10, 244, 1, 2], [10, 244, 2, 1]],
-            };
-            bytes::address(&mut packet, from, to);
-            Inner::with(bytes::ETHER_IPV4, packet)
+        let sentinel = |segment| Sentinel {
+            number: self.sentinels,
+            segment,
         };
-        let through = |mut frame: Vec<u8>, router: [u8; 6]| {
-            if self.routed {
-                frame[..6].copy_from_slice(&router);
-            }
-            frame
-        };
-        match entry {
+        self.sent[entry as usize] += match entry {
             Entry::Wire => {
                 for segment in to {
                     let outer = Outer::to(&self.segments[*segment]);
-                    let sentinel = through(inner(*segment).bytes(), DEVICE_MAC);
-                    let sentinel = outer.around(&sentinel);
-                    self.wire.send(&Input::from(sentinel));
+                    let frame = outer.around(&sentinel(*segment).inbound(self.kind));
+                    self.wire.send(&Input::from(frame));
                 }
-                self.sent[entry as usize] += to.len() as u64;
+                to.len() as u64
             }
-            Entry::Bridge | Entry::Device => {
-                let sentinel = through(inner(0).outbound().bytes(), GATEWAY_MAC);
-                let sentinel = Input::from(sentinel);
-                if entry == Entry::Bridge {
-                    self.overlay.send(&sentinel);
-                } else {
-                    self.device.send(&sentinel);
-                }
-                self.sent[entry as usize] += 1;
+            // One for all devices.
+            Entry::Bridge => {
+                let frame = sentinel(0).outbound(self.kind);
+                self.overlay.send(&Input::from(frame));
+                1
             }
-        }
+            Entry::Device => {
+                let frame = sentinel(0).outbound(self.kind);
+                self.device.send(&Input::from(frame));
+                1
+            }
+        };
     }
 
-    /// Takes what is there; the sentinels in it: their numbers, and the devices that they passed.
-    fn collect(&mut self, output: &mut Output) -> Vec<(u64, usize)> {
+    /// Takes what is there; the sentinels in it.
+    fn collect(&mut self, output: &mut Output) -> Vec<Sentinel> {
+        let routed = self.kind == Overlay::Routed;
         let mut sentinels = Vec::new();
         while let Some(frame) = self.wire.receive() {
             let inner = inner_of(&frame);
             self.tunnelled += u64::from(inner.is_some());
-            match inner.and_then(sentinel_numbers) {
-                Some((number, _)) => {
+            match inner.and_then(Sentinel::read) {
+                Some(sentinel) => {
                     let mut segments = self.segments.iter();
                     let segment = segments.position(|segment| segment.sent(&frame));
                     let segment = segment.expect("a sentinel leaves by a device of the site");
-                    sentinels.push((number, segment));
+                    sentinels.push(Sentinel {
+                        segment,
+                        ..sentinel
+                    });
                 }
-                None if is_housekeeping(&frame) || inner.is_some_and(is_housekeeping) => {}
+                None if is_housekeeping(&frame) => {}
+                None if routed && inner.is_some_and(is_housekeeping) => {}
                 None => output.wire.push(frame),
             }
         }
         while let Some(frame) = self.overlay.receive() {
-            match sentinel_numbers(&frame) {
-                Some(numbers) => sentinels.push(numbers),
-                None if self.routed && is_housekeeping(&frame) => {}
+            match Sentinel::read(&frame) {
+                Some(sentinel) => sentinels.push(sentinel),
+                None if routed && is_housekeeping(&frame) => {}
                 None => output.overlay.push(frame),
             }
         }
-        sentinels
-    }
-}
-
-/// Its own number and its device's.
-fn sentinel_numbers(inner: &[u8]) -> Option<(u64, usize)> {
-    const IPV4_LEN: usize = 20;
-    let payload = match be16(inner, 12)? {
-        SENTINEL_TYPE => inner.get(14..)?,
-        bytes::ETHER_IPV4 if inner.get(14 + 9)? == &SENTINEL_PROTOCOL => {
-            inner.get(14 + IPV4_LEN..)?
+        // Behind the overlay: what is there has been here.
+        output.devices.resize(self.taps.len(), Vec::new());
+        for (tap, frames) in self.taps.iter_mut().zip(&mut output.devices) {
+            while let Some(frame) = tap.receive() {
+                // The bridge takes no other source, and there `vxgate` saves it the work.
+                let source_ok = frame[6] & 1 == 0 && frame[6..12] != [0; 6];
+                if source_ok && Sentinel::read(&frame).is_none() {
+                    frames.push(frame);
+                }
+            }
         }
-        _ => return None,
-    };
-    let (number, rest) = payload.strip_prefix(b"sentinel")?.split_first_chunk()?;
-    let segment = u64::from_be_bytes(*rest.first_chunk()?) as usize;
-    Some((u64::from_be_bytes(*number), segment))
-}
-
-/// The node's own address resolution, for answers to senders that are not there, and its reports on groups.
-fn is_housekeeping(frame: &[u8]) -> bool {
-    const NEIGHBOUR_SOLICITATION: u8 = 135;
-    const LISTENER_REPORT_2: u8 = 143;
-    match be16(frame, 12) {
-        Some(bytes::ETHER_ARP) => true,
-        Some(bytes::ETHER_IPV6) => match frame.get(20) {
-            Some(58) => frame.get(54) == Some(&NEIGHBOUR_SOLICITATION),
-            // Behind a hop-by-hop header of 8 bytes.
-            Some(0) => frame.get(54) == Some(&58) && frame.get(62) == Some(&LISTENER_REPORT_2),
-            _ => false,
-        },
-        _ => false,
+        sentinels
     }
 }
