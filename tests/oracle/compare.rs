@@ -7,7 +7,8 @@ use super::bytes::{self, IP, be16, hex, put16, summary};
 use super::end::Input;
 use super::justified;
 use super::outer::{self, Family, inner_of};
-use super::site::{Entry, Output, Setting, Site};
+use super::setting::Setting;
+use super::site::{Entry, Output, Site};
 
 /// Fewer than the 256 frames that a veth's ring holds.
 pub const WINDOW: usize = 128;

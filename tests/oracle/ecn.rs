@@ -3,7 +3,8 @@
 use super::bytes::{self, ETHER_ARP, Inner, arp};
 use super::outer::{Family, Outer, class_and_ttl};
 use super::rows::{Fate, arrives_at, cells, leaves, plain, plain_pair, v4, v6};
-use super::site::{Entry, Segment};
+use super::setting::Segment;
+use super::site::Entry;
 
 /// What the inner bits are after decapsulation; `None`: dropped.
 fn decapsulated(family: Family, of: fn(u8) -> Vec<u8>, inner: u8, outer: u8, after: Option<u8>) {

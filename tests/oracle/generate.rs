@@ -3,7 +3,8 @@
 use super::bytes::{self, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, put16};
 use super::end::{Input, Offload, Segmentation};
 use super::generate_outer::outer;
-use super::site::{self, Entry, Setting};
+use super::setting::Setting;
+use super::site::{self, Entry};
 use super::support::frames::Random;
 
 /// The largest IP packet that enters the overlay.

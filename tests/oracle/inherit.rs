@@ -7,7 +7,7 @@ use super::bytes::{ETHER_ARP, ETHER_IPV4, ETHER_IPV6, Inner, arp, ipv4, ipv6, ud
 use super::compare::Pair;
 use super::outer::{Family, class_and_ttl};
 use super::rows::{Shared, cells, leaves};
-use super::site::Setting;
+use super::setting::Setting;
 
 const INHERIT: &str = "ttl inherit tos inherit";
 const FIXED: &str = "ttl 55 tos 0x50";

@@ -6,7 +6,8 @@
 use super::bytes::{self, be16, partial_sum, put16};
 use super::end::Input;
 use super::outer::{self, Family};
-use super::site::{Entry, Setting};
+use super::setting::Setting;
+use super::site::Entry;
 
 /// What the kernel gets in place of a frame.
 enum Twin {

@@ -23,4 +23,5 @@ mod rows_ipv6;
 mod runs;
 mod script;
 mod sentinel;
+mod setting;
 mod site;

@@ -12,7 +12,8 @@ use super::compare::{Fates, Pair};
 use super::end::Input;
 use super::outer::{Family, Outer, vxlan_header};
 use super::rows::{Shared, cells};
-use super::site::{self, Entry, Output, Overlay, Segment, Setting, UNDERLAY_MTU};
+use super::setting::{Overlay, Segment, Setting};
+use super::site::{self, Entry, Output, UNDERLAY_MTU};
 use super::support::wait_until;
 
 /// Of the narrow path.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::bytes::{ETHER_IPV4, ETHER_IPV6, IP, be16, internet_checksum, put16};
+use super::setting::Segment;
 use super::site;
 
 /// Of the underlay.
@@ -141,11 +142,11 @@ pub enum OuterSum {
 impl Outer {
     /// From the first peer to the usual device, as the kernel would send it.
     pub fn good() -> Self {
-        Self::to(&site::Segment::USUAL)
+        Self::to(&Segment::USUAL)
     }
 
     /// From the first peer to a device, as the kernel would send it.
-    pub fn to(segment: &site::Segment) -> Self {
+    pub fn to(segment: &Segment) -> Self {
         let family = segment.family;
         Self {
             destination_mac: site::NODE_MAC,

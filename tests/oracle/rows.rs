@@ -7,7 +7,8 @@ use super::bytes::{self, ETHER_IPV4, ETHER_IPV6, IP, Inner, UDP, VXLAN, ipv4, ip
 use super::compare::{Fates, Pair};
 use super::end::{Input, Offload};
 use super::outer::{self, Family, Outer, OuterSum};
-use super::site::{self, Entry, Setting};
+use super::setting::Setting;
+use super::site::{self, Entry};
 
 /// One pair for all cells of a kind: building one takes a second, a cell a few milliseconds.
 pub struct Shared(LazyLock<Mutex<Pair>>);

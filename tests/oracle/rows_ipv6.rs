@@ -7,7 +7,8 @@ use super::compare::{Fates, Pair};
 use super::end::Input;
 use super::outer::{self, Family, Outer, OuterSum, datagram_sum};
 use super::rows::{Fate, PLAIN6, Shared, arrives_at, cells, leaves, plain};
-use super::site::{self, Entry, Segment, Setting};
+use super::setting::{Segment, Setting};
+use super::site::{self, Entry};
 
 const UDP: usize = Family::V6.udp();
 

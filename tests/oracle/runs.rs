@@ -5,7 +5,8 @@ use std::time::Instant;
 use super::compare::{Pair, WINDOW};
 use super::generate;
 use super::outer::Family;
-use super::site::{Entry, Segment, Setting};
+use super::setting::{Segment, Setting};
+use super::site::Entry;
 use super::support::frames::Random;
 
 /// Over both directions.

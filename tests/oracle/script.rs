@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use super::outer::Family;
+use super::setting::{Overlay, Segment, Setting};
 use super::site::{
     DEVICE_MAC, ELSEWHERE_MAC, GATEWAY_MAC, GROUP_MAC, HOST_MAC, NODE_MAC, OTHER_PORT,
-    OTHER_PORT_MAC, OTHER_VNI, OTHER_VNI_MAC, Overlay, PEER_MACS, REMOTE_MACS, Segment, Setting,
-    UNDERLAY_MTU,
+    OTHER_PORT_MAC, OTHER_VNI, OTHER_VNI_MAC, PEER_MACS, REMOTE_MACS, UNDERLAY_MTU,
 };
 use super::support::netns::Netns;
 use vxgate::netlink::{RequestBody, Socket};

@@ -1,7 +1,8 @@
 //! The frames that mark the end of a window: good ones, which come out whatever was in front of them.
 
 use super::bytes::{self, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, Inner, be16};
-use super::site::{DEVICE_MAC, GATEWAY_MAC, Overlay};
+use super::setting::Overlay;
+use super::site::{DEVICE_MAC, GATEWAY_MAC};
 
 /// Experimental EtherType (IEEE 802, local experimental 1).
 const TYPE: u16 = 0x88b5;
