@@ -115,7 +115,6 @@ fn destination(
     };
     let served = key.addr.is_ipv4() == config.local.is_ipv4()
         && !key.addr.is_unspecified()
-        && !key.addr.is_multicast()
         && (via == 0 || via == config.underlay_ifindex);
     served.then_some((key, via))
 }
@@ -164,6 +163,7 @@ pub(super) mod tests {
             ifindex: 4,
             vni: Vni::new(1).unwrap(),
             local: "10.9.0.1".parse().unwrap(),
+            group: None,
             port: 8472,
             mac: MacAddr([2, 0, 0, 0, 0, 4]),
             underlay_ifindex: 3,
@@ -253,6 +253,27 @@ pub(super) mod tests {
         );
         assert_eq!(where_to(&two, mac).unwrap().addr, NOWHERE);
         assert_eq!((one.refused, two.refused), (0, 2));
+    }
+
+    #[test]
+    fn a_group_is_a_destination_and_no_peer() {
+        let group = Neighbour {
+            dst: Some("239.1.1.1".parse().unwrap()),
+            via_ifindex: Some(3),
+            ..entry(0, None, None)
+        };
+        let layout = layout(
+            &config(),
+            &mirror(&[group, entry(1, Some(11), None), entry(0, Some(12), None)]),
+            &Nexthops::default(),
+        );
+        let addrs: [IpAddr; 3] =
+            ["10.9.0.11", "10.9.0.12", "239.1.1.1"].map(|addr| addr.parse().unwrap());
+        let vteps: Vec<IpAddr> = layout.vteps.iter().map(|(key, _)| key.addr).collect();
+        assert_eq!(vteps, addrs);
+        assert_eq!(layout.flood, [VtepId(1), VtepId(2)]);
+        assert_eq!(layout.peers, addrs[..2]);
+        assert_eq!(layout.refused, 0);
     }
 
     #[test]

@@ -389,7 +389,10 @@ impl Mirror {
                     let way = self.routes.way(&mut self.socket, question)?;
                     (way.next_hop, way.mtu)
                 };
-                if let Ok(next_hop) = way {
+                // A group's Ethernet address follows from its own: nobody is asked for it.
+                if let Ok(next_hop) = way
+                    && !next_hop.is_multicast()
+                {
                     wanted.insert((device.underlay.ifindex, next_hop));
                 }
                 next_hops.push(way.ok());

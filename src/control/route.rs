@@ -18,7 +18,7 @@ use crate::table::{Inherit, SegmentConfig, UnresolvedReason, VtepKey};
 pub(super) struct Way {
     /// The link that the kernel would send from; none when it has no way.
     pub oif: Option<u32>,
-    /// The neighbour on the underlay link, or why there is none.
+    /// The neighbour on the underlay link, or the group itself, which needs no neighbour; or why there is none.
     pub next_hop: Result<IpAddr, UnresolvedReason>,
     /// The MTU of the path where it is not the link's, in bytes: a route's metric, or an exception that the kernel learned.
     pub mtu: Option<u32>,
@@ -137,7 +137,7 @@ fn judge(
         }
         Err(error) => return Err(error),
     };
-    let next_hop = if !route.unicast {
+    let next_hop = if !(route.unicast || route.multicast && dst.is_multicast()) {
         Err(UnresolvedReason::NoRoute)
     } else if route.oif != Some(underlay) {
         Err(UnresolvedReason::Unsupported)
@@ -162,6 +162,7 @@ mod tests {
             oif: Some(oif),
             gateway,
             unicast,
+            multicast: !unicast,
             mtu: Some(1300),
             dst: None,
             prefix_len: 32,
@@ -185,6 +186,20 @@ mod tests {
             next_hop(route(3, Some("10.9.0.254"), true)),
             Ok("10.9.0.254".parse().unwrap())
         );
+    }
+
+    #[test]
+    fn a_group_is_its_own_next_hop_and_a_route_to_it_may_have_a_gateway() {
+        let group = "239.1.1.1".parse().unwrap();
+        let next_hop = |route| judge(Ok(route), group, 3).unwrap().next_hop;
+        assert_eq!(next_hop(route(3, None, false)), Ok(group));
+        let gateway = Some("10.9.0.254");
+        assert_eq!(
+            next_hop(route(3, gateway, false)),
+            Ok("10.9.0.254".parse().unwrap())
+        );
+        let elsewhere = Err(UnresolvedReason::Unsupported);
+        assert_eq!(next_hop(route(9, None, false)), elsewhere);
     }
 
     #[test]

@@ -19,6 +19,8 @@ const RTA_DPORT: u16 = 29;
 const IPPROTO_UDP: u8 = 17;
 /// `RTN_UNICAST`: a gateway or a neighbour; others are local, broadcast, black holes.
 const RTN_UNICAST: u8 = 1;
+/// `RTN_MULTICAST`: to a group.
+const RTN_MULTICAST: u8 = 5;
 
 /// What the kernel is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,6 +46,8 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     /// Leads to a neighbour or a router (`RTN_UNICAST`).
     pub unicast: bool,
+    /// Leads to a group (`RTN_MULTICAST`), by way of a router where there is a gateway.
+    pub multicast: bool,
     /// The MTU of the path, in bytes, where it is not the link's: set for the route, or learned (an exception).
     pub mtu: Option<u32>,
     /// The prefix; none for a default route.
@@ -68,6 +72,7 @@ impl Route {
             oif: None,
             gateway: None,
             unicast: kind == RTN_UNICAST,
+            multicast: kind == RTN_MULTICAST,
             mtu: None,
             dst: None,
             prefix_len,
@@ -160,6 +165,7 @@ mod tests {
             oif: None,
             gateway: None,
             unicast: true,
+            multicast: false,
             mtu: None,
             dst,
             prefix_len,
@@ -225,7 +231,7 @@ mod tests {
             bytes: payload,
         };
         let (exists, route) = Route::decode(&message).unwrap();
-        assert!(exists && route.unicast);
+        assert!(exists && route.unicast && !route.multicast);
         assert_eq!(
             (route.oif, route.gateway),
             (Some(4), Some("fe80::1".parse().unwrap()))

@@ -44,6 +44,8 @@ pub mod decap;
 mod ecn;
 pub mod encap;
 #[cfg(test)]
+mod group_underlay;
+#[cfg(test)]
 mod ipv6_underlay;
 #[cfg(test)]
 mod lab;

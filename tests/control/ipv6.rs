@@ -196,7 +196,7 @@ fn attributes_of_ipv6_are_followed() {
     let config = |mirror: &mut Mirror| mirror.reader.snapshot().segments[0].config.clone();
     assert_eq!(
         (config(&mut mirror).ttl, config(&mut mirror).ttl_default),
-        (Inherit::Fixed(64), 64)
+        (Inherit::Fixed(0), 64)
     );
     lab.in_a("link set vx6 type vxlan id 1 flowlabel 0xabcde ttl 9 tos 0x28");
     until("flow label, hop limit and traffic class", || {
@@ -212,7 +212,7 @@ fn attributes_of_ipv6_are_followed() {
     lab.in_a("link set vx6 type vxlan id 1 ttl auto tos inherit");
     until("the underlay's own hop limit", || {
         let config = config(&mut mirror);
-        config.ttl == Inherit::Fixed(33) && config.ttl_default == 33 && config.tos == Inherit::Inner
+        config.ttl == Inherit::Fixed(0) && config.ttl_default == 33 && config.tos == Inherit::Inner
     });
     assert_eq!(mirror.events.try_recv().ok(), None, "no new assembly");
     lab.in_a("link set vx6 type vxlan id 1 learning");
