@@ -12,7 +12,7 @@
 //! A flooded frame dies only when no VTEP of the list passes 3 and 4, and then of what the first one failed at.
 //!
 //! The outer header follows the segment: TTL and DSCP fixed or the inner IP header's (behind tags too; what is not IP
-//! counts as 0, and a TTL of 0 as the default), ECN in any case, DF fixed or the inner header's (not behind tags, as in the
+//! counts as 0, and a TTL of 0 as the default, which to a group is 1 where the device chooses by itself), ECN in any case, DF fixed or the inner header's (not behind tags, as in the
 //! kernel, which looks only at the first EtherType there). An IPv6 flow label is fixed, the inner IPv6 header's, or the
 //! hash of the flow.
 

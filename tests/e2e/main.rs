@@ -13,6 +13,7 @@ mod drops;
 mod dual_stack;
 mod failover;
 mod hostile;
+mod multicast;
 mod path_mtu;
 mod queues;
 mod scale;
