@@ -22,8 +22,12 @@ mod end;
 #[macro_use]
 mod carrier;
 mod frame;
+mod hop;
 mod net;
 mod probe;
 mod topology_a;
 
 mod bridge_1d;
+mod drops;
+mod flooding;
+mod vlans;

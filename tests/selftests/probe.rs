@@ -50,7 +50,8 @@ impl Observer {
         }
     }
 
-    fn count(&mut self, mark: &Mark) -> usize {
+    /// How many frames with a mark it has seen since it was drained.
+    pub fn count(&mut self, mark: &Mark) -> usize {
         self.collect();
         let marked = self.frames.iter().filter(|frame| is_marked(frame, mark));
         marked.count()
@@ -82,6 +83,16 @@ pub fn play(
     frames: impl Fn(&Mark) -> Vec<Vec<u8>>,
     sentinel: impl Fn(&Mark) -> Vec<u8>,
 ) -> Vec<Vec<Vec<u8>>> {
+    play_to_all(sender, observers, frames, |mark| vec![sentinel(mark)])
+}
+
+/// As [`play`], where no single sentinel reaches everybody: `sentinels` makes several with one mark.
+pub fn play_to_all(
+    sender: &Sender,
+    observers: &mut [&mut Observer],
+    frames: impl Fn(&Mark) -> Vec<Vec<u8>>,
+    sentinels: impl Fn(&Mark) -> Vec<Vec<u8>>,
+) -> Vec<Vec<Vec<u8>>> {
     let mark = fresh_mark();
     for observer in observers.iter_mut() {
         observer.drain();
@@ -90,7 +101,7 @@ pub fn play(
         sender.send(frame);
     }
     for _ in 0..2 {
-        settle(sender, observers, &sentinel);
+        settle(sender, observers, &sentinels);
     }
     observers
         .iter_mut()
@@ -102,14 +113,20 @@ pub fn play(
         .collect()
 }
 
-/// Sends a sentinel until every observer has seen it.
-fn settle(sender: &Sender, observers: &mut [&mut Observer], sentinel: &impl Fn(&Mark) -> Vec<u8>) {
+/// Sends sentinels, which all have one mark, until every observer has seen one.
+pub fn settle(
+    sender: &Sender,
+    observers: &mut [&mut Observer],
+    sentinels: &impl Fn(&Mark) -> Vec<Vec<u8>>,
+) {
     let mark = fresh_mark();
     let deadline = Instant::now() + BOUND;
     let mut due = Instant::now();
     loop {
         if Instant::now() >= due {
-            sender.send(sentinel(&mark));
+            sentinels(&mark)
+                .into_iter()
+                .for_each(|frame| sender.send(frame));
             due += SENTINEL_AGAIN;
         }
         let mut missing = observers
