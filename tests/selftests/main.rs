@@ -27,7 +27,10 @@ mod net;
 mod probe;
 mod topology_a;
 
+mod anycast;
 mod bridge_1d;
 mod drops;
 mod flooding;
+mod path_mtu;
+mod tunnels;
 mod vlans;
