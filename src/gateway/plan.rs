@@ -52,7 +52,8 @@ pub enum PlanError {
     NoDevice,
     /// There is no such device.
     #[error(
-        "--vxlan {0}: there is no vxlan device of that name in this network namespace (see `ip -d link show type vxlan`)"
+        "{0}, which --vxlan or overlay.devices names: there is no vxlan device of that name in this network namespace \
+         (see `ip -d link show type vxlan`)"
     )]
     Unknown(String),
     /// The device uses something that vxgate does not do, or is not ready.
@@ -270,6 +271,7 @@ pub fn receive_queues(link: &Link) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Settings;
     use crate::control::Refusal;
     use crate::table::{Df, FlowLabel, Inherit, SourcePorts, UdpChecksum};
     use crate::wire::{MacAddr, Vni};
@@ -324,12 +326,14 @@ mod tests {
     }
 
     fn config(vxlan: &[&str], workers: Option<u32>) -> Config {
-        Config::new(
-            vxlan.iter().map(|n| (*n).to_owned()).collect(),
+        let mut given = Settings {
             workers,
-            Some("/tmp/s".into()),
-        )
-        .unwrap()
+            socket: Some("/tmp/s".into()),
+            ..Settings::default()
+        };
+        let names = vxlan.iter().map(|name| (*name).to_owned());
+        given.set_devices(names.collect()).unwrap();
+        Config::new(given, Settings::default()).unwrap()
     }
 
     fn plan(found: Vec<Found>, config: &Config, cores: u32) -> Plan {
@@ -383,10 +387,7 @@ mod tests {
         );
         assert!(error(vec![refused.clone(), down.clone()], &all).contains("vx11"));
         assert!(error(vec![down.clone()], &config(&["vx11"], None)).contains("state DOWN"));
-        assert!(
-            error(vec![down], &config(&["eth0"], None))
-                .contains("--vxlan eth0: there is no vxlan device")
-        );
+        assert!(error(vec![down], &config(&["eth0"], None)).contains("eth0, which --vxlan"));
 
         // One that works is enough, unless the other was asked for by name.
         let mixed = || vec![refused.clone(), found(12, link(1, 1500, 1))];
