@@ -56,3 +56,13 @@ fn decap() {
 fn wire() {
     replay("wire", checks::wire);
 }
+
+#[test]
+fn config() {
+    replay("config", checks::config);
+}
+
+#[test]
+fn control_protocol() {
+    replay("control_protocol", checks::control_protocol);
+}

@@ -10,4 +10,4 @@ mod words;
 
 pub use pipeline::{decap, encap, round_trip, worker};
 pub use wire::{layers, wire};
-pub use words::netlink;
+pub use words::{config, control_protocol, netlink};

@@ -1,6 +1,11 @@
-//! What other programs say: the kernel over netlink.
+//! What other programs and people say: the kernel over netlink, clients of the control socket, the configuration file.
 
+use std::fmt::Write as _;
+
+use vxgate::config::{self, ConfigError, Devices, Settings, WORKERS_MAX};
+use vxgate::gateway::Observation;
 use vxgate::netlink::{self, Address, LinkKind, Message, Neighbour, Nexthop, Route};
+use vxgate::show::{Status, answer_to, read_answer};
 
 /// The kinds that the decoders know, and one that none does.
 const KINDS: [u16; 11] = [16, 17, 20, 21, 24, 25, 28, 29, 104, 105, 77];
@@ -84,4 +89,153 @@ fn decode(message: &Message<'_>) {
         assert_eq!(exists, kind == 104);
         assert!(nexthop.id != 0 && nexthop.group.len() * 8 <= payload.len());
     }
+}
+
+/// A client that writes anything gets one line of JSON: the status when it asked for that and for nothing else, or why
+/// not. What a daemon answers, if it is a status, can be shown, and says the same once it was written again. The first
+/// byte says which end the rest is for.
+pub fn control_protocol(data: &[u8]) {
+    let (end, bytes) = data.split_first().unwrap_or((&0, &[]));
+    if end % 2 == 0 {
+        request(bytes);
+    } else if let Ok(status) = read_answer(bytes) {
+        assert!(status.to_string().ends_with('\n'));
+        let again = answer_to(br#"{"request":"status"}"#, || status.clone()).expect("JSON");
+        assert_eq!(read_answer(&again).as_ref(), Ok(&status));
+    }
+}
+
+fn request(line: &[u8]) {
+    let status = Status::new(Observation::default(), 3);
+    let mut asked = false;
+    let answer = answer_to(line, || {
+        asked = true;
+        status.clone()
+    });
+    let answer = answer.expect("JSON");
+    let newlines = answer.iter().filter(|byte| **byte == b'\n').count();
+    assert_eq!((answer.last(), newlines), (Some(&b'\n'), 1));
+    match read_answer(&answer) {
+        Ok(read) => assert!(asked && read == status),
+        Err(why) => assert!(!asked && why.starts_with("not a request: "), "{why}"),
+    }
+    let text = String::from_utf8_lossy(line);
+    if asked {
+        assert!(text.contains("request") || text.contains("\\u"), "{text}");
+    }
+}
+
+/// A text is a configuration that says the same once it was written again, or all that is wrong with it is told, with
+/// lines that it has, and without what could draw on the reader's terminal.
+pub fn config(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    match config::parse(&text) {
+        Ok(settings) => {
+            legal(&settings);
+            let written = written(&settings);
+            match config::parse(&written) {
+                Ok(again) => assert_eq!(again, settings, "{written}"),
+                Err(error) => panic!("{error}: {written}"),
+            }
+        }
+        Err(ConfigError::Text(findings)) => {
+            assert!(findings.iter().next().is_some());
+            let lines = 1 + text.matches('\n').count();
+            for finding in findings.iter() {
+                assert!(finding.line.is_none_or(|line| (1..=lines).contains(&line)));
+            }
+            let words = findings.to_string();
+            assert!(
+                !words.contains(|c: char| c.is_control() && c != '\n'),
+                "{words:?}"
+            );
+        }
+        Err(other) => panic!("of a text: {other}"),
+    }
+}
+
+fn legal(settings: &Settings) {
+    assert!(
+        settings
+            .workers
+            .is_none_or(|count| (1..=WORKERS_MAX).contains(&count))
+    );
+    assert!(
+        settings
+            .socket
+            .as_ref()
+            .is_none_or(|path| path.is_absolute())
+    );
+    if let Some(Devices::Named(names)) = &settings.devices {
+        assert!(!names.is_empty());
+        for name in names {
+            assert!((1..=15).contains(&name.len()) && !name.contains(['/', ':', ' ', '\n', '\0']));
+        }
+    }
+}
+
+/// The settings as a file.
+fn written(settings: &Settings) -> String {
+    let mut text = String::from("[overlay]\n");
+    match &settings.devices {
+        Some(Devices::All) => text.push_str("devices = \"auto\"\n"),
+        Some(Devices::Named(names)) => {
+            let names: Vec<_> = names.iter().map(|name| quoted(name)).collect();
+            let _ = writeln!(text, "devices = [{}]", names.join(", "));
+        }
+        None => {}
+    }
+    let words = [
+        (
+            "peer_check",
+            settings.peer_check.map(|choice| choice.label().to_owned()),
+        ),
+        (
+            "reserved_bits",
+            settings.reserved_bits.map(|choice| choice.to_string()),
+        ),
+        (
+            "ecn_encap",
+            settings.ecn_encap.map(|choice| choice.label().to_owned()),
+        ),
+        (
+            "inner_vlan",
+            settings.inner_vlan.map(|choice| choice.label().to_owned()),
+        ),
+        (
+            "udp_checksum_rx",
+            settings
+                .udp_checksum_rx
+                .map(|choice| choice.label().to_owned()),
+        ),
+    ];
+    for (key, word) in words {
+        if let Some(word) = word {
+            let _ = writeln!(text, "{key} = {}", quoted(&word));
+        }
+    }
+    if let Some(count) = settings.workers {
+        let _ = writeln!(text, "[worker]\ncount = {count}");
+    }
+    if let Some(socket) = &settings.socket {
+        let socket = socket.to_str().expect("it came from text");
+        let _ = writeln!(text, "[control]\nsocket = {}", quoted(socket));
+    }
+    text
+}
+
+/// A TOML string.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => {
+                let _ = write!(quoted, "\\U{:08X}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
