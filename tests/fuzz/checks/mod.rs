@@ -1,5 +1,5 @@
 //! What must hold for any bytes. The fuzz targets call these with what the fuzzer makes up, `tests/corpus.rs` with what it
-//! found worth keeping, `tests/pipeline_properties.rs` with what proptest makes up. A check fails by panicking.
+//! found worth keeping, `tests/properties.rs` with what proptest makes up. A check fails by panicking.
 
 // Each fuzz target calls one of them.
 #![allow(dead_code)]

@@ -1,4 +1,4 @@
-//! The properties of the data path on random tables and frames, as proptest makes them up: the same checks as the fuzz
+//! The properties of the data path on random tables and frames, and of all else that parses, as proptest makes them up: the same checks as the fuzz
 //! targets' (`tests/fuzz/checks`), with other bytes on every run, and shrunk to the shortest that fails.
 
 use std::collections::HashSet;
@@ -14,11 +14,73 @@ mod rig;
 use rig::choices::Choices;
 use rig::table::table;
 use rig::{frames, twin};
+use vxgate::gateway::Observation;
+use vxgate::show::Status;
 use vxgate::stats::{Direction, DropReason};
 
 /// What a table and some frames are made of. Bytes of 0 are the plain case, so that half of them are.
 fn made_of(len: usize) -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(prop_oneof![Just(0), any::<u8>()], 0..len)
+}
+
+/// Lines of configuration files, right and wrong, in any order.
+fn config_text() -> impl Strategy<Value = String> {
+    let lines = prop::sample::select(vec![
+        "[overlay]",
+        "[worker]",
+        "[control]",
+        "[[overlay]]",
+        "[contrl]",
+        "# nothing",
+        "\u{1b}[2J = 1",
+        "]",
+        "devices = \"auto\"",
+        "devices = ['flannel.1', \"a\\u0001b\"]",
+        "devices = []",
+        "devices = [1]",
+        "peer_check = 'log'",
+        "peer_check = 'logs'",
+        "peer-check = 'log'",
+        "peer_check = 'strict-mac'",
+        "reserved_bits = 'mask:00000000000000ff'",
+        "reserved_bits = 'ignore'",
+        "ecn_encap = 'rfc6040'",
+        "inner_vlan = 'drop'",
+        "udp_checksum_rx = 'verify'",
+        "udp_checksum_rx = 1e3",
+        "count = 0x10",
+        "count = 65",
+        "count = 0xffff_ffff_ffff_ffff_ffff",
+        "count = 'auto'",
+        "socket = '/run/x.sock'",
+        "socket = \"/\\u0000\"",
+        "socket = 'x'",
+        "worker.count = 1",
+        "worker = { count = 2 }",
+    ]);
+    prop::collection::vec(lines, 0..9).prop_map(|lines| lines.join("\n"))
+}
+
+/// A word of the control protocol for either end, perhaps with some bytes changed.
+fn protocol_word() -> impl Strategy<Value = Vec<u8>> {
+    let words: Vec<Vec<u8>> = vec![
+        b"\0{\"request\":\"status\"}\n".to_vec(),
+        b"\0{ \"request\" : \"stat\\u0075s\" }".to_vec(),
+        b"\x01{\"error\":\"no\"}\n".to_vec(),
+        [
+            b"\x01",
+            &serde_json::to_vec(&Status::new(Observation::default(), 3)).unwrap()[..],
+        ]
+        .concat(),
+    ];
+    let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3);
+    (prop::sample::select(words), changes).prop_map(|(mut word, changes)| {
+        for (at, byte) in changes {
+            let at = at.index(word.len());
+            word[at] = byte;
+        }
+        word
+    })
 }
 
 proptest! {
@@ -57,6 +119,16 @@ proptest! {
     #[test]
     fn netlink_messages_are_taken_apart_within_their_bounds(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         checks::netlink(&bytes);
+    }
+
+    #[test]
+    fn a_configuration_is_taken_as_it_says_or_all_that_is_wrong_is_told(text in config_text()) {
+        checks::config(text.as_bytes());
+    }
+
+    #[test]
+    fn a_word_of_the_control_protocol_gets_one_answer(word in protocol_word()) {
+        checks::control_protocol(&word);
     }
 }
 
