@@ -83,6 +83,20 @@ fn protocol_word() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// What a kernel told of its links and addresses, vxlan devices among them, with some bytes changed.
+fn netlink_answer() -> impl Strategy<Value = Vec<u8>> {
+    let told = include_bytes!("fuzz/corpus/netlink/all").to_vec();
+    let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..20);
+    changes.prop_map(move |changes| {
+        let mut told = told.clone();
+        for (at, byte) in changes {
+            let at = at.index(told.len());
+            told[at] = byte;
+        }
+        told
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -117,7 +131,7 @@ proptest! {
     }
 
     #[test]
-    fn netlink_messages_are_taken_apart_within_their_bounds(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn netlink_messages_are_taken_apart_within_their_bounds(bytes in prop_oneof![netlink_answer(), prop::collection::vec(any::<u8>(), 0..300)]) {
         checks::netlink(&bytes);
     }
 
