@@ -260,11 +260,17 @@ mod tests {
             udp_checksum: UdpChecksum::Zero,
             verify_udp_checksum: false,
             accept_udp6_zero_checksum: false,
+            header_bits: crate::wire::vxlan::USED_BITS,
+            peer_check: crate::table::PeerCheck::Strict,
+            ecn_encap: crate::table::EcnEncap::Kernel,
+            inner_vlan: crate::table::InnerVlan::Pass,
         };
         let segment = Segment {
             config: Arc::new(config),
             vteps: Arc::default(),
             fdb: Arc::new(Fdb::new([(MacAddr::ZERO, VtepId(generation as u32))])),
+            groups: Arc::default(),
+            lists: Arc::default(),
             flood: Arc::default(),
             peers: Arc::default(),
         };
@@ -282,7 +288,7 @@ mod tests {
         assert_eq!(u64::from(segment.config.ifindex), generation);
         assert_eq!(
             segment.fdb.find(MacAddr::ZERO),
-            Some(VtepId(generation as u32))
+            Some(VtepId(generation as u32).into())
         );
         generation
     }

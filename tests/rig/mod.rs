@@ -229,6 +229,10 @@ fn segment(size: Size, number: usize, turn: u8) -> Segment {
         udp_checksum: UdpChecksum::Zero,
         verify_udp_checksum: false,
         accept_udp6_zero_checksum: false,
+        header_bits: vxgate::wire::vxlan::USED_BITS,
+        peer_check: vxgate::table::PeerCheck::Strict,
+        ecn_encap: vxgate::table::EcnEncap::Kernel,
+        inner_vlan: vxgate::table::InnerVlan::Pass,
     };
     let addresses = (0..size.vteps).map(vtep_addr).chain([UNRESOLVED]);
     let vteps: Vec<_> = addresses
@@ -261,6 +265,8 @@ fn segment(size: Size, number: usize, turn: u8) -> Segment {
     let behind_unresolved = (unreachable_host(number), VtepId(u32::from(size.vteps)));
     Segment {
         fdb: Arc::new(Fdb::new(hosts.chain([behind_unresolved]))),
+        groups: Arc::default(),
+        lists: Arc::default(),
         flood: Arc::new((0..u32::from(size.vteps)).map(VtepId).collect()),
         peers: Arc::new(vteps.iter().map(|vtep| vtep.key.addr).collect()),
         vteps: Arc::new(vteps),
