@@ -1,6 +1,8 @@
 //! The mirror against the real kernel: every known trap of its announcements, each a command and what the data path must
 //! then see. Needs root and iproute2; works only in network namespaces of its own.
 
+#[path = "control/groups.rs"]
+mod groups;
 #[path = "control/ipv6.rs"]
 mod ipv6;
 #[path = "control/lab.rs"]
@@ -142,40 +144,6 @@ fn all_zero_entries_are_a_list_and_others_are_not() {
     mirror.until("flushed", |view| {
         view.fdb.is_empty() && view.flood.is_empty()
     });
-    mirror.until_fresh(&lab);
-}
-
-#[test]
-fn entries_follow_their_nexthop_and_die_with_it() {
-    let lab = lab();
-    lab.in_a("nexthop add id 101 via 10.9.0.2 fdb");
-    lab.in_a("nexthop add id 102 via 10.9.0.3 fdb");
-    lab.in_a("nexthop add id 200 group 102/101 fdb");
-    lab.fdb("add 02:00:00:00:00:01 dev vx1 nhid 200 self permanent");
-    let mut mirror = lab.mirror();
-    assert_eq!(
-        mirror.view().to(1),
-        Some(addr("10.9.0.2")),
-        "the member with the lowest number"
-    );
-    lab.in_a("nexthop replace id 101 via 10.9.0.7 fdb");
-    mirror.until("the nexthop leads elsewhere", |view| {
-        view.to(1) == Some(addr("10.9.0.7"))
-    });
-    lab.in_a("nexthop del id 101");
-    mirror.until("the group shrinks", |view| {
-        view.to(1) == Some(addr("10.9.0.3"))
-    });
-    lab.in_a("nexthop add id 300 group 102 fdb");
-    lab.fdb("add 02:00:00:00:00:02 dev vx1 nhid 300 self permanent");
-    mirror.until("an entry made while running", |view| {
-        view.to(2) == Some(addr("10.9.0.3"))
-    });
-    lab.in_a("nexthop del id 102");
-    mirror.until(
-        "both groups go, and the entries with them, in silence",
-        |view| view.fdb.is_empty() && view.vteps.is_empty(),
-    );
     mirror.until_fresh(&lab);
 }
 
@@ -813,8 +781,7 @@ fn a_hundred_thousand_entries() {
     until("all changes mirrored", || {
         let segment = &mirror.reader.snapshot().segments[0];
         let moved = Ipv4Addr::from(0x0a63_0000 + 256 + 19_999 % 256);
-        let id = segment.fdb.find(MacAddr([2, 98, 0, 0, 0x4e, 0x1f]));
-        id.is_some_and(|id| segment.vteps[id.0 as usize].key.addr == moved)
+        segment.is_behind(MacAddr([2, 98, 0, 0, 0x4e, 0x1f]), moved.into())
     });
     let lag_of_changes = start.elapsed();
     let report = mirror.running.report();

@@ -1,9 +1,10 @@
 //! From what was mirrored to what the data path reads: pure functions.
 //!
 //! A segment's VTEPs are every destination that an FDB entry names, once, sorted; their positions are their numbers. An
-//! entry whose destination cannot be served (another underlay device, another address family, a nexthop object that
-//! leads nowhere) is kept and points to the VTEP [`NOWHERE`], which never resolves: its frames die and are counted,
-//! instead of being flooded as if there were no entry.
+//! entry leads to one of them, to a group of which each flow gets one (a nexthop group), or to all of a list (a multicast
+//! address with several destinations). What cannot be served (another underlay device, another address family, a nexthop
+//! object that leads nowhere) is kept and points to the VTEP [`NOWHERE`], which never resolves: its frames die and are
+//! counted, instead of being flooded as if there were no entry.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,8 +13,9 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 
 use super::fdb::{FdbMirror, Target};
-use super::nexthop::Nexthops;
-use crate::table::{Fdb, SegmentConfig, VtepId, VtepKey};
+use super::nexthop::{Lead, Nexthops};
+use crate::table::{Destination, Fdb, Group, GroupId, ListId, SegmentConfig, VtepId, VtepKey};
+use crate::wire::MacAddr;
 
 /// The address of the VTEP that stands for every destination which cannot be served.
 pub(super) const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -24,104 +26,272 @@ pub(super) struct Layout {
     /// Every VTEP, sorted, with the device that its frames must leave from (0: as the routes say).
     pub vteps: Vec<(VtepKey, u32)>,
     pub fdb: Arc<Fdb>,
+    pub groups: Vec<Group>,
+    pub lists: Vec<Vec<VtepId>>,
     pub flood: Vec<VtepId>,
     pub peers: Vec<IpAddr>,
-    /// Entries that point nowhere.
+    /// Entries that point nowhere, or whose group has a member that does.
     pub refused: usize,
 }
 
-/// Numbers the VTEPs and resolves every entry to one.
+/// Numbers the VTEPs and resolves every entry to one or several.
 pub(super) fn layout(config: &SegmentConfig, mirror: &FdbMirror, nexthops: &Nexthops) -> Layout {
-    let nowhere = VtepKey {
-        addr: NOWHERE,
-        port: 0,
-        vni: config.vni,
-    };
-    let mut served: HashMap<Target, VtepKey, FixedState> = HashMap::default();
-    let mut vteps: BTreeMap<VtepKey, u32> = BTreeMap::new();
+    let mut places = Places::new(config, nexthops);
     // Few destinations, many entries: each destination is judged once.
-    let mut serve = |target: Target| -> VtepKey {
-        *served.entry(target).or_insert_with(|| {
-            let (key, via) = destination(config, target, nexthops).unwrap_or((nowhere, 0));
-            let stored = vteps.entry(key).or_default();
-            *stored = (*stored).max(via);
-            key
-        })
-    };
-    let mut single: Vec<_> = mirror
+    let mut entries: Vec<_> = mirror
         .single()
-        .map(|(mac, target)| (mac, serve(target)))
+        .map(|(mac, target)| (mac, places.serve(target)))
         .collect();
+    let mut refused = entries
+        .iter()
+        .filter(|(_, place)| places.is_refused(place))
+        .count();
     let mut flooded = Vec::new();
-    let mut refused = single.iter().filter(|(_, key)| *key == nowhere).count();
     for (mac, targets) in mirror.lists() {
-        let mut keys: Vec<_> = targets.iter().map(|target| serve(*target)).collect();
-        refused += keys.iter().filter(|key| **key == nowhere).count();
-        keys.sort_unstable();
-        keys.dedup();
-        match *keys {
-            _ if mac.is_zero() => flooded = keys,
-            [key] => single.push((mac, key)),
-            _ => {
-                // A multicast address with several destinations: the FDB holds one.
-                refused += keys.len();
-                single.push((mac, serve(Target::Nothing)));
-            }
+        let (place, bad) = places.serve_all(targets);
+        refused += bad;
+        match place {
+            Place::Vtep(key) if mac.is_zero() => flooded = vec![key],
+            Place::List(list) if mac.is_zero() => flooded.clone_from(&places.lists[list]),
+            // The all-zero address with a group too: the FDB has what is not a list.
+            place => entries.push((mac, place)),
         }
     }
-    let vteps: Vec<_> = vteps.into_iter().collect();
-    let number = |key: &VtepKey| -> Option<VtepId> {
-        let position = vteps.binary_search_by(|(other, _)| other.cmp(key)).ok()?;
-        u32::try_from(position).ok().map(VtepId)
-    };
-    // The same destination many times over: its number is remembered from one entry to the next.
-    let mut last = None;
-    let fdb = Fdb::new(single.into_iter().filter_map(|(mac, key)| {
-        let id = match last {
-            Some((known, id)) if known == key => id,
-            _ => number(&key)?,
-        };
-        last = Some((key, id));
-        Some((mac, id))
-    }));
-    let flood = flooded.iter().filter_map(number).collect();
-    let peers = peers(config, mirror, &vteps);
+    let peers = peers(config, mirror, &places.vteps);
+    let numbers = Numbers::new(places.vteps);
+    let fdb = numbers.fdb(&entries);
+    let ids = |keys: &[VtepKey]| keys.iter().filter_map(|key| numbers.of(key)).collect();
     Layout {
-        vteps,
         fdb: Arc::new(fdb),
-        flood,
+        groups: places
+            .groups
+            .iter()
+            .map(|group| numbers.group(group))
+            .collect(),
+        lists: places.lists.iter().map(|list| ids(list)).collect(),
+        flood: ids(&flooded),
+        vteps: numbers.vteps,
         peers,
         refused,
     }
 }
 
-/// The VTEP that a target means; none when it cannot be served.
-fn destination(
-    config: &SegmentConfig,
-    target: Target,
-    nexthops: &Nexthops,
-) -> Option<(VtepKey, u32)> {
-    let (key, via) = match target {
-        Target::Remote(key, via) => (key, via),
-        Target::Nexthop(id) => (
-            VtepKey {
-                addr: nexthops.gateway(id)?,
-                port: config.port,
-                vni: config.vni,
+/// Where an entry leads, before the VTEPs have numbers. Groups and lists have theirs.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Vtep(VtepKey),
+    Group(usize),
+    List(usize),
+}
+
+/// A group, before the VTEPs have numbers.
+#[derive(Debug)]
+enum Members {
+    ByWeight(Vec<(VtepKey, u32)>),
+    ByBucket(Vec<VtepKey>),
+}
+
+/// Every place that entries lead to, once.
+struct Places<'a> {
+    config: &'a SegmentConfig,
+    nexthops: &'a Nexthops,
+    served: HashMap<Target, Place, FixedState>,
+    vteps: BTreeMap<VtepKey, u32>,
+    groups: Vec<Members>,
+    lists: Vec<Vec<VtepKey>>,
+    list_of: BTreeMap<Vec<VtepKey>, usize>,
+}
+
+impl<'a> Places<'a> {
+    fn new(config: &'a SegmentConfig, nexthops: &'a Nexthops) -> Self {
+        Self {
+            config,
+            nexthops,
+            served: HashMap::default(),
+            vteps: BTreeMap::new(),
+            groups: Vec::new(),
+            lists: Vec::new(),
+            list_of: BTreeMap::new(),
+        }
+    }
+
+    fn serve(&mut self, target: Target) -> Place {
+        if let Some(place) = self.served.get(&target) {
+            return *place;
+        }
+        let place = match target {
+            Target::Remote(key, via) => self.vtep(Some((key, via))),
+            Target::Nexthop(id) => match self.nexthops.lead(id) {
+                None => self.vtep(None),
+                Some(Lead::To(addr)) => Place::Vtep(self.member(Some(addr))),
+                Some(Lead::ByWeight(members)) => {
+                    let member = |(addr, weight)| (self.member(addr), weight);
+                    let members: Vec<_> = members.into_iter().map(member).collect();
+                    match one_of(members.iter().map(|(key, _)| *key)) {
+                        Some(key) => Place::Vtep(key),
+                        None => self.group(Members::ByWeight(members)),
+                    }
+                }
+                Some(Lead::ByBucket(buckets)) => {
+                    let keys = buckets.into_iter().map(|addr| self.member(addr));
+                    let keys: Vec<_> = keys.collect();
+                    match one_of(keys.iter().copied()) {
+                        Some(key) => Place::Vtep(key),
+                        None => self.group(Members::ByBucket(keys)),
+                    }
+                }
             },
-            0,
-        ),
-        Target::Nothing => return None,
-    };
-    let served = key.addr.is_ipv4() == config.local.is_ipv4()
+            Target::Nothing => self.vtep(None),
+        };
+        self.served.insert(target, place);
+        place
+    }
+
+    /// Where an address with these destinations leads, and how many of them nowhere. A nexthop object has no other
+    /// destination beside it that would count (`vxlan_xmit`).
+    fn serve_all(&mut self, targets: &[Target]) -> (Place, usize) {
+        let object = targets
+            .iter()
+            .find(|target| matches!(target, Target::Nexthop(_)));
+        if let Some(target) = object {
+            let place = self.serve(*target);
+            return (place, usize::from(self.is_refused(&place)));
+        }
+        let mut keys = Vec::with_capacity(targets.len());
+        for target in targets {
+            if let Place::Vtep(key) = self.serve(*target) {
+                keys.push(key);
+            }
+        }
+        let refused = keys.iter().filter(|key| key.addr == NOWHERE).count();
+        keys.sort_unstable();
+        keys.dedup();
+        if let [key] = *keys {
+            return (Place::Vtep(key), refused);
+        }
+        let list = *self.list_of.entry(keys).or_insert_with_key(|keys| {
+            self.lists.push(keys.clone());
+            self.lists.len() - 1
+        });
+        (Place::List(list), refused)
+    }
+
+    fn is_refused(&self, place: &Place) -> bool {
+        let is_nowhere = |key: &VtepKey| key.addr == NOWHERE;
+        match place {
+            Place::Vtep(key) => is_nowhere(key),
+            Place::Group(group) => match &self.groups[*group] {
+                Members::ByWeight(members) => members.iter().any(|(key, _)| is_nowhere(key)),
+                Members::ByBucket(keys) => keys.iter().any(is_nowhere),
+            },
+            Place::List(list) => self.lists[*list].iter().any(is_nowhere),
+        }
+    }
+
+    /// The VTEP of a nexthop object with this gateway: the device's own port and VNI.
+    fn member(&mut self, gateway: Option<IpAddr>) -> VtepKey {
+        let key = gateway.map(|addr| VtepKey {
+            addr,
+            port: self.config.port,
+            vni: self.config.vni,
+        });
+        self.vtep_key(key.map(|key| (key, 0)))
+    }
+
+    fn vtep(&mut self, remote: Option<(VtepKey, u32)>) -> Place {
+        Place::Vtep(self.vtep_key(remote))
+    }
+
+    /// Notes the VTEP, or [`NOWHERE`] when there is none or it cannot be served.
+    fn vtep_key(&mut self, remote: Option<(VtepKey, u32)>) -> VtepKey {
+        let nowhere = VtepKey {
+            addr: NOWHERE,
+            port: 0,
+            vni: self.config.vni,
+        };
+        let (key, via) = remote
+            .filter(|(key, via)| is_served(self.config, key, *via))
+            .unwrap_or((nowhere, 0));
+        let stored = self.vteps.entry(key).or_default();
+        *stored = (*stored).max(via);
+        key
+    }
+
+    fn group(&mut self, members: Members) -> Place {
+        self.groups.push(members);
+        Place::Group(self.groups.len() - 1)
+    }
+}
+
+/// The one VTEP that all of these are; none when there are several.
+fn one_of(mut keys: impl Iterator<Item = VtepKey>) -> Option<VtepKey> {
+    let first = keys.next()?;
+    keys.all(|key| key == first).then_some(first)
+}
+
+/// Whether frames can be sent to this VTEP.
+fn is_served(config: &SegmentConfig, key: &VtepKey, via: u32) -> bool {
+    key.addr.is_ipv4() == config.local.is_ipv4()
         && !key.addr.is_unspecified()
         && !key.addr.is_multicast()
-        && (via == 0 || via == config.underlay_ifindex);
-    served.then_some((key, via))
+        && (via == 0 || via == config.underlay_ifindex)
+}
+
+/// The VTEPs in their order, which numbers them.
+struct Numbers {
+    vteps: Vec<(VtepKey, u32)>,
+}
+
+impl Numbers {
+    fn new(vteps: BTreeMap<VtepKey, u32>) -> Self {
+        Self {
+            vteps: vteps.into_iter().collect(),
+        }
+    }
+
+    fn of(&self, key: &VtepKey) -> Option<VtepId> {
+        let position = self.vteps.binary_search_by(|(other, _)| other.cmp(key));
+        u32::try_from(position.ok()?).ok().map(VtepId)
+    }
+
+    fn group(&self, members: &Members) -> Group {
+        match members {
+            Members::ByWeight(members) => Group::by_weight(
+                members
+                    .iter()
+                    .filter_map(|(key, weight)| Some((self.of(key)?, *weight))),
+            ),
+            Members::ByBucket(keys) => Group::by_bucket(keys.iter().filter_map(|key| self.of(key))),
+        }
+    }
+
+    fn fdb(&self, entries: &[(MacAddr, Place)]) -> Fdb {
+        // The same destination many times over: its number is remembered from one entry to the next.
+        let mut last = None;
+        Fdb::new(entries.iter().filter_map(|(mac, place)| {
+            let destination = match *place {
+                Place::Vtep(key) => match last {
+                    Some((known, id)) if known == key => Destination::Vtep(id),
+                    _ => {
+                        let id = self.of(&key)?;
+                        last = Some((key, id));
+                        Destination::Vtep(id)
+                    }
+                },
+                Place::Group(group) => Destination::Group(GroupId(u32::try_from(group).ok()?)),
+                Place::List(list) => Destination::List(ListId(u32::try_from(list).ok()?)),
+            };
+            Some((*mac, destination))
+        }))
+    }
 }
 
 /// Who may send to us: every VTEP, and also those whose entries we cannot serve in the other direction.
-fn peers(config: &SegmentConfig, mirror: &FdbMirror, vteps: &[(VtepKey, u32)]) -> Vec<IpAddr> {
+fn peers(
+    config: &SegmentConfig,
+    mirror: &FdbMirror,
+    vteps: &BTreeMap<VtepKey, u32>,
+) -> Vec<IpAddr> {
     let targets = mirror
         .lists()
         .flat_map(|(_, targets)| targets.iter().copied());
@@ -135,11 +305,7 @@ fn peers(config: &SegmentConfig, mirror: &FdbMirror, vteps: &[(VtepKey, u32)]) -
             }
             _ => None,
         });
-    let mut peers: Vec<_> = vteps
-        .iter()
-        .map(|(key, _)| key.addr)
-        .chain(unserved)
-        .collect();
+    let mut peers: Vec<_> = vteps.keys().map(|key| key.addr).chain(unserved).collect();
     peers.retain(|addr| !addr.is_unspecified() && !addr.is_multicast());
     peers.sort_unstable();
     peers.dedup();
@@ -153,8 +319,9 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::super::fdb::tests::entry;
+    use super::super::nexthop::tests::nexthop;
     use super::*;
-    use crate::netlink::{Neighbour, Nexthop};
+    use crate::netlink::Neighbour;
     use crate::table::{Df, FlowLabel, Inherit, SourcePorts, UdpChecksum};
     use crate::wire::{MacAddr, Vni};
 
@@ -193,8 +360,20 @@ pub(super) mod tests {
     }
 
     fn where_to(layout: &Layout, mac: MacAddr) -> Option<VtepKey> {
-        let id = layout.fdb.find(mac)?;
-        Some(layout.vteps[id.0 as usize].0)
+        match layout.fdb.find(mac)? {
+            Destination::Vtep(id) => Some(layout.vteps[id.0 as usize].0),
+            other => panic!("several: {other:?}"),
+        }
+    }
+
+    fn addrs(layout: &Layout, ids: &[VtepId]) -> Vec<IpAddr> {
+        ids.iter()
+            .map(|id| layout.vteps[id.0 as usize].0.addr)
+            .collect()
+    }
+
+    fn addr(last: u8) -> IpAddr {
+        [10, 9, 0, last].into()
     }
 
     #[test]
@@ -235,54 +414,114 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_multicast_address_follows_its_one_destination_and_not_several() {
-        let group = |last| Neighbour {
-            mac: Some(MacAddr([1, 0, 0x5e, 0, 0, 1])),
-            ..entry(1, Some(last), None)
+    fn a_multicast_address_leads_to_each_of_its_destinations() {
+        let group = |mac, last| Neighbour {
+            mac: Some(MacAddr([1, 0, 0x5e, 0, 0, mac])),
+            ..entry(1, last, None)
         };
-        let mac = MacAddr([1, 0, 0x5e, 0, 0, 1]);
-        let one = layout(&config(), &mirror(&[group(11)]), &Nexthops::default());
-        assert_eq!(
-            where_to(&one, mac).unwrap().addr,
-            "10.9.0.11".parse::<IpAddr>().unwrap()
-        );
-        let two = layout(
+        let mac = |last| MacAddr([1, 0, 0x5e, 0, 0, last]);
+        let layout = layout(
             &config(),
-            &mirror(&[group(11), group(12)]),
+            &mirror(&[
+                group(1, Some(11)),
+                group(2, Some(13)),
+                group(2, Some(12)),
+                group(3, Some(12)),
+                group(3, Some(13)),
+                group(4, Some(12)),
+                group(4, None),
+            ]),
             &Nexthops::default(),
         );
-        assert_eq!(where_to(&two, mac).unwrap().addr, NOWHERE);
-        assert_eq!((one.refused, two.refused), (0, 2));
+        assert_eq!(where_to(&layout, mac(1)).unwrap().addr, addr(11));
+        let list = |last| match layout.fdb.find(mac(last)) {
+            Some(Destination::List(id)) => addrs(&layout, &layout.lists[id.0 as usize]),
+            other => panic!("no list: {other:?}"),
+        };
+        assert_eq!((list(2), list(3)), (vec![addr(12), addr(13)], list(2)));
+        assert_eq!(layout.lists.len(), 2, "equal lists are one");
+        assert_eq!(list(4), [NOWHERE, addr(12)]);
+        assert_eq!(layout.refused, 1);
+        assert_eq!(layout.peers, [addr(11), addr(12), addr(13)]);
+        assert!(layout.flood.is_empty());
+    }
+
+    fn nexthops() -> Nexthops {
+        let mut nexthops = Nexthops::default();
+        nexthops.replace(vec![
+            nexthop(101, Some("10.9.0.21"), &[]),
+            nexthop(102, Some("10.9.0.22"), &[]),
+            nexthop(103, None, &[]),
+            nexthop(200, None, &[(102, 3), (101, 1)]),
+            nexthop(201, None, &[(102, 5)]),
+            nexthop(202, None, &[(101, 1), (103, 1)]),
+        ]);
+        nexthops
     }
 
     #[test]
-    fn an_entry_follows_its_nexthop_group() {
-        let mut nexthops = Nexthops::default();
-        let member = |id, last: &str| Nexthop {
-            id,
-            gateway: last.parse().ok(),
-            group: vec![],
-            fdb: true,
+    fn an_entry_leads_to_every_member_of_its_nexthop_group() {
+        let entries = [(1, 200), (2, 200), (3, 201), (4, 202), (5, 999)];
+        let entries = entries.map(|(mac, id)| entry(mac, None, Some(id)));
+        let layout = layout(&config(), &mirror(&entries), &nexthops());
+        let find = |last| layout.fdb.find(MacAddr([2, 0, 0, 0, 0, last])).unwrap();
+        let Destination::Group(id) = find(1) else {
+            panic!("no group")
         };
-        nexthops.apply(true, member(101, "10.9.0.21"));
-        nexthops.apply(
-            true,
-            Nexthop {
-                group: vec![101],
-                ..member(200, "")
-            },
-        );
-        let layout = layout(&config(), &mirror(&[entry(1, None, Some(200))]), &nexthops);
+        assert_eq!(find(2), find(1), "one nexthop group is one group");
+        let numbers: Vec<_> = layout.vteps.iter().map(|(key, _)| key.addr).collect();
+        assert_eq!(numbers, [NOWHERE, addr(21), addr(22)]);
+        let group = Group::by_weight([(VtepId(2), 3), (VtepId(1), 1)]);
+        assert_eq!(layout.groups[id.0 as usize], group, "in the kernel's order");
         assert_eq!(
-            layout.vteps,
-            [(
-                VtepKey {
-                    addr: "10.9.0.21".parse().unwrap(),
-                    port: 8472,
-                    vni: config().vni
-                },
-                0
-            )]
+            layout.vteps[2].0,
+            VtepKey {
+                addr: addr(22),
+                port: 8472,
+                vni: config().vni
+            }
+        );
+        assert_eq!(find(3), VtepId(2).into(), "one member needs no choice");
+        let Destination::Group(id) = find(4) else {
+            panic!("no group")
+        };
+        assert_eq!(
+            layout.groups[id.0 as usize].members(),
+            [VtepId(0), VtepId(1)]
+        );
+        assert_eq!(find(5), VtepId(0).into());
+        assert_eq!(
+            layout.refused, 2,
+            "a member without a gateway, and no object"
+        );
+        assert_eq!(layout.peers, [addr(21), addr(22)]);
+    }
+
+    #[test]
+    fn a_nexthop_group_takes_the_frames_of_an_all_zero_and_of_a_multicast_address() {
+        let multicast = Neighbour {
+            mac: Some(MacAddr([1, 0, 0x5e, 0, 0, 1])),
+            ..entry(1, None, Some(200))
+        };
+        let beside = Neighbour {
+            nexthop: None,
+            dst: Some(addr(13)),
+            ..multicast
+        };
+        let entries = [entry(0, None, Some(200)), multicast, beside];
+        let layout = layout(&config(), &mirror(&entries), &nexthops());
+        let group = Some(Destination::Group(GroupId(0)));
+        assert_eq!(layout.fdb.find(MacAddr::ZERO), group);
+        assert_eq!(layout.fdb.find(MacAddr([1, 0, 0x5e, 0, 0, 1])), group);
+        assert_eq!(
+            (layout.flood.len(), layout.lists.len(), layout.refused),
+            (0, 0, 0)
+        );
+        let one = entry(0, None, Some(201));
+        let layout = super::layout(&config(), &mirror(&[one]), &nexthops());
+        assert_eq!(
+            (addrs(&layout, &layout.flood), layout.fdb.len()),
+            (vec![addr(22)], 0)
         );
     }
 
@@ -292,7 +531,6 @@ pub(super) mod tests {
         fn the_layout_says_what_the_entries_said(entries in proptest::collection::vec((0u8..9, 11u8..15), 0..40)) {
             let messages: Vec<_> = entries.iter().map(|(mac, dst)| entry(*mac, Some(*dst), None)).collect();
             let layout = layout(&config(), &mirror(&messages), &Nexthops::default());
-            let addr = |dst: u8| IpAddr::from([10, 9, 0, dst]);
             let naive: BTreeMap<u8, u8> = entries.iter().filter(|(mac, _)| *mac != 0).copied().collect();
             for (mac, dst) in &naive {
                 prop_assert_eq!(where_to(&layout, MacAddr([2, 0, 0, 0, 0, *mac])).unwrap().addr, addr(*dst));

@@ -16,7 +16,9 @@ use super::nexthop::Nexthops;
 use super::route::{self, Routes};
 use super::topology::{Identity, baseline};
 use super::{Error, Event, Found, discover};
-use crate::netlink::{self, Address, Link, LinkKind, Message, Neighbour, Nexthop, Route, Socket};
+use crate::netlink::{
+    self, Address, Link, LinkKind, Message, Neighbour, Nexthop, NexthopBucket, Route, Socket,
+};
 use crate::table::{Snapshot, UnresolvedReason, Vtep};
 
 /// `RTM_NEWRULE`, `RTM_DELRULE` (`linux/rtnetlink.h`): whatever they say, every route is asked for again.
@@ -164,6 +166,10 @@ impl Mirror {
             self.doubt.links = true;
         } else if let Some((exists, nexthop)) = Nexthop::decode(message) {
             self.hear_nexthop(exists, nexthop);
+        } else if let Some(bucket) = NexthopBucket::decode(message) {
+            if self.nexthops.hear_bucket(&bucket) {
+                self.doubt_entries_with_nexthops();
+            }
         } else if RULE_KINDS.contains(&message.kind) {
             self.doubt_routes();
         }
@@ -216,6 +222,7 @@ impl Mirror {
                 .replace(&dump, device.config.port, device.config.vni);
             device.fdb_doubtful = false;
         }
+        self.nexthops.ask(&mut self.socket)?;
         if now >= self.routes_again_at {
             self.routes_again_at = now + ROUTES_AGAIN;
             self.doubt.ways |= self.routes.ask_again(&mut self.socket, ROUTES_AGAIN_MAX)?;
@@ -309,15 +316,24 @@ impl Mirror {
         if !self.nexthops.apply(exists, nexthop) {
             return;
         }
-        for device in &mut self.devices {
+        if !exists {
             // The kernel deletes the entries of a deleted nexthop object without a word.
-            let forgotten = !exists && device.fdb.forget_nexthop(id);
-            device.fdb_changed |= forgotten || device.fdb.uses_nexthops();
-            self.doubt.fdb |= device.fdb_changed;
+            for device in &mut self.devices {
+                device.fdb_changed |= device.fdb.forget_nexthop(id);
+                self.doubt.fdb |= device.fdb_changed;
+            }
         }
+        self.doubt_entries_with_nexthops();
         if for_routes {
             // Its routes vanish, and groups choose anew, without a word.
             self.doubt_routes();
+        }
+    }
+
+    fn doubt_entries_with_nexthops(&mut self) {
+        for device in &mut self.devices {
+            device.fdb_changed |= device.fdb.uses_nexthops();
+            self.doubt.fdb |= device.fdb_changed;
         }
     }
 

@@ -60,6 +60,8 @@ impl Device {
                 config: Arc::clone(&config),
                 vteps: Arc::default(),
                 fdb: Arc::default(),
+                groups: Arc::default(),
+                lists: Arc::default(),
                 flood: Arc::default(),
                 peers: Arc::default(),
             },
@@ -129,11 +131,14 @@ impl Device {
         let same_fdb = Arc::ptr_eq(&segment.fdb, &self.layout.fdb);
         segment.fdb = Arc::clone(&self.layout.fdb);
         let same_vteps = share(&mut segment.vteps, vteps);
+        let same_groups = share(&mut segment.groups, self.layout.groups.clone());
+        let same_lists = share(&mut segment.lists, self.layout.lists.clone());
         let same_flood = share(&mut segment.flood, self.layout.flood.clone());
         let same_peers = share(&mut segment.peers, self.layout.peers.clone());
         share(&mut self.next_hops, next_hops);
         self.refused = self.layout.refused;
-        !(same_config && same_fdb && same_vteps && same_flood && same_peers)
+        let same_sets = same_groups && same_lists && same_flood;
+        !(same_config && same_fdb && same_vteps && same_sets && same_peers)
     }
 }
 

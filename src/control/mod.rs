@@ -24,9 +24,7 @@
 //!    event of a mirrored device, a failed dump. What vanishes without an announcement (IPv4 routes of a link that goes
 //!    down, routes and FDB entries of a deleted nexthop object) is asked for again or dropped with what it depended on.
 //!
-//! Current limits: a nexthop group leads to its member with the lowest number that has a gateway, not to all of them; a
-//! multicast address (not the all-zero one) with several destinations is not forwarded; route queries carry no firewall
-//! mark. A change of `ip_default_ttl`, `ip_local_port_range` or a link's `hop_limit` is noticed with the next change of a link.
+//! Current limits: route queries carry no firewall mark. A change of `ip_default_ttl`, `ip_local_port_range` or a link's `hop_limit` is noticed with the next change of a link.
 
 mod device;
 mod error;

@@ -60,7 +60,7 @@ pub fn apply(
             Verdict::Deliver(segment) => strip(umem, &mut frame, counters).and(Ok(segment)),
             Verdict::Drop(reason) => Err(reason),
             // Never the fate of a frame from the underlay: that would send it back (split horizon).
-            Verdict::Encap(_) | Verdict::Flood => Err(DropReason::NoTxTarget),
+            Verdict::Encap(_) | Verdict::Flood | Verdict::List(_) => Err(DropReason::NoTxTarget),
         };
         let dead = match delivered {
             Ok(segment) => match out.get_mut(usize::from(segment.0)) {

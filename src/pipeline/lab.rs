@@ -111,6 +111,8 @@ pub(super) fn segment(config: SegmentConfig) -> Segment {
             (FAR, VtepId(1)),
             (LOST, VtepId(2)),
         ])),
+        groups: Arc::default(),
+        lists: Arc::default(),
         flood: Arc::default(),
         config: Arc::new(config),
     }

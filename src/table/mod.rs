@@ -3,6 +3,7 @@
 //! One writer builds a [`Snapshot`] and publishes it; each worker takes the newest once per turn through its
 //! [`Reader`], in a few nanoseconds, and never frees one.
 
+mod destination;
 mod fdb;
 mod outer_ipv6;
 mod policy;
@@ -11,6 +12,7 @@ mod segment;
 mod snapshot;
 mod template;
 
+pub use destination::{Destination, Group, GroupId, ListId};
 pub use fdb::Fdb;
 pub use outer_ipv6::OUTER_IPV6_LEN;
 pub use policy::{EcnEncap, InnerVlan, PeerCheck, Policy, ReservedBits, UdpChecksumRx};

@@ -265,6 +265,8 @@ mod tests {
             config: Arc::new(config),
             vteps: Arc::default(),
             fdb: Arc::new(Fdb::new([(MacAddr::ZERO, VtepId(generation as u32))])),
+            groups: Arc::default(),
+            lists: Arc::default(),
             flood: Arc::default(),
             peers: Arc::default(),
         };
@@ -282,7 +284,7 @@ mod tests {
         assert_eq!(u64::from(segment.config.ifindex), generation);
         assert_eq!(
             segment.fdb.find(MacAddr::ZERO),
-            Some(VtepId(generation as u32))
+            Some(VtepId(generation as u32).into())
         );
         generation
     }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Fdb, NextHop, OUTER_IPV4_LEN, OUTER_IPV6_LEN};
+use super::{Destination, Fdb, Group, NextHop, OUTER_IPV4_LEN, OUTER_IPV6_LEN};
 use crate::wire::{MacAddr, Vni, ethernet};
 
 /// A segment's number within a session: the index in [`super::Snapshot::segments`] and of the worker's access port.
@@ -136,15 +136,46 @@ pub struct Segment {
     pub config: Arc<SegmentConfig>,
     /// Remote end points, sorted by key.
     pub vteps: Arc<Vec<Vtep>>,
-    /// Inner destination address to VTEP.
+    /// Inner destination address to destination. The all-zero address is in it only when it leads to a group.
     pub fdb: Arc<Fdb>,
+    /// What FDB entries call [`Destination::Group`], by [`super::GroupId`].
+    pub groups: Arc<Vec<Group>>,
+    /// What FDB entries call [`Destination::List`], by [`super::ListId`].
+    pub lists: Arc<Vec<Vec<VtepId>>>,
     /// Where frames go that no FDB entry names (the all-zero entries): one copy each.
     pub flood: Arc<Vec<VtepId>>,
-    /// Addresses that may send to us, sorted: every VTEP's address once.
+    /// Addresses that may send to us, sorted: every VTEP's address once, those of groups and lists too.
     pub peers: Arc<Vec<IpAddr>>,
 }
 
 impl Segment {
+    /// The VTEPs that a destination may mean.
+    #[inline]
+    pub fn vteps_of<'a>(&'a self, destination: &'a Destination) -> impl Iterator<Item = &'a Vtep> {
+        let ids = match destination {
+            Destination::Vtep(vtep) => std::slice::from_ref(vtep),
+            Destination::Group(group) => self
+                .groups
+                .get(group.0 as usize)
+                .map_or(&[][..], Group::members),
+            Destination::List(list) => self
+                .lists
+                .get(list.0 as usize)
+                .map_or(&[][..], Vec::as_slice),
+        };
+        ids.iter().filter_map(|id| self.vteps.get(id.0 as usize))
+    }
+
+    /// Whether the FDB says that the station with this address is behind a VTEP at `addr`: the one that its entry names,
+    /// or any member of the group that it names. Without an entry it is behind nobody.
+    #[inline]
+    pub fn is_behind(&self, station: MacAddr, addr: IpAddr) -> bool {
+        self.fdb.find(station).is_some_and(|destination| {
+            self.vteps_of(&destination)
+                .any(|vtep| vtep.key.addr == addr)
+        })
+    }
+
     /// The longest inner frame, in bytes and with its Ethernet header, whose outer packet fits the path to every VTEP.
     pub fn frame_len_max(&self) -> u32 {
         let config = &self.config;
@@ -165,4 +196,85 @@ fn outer_ip_len(addr: IpAddr) -> u32 {
         IpAddr::V6(_) => OUTER_IPV6_LEN,
     };
     (headers - ethernet::LEN) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{GroupId, ListId, UnresolvedReason};
+    use super::*;
+
+    fn addr(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    fn station(last: u8) -> MacAddr {
+        MacAddr([2, 0, 0, 0, 0, last])
+    }
+
+    /// VTEPs 0 to 3 at 192.0.2.0 to 192.0.2.3, and a station behind each kind of destination.
+    fn segment() -> Segment {
+        let vni = Vni::new(1).unwrap();
+        let config = SegmentConfig {
+            name: "vx".into(),
+            ifindex: 1,
+            vni,
+            local: addr(9),
+            port: 4789,
+            mac: MacAddr::ZERO,
+            underlay_ifindex: 2,
+            underlay_mac: MacAddr::ZERO,
+            underlay_mtu: 1500,
+            source_ports: SourcePorts { low: 1, high: 2 },
+            ttl: Inherit::Inner,
+            ttl_default: 64,
+            tos: Inherit::Inner,
+            df: Df::Unset,
+            flow_label: FlowLabel::Fixed(0),
+            udp_checksum: UdpChecksum::Zero,
+            verify_udp_checksum: false,
+            accept_udp6_zero_checksum: false,
+        };
+        let vtep = |last| Vtep {
+            key: VtepKey {
+                addr: addr(last),
+                port: 4789,
+                vni,
+            },
+            next_hop: NextHop::Unresolved(UnresolvedReason::NoRoute),
+            path_mtu: 1500,
+        };
+        let group = Group::by_weight([(VtepId(2), 1), (VtepId(1), 9)]);
+        Segment {
+            config: Arc::new(config),
+            vteps: Arc::new((0..4).map(vtep).collect()),
+            fdb: Arc::new(Fdb::new([
+                (station(1), Destination::Vtep(VtepId(0))),
+                (station(2), Destination::Group(GroupId(0))),
+                (station(3), Destination::List(ListId(0))),
+                (station(4), Destination::Group(GroupId(7))),
+                (station(5), Destination::Vtep(VtepId(7))),
+            ])),
+            groups: Arc::new(vec![group]),
+            lists: Arc::new(vec![vec![VtepId(0), VtepId(3)]]),
+            flood: Arc::default(),
+            peers: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn a_station_is_behind_its_vtep_and_behind_every_member_of_its_group() {
+        let segment = segment();
+        let behind = |last| -> Vec<u8> {
+            let addrs = 0..10;
+            addrs
+                .filter(|vtep| segment.is_behind(station(last), addr(*vtep)))
+                .collect()
+        };
+        assert_eq!(behind(1), [0]);
+        assert_eq!(behind(2), [1, 2]);
+        assert_eq!(behind(3), [0, 3]);
+        for nobody in [4, 5, 6] {
+            assert_eq!(behind(nobody), [0; 0], "station {nobody}");
+        }
+    }
 }

@@ -261,6 +261,8 @@ fn segment(size: Size, number: usize, turn: u8) -> Segment {
     let behind_unresolved = (unreachable_host(number), VtepId(u32::from(size.vteps)));
     Segment {
         fdb: Arc::new(Fdb::new(hosts.chain([behind_unresolved]))),
+        groups: Arc::default(),
+        lists: Arc::default(),
         flood: Arc::new((0..u32::from(size.vteps)).map(VtepId).collect()),
         peers: Arc::new(vteps.iter().map(|vtep| vtep.key.addr).collect()),
         vteps: Arc::new(vteps),
