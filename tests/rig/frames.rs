@@ -180,7 +180,10 @@ fn vxlan(choices: &mut Choices<'_>, segment: &Segment) -> Vec<u8> {
     .to_wire();
     let mut header = vec![0x08, 0, 0, 0, a, b, c, 0];
     if choices.rare() {
-        header[choices.below(8)] ^= 1 << choices.below(8);
+        // The I flag more often than each of the others.
+        let place = if choices.bit() { 0 } else { choices.below(8) };
+        let bit = if choices.bit() { 3 } else { choices.below(8) };
+        header[place] ^= 1 << bit;
     }
     if choices.rare() {
         header.truncate(choices.below(8));
