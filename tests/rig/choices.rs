@@ -51,23 +51,21 @@ impl<'a> Choices<'a> {
         of[self.below(of.len())]
     }
 
-    /// Up to `most` bytes, as they are.
-    pub fn bytes(&mut self, most: usize) -> &'a [u8] {
-        let len = usize::from(self.word()) % (most + 1);
-        let (taken, rest) = self.0.split_at(len.min(self.0.len()));
-        self.0 = rest;
-        taken
-    }
-
-    /// As [`Self::bytes`], and in one case of two filled up with zeros to that length: long frames from few bytes.
-    pub fn payload(&mut self, most: usize) -> Vec<u8> {
-        let (fill, len) = (self.bit(), usize::from(self.word()) % (most + 1));
-        let (taken, rest) = self.0.split_at(len.min(self.0.len()));
-        self.0 = rest;
-        let mut bytes = taken.to_vec();
-        if fill {
-            bytes.resize(len, 0);
-        }
+    /// Up to `most` bytes: short ones mostly, and of long ones only the start is chosen. What follows is made from that, so
+    /// that one frame does not use up the decisions of all the others.
+    pub fn bytes(&mut self, most: usize) -> Vec<u8> {
+        const CHOSEN_MAX: usize = 24;
+        let len = match self.below(8) {
+            0..=4 => self.below(CHOSEN_MAX),
+            5..=6 => usize::from(self.byte()),
+            _ => usize::from(self.word()),
+        };
+        let mut bytes: Vec<u8> = (0..len.min(CHOSEN_MAX)).map(|_| self.byte()).collect();
+        let mut state = u32::from(self.byte());
+        bytes.resize_with(len % (most + 1), || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        });
         bytes
     }
 }

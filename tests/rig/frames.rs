@@ -18,11 +18,16 @@ const PAYLOAD_MAX: usize = 1600;
 /// A frame of the overlay, for the access port of `segment`.
 pub fn inner(choices: &mut Choices<'_>, segment: &Segment) -> Vec<u8> {
     if choices.rare() {
-        return choices.payload(PAYLOAD_MAX);
+        return choices.bytes(PAYLOAD_MAX);
     }
     let mut frame = mac(choices, segment).0.to_vec();
     frame.extend(mac(choices, segment).0);
-    let tags = if choices.rare() { choices.below(9) } else { 0 };
+    let tags = match choices.below(8) {
+        5 => 1,
+        6 => 2,
+        7 => choices.below(9),
+        _ => 0,
+    };
     for _ in 0..tags {
         frame.extend(choices.pick(&[[0x81, 0x00], [0x88, 0xa8]]));
         frame.extend([choices.byte(), choices.byte()]);
@@ -38,21 +43,35 @@ pub fn inner(choices: &mut Choices<'_>, segment: &Segment) -> Vec<u8> {
         }
         6 => {
             frame.extend(choices.pick(&[[0x08, 0x06], [0x00, 0x2e], [0x88, 0x47], [0x81, 0x00]]));
-            frame.extend(choices.payload(PAYLOAD_MAX));
+            frame.extend(choices.bytes(PAYLOAD_MAX));
         }
         _ => {
             frame.extend(choices.pick(&[[0x08, 0x00], [0x86, 0xdd]]));
-            frame.extend(choices.payload(80));
+            frame.extend(choices.bytes(80));
         }
+    }
+    if choices.below(8) == 7 {
+        at_the_limit(choices, segment, &mut frame);
     }
     bend(choices, &mut frame);
     frame
 }
 
+/// Makes a frame as long as the path to some VTEP takes, or one byte more or less.
+fn at_the_limit(choices: &mut Choices<'_>, segment: &Segment, frame: &mut Vec<u8>) {
+    if segment.vteps.is_empty() {
+        return;
+    }
+    let vtep = &segment.vteps[choices.below(segment.vteps.len())];
+    let headers = if vtep.key.addr.is_ipv6() { 56 } else { 36 };
+    let len = (usize::from(vtep.path_mtu) + 1).saturating_sub(headers + choices.below(3));
+    frame.resize(len.min(PAYLOAD_MAX), 0);
+}
+
 /// A frame for the underlay: mostly one that a VTEP of some segment could have sent us.
 pub fn outer(choices: &mut Choices<'_>, snapshot: &Snapshot) -> Vec<u8> {
     if choices.rare() {
-        return choices.payload(PAYLOAD_MAX);
+        return choices.bytes(PAYLOAD_MAX);
     }
     let segment = &snapshot.segments[choices.below(snapshot.segments.len())];
     let config = &segment.config;
@@ -86,13 +105,13 @@ pub fn outer(choices: &mut Choices<'_>, snapshot: &Snapshot) -> Vec<u8> {
         },
     };
     udp[6..8].copy_from_slice(&checksum.to_be_bytes());
-    let mut frame = if choices.rare() {
-        station(choices.byte())
-    } else {
-        config.underlay_mac
-    }
-    .0
-    .to_vec();
+    let addressee = match choices.below(16) {
+        13 => station(choices.byte()),
+        14 => MacAddr([0x33, 0x33, 0, 0, 0, 1]),
+        15 => MacAddr::BROADCAST,
+        _ => config.underlay_mac,
+    };
+    let mut frame = addressee.0.to_vec();
     frame.extend([4, 0, 0, 0, 1, choices.byte()]);
     match (source, destination) {
         (IpAddr::V4(_), IpAddr::V4(_)) => frame.extend([0x08, 0x00]),
@@ -109,7 +128,7 @@ pub fn outer(choices: &mut Choices<'_>, snapshot: &Snapshot) -> Vec<u8> {
     ));
     frame.extend(udp);
     if choices.rare() {
-        frame.extend(choices.payload(64));
+        frame.extend(choices.bytes(64));
     }
     bend(choices, &mut frame);
     if choices.bit() {
@@ -203,7 +222,7 @@ fn ipv4(choices: &mut Choices<'_>) -> Vec<u8> {
     let mut packet = ip_header(choices, class, protocol, source, destination, payload.len());
     packet.extend(payload);
     if choices.rare() {
-        packet.extend(choices.payload(40));
+        packet.extend(choices.bytes(40));
     }
     packet
 }
@@ -229,7 +248,7 @@ fn ipv6(choices: &mut Choices<'_>) -> Vec<u8> {
     let mut packet = ip_header(choices, class, next, source, destination, payload.len());
     packet.extend(payload);
     if choices.rare() {
-        packet.extend(choices.payload(40));
+        packet.extend(choices.bytes(40));
     }
     packet
 }
@@ -294,11 +313,11 @@ fn transport(
         UDP => (8, 6),
         TCP => (20, 16),
         SCTP => (12, 8),
-        _ => return choices.payload(PAYLOAD_MAX),
+        _ => return choices.bytes(PAYLOAD_MAX),
     };
     let mut bytes = vec![0; header_len];
     bytes[..4].copy_from_slice(&choices.long().to_be_bytes());
-    bytes.extend(choices.payload(PAYLOAD_MAX));
+    bytes.extend(choices.bytes(PAYLOAD_MAX));
     let mut len = bytes.len();
     if protocol == UDP {
         if choices.rare() {
@@ -306,6 +325,13 @@ fn transport(
             len = usize::from(choices.word());
         }
         bytes[4..6].copy_from_slice(&(len as u16).to_be_bytes());
+    }
+    if protocol != SCTP && choices.below(8) == 7 {
+        // A source port with which the right checksum is 0, of which UDP has two.
+        bytes[..2].fill(0);
+        let all =
+            pseudo(source, destination, protocol, len) + sum(bytes.get(..len).unwrap_or(&bytes));
+        bytes[..2].copy_from_slice(&checksum(all).to_be_bytes());
     }
     let unfinished = fold(pseudo(source, destination, protocol, len));
     let mode = choices.below(4);
@@ -332,8 +358,9 @@ fn bent_length(choices: &mut Choices<'_>, len: usize) -> u16 {
     if !choices.rare() {
         return len as u16;
     }
-    match choices.below(3) {
+    match choices.below(4) {
         0 => choices.word(),
+        3 => 0,
         1 => (len as u16).wrapping_sub(u16::from(choices.byte())),
         _ => (len as u16).wrapping_add(u16::from(choices.byte())),
     }

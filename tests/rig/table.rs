@@ -20,7 +20,7 @@ pub const COPIES_MAX: usize = 5;
 
 const PORTS: [u16; 4] = [8472, 4789, 1, 65535];
 const VNIS: [u32; 6] = [1, 2, 0, 0x80_0000, 0xff_ffff, 0x0a_0b0c];
-const MTUS: [u16; 8] = [1500, 9000, 1280, 576, 100, 68, 0, 65535];
+const MTUS: [u16; 8] = [1500, 1400, 1280, 576, 100, 68, 0, 65535];
 /// The addresses of our own, of the underlay's device: frames to others are not for us.
 const UNDERLAY_MACS: [MacAddr; 2] = [MacAddr([4, 0, 0, 0, 0, 1]), MacAddr([4, 0, 0, 0, 0, 2])];
 
@@ -60,7 +60,7 @@ pub fn table(choices: &mut Choices<'_>) -> Snapshot {
 /// Any segment.
 pub fn segment(choices: &mut Choices<'_>, number: usize) -> Segment {
     let config = config(choices, number);
-    let mut vteps: Vec<_> = (0..choices.below(8))
+    let mut vteps: Vec<_> = (0..(choices.below(8) + 4) % 8)
         .map(|_| vtep(choices, &config))
         .collect();
     vteps.sort_by_key(|vtep| vtep.key);
@@ -104,7 +104,11 @@ pub fn config(choices: &mut Choices<'_>, number: usize) -> SegmentConfig {
         mac: MacAddr([0x0e, 0, 0, 0, 0, number as u8]),
         underlay_ifindex: 2,
         underlay_mac: choices.pick(&UNDERLAY_MACS),
-        underlay_mtu: choices.pick(&MTUS),
+        underlay_mtu: if choices.rare() {
+            choices.pick(&MTUS)
+        } else {
+            1500
+        },
         source_ports: source_ports(choices),
         ttl: inherit(choices),
         ttl_default: choices.byte().max(1),
@@ -140,7 +144,7 @@ fn vtep(choices: &mut Choices<'_>, config: &SegmentConfig) -> Vtep {
     Vtep {
         key,
         next_hop: next_hop(choices, config, &key),
-        path_mtu: if choices.bit() {
+        path_mtu: if choices.below(4) == 3 {
             choices.pick(&MTUS)
         } else {
             config.underlay_mtu

@@ -311,7 +311,14 @@ fn batch(
     while frames.len() < BATCH && (frames.is_empty() || !choices.is_empty()) {
         let mut frame = frame(choices);
         frame.truncate(FRAME_LEN_MAX);
-        frames.push(frame);
+        // More than a batch's worth, with copies, only of many that are alike.
+        let alike = if choices.rare() {
+            choices.below(BATCH)
+        } else {
+            0
+        };
+        let room = BATCH - frames.len();
+        frames.extend(std::iter::repeat_n(frame, (1 + alike).min(room)));
     }
     frames
 }

@@ -3,17 +3,21 @@
 use std::fmt::Write as _;
 
 use vxgate::config::{self, ConfigError, Devices, Settings, WORKERS_MAX};
+use vxgate::control::{self, Defaults};
 use vxgate::gateway::Observation;
 use vxgate::netlink::{self, Address, LinkKind, Message, Neighbour, Nexthop, NexthopBucket, Route};
 use vxgate::show::{Status, answer_to, read_answer};
+use vxgate::table::FlowLabel;
 
 /// The kinds that the decoders know, and one that none does.
 const KINDS: [u16; 13] = [16, 17, 20, 21, 24, 25, 28, 29, 104, 105, 116, 117, 77];
 
 /// Messages and attributes are parts of the datagram, whatever it says of their lengths; every decoder takes what it is
-/// given or leaves it, whatever kind the message claims to be.
+/// given or leaves it, whatever kind the message claims to be; and of the links and addresses among them, each vxlan device
+/// that is not refused is one that can be carried.
 pub fn netlink(data: &[u8]) {
     let mut taken = 0;
+    let (mut links, mut addresses) = (Vec::new(), Vec::new());
     for message in netlink::messages(data) {
         taken += message.bytes.len();
         assert!(taken <= data.len() && message.payload.len() + 16 == message.bytes.len());
@@ -25,7 +29,47 @@ pub fn netlink(data: &[u8]) {
         for kind in KINDS {
             decode(&Message { kind, ..message });
         }
+        links.extend(LinkKind::decode(&message).map(|(_, link)| link));
+        addresses.extend(Address::decode(&message).map(|(_, address)| address));
     }
+    devices(&links, &addresses);
+}
+
+fn devices(links: &[LinkKind], addresses: &[Address]) {
+    let all = control::judge(links, addresses, &Defaults::default());
+    assert!(all.len() <= links.len());
+    assert!(all.is_sorted_by_key(|found| found.device.ifindex));
+    let mut ends = Vec::new();
+    for found in all {
+        let device = &found.device;
+        assert!(device.source_ports.low <= device.source_ports.high && device.ttl_default != 0);
+        assert!(match device.flow_label {
+            FlowLabel::Fixed(label) => label < 1 << 20,
+            _ => true,
+        });
+        let Some(refusal) = found.refusal else {
+            let underlay = found.underlay.expect("no refusal without an underlay");
+            let config = device
+                .segment_config(&underlay)
+                .expect("no refusal without an address");
+            assert_eq!(
+                (config.underlay_ifindex, config.local),
+                (underlay.ifindex, device.local.expect("as before"))
+            );
+            assert!(underlay.ethernet && !underlay.loopback);
+            ends.push((config.local, config.port, config.vni));
+            continue;
+        };
+        assert!(!refusal.attribute.is_empty() && !refusal.why.is_empty());
+    }
+    let count = ends.len();
+    ends.sort();
+    ends.dedup();
+    assert_eq!(
+        ends.len(),
+        count,
+        "of two devices for one end point one is refused"
+    );
 }
 
 fn attributes(bytes: &[u8], depth: u32) {
