@@ -19,6 +19,7 @@ enum pass_reason {
 	PASS_HEARTBEAT_STALE,
 	PASS_BYPASS,
 	PASS_OVERSIZE,
+	PASS_KERNEL_ROUTE,
 	PASS_REASONS,
 };
 
@@ -66,6 +67,13 @@ struct endpoint {
 struct segment_key {
 	struct endpoint endpoint;
 	__u32 vni;
+};
+
+/* Two lists of inner destination addresses in `kernel_share`, of which at most one counts. */
+enum share_kind {
+	SHARE_KERNEL_ONLY, /* the kernel keeps the frames to these */
+	SHARE_ALL_BUT,     /* the kernel keeps all frames but those to these; wins when both are there */
+	SHARE_KINDS,
 };
 
 #endif

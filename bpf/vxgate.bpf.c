@@ -4,7 +4,8 @@
  *   vxgate_underlay  XDP on the NIC:            VXLAN to the NIC's own Ethernet address,
  *                                               for one of our (address, port, VNI)        -> socket, else kernel
  *   vxgate_access    XDP on the access device:  every frame                                -> socket
- *   vxgate_egress    tcx on the vxlan device:   every frame that fits the paths            -> access device, else kernel
+ *   vxgate_egress    tcx on the vxlan device:   every frame that fits the paths, and that
+ *                                               not the kernel alone can bring home        -> access device, else kernel
  *   vxgate_ingress   tcx on the access device:  what a worker decapsulated                 -> the vxlan device's ingress
  *
  * Each program first asks whether the workers live: a cell that a worker has not stored into for HEARTBEAT_STALE_NS says
@@ -103,6 +104,22 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } frame_limit SEC(".maps");
+
+/* The frames that only the kernel's own device brings to where they go, by inner destination address: `enum share_kind`.
+ * Both places are empty where there are none, which costs a device nothing but looking. A list changes address by address;
+ * one is replaced by the other in one store, and the kernel waits for programs that still read the old one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, SHARE_KINDS);
+	__type(key, __u32);
+	__array(values, struct {
+		__uint(type, BPF_MAP_TYPE_HASH);
+		__uint(map_flags, BPF_F_NO_PREALLOC);
+		__uint(max_entries, 1); /* those made later have more */
+		__type(key, __u64); /* the address as on the wire, then two zero bytes */
+		__type(value, __u8);
+	});
+} kernel_share SEC(".maps");
 
 static __always_inline void count_passed(__u32 kind, enum pass_reason reason, __u64 frames)
 {
@@ -344,6 +361,23 @@ static __always_inline bool oversize(struct __sk_buff *skb)
 	return (__u64)segment_len(skb) + tag > *limit;
 }
 
+/* Whether the frame is in the kernel's share. */
+static __always_inline bool kernels(struct __sk_buff *skb)
+{
+	__u32 kernel_only = SHARE_KERNEL_ONLY, all_but = SHARE_ALL_BUT;
+	void *list = bpf_map_lookup_elem(&kernel_share, &all_but);
+	bool listed_is_kernels = !list;
+	__u64 key = 0;
+
+	if (!list)
+		list = bpf_map_lookup_elem(&kernel_share, &kernel_only);
+	if (!list)
+		return false;
+	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_dest), &key, ETH_ALEN))
+		return true;
+	return !!bpf_map_lookup_elem(list, &key) == listed_is_kernels;
+}
+
 SEC("tc")
 int steer_egress(struct __sk_buff *skb)
 {
@@ -360,6 +394,10 @@ int steer_egress(struct __sk_buff *skb)
 	}
 	if (oversize(skb)) {
 		count_passed(COUNTS_EGRESS, PASS_OVERSIZE, frames);
+		return NEXT;
+	}
+	if (kernels(skb)) {
+		count_passed(COUNTS_EGRESS, PASS_KERNEL_ROUTE, frames);
 		return NEXT;
 	}
 	/* One flow, one queue, one worker. The queue's number is stored with one added (`skb_record_rx_queue`). */

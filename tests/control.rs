@@ -21,6 +21,8 @@ const NO_NEIGHBOUR: Option<Result<MacAddr, UnresolvedReason>> =
     Some(Err(UnresolvedReason::NoNeighbour));
 const NO_ROUTE: Option<Result<MacAddr, UnresolvedReason>> = Some(Err(UnresolvedReason::NoRoute));
 const LINK_DOWN: Option<Result<MacAddr, UnresolvedReason>> = Some(Err(UnresolvedReason::LinkDown));
+const LOCAL_ADDRESS: Option<Result<MacAddr, UnresolvedReason>> =
+    Some(Err(UnresolvedReason::LocalAddress));
 const UNSUPPORTED: Option<Result<MacAddr, UnresolvedReason>> =
     Some(Err(UnresolvedReason::Unsupported));
 
@@ -59,7 +61,7 @@ fn the_first_snapshot_holds_every_kind_of_entry() {
     assert_eq!(
         view.to(7),
         Some(addr("0.0.0.0")),
-        "an entry of another underlay device leads nowhere"
+        "an entry of another underlay device is the kernel's"
     );
     assert_eq!(view.to(9), None, "the bridge's own entry");
     assert_eq!(view.flood, [addr("10.9.0.2"), addr("10.9.0.4")].into());
@@ -78,7 +80,7 @@ fn the_first_snapshot_holds_every_kind_of_entry() {
         (
             segment.fdb_entries,
             segment.flood_entries,
-            segment.refused_entries
+            segment.kernel_entries,
         ),
         (7, 2, 1)
     );
@@ -196,7 +198,7 @@ fn the_way_follows_routes_rules_and_nexthop_objects() {
     lab.in_a("route del blackhole 10.20.0.5/32");
     expect("open again", Some(Ok(mac(0x54))));
     lab.in_a("addr add 10.20.0.5/32 dev lo");
-    expect("an address of our own", NO_ROUTE);
+    expect("an address of our own", LOCAL_ADDRESS);
     lab.in_a("addr del 10.20.0.5/32 dev lo");
     expect("of others again", Some(Ok(mac(0x54))));
     lab.in_a("addr add 10.9.0.9/24 dev u0");

@@ -2,9 +2,10 @@
 //!
 //! A segment's VTEPs are every destination that an FDB entry names, once, sorted; their positions are their numbers. An
 //! entry leads to one of them, to a group of which each flow gets one (a nexthop group), or to all of a list (a multicast
-//! address with several destinations). What cannot be served (another underlay device, another address family, a nexthop
-//! object that leads nowhere) is kept and points to the VTEP [`NOWHERE`], which never resolves: its frames die and are
-//! counted, instead of being flooded as if there were no entry.
+//! address with several destinations). VTEPs that only the kernel reaches are among them: their frames stay with it, and
+//! one that still gets to a worker must not be flooded as if there were no entry. An entry without an address (a nexthop
+//! object that leads nowhere), or with another device of its own than the underlay (`via`), points to the VTEP [`NOWHERE`]
+//! for the same reason: other entries may lead to the same address by the underlay.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -14,10 +15,12 @@ use foldhash::fast::FixedState;
 
 use super::fdb::{FdbMirror, Target};
 use super::nexthop::{Lead, Nexthops};
-use crate::table::{Destination, Fdb, Group, GroupId, ListId, SegmentConfig, VtepId, VtepKey};
+use crate::table::{
+    BucketUse, Destination, Fdb, Group, GroupId, ListId, SegmentConfig, VtepId, VtepKey,
+};
 use crate::wire::MacAddr;
 
-/// The address of the VTEP that stands for every destination which cannot be served.
+/// The address of the VTEP that stands for every destination that is none of the underlay's. It is the kernel's.
 pub(super) const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The parts of a segment that the FDB decides.
@@ -30,8 +33,6 @@ pub(super) struct Layout {
     pub lists: Vec<Vec<VtepId>>,
     pub flood: Vec<VtepId>,
     pub peers: Vec<IpAddr>,
-    /// Entries that point nowhere, or whose group has a member that does.
-    pub refused: usize,
 }
 
 /// Numbers the VTEPs and resolves every entry to one or several.
@@ -42,15 +43,9 @@ pub(super) fn layout(config: &SegmentConfig, mirror: &FdbMirror, nexthops: &Next
         .single()
         .map(|(mac, target)| (mac, places.serve(target)))
         .collect();
-    let mut refused = entries
-        .iter()
-        .filter(|(_, place)| places.is_refused(place))
-        .count();
     let mut flooded = Vec::new();
     for (mac, targets) in mirror.lists() {
-        let (place, bad) = places.serve_all(targets);
-        refused += bad;
-        match place {
+        match places.serve_all(targets) {
             Place::Vtep(key) if mac.is_zero() => flooded = vec![key],
             Place::List(list) if mac.is_zero() => flooded.clone_from(&places.lists[list]),
             // The all-zero address with a group too: the FDB has what is not a list.
@@ -66,13 +61,12 @@ pub(super) fn layout(config: &SegmentConfig, mirror: &FdbMirror, nexthops: &Next
         groups: places
             .groups
             .iter()
-            .map(|group| numbers.group(group))
+            .map(|(id, members)| numbers.group(*id, members))
             .collect(),
         lists: places.lists.iter().map(|list| ids(list)).collect(),
         flood: ids(&flooded),
         vteps: numbers.vteps,
         peers,
-        refused,
     }
 }
 
@@ -88,7 +82,7 @@ enum Place {
 #[derive(Debug)]
 enum Members {
     ByWeight(Vec<(VtepKey, u32)>),
-    ByBucket(Vec<VtepKey>),
+    ByBucket(Vec<VtepKey>, BucketUse),
 }
 
 /// Every place that entries lead to, once.
@@ -97,7 +91,8 @@ struct Places<'a> {
     nexthops: &'a Nexthops,
     served: HashMap<Target, Place, FixedState>,
     vteps: BTreeMap<VtepKey, u32>,
-    groups: Vec<Members>,
+    /// With the number of the nexthop group.
+    groups: Vec<(u32, Members)>,
     lists: Vec<Vec<VtepKey>>,
     list_of: BTreeMap<Vec<VtepKey>, usize>,
 }
@@ -129,16 +124,14 @@ impl<'a> Places<'a> {
                     let members: Vec<_> = members.into_iter().map(member).collect();
                     match one_of(members.iter().map(|(key, _)| *key)) {
                         Some(key) => Place::Vtep(key),
-                        None => self.group(Members::ByWeight(members)),
+                        None => self.group(id, Members::ByWeight(members)),
                     }
                 }
-                Some(Lead::ByBucket(buckets)) => {
+                // Not even when all lead to one VTEP: the notes of use count from the start.
+                Some(Lead::ByBucket(buckets, used)) => {
                     let keys = buckets.into_iter().map(|addr| self.member(addr));
-                    let keys: Vec<_> = keys.collect();
-                    match one_of(keys.iter().copied()) {
-                        Some(key) => Place::Vtep(key),
-                        None => self.group(Members::ByBucket(keys)),
-                    }
+                    let keys = keys.collect();
+                    self.group(id, Members::ByBucket(keys, used))
                 }
             },
             Target::Nothing => self.vtep(None),
@@ -147,15 +140,14 @@ impl<'a> Places<'a> {
         place
     }
 
-    /// Where an address with these destinations leads, and how many of them nowhere. A nexthop object has no other
-    /// destination beside it that would count (`vxlan_xmit`).
-    fn serve_all(&mut self, targets: &[Target]) -> (Place, usize) {
+    /// Where an address with these destinations leads. A nexthop object has no other destination beside it that would count
+    /// (`vxlan_xmit`).
+    fn serve_all(&mut self, targets: &[Target]) -> Place {
         let object = targets
             .iter()
             .find(|target| matches!(target, Target::Nexthop(_)));
         if let Some(target) = object {
-            let place = self.serve(*target);
-            return (place, usize::from(self.is_refused(&place)));
+            return self.serve(*target);
         }
         let mut keys = Vec::with_capacity(targets.len());
         for target in targets {
@@ -163,29 +155,16 @@ impl<'a> Places<'a> {
                 keys.push(key);
             }
         }
-        let refused = keys.iter().filter(|key| key.addr == NOWHERE).count();
         keys.sort_unstable();
         keys.dedup();
         if let [key] = *keys {
-            return (Place::Vtep(key), refused);
+            return Place::Vtep(key);
         }
         let list = *self.list_of.entry(keys).or_insert_with_key(|keys| {
             self.lists.push(keys.clone());
             self.lists.len() - 1
         });
-        (Place::List(list), refused)
-    }
-
-    fn is_refused(&self, place: &Place) -> bool {
-        let is_nowhere = |key: &VtepKey| key.addr == NOWHERE;
-        match place {
-            Place::Vtep(key) => is_nowhere(key),
-            Place::Group(group) => match &self.groups[*group] {
-                Members::ByWeight(members) => members.iter().any(|(key, _)| is_nowhere(key)),
-                Members::ByBucket(keys) => keys.iter().any(is_nowhere),
-            },
-            Place::List(list) => self.lists[*list].iter().any(is_nowhere),
-        }
+        Place::List(list)
     }
 
     /// The VTEP of a nexthop object with this gateway: the device's own port and VNI.
@@ -202,7 +181,7 @@ impl<'a> Places<'a> {
         Place::Vtep(self.vtep_key(remote))
     }
 
-    /// Notes the VTEP, or [`NOWHERE`] when there is none or it cannot be served.
+    /// Notes the VTEP, or [`NOWHERE`] when there is none or it is another device's.
     fn vtep_key(&mut self, remote: Option<(VtepKey, u32)>) -> VtepKey {
         let nowhere = VtepKey {
             addr: NOWHERE,
@@ -210,15 +189,15 @@ impl<'a> Places<'a> {
             vni: self.config.vni,
         };
         let (key, via) = remote
-            .filter(|(key, via)| is_served(self.config, key, *via))
+            .filter(|(_, via)| is_ours(self.config, *via))
             .unwrap_or((nowhere, 0));
         let stored = self.vteps.entry(key).or_default();
         *stored = (*stored).max(via);
         key
     }
 
-    fn group(&mut self, members: Members) -> Place {
-        self.groups.push(members);
+    fn group(&mut self, id: u32, members: Members) -> Place {
+        self.groups.push((id, members));
         Place::Group(self.groups.len() - 1)
     }
 }
@@ -229,12 +208,9 @@ fn one_of(mut keys: impl Iterator<Item = VtepKey>) -> Option<VtepKey> {
     keys.all(|key| key == first).then_some(first)
 }
 
-/// Whether frames can be sent to this VTEP.
-fn is_served(config: &SegmentConfig, key: &VtepKey, via: u32) -> bool {
-    key.addr.is_ipv4() == config.local.is_ipv4()
-        && !key.addr.is_unspecified()
-        && !key.addr.is_multicast()
-        && (via == 0 || via == config.underlay_ifindex)
+/// Whether an entry leaves it to the routes, or names our own device.
+fn is_ours(config: &SegmentConfig, via: u32) -> bool {
+    via == 0 || via == config.underlay_ifindex
 }
 
 /// The VTEPs in their order, which numbers them.
@@ -254,14 +230,18 @@ impl Numbers {
         u32::try_from(position.ok()?).ok().map(VtepId)
     }
 
-    fn group(&self, members: &Members) -> Group {
+    fn group(&self, id: u32, members: &Members) -> Group {
         match members {
             Members::ByWeight(members) => Group::by_weight(
+                id,
                 members
                     .iter()
                     .filter_map(|(key, weight)| Some((self.of(key)?, *weight))),
             ),
-            Members::ByBucket(keys) => Group::by_bucket(keys.iter().filter_map(|key| self.of(key))),
+            Members::ByBucket(keys, used) => {
+                let ids = keys.iter().filter_map(|key| self.of(key));
+                Group::by_bucket(id, ids, used.clone())
+            }
         }
     }
 
@@ -286,7 +266,7 @@ impl Numbers {
     }
 }
 
-/// Who may send to us: every VTEP, and also those whose entries we cannot serve in the other direction.
+/// Who may send to us: every VTEP, and those whose entries name another device.
 fn peers(
     config: &SegmentConfig,
     mirror: &FdbMirror,
@@ -295,17 +275,15 @@ fn peers(
     let targets = mirror
         .lists()
         .flat_map(|(_, targets)| targets.iter().copied());
-    let unserved = mirror
+    let elsewhere = mirror
         .single()
         .map(|(_, target)| target)
         .chain(targets)
         .filter_map(|target| match target {
-            Target::Remote(key, via) if via != 0 && via != config.underlay_ifindex => {
-                Some(key.addr)
-            }
+            Target::Remote(key, via) if !is_ours(config, via) => Some(key.addr),
             _ => None,
         });
-    let mut peers: Vec<_> = vteps.keys().map(|key| key.addr).chain(unserved).collect();
+    let mut peers: Vec<_> = vteps.keys().map(|key| key.addr).chain(elsewhere).collect();
     peers.retain(|addr| !addr.is_unspecified() && !addr.is_multicast());
     peers.sort_unstable();
     peers.dedup();
@@ -377,40 +355,48 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_entry_that_cannot_be_served_points_nowhere_but_its_vtep_may_send() {
-        let elsewhere = Neighbour {
-            via_ifindex: Some(9),
-            ..entry(1, Some(11), None)
+    fn an_entry_that_only_the_kernel_serves_is_kept_and_its_vtep_may_send() {
+        let via = |mac, last, ifindex| Neighbour {
+            via_ifindex: Some(ifindex),
+            ..entry(mac, Some(last), None)
         };
         let six = Neighbour {
             dst: Some("fd00::1".parse().unwrap()),
             ..entry(2, None, None)
         };
-        let ours = Neighbour {
-            via_ifindex: Some(3),
-            ..entry(3, Some(12), None)
-        };
-        let unknown = entry(4, None, Some(200));
-        let layout = layout(
-            &config(),
-            &mirror(&[elsewhere, six, ours, unknown]),
-            &Nexthops::default(),
-        );
-        for mac in [1, 2, 4] {
-            assert_eq!(
-                where_to(&layout, MacAddr([2, 0, 0, 0, 0, mac]))
-                    .unwrap()
-                    .addr,
-                NOWHERE
-            );
-        }
-        assert_eq!(layout.refused, 3);
+        // 11 by another device, and also by ours; 13 only by another.
+        let entries = [
+            via(1, 11, 9),
+            six,
+            via(3, 12, 3),
+            entry(4, None, Some(200)),
+            entry(5, Some(11), None),
+            via(6, 13, 9),
+        ];
+        let layout = layout(&config(), &mirror(&entries), &Nexthops::default());
+        let addr = |text: &str| text.parse::<IpAddr>().unwrap();
+        let vteps = layout.vteps.iter().map(|(key, via)| (key.addr, *via));
         assert_eq!(
-            layout.vteps.iter().map(|(_, via)| *via).collect::<Vec<_>>(),
-            [0, 3]
+            vteps.collect::<Vec<_>>(),
+            [
+                (NOWHERE, 0),
+                (addr("10.9.0.11"), 0),
+                (addr("10.9.0.12"), 3),
+                (addr("fd00::1"), 0)
+            ]
         );
-        let peers: Vec<IpAddr> = vec!["10.9.0.11".parse().unwrap(), "10.9.0.12".parse().unwrap()];
-        assert_eq!(layout.peers, peers);
+        let to = |last| {
+            let key = where_to(&layout, MacAddr([2, 0, 0, 0, 0, last]));
+            key.unwrap().addr
+        };
+        for nowhere in [1, 4, 6] {
+            assert_eq!(to(nowhere), NOWHERE, "{nowhere}");
+        }
+        assert_eq!((to(2), to(5)), (addr("fd00::1"), addr("10.9.0.11")));
+        assert_eq!(
+            layout.peers,
+            ["10.9.0.11", "10.9.0.12", "10.9.0.13", "fd00::1"].map(addr)
+        );
     }
 
     #[test]
@@ -441,7 +427,6 @@ pub(super) mod tests {
         assert_eq!((list(2), list(3)), (vec![addr(12), addr(13)], list(2)));
         assert_eq!(layout.lists.len(), 2, "equal lists are one");
         assert_eq!(list(4), [NOWHERE, addr(12)]);
-        assert_eq!(layout.refused, 1);
         assert_eq!(layout.peers, [addr(11), addr(12), addr(13)]);
         assert!(layout.flood.is_empty());
     }
@@ -471,7 +456,7 @@ pub(super) mod tests {
         assert_eq!(find(2), find(1), "one nexthop group is one group");
         let numbers: Vec<_> = layout.vteps.iter().map(|(key, _)| key.addr).collect();
         assert_eq!(numbers, [NOWHERE, addr(21), addr(22)]);
-        let group = Group::by_weight([(VtepId(2), 3), (VtepId(1), 1)]);
+        let group = Group::by_weight(200, [(VtepId(2), 3), (VtepId(1), 1)]);
         assert_eq!(layout.groups[id.0 as usize], group, "in the kernel's order");
         assert_eq!(
             layout.vteps[2].0,
@@ -490,10 +475,6 @@ pub(super) mod tests {
             [VtepId(0), VtepId(1)]
         );
         assert_eq!(find(5), VtepId(0).into());
-        assert_eq!(
-            layout.refused, 2,
-            "a member without a gateway, and no object"
-        );
         assert_eq!(layout.peers, [addr(21), addr(22)]);
     }
 
@@ -513,10 +494,7 @@ pub(super) mod tests {
         let group = Some(Destination::Group(GroupId(0)));
         assert_eq!(layout.fdb.find(MacAddr::ZERO), group);
         assert_eq!(layout.fdb.find(MacAddr([1, 0, 0x5e, 0, 0, 1])), group);
-        assert_eq!(
-            (layout.flood.len(), layout.lists.len(), layout.refused),
-            (0, 0, 0)
-        );
+        assert_eq!((layout.flood.len(), layout.lists.len()), (0, 0));
         let one = entry(0, None, Some(201));
         let layout = super::layout(&config(), &mirror(&[one]), &nexthops());
         assert_eq!(

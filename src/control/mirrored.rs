@@ -27,8 +27,6 @@ pub(super) struct Device {
     pub(super) segment: Segment,
     /// The next hop of each VTEP, for people.
     pub(super) next_hops: Arc<Vec<Option<IpAddr>>>,
-    /// FDB entries whose destination cannot be served.
-    pub(super) refused: usize,
 }
 
 impl Device {
@@ -67,13 +65,25 @@ impl Device {
             },
             config,
             next_hops: Arc::default(),
-            refused: 0,
         })
     }
 
     /// The underlay link lets frames through.
     pub(super) fn link_is_up(&self) -> bool {
         self.underlay.up && self.underlay.running
+    }
+
+    /// What becomes of a way while the link is down: one through it ends there, as none does. The kernel has others.
+    pub(super) fn way_out(
+        &self,
+        way: Result<IpAddr, UnresolvedReason>,
+    ) -> Result<IpAddr, UnresolvedReason> {
+        match way {
+            Ok(_) | Err(UnresolvedReason::NoRoute) if !self.link_is_up() => {
+                Err(UnresolvedReason::LinkDown)
+            }
+            way => way,
+        }
     }
 
     /// Takes over what changed in the device and in the link below it; whether headers may differ.
@@ -136,7 +146,6 @@ impl Device {
         let same_flood = share(&mut segment.flood, self.layout.flood.clone());
         let same_peers = share(&mut segment.peers, self.layout.peers.clone());
         share(&mut self.next_hops, next_hops);
-        self.refused = self.layout.refused;
         let same_sets = same_groups && same_lists && same_flood;
         !(same_config && same_fdb && same_vteps && same_sets && same_peers)
     }

@@ -26,10 +26,12 @@
 //!
 //! Current limits: route queries carry no firewall mark. A change of `ip_default_ttl`, `ip_local_port_range` or a link's `hop_limit` is noticed with the next change of a link.
 
+mod buckets;
 mod device;
 mod error;
 mod fdb;
 mod frame_limit;
+mod kernel_share;
 mod merge;
 mod mirror;
 mod mirrored;
@@ -45,6 +47,6 @@ mod writer;
 pub use device::{Defaults, Found, VxlanDevice, discover, judge};
 pub use error::Error;
 pub use refusal::Refusal;
-pub use report::{Report, SegmentReport, VtepReport};
+pub use report::{GroupReport, Report, SegmentReport, VtepReport};
 pub use running::Running;
 pub use writer::{Control, Event};

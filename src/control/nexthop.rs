@@ -1,22 +1,23 @@
 //! The mirror of nexthop objects, as far as FDB entries use them.
 //!
-//! The buckets of a resilient group are the kernel's, asked for whenever they may have changed: it moves few of them and
-//! decides which. A group's announcement, a member's deletion and the announcement of a single bucket each put all of the
-//! group's buckets in doubt. What the kernel cannot see is the traffic that does not pass through it: a bucket that only
-//! frames carried here use is idle to it, so a member that joins takes over its share after the group's `idle_timer` even
-//! of buckets in use.
+//! The buckets of a resilient group are asked for whenever they may have changed: a group's announcement, a member's
+//! deletion and the announcement of a single bucket each put all of the group's buckets in doubt. Those that are in use
+//! follow when they may ([`Buckets`]).
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::time::Instant;
 
+use super::buckets::Buckets;
 use crate::netlink::{self, Nexthop, NexthopBucket, Socket, nexthop_buckets};
+use crate::table::BucketUse;
 
 /// Nexthop objects by number.
 #[derive(Debug, Default)]
 pub(super) struct Nexthops {
     objects: HashMap<u32, Nexthop>,
-    /// Of each resilient group whose buckets are known: the nexthop object of each.
-    buckets: HashMap<u32, Vec<u32>>,
+    /// Of each resilient group, as far as they are known.
+    buckets: HashMap<u32, Buckets>,
     /// Resilient groups whose buckets are to be asked for.
     doubtful: BTreeSet<u32>,
 }
@@ -28,8 +29,8 @@ pub(super) enum Lead {
     To(IpAddr),
     /// To a member that the flow's hash decides, in proportion to the weights.
     ByWeight(Vec<(Option<IpAddr>, u32)>),
-    /// To the member of the flow's bucket.
-    ByBucket(Vec<Option<IpAddr>>),
+    /// To the member of the flow's bucket. The workers note which buckets they use.
+    ByBucket(Vec<Option<IpAddr>>, BucketUse),
 }
 
 impl Nexthops {
@@ -78,12 +79,21 @@ impl Nexthops {
     }
 
     /// Asks for the buckets that are in doubt. What fails stays in doubt.
-    pub(super) fn ask(&mut self, socket: &mut Socket) -> Result<(), netlink::Error> {
+    pub(super) fn ask(&mut self, socket: &mut Socket, now: Instant) -> Result<(), netlink::Error> {
         while let Some(id) = self.doubtful.first().copied() {
             let dump = nexthop_buckets(socket, id)?;
-            self.take_buckets(id, &dump);
+            self.take_buckets(id, &dump, now);
         }
         Ok(())
+    }
+
+    /// Looks which buckets the workers have used, and moves those that may follow the kernel now; whether any did.
+    pub(super) fn settle(&mut self, now: Instant) -> bool {
+        let mut moved = false;
+        for (id, buckets) in &mut self.buckets {
+            moved |= settle(buckets, &self.objects, *id, now);
+        }
+        moved
     }
 
     /// Where it leads; none when it is unknown or a black hole, or when no member of the group is known.
@@ -93,8 +103,9 @@ impl Nexthops {
             return nexthop.gateway.map(Lead::To);
         }
         if let Some(buckets) = self.buckets.get(&id) {
-            let gateway = |id| self.objects.get(id)?.gateway;
-            return Some(Lead::ByBucket(buckets.iter().map(gateway).collect()));
+            let gateway = |id: u32| self.objects.get(&id)?.gateway;
+            let gateways = buckets.nexthops().map(gateway).collect();
+            return Some(Lead::ByBucket(gateways, buckets.used().clone()));
         }
         // A member that is gone is announced before the group without it.
         let members = nexthop.group.iter();
@@ -107,35 +118,59 @@ impl Nexthops {
     }
 
     /// Takes over a dump of buckets that has each of them once; anything else is no answer, and the weights decide.
-    fn take_buckets(&mut self, id: u32, dump: &[NexthopBucket]) {
+    fn take_buckets(&mut self, id: u32, dump: &[NexthopBucket], now: Instant) {
         self.doubtful.remove(&id);
         let mut buckets = dump.to_vec();
         buckets.sort_unstable_by_key(|bucket| bucket.index);
-        let count = self.objects.get(&id).and_then(|group| group.buckets);
-        let wanted = 0..count.unwrap_or(0);
+        let group = self.objects.get(&id);
+        let resilient = group.and_then(|group| group.resilient);
+        let wanted = 0..resilient.map_or(0, |resilient| resilient.buckets);
         if wanted.is_empty() || !buckets.iter().map(|bucket| bucket.index).eq(wanted) {
             self.buckets.remove(&id);
             return;
         }
         let nexthops: Vec<_> = buckets.iter().map(|bucket| bucket.nexthop).collect();
         let all_known = nexthops.iter().all(|id| self.objects.contains_key(id));
-        if all_known || !self.buckets.contains_key(&id) {
-            self.buckets.insert(id, nexthops);
+        match self
+            .buckets
+            .get_mut(&id)
+            .filter(|known| known.len() == nexthops.len())
+        {
+            None => {
+                self.buckets.insert(id, Buckets::new(&nexthops));
+            }
+            Some(known) if all_known => {
+                known.follow(&nexthops);
+                settle(known, &self.objects, id, now);
+            }
+            Some(_) => {}
         }
-        // Else the answer is ahead of the announcements: those of the new member and of the group are under way, and the
+        // The last: the answer is ahead of the announcements: those of the new member and of the group are under way, and the
         // buckets as they were lose fewer frames than some that lead nowhere.
     }
 }
 
 /// Whether it has buckets that FDB entries may use.
 fn is_resilient(nexthop: &Nexthop) -> bool {
-    nexthop.fdb && nexthop.buckets.is_some()
+    nexthop.fdb && nexthop.resilient.is_some()
+}
+
+fn settle(buckets: &mut Buckets, objects: &HashMap<u32, Nexthop>, id: u32, now: Instant) -> bool {
+    let group = objects.get(&id);
+    let Some((group, resilient)) = group.and_then(|group| Some((group, group.resilient?))) else {
+        return false;
+    };
+    buckets.settle(now, &resilient, |id| {
+        objects.contains_key(&id) && group.group.iter().any(|member| member.id == id)
+    })
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::netlink::NexthopMember;
+    use crate::netlink::{NexthopMember, Resilient};
+    use crate::table::{Group, VtepId};
+    use std::time::Duration;
 
     pub(in super::super) fn nexthop(
         id: u32,
@@ -147,7 +182,7 @@ pub(super) mod tests {
             id,
             gateway: gateway.map(|addr| addr.parse().unwrap()),
             group: group.iter().map(member).collect(),
-            buckets: None,
+            resilient: None,
             fdb: true,
         }
     }
@@ -193,7 +228,11 @@ pub(super) mod tests {
 
     fn resilient(count: u16) -> Nexthop {
         Nexthop {
-            buckets: Some(count),
+            resilient: Some(Resilient {
+                buckets: count,
+                idle_timer: Duration::from_secs(120),
+                unbalanced_timer: None,
+            }),
             ..nexthop(200, None, &[(101, 1), (102, 1)])
         }
     }
@@ -209,7 +248,11 @@ pub(super) mod tests {
 
     #[test]
     fn a_resilient_group_leads_where_the_kernels_buckets_lead() {
-        let mut nexthops = Nexthops::default();
+        let gateways = |nexthops: &Nexthops| match nexthops.lead(200) {
+            Some(Lead::ByBucket(gateways, _)) => gateways,
+            other => panic!("no buckets: {other:?}"),
+        };
+        let (mut nexthops, now) = (Nexthops::default(), Instant::now());
         nexthops.apply(true, nexthop(101, Some("10.9.0.21"), &[]));
         nexthops.apply(true, nexthop(102, Some("10.9.0.22"), &[]));
         assert!(nexthops.apply(true, resilient(4)));
@@ -219,23 +262,56 @@ pub(super) mod tests {
         );
         let mut shuffled = buckets(&[101, 102, 102, 101]);
         shuffled.reverse();
-        nexthops.take_buckets(200, &shuffled);
-        let by_bucket = Some(Lead::ByBucket(vec![addr(21), addr(22), addr(22), addr(21)]));
-        assert_eq!(nexthops.lead(200), by_bucket);
+        nexthops.take_buckets(200, &shuffled, now);
+        let by_bucket = vec![addr(21), addr(22), addr(22), addr(21)];
+        assert_eq!(gateways(&nexthops), by_bucket);
         assert!(nexthops.doubtful.is_empty());
-        nexthops.take_buckets(200, &buckets(&[101, 102, 109, 101]));
-        assert_eq!(nexthops.lead(200), by_bucket, "a member not announced yet");
+        nexthops.take_buckets(200, &buckets(&[101, 102, 109, 101]), now);
+        assert_eq!(gateways(&nexthops), by_bucket, "a member not announced yet");
         for (dump, why) in [
             (buckets(&[101, 102, 102]), "one is missing"),
             (vec![buckets(&[101])[0]; 4], "one many times over"),
             (Vec::new(), "none"),
         ] {
-            nexthops.take_buckets(200, &dump);
+            nexthops.take_buckets(200, &dump, now);
             assert!(
                 matches!(nexthops.lead(200), Some(Lead::ByWeight(_))),
                 "{why}"
             );
         }
+    }
+
+    #[test]
+    fn a_bucket_in_use_waits_for_its_member_alone_and_not_for_one_that_is_gone() {
+        let (mut nexthops, now) = (Nexthops::default(), Instant::now());
+        for (id, gateway) in [(101, "10.9.0.21"), (102, "10.9.0.22")] {
+            nexthops.apply(true, nexthop(id, Some(gateway), &[]));
+        }
+        nexthops.apply(true, resilient(2));
+        nexthops.take_buckets(200, &buckets(&[101, 102]), now);
+        let gateways = |nexthops: &Nexthops| {
+            let Some(Lead::ByBucket(gateways, used)) = nexthops.lead(200) else {
+                panic!("no buckets")
+            };
+            let worker = Group::by_bucket(200, [VtepId(0); 2], used);
+            worker.choose(0);
+            worker.choose(1);
+            gateways
+        };
+        assert_eq!(gateways(&nexthops), [addr(21), addr(22)]);
+        nexthops.take_buckets(200, &buckets(&[102, 102]), now);
+        assert_eq!(gateways(&nexthops), [addr(21), addr(22)], "in use");
+        assert!(!nexthops.settle(now + Duration::from_secs(119)));
+        // Announced before the group without it: the group still names it.
+        nexthops.apply(false, nexthop(101, None, &[]));
+        nexthops.take_buckets(200, &buckets(&[102, 102]), now);
+        assert_eq!(gateways(&nexthops), [addr(22), addr(22)]);
+        nexthops.apply(true, nexthop(101, Some("10.9.0.21"), &[]));
+        nexthops.take_buckets(200, &buckets(&[101, 102]), now);
+        assert_eq!(gateways(&nexthops), [addr(22), addr(22)], "in use again");
+        assert!(!nexthops.settle(now + Duration::from_secs(100)));
+        assert!(nexthops.settle(now + Duration::from_secs(220)), "idle");
+        assert_eq!(gateways(&nexthops), [addr(21), addr(22)]);
     }
 
     #[test]

@@ -32,8 +32,6 @@ enum Rule {
     Fine,
     /// Refused when set (a flag, or a value that is not zero).
     RefusedWhenSet(&'static str),
-    /// Refused when zero.
-    RefusedWhenZero(&'static str),
     /// Refused unless it is one of these numbers.
     RefusedUnlessOneOf(&'static [u32], &'static str),
     /// Refused unless it has exactly this value.
@@ -42,7 +40,7 @@ enum Rule {
 
 /// `IFLA_VXLAN_*` (`linux/if_link.h`): number, name, rule.
 const RULES: &[(u16, &str, Rule)] = {
-    use Rule::{Fine, RefusedUnless, RefusedUnlessOneOf, RefusedWhenSet, RefusedWhenZero};
+    use Rule::{Fine, RefusedUnless, RefusedUnlessOneOf, RefusedWhenSet};
     &[
         (1, "id", Fine),
         (2, "group", Fine), // Also `remote`: a multicast address is judged below.
@@ -124,11 +122,7 @@ const RULES: &[(u16, &str, Rule)] = {
             "vnifilter",
             RefusedWhenSet("a device with many VNIs is not served yet"),
         ),
-        (
-            31,
-            "localbypass",
-            RefusedWhenZero("frames to addresses of this host are left to the kernel's bypass"),
-        ),
+        (31, "localbypass", Fine), // Frames to addresses of this host are the kernel's either way.
         (
             32,
             "flowlabel",
@@ -165,7 +159,6 @@ pub(super) fn of_attributes(data: &[u8]) -> Option<Refusal> {
         let refused = match rule {
             Rule::Fine => None,
             Rule::RefusedWhenSet(why) => flag_or_u8(value).then_some(*why),
-            Rule::RefusedWhenZero(why) => (!flag_or_u8(value)).then_some(*why),
             Rule::RefusedUnlessOneOf(good, why) => {
                 let known = u32_from(value).is_some_and(|number| good.contains(&number));
                 (!known).then_some(*why)
@@ -272,6 +265,8 @@ mod tests {
     #[test]
     fn flannels_device_is_served() {
         assert_eq!(of_attributes(flannel().as_bytes()), None);
+        let without_local_bypass = flannel().with(31, &[0]);
+        assert_eq!(of_attributes(without_local_bypass.as_bytes()), None);
     }
 
     #[test]
@@ -300,11 +295,6 @@ mod tests {
                 "a flag has no value"
             );
         }
-        let bypass_off = RequestBody::default().with(31, &[0]);
-        assert_eq!(
-            of_attributes(bypass_off.as_bytes()).unwrap().attribute,
-            "localbypass"
-        );
         let policy = flannel().with(32, &2u32.to_ne_bytes());
         assert_eq!(
             of_attributes(policy.as_bytes()).unwrap().attribute,

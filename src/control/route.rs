@@ -102,6 +102,14 @@ impl Routes {
     }
 }
 
+/// Whether there is a way that we could serve: otherwise no question is worth asking. The kernel drops what goes to the
+/// address of nobody, counts what is of a family that the device has no socket for, and sends to groups.
+pub(super) fn is_askable(config: &SegmentConfig, key: &VtepKey) -> bool {
+    key.addr.is_ipv4() == config.local.is_ipv4()
+        && !key.addr.is_unspecified()
+        && !key.addr.is_multicast()
+}
+
 /// What the device would ask for this VTEP (`vxlan_xmit_one`, `udp_tunnel_dst_lookup`), and the only link that we serve.
 pub(super) fn question(config: &SegmentConfig, key: &VtepKey, via: u32) -> (RouteQuery, u32) {
     let tos = match config.tos {
@@ -137,9 +145,9 @@ fn judge(
         }
         Err(error) => return Err(error),
     };
-    let next_hop = if !route.unicast {
-        Err(UnresolvedReason::NoRoute)
-    } else if route.oif != Some(underlay) {
+    let next_hop = if route.local {
+        Err(UnresolvedReason::LocalAddress)
+    } else if !route.unicast || route.encap || route.oif != Some(underlay) {
         Err(UnresolvedReason::Unsupported)
     } else {
         Ok(route.gateway.unwrap_or(dst))
@@ -162,6 +170,8 @@ mod tests {
             oif: Some(oif),
             gateway,
             unicast,
+            local: false,
+            encap: false,
             mtu: Some(1300),
             dst: None,
             prefix_len: 32,
@@ -189,14 +199,23 @@ mod tests {
 
     #[test]
     fn other_links_and_local_addresses_are_no_way() {
-        assert_eq!(
-            next_hop(route(9, None, true)),
-            Err(UnresolvedReason::Unsupported)
-        );
-        assert_eq!(
-            next_hop(route(3, None, false)),
-            Err(UnresolvedReason::NoRoute)
-        );
+        let broadcast = route(3, None, false);
+        let encap = netlink::Route {
+            encap: true,
+            ..route(3, Some("10.9.0.254"), true)
+        };
+        for unsupported in [route(9, None, true), broadcast, encap] {
+            assert_eq!(
+                next_hop(unsupported),
+                Err(UnresolvedReason::Unsupported),
+                "{unsupported:?}"
+            );
+        }
+        let local = netlink::Route {
+            local: true,
+            ..route(1, None, false)
+        };
+        assert_eq!(next_hop(local), Err(UnresolvedReason::LocalAddress));
         let unreachable = netlink::Error::Kernel {
             code: 101,
             text: None,

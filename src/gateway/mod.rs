@@ -25,8 +25,8 @@ use crossbeam::channel::{Receiver, RecvError, Sender, bounded, select};
 
 pub use lock::LockError;
 pub use observe::{
-    AccessState, DeviceState, MirrorState, Observation, PortState, RefusedState, VtepState,
-    WorkerState,
+    AccessState, DeviceState, GroupState, MemberState, MirrorState, Observation, PortState,
+    RefusedState, VtepState, WorkerState,
 };
 pub use plan::PlanError;
 pub use privileges::{MissingCapabilities, check as check_privileges};

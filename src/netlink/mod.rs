@@ -32,7 +32,7 @@ pub use attribute::{
 pub use link::{Link, LinkKind, links, links_with_kind};
 pub use message::{Message, messages};
 pub use neighbour::{Neighbour, neighbour_flag, neighbour_state, neighbours};
-pub use nexthop::{Nexthop, NexthopBucket, NexthopMember, nexthop_buckets, nexthops};
+pub use nexthop::{Nexthop, NexthopBucket, NexthopMember, Resilient, nexthop_buckets, nexthops};
 pub use route::{Route, RouteQuery, route_to};
 pub use socket::{Error, Socket};
 pub use subscription::{Group, Received, Subscription};

@@ -1,6 +1,7 @@
 //! Nexthop objects (`linux/nexthop.h`, Linux 5.3), groups of them, and the buckets of resilient groups (Linux 5.13).
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::attribute::{attributes, ip_from, u16_from, u32_from};
 use super::message::Message;
@@ -23,6 +24,8 @@ const NHA_RES_BUCKET: u16 = 13;
 /// `NEXTHOP_GRP_TYPE_RES`.
 const RESILIENT: u16 = 1;
 const NHA_RES_GROUP_BUCKETS: u16 = 1;
+const NHA_RES_GROUP_IDLE_TIMER: u16 = 2;
+const NHA_RES_GROUP_UNBALANCED_TIMER: u16 = 3;
 const NHA_RES_BUCKET_INDEX: u16 = 1;
 const NHA_RES_BUCKET_NH_ID: u16 = 3;
 
@@ -42,10 +45,39 @@ pub struct Nexthop {
     pub gateway: Option<IpAddr>,
     /// Members of a group, in its order.
     pub group: Vec<NexthopMember>,
-    /// How many buckets a resilient group has; none for a group that shares flows out by weight.
-    pub buckets: Option<u16>,
+    /// What a resilient group has beside its members; none for a group that shares flows out by weight.
+    pub resilient: Option<Resilient>,
     /// Made for FDB entries (`NHA_FDB`).
     pub fdb: bool,
+}
+
+/// How a resilient group works (`NHA_RES_GROUP`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resilient {
+    /// How many buckets it has; not 0.
+    pub buckets: u16,
+    /// How long a bucket must have been without frames to be idle.
+    pub idle_timer: Duration,
+    /// After how long buckets in use move, too, while members have more or fewer than their share; none: never.
+    pub unbalanced_timer: Option<Duration>,
+}
+
+impl Resilient {
+    fn decode(nest: &[u8]) -> Option<Self> {
+        // Hundredths of a second (`USER_HZ`).
+        let time = |number| {
+            let hundredths = first(nest, number).and_then(u32_from).unwrap_or(0);
+            Duration::from_millis(u64::from(hundredths) * 10)
+        };
+        let unbalanced_timer = time(NHA_RES_GROUP_UNBALANCED_TIMER);
+        Some(Self {
+            buckets: first(nest, NHA_RES_GROUP_BUCKETS)
+                .and_then(u16_from)
+                .filter(|count| *count > 0)?,
+            idle_timer: time(NHA_RES_GROUP_IDLE_TIMER),
+            unbalanced_timer: (!unbalanced_timer.is_zero()).then_some(unbalanced_timer),
+        })
+    }
 }
 
 /// A member of a group (`struct nexthop_grp`).
@@ -80,10 +112,10 @@ impl Nexthop {
             id: 0,
             gateway: None,
             group: Vec::new(),
-            buckets: None,
+            resilient: None,
             fdb: false,
         };
-        let (mut kind, mut buckets) = (None, None);
+        let (mut kind, mut resilient) = (None, None);
         for (number, value) in attributes(message.payload.get(HEADER.len()..)?) {
             match number {
                 NHA_ID => nexthop.id = u32_from(value)?,
@@ -94,13 +126,11 @@ impl Nexthop {
                 NHA_GROUP_TYPE => kind = u16_from(value),
                 NHA_GATEWAY => nexthop.gateway = ip_from(value),
                 NHA_FDB => nexthop.fdb = true,
-                NHA_RES_GROUP => {
-                    buckets = first(value, NHA_RES_GROUP_BUCKETS).and_then(u16_from);
-                }
+                NHA_RES_GROUP => resilient = Resilient::decode(value),
                 _ => {}
             }
         }
-        nexthop.buckets = buckets.filter(|count| kind == Some(RESILIENT) && *count > 0);
+        nexthop.resilient = resilient.filter(|_| kind == Some(RESILIENT));
         (nexthop.id != 0).then_some((exists, nexthop))
     }
 }
@@ -207,7 +237,7 @@ mod tests {
         let (exists, nexthop) = Nexthop::decode(&message(104, body.as_bytes())).unwrap();
         assert!(exists && nexthop.fdb);
         assert_eq!(
-            (nexthop.id, nexthop.gateway, nexthop.buckets),
+            (nexthop.id, nexthop.gateway, nexthop.resilient),
             (200, None, None)
         );
         assert_eq!(nexthop.group, [member(101, 1), member(102, 3)]);
@@ -225,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resilient_group_tells_its_buckets_and_another_has_none() {
+    fn a_resilient_group_tells_its_buckets_and_timers_and_another_has_none() {
         let group = |kind: u16, nest: &[u8]| {
             let body = RequestBody::new(&HEADER)
                 .with(1, &200u32.to_ne_bytes())
@@ -235,12 +265,20 @@ mod tests {
             Nexthop::decode(&message(104, body.as_bytes()))
                 .unwrap()
                 .1
-                .buckets
+                .resilient
         };
         let nest = RequestBody::default()
             .with(1, &8u16.to_ne_bytes())
             .with(2, &12_000u32.to_ne_bytes());
-        assert_eq!(group(1, nest.as_bytes()), Some(8));
+        let resilient = Resilient {
+            buckets: 8,
+            idle_timer: Duration::from_secs(120),
+            unbalanced_timer: None,
+        };
+        assert_eq!(group(1, nest.as_bytes()), Some(resilient));
+        let forced = nest.clone().with(3, &50u32.to_ne_bytes());
+        let forced = group(1, forced.as_bytes()).unwrap();
+        assert_eq!(forced.unbalanced_timer, Some(Duration::from_millis(500)));
         assert_eq!(group(0, nest.as_bytes()), None, "not resilient");
         assert_eq!(group(1, &[]), None, "no number of buckets");
         let none = RequestBody::default().with(1, &0u16.to_ne_bytes());

@@ -53,7 +53,7 @@ const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vxgate.bpf.o"));
 
 /// A loaded copy.
 pub(super) struct Copy {
-    object: Object,
+    pub(super) object: Object,
 }
 
 impl Copy {
@@ -101,6 +101,11 @@ impl Copy {
     /// The array with the limit of the frames that leave the vxlan device.
     pub fn frame_limit(&self) -> Result<MapHandle, Error> {
         self.map("frame_limit")
+    }
+
+    /// The two places for lists of the frames that are the kernel's.
+    pub fn kernel_share(&self) -> Result<MapHandle, Error> {
+        self.map("kernel_share")
     }
 
     /// New descriptors of the arrays by which the attached programs reach those that steer: the kernel empties an array
@@ -188,7 +193,7 @@ impl Copy {
 }
 
 const _: () = assert!(
-    PassReason::COUNT == 8,
+    PassReason::COUNT == 9,
     "enum pass_reason of bpf/shared.h has as many"
 );
 

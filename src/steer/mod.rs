@@ -15,6 +15,7 @@ mod ethtool;
 mod frame_limit;
 mod heartbeat;
 mod hooks;
+mod kernel_share;
 mod messages;
 mod qdisc;
 
@@ -27,6 +28,7 @@ pub use error::Error;
 pub use frame_limit::FrameLimits;
 pub use heartbeat::Heartbeat;
 pub use hooks::XdpMode;
+pub use kernel_share::KernelShares;
 
 use libbpf_rs::MapHandle;
 
@@ -103,6 +105,7 @@ pub struct Steering {
     nics: Vec<SteeredNic>,
     devices: Vec<SteeredDevice>,
     frame_limits: FrameLimits,
+    kernel_shares: KernelShares,
     by_link: bool,
     /// What a killed process closes first.
     lifelines: Vec<MapHandle>,
@@ -170,6 +173,8 @@ impl Steering {
         let with_copies = plan.devices.iter().zip(&device_copies);
         let frame_limits =
             FrameLimits::map(with_copies.map(|(device, copy)| (device.ifindex, copy)))?;
+        let with_copies = plan.devices.iter().zip(&device_copies);
+        let kernel_shares = KernelShares::new(with_copies)?;
         let nics = plan
             .nics
             .iter()
@@ -198,6 +203,7 @@ impl Steering {
             nics: nics.collect(),
             devices: devices.collect(),
             frame_limits,
+            kernel_shares,
             by_link: true,
             lifelines: Vec::new(),
         })
@@ -217,6 +223,11 @@ impl Steering {
     /// How long frames may be that leave the vxlan devices: without a limit until one is set.
     pub fn frame_limits(&self) -> FrameLimits {
         self.frame_limits.clone()
+    }
+
+    /// Which frames that leave the vxlan devices are the kernel's whatever their length: none until somebody says so.
+    pub fn kernel_shares(&self) -> KernelShares {
+        self.kernel_shares.clone()
     }
 
     /// Gives the frames of a queue, of an underlay device or of an access device's worker side, to a socket.

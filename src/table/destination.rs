@@ -18,6 +18,12 @@
 //! The member is chosen without a look at whether it can be reached, in the kernel (`nexthop_select_path_fdb`) and here:
 //! frames to a member whose next hop is not resolved die of that. Which of the members a flow gets differs from the
 //! kernel, whose hash has a secret seed.
+//!
+//! The workers note which buckets they use ([`BucketUse`]): a resilient group promises that a bucket in use stays where it
+//! is, and the writer, who moves buckets, has to know.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::VtepId;
 
@@ -54,6 +60,8 @@ impl From<VtepId> for Destination {
 /// VTEPs of which each flow gets one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
+    /// The kernel's number of the nexthop group, for people.
+    pub nexthop: u32,
     choice: Choice,
     members: Box<[VtepId]>,
 }
@@ -62,7 +70,7 @@ pub struct Group {
 enum Choice {
     /// By ascending end; the last one ends at [`POINTS`].
     Shares(Box<[Share]>),
-    Buckets(Box<[VtepId]>),
+    Buckets(Box<[VtepId]>, BucketUse),
 }
 
 /// The hashes from the end of the share before, up to but without `end`.
@@ -72,13 +80,50 @@ struct Share {
     vtep: VtepId,
 }
 
+/// Which buckets of a resilient group had frames: noted by the workers, taken by the writer. Clones share the notes, and so
+/// do the groups of all snapshots that are made with one.
+#[derive(Debug, Clone)]
+pub struct BucketUse(Arc<[AtomicBool]>);
+
+impl BucketUse {
+    /// For a group of so many buckets, none of which had a frame.
+    pub fn new(count: usize) -> Self {
+        Self((0..count).map(|_| AtomicBool::new(false)).collect())
+    }
+
+    /// Whether the bucket had a frame since the last time it was asked for.
+    pub fn take(&self, bucket: usize) -> bool {
+        let note = self.0.get(bucket);
+        note.is_some_and(|note| note.swap(false, Ordering::Relaxed))
+    }
+
+    /// A note is written once until it is taken: between two looks of the writer, workers share the cache line.
+    #[inline]
+    fn note(&self, bucket: usize) {
+        if let Some(note) = self.0.get(bucket)
+            && !note.load(Ordering::Relaxed)
+        {
+            note.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl PartialEq for BucketUse {
+    /// Whether they share their notes.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for BucketUse {}
+
 /// A threshold group divides the numbers below this.
 const POINTS: u32 = 1 << 31;
 
 impl Group {
     /// A hash-threshold group: each member, in the group's order, with its weight (`nh_hthr_group_rebalance`). Flows are
     /// shared out in proportion. A change of the members or weights moves the ends of the shares, and flows with them.
-    pub fn by_weight(members: impl IntoIterator<Item = (VtepId, u32)>) -> Self {
+    pub fn by_weight(nexthop: u32, members: impl IntoIterator<Item = (VtepId, u32)>) -> Self {
         let members: Vec<_> = members.into_iter().collect();
         let total: u128 = members.iter().map(|(_, weight)| u128::from(*weight)).sum();
         let mut before = 0;
@@ -92,21 +137,28 @@ impl Group {
             }
         });
         Self {
+            nexthop,
             choice: Choice::Shares(shares.collect()),
             members: each_once(members.iter().map(|(vtep, _)| *vtep)),
         }
     }
 
-    /// A resilient group: the member of each bucket. Whoever fills the buckets decides which flows a change moves.
-    pub fn by_bucket(buckets: impl IntoIterator<Item = VtepId>) -> Self {
+    /// A resilient group: the member of each bucket. Whoever fills the buckets decides which flows a change moves; which of
+    /// them have frames is noted in `used`.
+    pub fn by_bucket(
+        nexthop: u32,
+        buckets: impl IntoIterator<Item = VtepId>,
+        used: BucketUse,
+    ) -> Self {
         let buckets: Box<[_]> = buckets.into_iter().collect();
         Self {
+            nexthop,
             members: each_once(buckets.iter().copied()),
-            choice: Choice::Buckets(buckets),
+            choice: Choice::Buckets(buckets, used),
         }
     }
 
-    /// The member for a flow with this hash; none when nobody has a share.
+    /// The member for a frame whose flow has this hash; none when nobody has a share. The frame's bucket is in use.
     ///
     /// The hash also decides the outer source port, from its upper bits ([`crate::wire::entropy::spread`]). The lower ones
     /// decide here, so that each member's flows still spread over all source ports.
@@ -118,8 +170,9 @@ impl Group {
                 let index = shares.partition_point(|share| share.end <= point);
                 shares.get(index).map(|share| share.vtep)
             }
-            Choice::Buckets(buckets) => {
+            Choice::Buckets(buckets, used) => {
                 let index = (hash as usize).checked_rem(buckets.len())?;
+                used.note(index);
                 buckets.get(index).copied()
             }
         }
@@ -134,7 +187,7 @@ impl Group {
                 let points: u32 = own.map(|(begin, share)| share.end - begin).sum();
                 f64::from(points) / f64::from(POINTS)
             }
-            Choice::Buckets(buckets) => {
+            Choice::Buckets(buckets, _) => {
                 let own = buckets.iter().filter(|bucket| **bucket == vtep).count();
                 own as f64 / buckets.len() as f64
             }
@@ -164,8 +217,14 @@ mod tests {
     use super::*;
     use crate::wire::entropy;
 
+    fn bucketed(buckets: impl IntoIterator<Item = VtepId>) -> Group {
+        let buckets: Vec<_> = buckets.into_iter().collect();
+        let used = BucketUse::new(buckets.len());
+        Group::by_bucket(1, buckets, used)
+    }
+
     fn group(weights: &[u32]) -> Group {
-        Group::by_weight((0..).map(VtepId).zip(weights.iter().copied()))
+        Group::by_weight(1, (0..).map(VtepId).zip(weights.iter().copied()))
     }
 
     /// Hashes of many flows, the same in every run (splitmix64).
@@ -216,7 +275,7 @@ mod tests {
     #[test]
     fn a_resilient_group_shares_out_by_buckets() {
         let buckets = [0, 0, 0, 1, 2, 2, 0, 1].map(VtepId);
-        let counts = counts(&Group::by_bucket(buckets), hashes(40_000));
+        let counts = counts(&bucketed(buckets), hashes(40_000));
         let chi = chi_squared(&counts, &[4, 2, 2], 40_000.0);
         assert!(chi < 24.3, "χ² = {chi}, {counts:?}");
     }
@@ -226,7 +285,7 @@ mod tests {
     fn v05_the_flows_of_one_member_still_spread_over_all_source_ports() {
         let groups = [
             group(&[1, 1, 1, 1]),
-            Group::by_bucket((0..64).map(|n| VtepId(n % 4))),
+            bucketed((0..64).map(|n| VtepId(n % 4))),
         ];
         for group in groups {
             for member in 0..4 {
@@ -246,11 +305,25 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_that_had_a_frame_is_told_once_by_whatever_group_shares_the_notes() {
+        let used = BucketUse::new(4);
+        let old = Group::by_bucket(1, [0, 1, 0, 1].map(VtepId), used.clone());
+        let new = Group::by_bucket(1, [0, 1, 0, 2].map(VtepId), used.clone());
+        assert_ne!(old, new);
+        old.choose(5);
+        old.choose(1);
+        new.choose(3);
+        let taken = || -> Vec<_> { (0..6).map(|bucket| used.take(bucket)).collect() };
+        assert_eq!(taken(), [false, true, false, true, false, false]);
+        assert_eq!(taken(), [false; 6]);
+    }
+
+    #[test]
     fn both_ends_of_the_hash_have_a_member_and_a_group_of_nobody_has_none() {
         let three = group(&[1, 1, 1]);
         assert_eq!(three.choose(0), Some(VtepId(0)));
         assert_eq!(three.choose(u32::MAX), Some(VtepId(2)));
-        for nobody in [group(&[]), group(&[0, 0]), Group::by_bucket([])] {
+        for nobody in [group(&[]), group(&[0, 0]), bucketed([])] {
             for hash in [0, 1, u32::MAX] {
                 assert_eq!(nobody.choose(hash), None);
             }
@@ -264,18 +337,18 @@ mod tests {
 
     #[test]
     fn a_members_address_counts_once_however_often_it_is_named() {
-        let group = Group::by_weight([(VtepId(5), 1), (VtepId(2), 1), (VtepId(5), 2)]);
+        let group = Group::by_weight(1, [(VtepId(5), 1), (VtepId(2), 1), (VtepId(5), 2)]);
         assert_eq!(group.members(), [VtepId(2), VtepId(5)]);
-        let group = Group::by_bucket([5, 2, 5, 5].map(VtepId));
+        let group = bucketed([5, 2, 5, 5].map(VtepId));
         assert_eq!(group.members(), [VtepId(2), VtepId(5)]);
     }
 
     #[test]
     fn portions_add_up_what_each_member_gets() {
-        let group = Group::by_weight([(VtepId(5), 1), (VtepId(2), 4), (VtepId(5), 3)]);
+        let group = Group::by_weight(1, [(VtepId(5), 1), (VtepId(2), 4), (VtepId(5), 3)]);
         let portions: Vec<_> = group.portions().collect();
         assert_eq!(portions, [(VtepId(2), 0.5), (VtepId(5), 0.5)]);
-        let group = Group::by_bucket([5, 2, 5, 5].map(VtepId));
+        let group = bucketed([5, 2, 5, 5].map(VtepId));
         let portions: Vec<_> = group.portions().collect();
         assert_eq!(portions, [(VtepId(2), 0.25), (VtepId(5), 0.75)]);
     }
@@ -286,7 +359,7 @@ mod tests {
         let all = group(&[1; 6]);
         for lost in 0..6 {
             let rest = (0..6).filter(|n| *n != lost).map(|n| (VtepId(n), 1));
-            let rest = Group::by_weight(rest);
+            let rest = Group::by_weight(1, rest);
             let moved = hashes(20_000).filter(|hash| all.choose(*hash) != rest.choose(*hash));
             let moved = moved.count();
             assert!(
@@ -334,9 +407,9 @@ mod tests {
             lost in 0u32..5,
             hashes in prop::collection::vec(any::<u32>(), 0..300),
         ) {
-            let before = Group::by_bucket(buckets.iter().copied().map(VtepId));
+            let before = bucketed(buckets.iter().copied().map(VtepId));
             let heir = |member| if member == lost { 9 } else { member };
-            let after = Group::by_bucket(buckets.iter().copied().map(heir).map(VtepId));
+            let after = bucketed(buckets.iter().copied().map(heir).map(VtepId));
             for hash in hashes {
                 let bucket = buckets[hash as usize % buckets.len()];
                 prop_assert_eq!(before.choose(hash), Some(VtepId(bucket)));

@@ -129,6 +129,16 @@ pub struct Vtep {
     pub path_mtu: u16,
 }
 
+impl Vtep {
+    /// Whether frames to it are left to the kernel, and never come here.
+    pub fn is_kernels(&self) -> bool {
+        match &self.next_hop {
+            NextHop::Resolved(_) => false,
+            NextHop::Unresolved(reason) => reason.is_kernels(),
+        }
+    }
+}
+
 /// One segment of a snapshot.
 #[derive(Debug, Clone)]
 pub struct Segment {
@@ -176,10 +186,36 @@ impl Segment {
         })
     }
 
-    /// The longest inner frame, in bytes and with its Ethernet header, whose outer packet fits the path to every VTEP.
+    /// Whether frames to a destination are left to the kernel: when one of its VTEPs is the kernel's, all of them, so that no
+    /// copy is lost and each flow finds its member. What leads to no VTEP at all is for the kernel to count.
+    pub fn is_kernels(&self, destination: &Destination) -> bool {
+        let mut vteps = self.vteps_of(destination).peekable();
+        vteps.peek().is_none() || vteps.any(Vtep::is_kernels)
+    }
+
+    /// Whether frames that no FDB entry names are left to the kernel.
+    pub fn kernel_floods(&self) -> bool {
+        let mut flood = self.flood.iter().copied().map(Destination::Vtep);
+        let entry = self.fdb.find(MacAddr::ZERO);
+        flood.any(|vtep| self.is_kernels(&vtep)) || entry.is_some_and(|to| self.is_kernels(&to))
+    }
+
+    /// How many entries of the FDB and of the flood list lead to VTEPs of the kernel's.
+    pub fn kernel_entries(&self) -> usize {
+        if !self.vteps.iter().any(Vtep::is_kernels) {
+            return 0;
+        }
+        let named = self.fdb.iter().map(|(_, destination)| destination);
+        let flood = self.flood.iter().copied().map(Destination::Vtep);
+        named.chain(flood).filter(|to| self.is_kernels(to)).count()
+    }
+
+    /// The longest inner frame, in bytes and with its Ethernet header, whose outer packet fits the path to every VTEP that
+    /// is not the kernel's.
     pub fn frame_len_max(&self) -> u32 {
         let config = &self.config;
-        let paths = self.vteps.iter().map(|vtep| (vtep.key.addr, vtep.path_mtu));
+        let ours = self.vteps.iter().filter(|vtep| !vtep.is_kernels());
+        let paths = ours.map(|vtep| (vtep.key.addr, vtep.path_mtu));
         let own = (config.local, config.underlay_mtu);
         paths
             .chain([own])
@@ -243,7 +279,7 @@ mod tests {
             next_hop: NextHop::Unresolved(UnresolvedReason::NoRoute),
             path_mtu: 1500,
         };
-        let group = Group::by_weight([(VtepId(2), 1), (VtepId(1), 9)]);
+        let group = Group::by_weight(1, [(VtepId(2), 1), (VtepId(1), 9)]);
         Segment {
             config: Arc::new(config),
             vteps: Arc::new((0..4).map(vtep).collect()),

@@ -230,7 +230,7 @@ fn a_multicast_address_has_all_of_its_destinations() {
     mirror.until("three destinations", |view| {
         list(view) == [addr("10.9.0.2"), addr("10.9.0.3"), addr("10.9.0.4")].into()
     });
-    assert_eq!(mirror.running.report().segments[0].refused_entries, 0);
+    assert_eq!(mirror.running.report().segments[0].kernel_entries, 0);
     mirror.until_fresh(&lab);
     lab.fdb("del 01:00:5e:00:00:01 dev vx1 dst 10.9.0.3 self");
     mirror.until("two", |view| {

@@ -12,7 +12,7 @@ use vxgate::control::{Control, Event};
 use vxgate::table::{FlowLabel, Inherit, UdpChecksum};
 
 use super::lab::{Lab, Mirror, View, addr, mac, run, until};
-use super::{NO_NEIGHBOUR, NO_ROUTE, UNSUPPORTED, b_mac};
+use super::{LOCAL_ADDRESS, NO_NEIGHBOUR, NO_ROUTE, UNSUPPORTED, b_mac};
 
 fn lab() -> Lab {
     let lab = Lab::new();
@@ -157,6 +157,14 @@ fn the_way_follows_ipv6_routes_with_global_and_link_local_routers() {
     mirror.until("unreachable", |view| view.next_hop("fd77::1") == NO_ROUTE);
     lab.in_a("-6 route del unreachable fd77::1/128");
     mirror.until("back", |view| view.next_hop("fd77::1") == Some(Ok(b_mac())));
+    lab.in_a("addr add fd77::1/128 dev u0 nodad");
+    mirror.until("an address of our own", |view| {
+        view.next_hop("fd77::1") == LOCAL_ADDRESS
+    });
+    lab.in_a("addr del fd77::1/128 dev u0");
+    mirror.until("of others again", |view| {
+        view.next_hop("fd77::1") == Some(Ok(b_mac()))
+    });
     lab.in_a("link set u0 down");
     mirror.until("down", |view| view.next_hop("fd77::1") != Some(Ok(b_mac())));
     // The kernel drops a link's IPv6 addresses with it.
