@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use vxgate::table::{
-    Destination, Df, EncapTemplate, Fdb, FlowLabel, Group, GroupId, Inherit, ListId, NextHop,
-    Segment, SegmentConfig, Snapshot, SourcePorts, UdpChecksum, UnresolvedReason, Vtep, VtepId,
-    VtepKey,
+    BucketUse, Destination, Df, EncapTemplate, Fdb, FlowLabel, Group, GroupId, Inherit, ListId,
+    NextHop, Segment, SegmentConfig, Snapshot, SourcePorts, UdpChecksum, UnresolvedReason, Vtep,
+    VtepId, VtepKey,
 };
 use vxgate::wire::{MacAddr, Vni};
 
@@ -153,9 +153,15 @@ fn vtep(choices: &mut Choices<'_>, config: &SegmentConfig) -> Vtep {
 }
 
 fn next_hop(choices: &mut Choices<'_>, config: &SegmentConfig, key: &VtepKey) -> NextHop {
-    use UnresolvedReason::{LinkDown, NoNeighbour, NoRoute, Unsupported};
+    use UnresolvedReason::{LinkDown, LocalAddress, NoNeighbour, NoRoute, Unsupported};
     if choices.rare() {
-        return NextHop::Unresolved(choices.pick(&[NoRoute, NoNeighbour, LinkDown, Unsupported]));
+        return NextHop::Unresolved(choices.pick(&[
+            NoRoute,
+            NoNeighbour,
+            LinkDown,
+            LocalAddress,
+            Unsupported,
+        ]));
     }
     let neighbour = MacAddr([4, 0, 0, 0, 1, choices.byte()]);
     match EncapTemplate::new(config, key, config.underlay_mac, neighbour) {
@@ -183,13 +189,14 @@ fn list(choices: &mut Choices<'_>, vteps: &[Vtep]) -> Vec<VtepId> {
 fn group(choices: &mut Choices<'_>, vteps: &[Vtep]) -> Group {
     let members = list(choices, vteps);
     if choices.bit() {
-        return Group::by_bucket(members);
+        let used = BucketUse::new(members.len());
+        return Group::by_bucket(0, members, used);
     }
     let weights = [1, 3, 0, 256, 65_536, u32::MAX];
     let weighed = members
         .into_iter()
         .map(|vtep| (vtep, choices.pick(&weights)));
-    Group::by_weight(weighed.collect::<Vec<_>>())
+    Group::by_weight(0, weighed.collect::<Vec<_>>())
 }
 
 /// One of them, or now and then none at all.

@@ -9,8 +9,8 @@ use vxgate::table::{
     Destination, Df, FlowLabel, Inherit, NextHop, Segment, SegmentConfig, Snapshot, UdpChecksum,
     UnresolvedReason, Vtep, VtepId,
 };
-use vxgate::wire::entropy;
 use vxgate::wire::layers::Layers;
+use vxgate::wire::{MacAddr, entropy};
 
 use super::frames::{checksum, fold, pseudo, sum};
 
@@ -315,6 +315,37 @@ pub fn encap<'a>(segment: &'a Segment, frame: &[u8]) -> Result<Vec<&'a Vtep>, Dr
     } else {
         Ok(reached)
     }
+}
+
+/// Every VTEP that a frame to this address may be sent to.
+pub fn may_mean(segment: &Segment, mac: MacAddr) -> Vec<&Vtep> {
+    let entry = |mac: MacAddr| {
+        segment
+            .fdb
+            .iter()
+            .find(|(known, _)| *known == mac)
+            .map(|(_, to)| to)
+    };
+    let numbers = match entry(mac) {
+        None if !segment.flood.is_empty() => segment.flood.to_vec(),
+        found => match found.or(entry(MacAddr::ZERO)) {
+            Some(Destination::Vtep(vtep)) => vec![vtep],
+            Some(Destination::List(list)) => segment
+                .lists
+                .get(list.0 as usize)
+                .cloned()
+                .unwrap_or_default(),
+            Some(Destination::Group(group)) => match segment.groups.get(group.0 as usize) {
+                Some(group) => group.members().to_vec(),
+                None => Vec::new(),
+            },
+            None => Vec::new(),
+        },
+    };
+    numbers
+        .into_iter()
+        .filter_map(|vtep| segment.vteps.get(vtep.0 as usize))
+        .collect()
 }
 
 /// The VTEPs that an entry means for this frame. Which member of a group a flow gets is the group's own affair.

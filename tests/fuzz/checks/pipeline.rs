@@ -5,7 +5,9 @@ use std::sync::Arc;
 use vxgate::pipeline::Verdict;
 use vxgate::port::{BATCH, ROOM};
 use vxgate::stats::DropReason;
-use vxgate::table::{NextHop, Segment, SegmentConfig, SegmentId, Snapshot, Vtep};
+use vxgate::table::{
+    KernelShare, NextHop, Segment, SegmentConfig, SegmentId, Snapshot, UnresolvedReason, Vtep,
+};
 use vxgate::wire::MacAddr;
 
 use crate::rig::bench::Bench;
@@ -177,6 +179,7 @@ pub fn encap(data: &[u8]) {
     let outcome = bench.encap(&snapshot, number, &frames);
     bench.check();
     assert_eq!(outcome.verdicts.len(), frames.len());
+    judge_kernel_share(segment);
     let mut sent = outcome.sent.concat().into_iter();
     let mut copies = 0;
     let mut last_id = None;
@@ -198,6 +201,25 @@ pub fn encap(data: &[u8]) {
     }
     assert_eq!(sent.next(), None, "sent, and nobody knows why");
     assert_eq!(bench.counters.flood_copies.get(), copies);
+}
+
+/// No frame that is not left to the kernel could be for a VTEP that only the kernel reaches.
+fn judge_kernel_share(segment: &Segment) {
+    use UnresolvedReason::{LocalAddress, NoRoute, Unsupported};
+    let share = KernelShare::of(segment);
+    for mac in (0..16)
+        .map(table::station)
+        .filter(|mac| !share.contains(*mac))
+    {
+        for vtep in twin::may_mean(segment, mac) {
+            let next_hop = &vtep.next_hop;
+            let kernels = matches!(
+                next_hop,
+                NextHop::Unresolved(LocalAddress | NoRoute | Unsupported)
+            );
+            assert!(!kernels, "frames to {mac} go to {vtep:?}");
+        }
+    }
 }
 
 fn judge_verdict(

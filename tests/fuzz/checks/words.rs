@@ -138,7 +138,11 @@ fn decode(message: &Message<'_>) {
                 .iter()
                 .all(|member| (1..=65_536).contains(&member.weight))
         );
-        assert_ne!(nexthop.buckets, Some(0));
+        assert!(
+            nexthop
+                .resilient
+                .is_none_or(|resilient| resilient.buckets != 0)
+        );
     }
     if NexthopBucket::decode(message).is_some() {
         assert!(matches!(kind, 116 | 117));
