@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use vxgate::table::{
-    Df, EncapTemplate, Fdb, FlowLabel, Inherit, NextHop, Segment, SegmentConfig, Snapshot,
-    SourcePorts, UdpChecksum, UnresolvedReason, Vtep, VtepId, VtepKey,
+    BucketUse, Destination, Df, EncapTemplate, Fdb, FlowLabel, Group, GroupId, Inherit, ListId,
+    NextHop, Segment, SegmentConfig, Snapshot, SourcePorts, UdpChecksum, UnresolvedReason, Vtep,
+    VtepId, VtepKey,
 };
 use vxgate::wire::{MacAddr, Vni};
 
@@ -14,6 +15,8 @@ use super::choices::Choices;
 
 /// Segments of a table at most.
 pub const SEGMENTS_MAX: usize = 4;
+/// Frames that one frame may become, at most: the longest list.
+pub const COPIES_MAX: usize = 5;
 
 const PORTS: [u16; 4] = [8472, 4789, 1, 65535];
 const VNIS: [u32; 6] = [1, 2, 0, 0x80_0000, 0xff_ffff, 0x0a_0b0c];
@@ -69,12 +72,20 @@ pub fn segment(choices: &mut Choices<'_>, number: usize) -> Segment {
     }
     peers.sort_unstable();
     peers.dedup();
-    let fdb = (0..choices.below(12)).map(|_| (station(choices.byte()), vtep_id(choices, &vteps)));
+    let groups: Vec<_> = (0..choices.below(3))
+        .map(|_| group(choices, &vteps))
+        .collect();
+    let lists: Vec<_> = (0..choices.below(3))
+        .map(|_| list(choices, &vteps))
+        .collect();
+    let fdb =
+        (0..choices.below(12)).map(|_| (station(choices.byte()), destination(choices, &vteps)));
     let fdb = Fdb::new(fdb.collect::<Vec<_>>());
-    let flood = (0..choices.below(6)).map(|_| vtep_id(choices, &vteps));
     Segment {
-        flood: Arc::new(flood.collect()),
+        flood: Arc::new(list(choices, &vteps)),
         fdb: Arc::new(fdb),
+        groups: Arc::new(groups),
+        lists: Arc::new(lists),
         peers: Arc::new(peers),
         vteps: Arc::new(vteps),
         config: Arc::new(config),
@@ -142,15 +153,50 @@ fn vtep(choices: &mut Choices<'_>, config: &SegmentConfig) -> Vtep {
 }
 
 fn next_hop(choices: &mut Choices<'_>, config: &SegmentConfig, key: &VtepKey) -> NextHop {
-    use UnresolvedReason::{LinkDown, NoNeighbour, NoRoute, Unsupported};
+    use UnresolvedReason::{LinkDown, LocalAddress, NoNeighbour, NoRoute, Unsupported};
     if choices.rare() {
-        return NextHop::Unresolved(choices.pick(&[NoRoute, NoNeighbour, LinkDown, Unsupported]));
+        return NextHop::Unresolved(choices.pick(&[
+            NoRoute,
+            NoNeighbour,
+            LinkDown,
+            LocalAddress,
+            Unsupported,
+        ]));
     }
     let neighbour = MacAddr([4, 0, 0, 0, 1, choices.byte()]);
     match EncapTemplate::new(config, key, config.underlay_mac, neighbour) {
         Some(template) => NextHop::Resolved(template),
         None => NextHop::Unresolved(Unsupported),
     }
+}
+
+/// Where an entry leads: one VTEP mostly, or a group or list, which may not be there.
+fn destination(choices: &mut Choices<'_>, vteps: &[Vtep]) -> Destination {
+    match choices.below(4) {
+        2 => Destination::Group(GroupId(choices.below(3) as u32)),
+        3 => Destination::List(ListId(choices.below(3) as u32)),
+        _ => Destination::Vtep(vtep_id(choices, vteps)),
+    }
+}
+
+fn list(choices: &mut Choices<'_>, vteps: &[Vtep]) -> Vec<VtepId> {
+    (0..choices.below(1 + COPIES_MAX))
+        .map(|_| vtep_id(choices, vteps))
+        .collect()
+}
+
+/// Flows shared out by weights, of which some are 0 or large, or by buckets.
+fn group(choices: &mut Choices<'_>, vteps: &[Vtep]) -> Group {
+    let members = list(choices, vteps);
+    if choices.bit() {
+        let used = BucketUse::new(members.len());
+        return Group::by_bucket(0, members, used);
+    }
+    let weights = [1, 3, 0, 256, 65_536, u32::MAX];
+    let weighed = members
+        .into_iter()
+        .map(|vtep| (vtep, choices.pick(&weights)));
+    Group::by_weight(0, weighed.collect::<Vec<_>>())
 }
 
 /// One of them, or now and then none at all.

@@ -1,14 +1,16 @@
-//! What must become of a frame, said a second time: slowly, from the specification, without a line of the gateway's own
-//! parsers. Where the two differ, one of them is wrong.
+//! What must become of a frame, said a second time: slowly, from the specification, without the gateway's own
+//! parsers (but for the hash of a flow, which may be any). Where the two differ, one of them is wrong.
 
 use std::net::IpAddr;
 
 use etherparse::{Ethernet2Header, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, UdpHeader};
 use vxgate::stats::DropReason;
 use vxgate::table::{
-    Df, FlowLabel, Inherit, NextHop, Segment, SegmentConfig, Snapshot, UdpChecksum,
-    UnresolvedReason, Vtep,
+    Destination, Df, FlowLabel, Inherit, NextHop, Segment, SegmentConfig, Snapshot, UdpChecksum,
+    UnresolvedReason, Vtep, VtepId,
 };
+use vxgate::wire::layers::Layers;
+use vxgate::wire::{MacAddr, entropy};
 
 use super::frames::{checksum, fold, pseudo, sum};
 
@@ -288,10 +290,22 @@ pub fn encap<'a>(segment: &'a Segment, frame: &[u8]) -> Result<Vec<&'a Vtep>, Dr
         }
         Ok(vtep)
     };
-    if let Some((_, vtep)) = segment.fdb.iter().find(|(mac, _)| mac.0 == frame[..6]) {
-        return reach(vtep.0).map(|vtep| vec![vtep]);
-    }
-    let tried: Vec<_> = segment.flood.iter().map(|vtep| reach(vtep.0)).collect();
+    let entry = |mac: &[u8]| {
+        segment
+            .fdb
+            .iter()
+            .find(|(known, _)| known.0 == *mac)
+            .map(|(_, to)| to)
+    };
+    let list: Vec<VtepId> = match entry(&frame[..6]) {
+        Some(destination) => numbers(segment, destination, frame)?,
+        None if !segment.flood.is_empty() => segment.flood.to_vec(),
+        None => match entry(&[0; 6]) {
+            Some(destination) => numbers(segment, destination, frame)?,
+            None => Vec::new(),
+        },
+    };
+    let tried: Vec<_> = list.iter().map(|vtep| reach(vtep.0)).collect();
     let first = tried.first().map_or(DropReason::NoTxTarget, |first| {
         *first.as_ref().err().unwrap_or(&DropReason::NoTxTarget)
     });
@@ -300,6 +314,61 @@ pub fn encap<'a>(segment: &'a Segment, frame: &[u8]) -> Result<Vec<&'a Vtep>, Dr
         Err(first)
     } else {
         Ok(reached)
+    }
+}
+
+/// Every VTEP that a frame to this address may be sent to.
+pub fn may_mean(segment: &Segment, mac: MacAddr) -> Vec<&Vtep> {
+    let entry = |mac: MacAddr| {
+        segment
+            .fdb
+            .iter()
+            .find(|(known, _)| *known == mac)
+            .map(|(_, to)| to)
+    };
+    let numbers = match entry(mac) {
+        None if !segment.flood.is_empty() => segment.flood.to_vec(),
+        found => match found.or(entry(MacAddr::ZERO)) {
+            Some(Destination::Vtep(vtep)) => vec![vtep],
+            Some(Destination::List(list)) => segment
+                .lists
+                .get(list.0 as usize)
+                .cloned()
+                .unwrap_or_default(),
+            Some(Destination::Group(group)) => match segment.groups.get(group.0 as usize) {
+                Some(group) => group.members().to_vec(),
+                None => Vec::new(),
+            },
+            None => Vec::new(),
+        },
+    };
+    numbers
+        .into_iter()
+        .filter_map(|vtep| segment.vteps.get(vtep.0 as usize))
+        .collect()
+}
+
+/// The VTEPs that an entry means for this frame. Which member of a group a flow gets is the group's own affair.
+fn numbers(
+    segment: &Segment,
+    destination: Destination,
+    frame: &[u8],
+) -> Result<Vec<VtepId>, DropReason> {
+    match destination {
+        Destination::Vtep(vtep) => Ok(vec![vtep]),
+        Destination::List(list) => Ok(segment
+            .lists
+            .get(list.0 as usize)
+            .cloned()
+            .unwrap_or_default()),
+        Destination::Group(group) => {
+            let layers = Layers::parse(frame).expect("a whole Ethernet header");
+            let group = segment.groups.get(group.0 as usize);
+            let chosen = group.and_then(|group| group.choose(entropy::flow_hash(frame, &layers)));
+            let chosen = chosen.ok_or(DropReason::NoTxTarget)?;
+            assert!(group.is_some_and(|group| group.members().contains(&chosen)));
+            Ok(vec![chosen])
+        }
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use vxgate::pipeline::Verdict;
 use vxgate::port::{BATCH, ROOM};
 use vxgate::stats::DropReason;
-use vxgate::table::{NextHop, Segment, SegmentConfig, SegmentId, Snapshot, Vtep};
+use vxgate::table::{
+    KernelShare, NextHop, Segment, SegmentConfig, SegmentId, Snapshot, UnresolvedReason, Vtep,
+};
 use vxgate::wire::MacAddr;
 
 use crate::rig::bench::Bench;
@@ -173,10 +175,11 @@ pub fn encap(data: &[u8]) {
     let number = choices.below(snapshot.segments.len());
     let segment = &snapshot.segments[number];
     let frames = batch(&mut choices, |choices| frames::inner(choices, segment));
-    let mut bench = Bench::new(frames.len() * (1 + segment.flood.len()));
+    let mut bench = Bench::new(frames.len() * table::COPIES_MAX);
     let outcome = bench.encap(&snapshot, number, &frames);
     bench.check();
     assert_eq!(outcome.verdicts.len(), frames.len());
+    judge_kernel_share(segment);
     let mut sent = outcome.sent.concat().into_iter();
     let mut copies = 0;
     let mut last_id = None;
@@ -200,6 +203,25 @@ pub fn encap(data: &[u8]) {
     assert_eq!(bench.counters.flood_copies.get(), copies);
 }
 
+/// No frame that is not left to the kernel could be for a VTEP that only the kernel reaches.
+fn judge_kernel_share(segment: &Segment) {
+    use UnresolvedReason::{LocalAddress, NoRoute, Unsupported};
+    let share = KernelShare::of(segment);
+    for mac in (0..16)
+        .map(table::station)
+        .filter(|mac| !share.contains(*mac))
+    {
+        for vtep in twin::may_mean(segment, mac) {
+            let next_hop = &vtep.next_hop;
+            let kernels = matches!(
+                next_hop,
+                NextHop::Unresolved(LocalAddress | NoRoute | Unsupported)
+            );
+            assert!(!kernels, "frames to {mac} go to {vtep:?}");
+        }
+    }
+}
+
 fn judge_verdict(
     segment: &Segment,
     frame: &[u8],
@@ -216,6 +238,7 @@ fn judge_verdict(
         }
         // Whom of its list it reaches is seen when it is sent.
         (Verdict::Flood, _) => assert!(!segment.flood.is_empty(), "of {frame:02x?}"),
+        (Verdict::List(_), _) => {}
         (Verdict::Drop(said), Err(reason)) => assert_eq!(said, *reason, "of {frame:02x?}"),
         other => panic!("{other:?} of {frame:02x?}"),
     }
@@ -242,7 +265,7 @@ pub fn round_trip(data: &[u8]) {
     };
     let segment = &near.segments[0];
     let frames = batch(&mut choices, |choices| frames::inner(choices, segment));
-    let mut bench = Bench::new(frames.len() * (1 + segment.flood.len()));
+    let mut bench = Bench::new(frames.len() * table::COPIES_MAX);
     let sent = bench.encap(&near, 0, &frames).sent.concat();
     bench.check();
     let mut sent = sent.into_iter();

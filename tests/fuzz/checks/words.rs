@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use vxgate::config::{self, ConfigError, Devices, Settings, WORKERS_MAX};
 use vxgate::control::{self, Defaults};
 use vxgate::gateway::Observation;
-use vxgate::netlink::{self, Address, LinkKind, Message, Neighbour, Nexthop, Route};
+use vxgate::netlink::{self, Address, LinkKind, Message, Neighbour, Nexthop, NexthopBucket, Route};
 use vxgate::show::{Status, answer_to, read_answer};
 use vxgate::table::FlowLabel;
 
 /// The kinds that the decoders know, and one that none does.
-const KINDS: [u16; 11] = [16, 17, 20, 21, 24, 25, 28, 29, 104, 105, 77];
+const KINDS: [u16; 13] = [16, 17, 20, 21, 24, 25, 28, 29, 104, 105, 116, 117, 77];
 
 /// Messages and attributes are parts of the datagram, whatever it says of their lengths; every decoder takes what it is
 /// given or leaves it, whatever kind the message claims to be; and of the links and addresses among them, each vxlan device
@@ -132,6 +132,20 @@ fn decode(message: &Message<'_>) {
     if let Some((exists, nexthop)) = Nexthop::decode(message) {
         assert_eq!(exists, kind == 104);
         assert!(nexthop.id != 0 && nexthop.group.len() * 8 <= payload.len());
+        assert!(
+            nexthop
+                .group
+                .iter()
+                .all(|member| (1..=65_536).contains(&member.weight))
+        );
+        assert!(
+            nexthop
+                .resilient
+                .is_none_or(|resilient| resilient.buckets != 0)
+        );
+    }
+    if NexthopBucket::decode(message).is_some() {
+        assert!(matches!(kind, 116 | 117));
     }
 }
 
