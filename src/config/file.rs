@@ -345,6 +345,25 @@ mod tests {
     }
 
     #[test]
+    fn the_file_in_the_readme_is_the_default() {
+        let readme = include_str!("../../README.md");
+        let (_, rest) = readme.split_once("```toml\n").unwrap();
+        let (text, _) = rest.split_once("```").unwrap();
+        let expected = Settings {
+            devices: Some(Devices::All),
+            ..Settings::default()
+        };
+        let read = parse(text).unwrap();
+        assert_eq!(read.policy(), expected.policy());
+        assert_eq!(
+            (read.devices, read.workers, read.socket),
+            (expected.devices, None, None)
+        );
+        // And no key is left out.
+        assert!(all_keys().all(|key| text.contains(&format!("{key} = "))));
+    }
+
+    #[test]
     fn an_empty_file_says_nothing() {
         for text in ["", "# nothing\n", "[overlay]\n[worker]\n[control]\n"] {
             assert_eq!(parse(text).unwrap(), Settings::default());

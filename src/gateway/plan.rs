@@ -9,6 +9,7 @@ use crate::config::{Config, Devices};
 use crate::control::{Found, VxlanDevice};
 use crate::netlink::Link;
 use crate::port::{ChunkSize, ROOM};
+use crate::table::Policy;
 use crate::wire::MacAddr;
 
 /// A session, before it exists.
@@ -24,6 +25,8 @@ pub struct Plan {
     pub workers: u32,
     /// Why that is not the number that was asked for.
     pub fewer_workers: Option<String>,
+    /// What the operator decides of every segment.
+    pub policy: Policy,
 }
 
 /// An underlay device.
@@ -114,6 +117,7 @@ impl Plan {
             nics,
             workers,
             fewer_workers,
+            policy: config.policy,
         }
     }
 
@@ -317,6 +321,7 @@ mod tests {
             flow_label: FlowLabel::Fixed(0),
             udp_checksum: UdpChecksum::Compute,
             accept_udp6_zero_checksum: false,
+            reserved_bits: !crate::wire::vxlan::USED_BITS,
         };
         Found {
             device,
