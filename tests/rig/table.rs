@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use vxgate::table::{
-    BucketUse, Destination, Df, EncapTemplate, Fdb, FlowLabel, Group, GroupId, Inherit, ListId,
-    NextHop, Segment, SegmentConfig, Snapshot, SourcePorts, UdpChecksum, UnresolvedReason, Vtep,
-    VtepId, VtepKey,
+    BucketUse, Destination, Df, EcnEncap, EncapTemplate, Fdb, FlowLabel, Group, GroupId, Inherit,
+    InnerVlan, ListId, NextHop, PeerCheck, Segment, SegmentConfig, Snapshot, SourcePorts,
+    UdpChecksum, UnresolvedReason, Vtep, VtepId, VtepKey,
 };
 use vxgate::wire::{MacAddr, Vni};
 
@@ -118,6 +118,10 @@ pub fn config(choices: &mut Choices<'_>, number: usize) -> SegmentConfig {
         udp_checksum: choices.pick(&[UdpChecksum::Zero, UdpChecksum::Compute]),
         verify_udp_checksum: choices.bit(),
         accept_udp6_zero_checksum: choices.bit(),
+        header_bits: header_bits(choices),
+        peer_check: one_of(choices, PeerCheck::ALL),
+        ecn_encap: one_of(choices, EcnEncap::ALL),
+        inner_vlan: one_of(choices, InnerVlan::ALL),
     }
 }
 
@@ -205,6 +209,24 @@ fn vtep_id(choices: &mut Choices<'_>, vteps: &[Vtep]) -> VtepId {
         return VtepId(choices.long());
     }
     VtepId(choices.below(vteps.len()) as u32)
+}
+
+/// The default in half of all cases, which is the first.
+fn one_of<T: Copy>(choices: &mut Choices<'_>, all: &[T]) -> T {
+    if choices.bit() {
+        choices.pick(all)
+    } else {
+        all[0]
+    }
+}
+
+fn header_bits(choices: &mut Choices<'_>) -> u64 {
+    let others = match choices.below(4) {
+        2 => u64::from(choices.long()) << 32 | u64::from(choices.long()),
+        3 => u64::MAX,
+        _ => 0,
+    };
+    others | vxgate::wire::vxlan::USED_BITS
 }
 
 fn source_ports(choices: &mut Choices<'_>) -> SourcePorts {

@@ -6,23 +6,37 @@ use std::net::IpAddr;
 use etherparse::{Ethernet2Header, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, UdpHeader};
 use vxgate::stats::DropReason;
 use vxgate::table::{
-    Destination, Df, FlowLabel, Inherit, NextHop, Segment, SegmentConfig, Snapshot, UdpChecksum,
-    UnresolvedReason, Vtep, VtepId,
+    Destination, Df, EcnEncap, FlowLabel, Inherit, InnerVlan, NextHop, PeerCheck, Segment,
+    SegmentConfig, Snapshot, UdpChecksum, UnresolvedReason, Vtep, VtepId,
 };
 use vxgate::wire::layers::Layers;
 use vxgate::wire::{MacAddr, entropy};
 
 use super::frames::{checksum, fold, pseudo, sum};
 
-/// ECN on the way out, inner to outer: the kernel's.
-const ECN_OUT: [u8; 4] = [0, 1, 2, 2];
+/// ECN on the way out, inner to outer.
+const fn ecn_out(mode: EcnEncap) -> [u8; 4] {
+    match mode {
+        EcnEncap::Kernel => [0, 1, 2, 2],
+        EcnEncap::Rfc6040 => [0, 1, 2, 3],
+        EcnEncap::Compat => [0; 4],
+    }
+}
 /// ECN on the way in, `[inner][outer]`: RFC 6040 §4.2; 4 is a drop.
 const ECN_IN: [[u8; 4]; 4] = [[0, 0, 0, 4], [1, 1, 1, 3], [2, 1, 2, 3], [3, 3, 3, 3]];
 /// VLAN tags that are looked behind.
 const TAGS_MAX: usize = 7;
 
-/// The segment, and the frame that its access port gets; or what a frame of the underlay dies of.
-pub fn decap(snapshot: &Snapshot, frame: &[u8]) -> Result<(usize, Vec<u8>), DropReason> {
+/// What an access port gets.
+pub struct Delivered {
+    pub segment: usize,
+    /// From somebody who is no VTEP of ours, and is only told of.
+    pub stranger: bool,
+    pub inner: Vec<u8>,
+}
+
+/// What becomes of a frame of the underlay, or what it dies of.
+pub fn decap(snapshot: &Snapshot, frame: &[u8]) -> Result<Delivered, DropReason> {
     let outer = Outer::read(frame)?;
     let vxlan = &outer.datagram[8..];
     if vxlan.len() < 8 {
@@ -47,17 +61,39 @@ pub fn decap(snapshot: &Snapshot, frame: &[u8]) -> Result<(usize, Vec<u8>), Drop
         return Err(DropReason::OtherHost);
     }
     outer.judge_checksum(&segment.config)?;
-    let reserved = [vxlan[0] & !0x08, vxlan[1], vxlan[2], vxlan[3], vxlan[7]];
-    if reserved != [0; 5] {
+    let bits = u64::from_be_bytes(vxlan[..8].try_into().expect("8 bytes"));
+    if bits & !0x0800_0000_ffff_ff00 & !segment.config.header_bits != 0 {
         return Err(DropReason::ReservedBits);
     }
-    if !segment.peers.contains(&outer.source) {
-        return Err(DropReason::UnknownPeer);
-    }
-    judge_inner(segment, &vxlan[8..], outer.class)?;
+    let known = segment.peers.contains(&outer.source);
+    let unprotected = outer.source.is_ipv6() && word(outer.datagram, 6) == 0;
+    let stranger = match segment.config.peer_check {
+        _ if known => false,
+        PeerCheck::Off if !unprotected => false,
+        PeerCheck::Log if !unprotected => true,
+        _ => return Err(DropReason::UnknownPeer),
+    };
+    judge_inner(segment, &vxlan[8..], &outer)?;
     let mut inner = finish(&vxlan[8..]);
     mark(&mut inner, outer.class);
-    Ok((place, inner))
+    Ok(Delivered {
+        segment: place,
+        stranger,
+        inner,
+    })
+}
+
+/// Who sent a frame that was refused or delivered as a stranger's: outer source, VNI, inner source.
+pub fn sender(frame: &[u8]) -> (IpAddr, u32, Option<[u8; 6]>) {
+    let outer = Outer::read(frame).expect("judged before");
+    let vxlan = &outer.datagram[8..];
+    let inner = vxlan.get(8..22);
+    let vni = word(vxlan, 4) as u32 * 256 + u32::from(vxlan[6]);
+    (
+        outer.source,
+        vni,
+        inner.map(|inner| inner[6..12].try_into().expect("6 bytes")),
+    )
 }
 
 struct Outer<'a> {
@@ -169,7 +205,7 @@ fn outer_ipv6(packet: &[u8]) -> Result<Packet<'_>, DropReason> {
     ))
 }
 
-fn judge_inner(segment: &Segment, inner: &[u8], outer_class: u8) -> Result<(), DropReason> {
+fn judge_inner(segment: &Segment, inner: &[u8], outer: &Outer<'_>) -> Result<(), DropReason> {
     if inner.len() < 14 {
         return Err(DropReason::InnerShort);
     }
@@ -180,16 +216,36 @@ fn judge_inner(segment: &Segment, inner: &[u8], outer_class: u8) -> Result<(), D
     if source[0] & 1 != 0 || source == [0; 6] {
         return Err(DropReason::InvalidSourceMac);
     }
+    let station = MacAddr(source.try_into().expect("6 bytes"));
+    let behind = stands_behind(segment, station);
+    if segment.config.peer_check == PeerCheck::StrictMac && !behind.contains(&outer.source) {
+        return Err(DropReason::InnerSpoof);
+    }
+    let tagged = matches!(word(inner, 12), 0x8100 | 0x88a8);
+    if tagged && segment.config.inner_vlan == InnerVlan::Drop {
+        return Err(DropReason::InnerVlan);
+    }
     let inner_class = match (word(inner, 12), &inner[14..]) {
         (0x0800, packet) if packet.len() >= 20 => packet[1],
         (0x86dd, packet) if packet.len() >= 40 => packet[0] << 4 | packet[1] >> 4,
         (0x0800 | 0x86dd, _) => return Err(DropReason::InnerTruncated),
         _ => return Ok(()),
     };
-    if ECN_IN[usize::from(inner_class & 3)][usize::from(outer_class & 3)] == 4 {
+    if ECN_IN[usize::from(inner_class & 3)][usize::from(outer.class & 3)] == 4 {
         return Err(DropReason::TunnelEcn);
     }
     Ok(())
+}
+
+/// The VTEPs that a station may be behind, as its own FDB entry says.
+fn stands_behind(segment: &Segment, station: MacAddr) -> Vec<IpAddr> {
+    let entry = entry(segment, station);
+    let vteps = entry.map(|destination| meant(segment, destination));
+    vteps
+        .unwrap_or_default()
+        .iter()
+        .map(|vtep| vtep.key.addr)
+        .collect()
 }
 
 /// Writes the congestion mark into an inner IP header that no tag is in front of.
@@ -270,6 +326,10 @@ pub fn encap<'a>(segment: &'a Segment, frame: &[u8]) -> Result<Vec<&'a Vtep>, Dr
         Some((0x86dd, at, _)) if frame.len() < at + 40 => return Err(DropReason::AccessShort),
         _ => {}
     }
+    let tagged = matches!(word(frame, 12), 0x8100 | 0x88a8);
+    if tagged && segment.config.inner_vlan == InnerVlan::Drop {
+        return Err(DropReason::InnerVlan);
+    }
     let reach = |number: u32| -> Result<&'a Vtep, DropReason> {
         let vtep = segment
             .vteps
@@ -290,17 +350,11 @@ pub fn encap<'a>(segment: &'a Segment, frame: &[u8]) -> Result<Vec<&'a Vtep>, Dr
         }
         Ok(vtep)
     };
-    let entry = |mac: &[u8]| {
-        segment
-            .fdb
-            .iter()
-            .find(|(known, _)| known.0 == *mac)
-            .map(|(_, to)| to)
-    };
-    let list: Vec<VtepId> = match entry(&frame[..6]) {
+    let destination = MacAddr(frame[..6].try_into().expect("6 bytes"));
+    let list: Vec<VtepId> = match entry(segment, destination) {
         Some(destination) => numbers(segment, destination, frame)?,
         None if !segment.flood.is_empty() => segment.flood.to_vec(),
-        None => match entry(&[0; 6]) {
+        None => match entry(segment, MacAddr::ZERO) {
             Some(destination) => numbers(segment, destination, frame)?,
             None => Vec::new(),
         },
@@ -319,32 +373,43 @@ pub fn encap<'a>(segment: &'a Segment, frame: &[u8]) -> Result<Vec<&'a Vtep>, Dr
 
 /// Every VTEP that a frame to this address may be sent to.
 pub fn may_mean(segment: &Segment, mac: MacAddr) -> Vec<&Vtep> {
-    let entry = |mac: MacAddr| {
-        segment
-            .fdb
-            .iter()
-            .find(|(known, _)| *known == mac)
-            .map(|(_, to)| to)
-    };
-    let numbers = match entry(mac) {
-        None if !segment.flood.is_empty() => segment.flood.to_vec(),
-        found => match found.or(entry(MacAddr::ZERO)) {
-            Some(Destination::Vtep(vtep)) => vec![vtep],
-            Some(Destination::List(list)) => segment
-                .lists
-                .get(list.0 as usize)
-                .cloned()
-                .unwrap_or_default(),
-            Some(Destination::Group(group)) => match segment.groups.get(group.0 as usize) {
-                Some(group) => group.members().to_vec(),
-                None => Vec::new(),
-            },
+    match entry(segment, mac) {
+        None if !segment.flood.is_empty() => vteps(segment, &segment.flood),
+        found => {
+            let found = found.or(entry(segment, MacAddr::ZERO));
+            found
+                .map(|destination| meant(segment, destination))
+                .unwrap_or_default()
+        }
+    }
+}
+
+fn entry(segment: &Segment, mac: MacAddr) -> Option<Destination> {
+    let mut entries = segment.fdb.iter();
+    entries
+        .find(|(known, _)| *known == mac)
+        .map(|(_, destination)| destination)
+}
+
+/// Every VTEP of a destination.
+fn meant(segment: &Segment, destination: Destination) -> Vec<&Vtep> {
+    match destination {
+        Destination::Vtep(vtep) => vteps(segment, &[vtep]),
+        Destination::List(list) => match segment.lists.get(list.0 as usize) {
+            Some(list) => vteps(segment, list),
             None => Vec::new(),
         },
-    };
-    numbers
-        .into_iter()
-        .filter_map(|vtep| segment.vteps.get(vtep.0 as usize))
+        Destination::Group(group) => match segment.groups.get(group.0 as usize) {
+            Some(group) => vteps(segment, group.members()),
+            None => Vec::new(),
+        },
+    }
+}
+
+/// Those of the numbers that are there.
+fn vteps<'a>(segment: &'a Segment, numbers: &[VtepId]) -> Vec<&'a Vtep> {
+    let all = numbers.iter();
+    all.filter_map(|vtep| segment.vteps.get(vtep.0 as usize))
         .collect()
 }
 
@@ -404,7 +469,7 @@ pub fn sent(config: &SegmentConfig, vtep: &Vtep, frame: &[u8], open: Open) -> Ve
         Inherit::Fixed(tos) => tos,
         Inherit::Inner => fields.class,
     };
-    let class = own & !3 | ECN_OUT[usize::from(fields.class & 3)];
+    let class = own & !3 | ecn_out(config.ecn_encap)[usize::from(fields.class & 3)];
     let ttl = match config.ttl {
         Inherit::Fixed(ttl) => ttl,
         Inherit::Inner => fields.ttl,

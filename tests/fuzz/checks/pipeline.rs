@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use vxgate::pipeline::Verdict;
 use vxgate::port::{BATCH, ROOM};
-use vxgate::stats::DropReason;
+use vxgate::stats::{DropReason, OFFENDERS_MAX, Offender};
 use vxgate::table::{
-    KernelShare, NextHop, Segment, SegmentConfig, SegmentId, Snapshot, UnresolvedReason, Vtep,
+    InnerVlan, KernelShare, NextHop, PeerCheck, Segment, SegmentConfig, SegmentId, Snapshot,
+    UnresolvedReason, Vtep,
 };
 use vxgate::wire::MacAddr;
 
 use crate::rig::bench::Bench;
 use crate::rig::choices::Choices;
 use crate::rig::table::{self, table};
-use crate::rig::twin::{self, Open};
+use crate::rig::twin::{self, Delivered, Open};
 use crate::rig::{At, Rig, Size, frames};
 
 /// What a chunk of 2,048 bytes takes on reception.
@@ -151,20 +152,70 @@ pub fn decap(data: &[u8]) {
     bench.check();
     assert_eq!(outcome.verdicts.len(), frames.len());
     let mut expected = vec![Vec::new(); snapshot.segments.len()];
+    let (mut record, mut strangers) = (Vec::new(), 0);
     for (frame, verdict) in frames.iter().zip(outcome.verdicts) {
         let fate = twin::decap(&snapshot, frame);
-        let segment = fate.as_ref().map(|(segment, _)| *segment);
-        let said = match segment {
-            Ok(segment) => Verdict::Deliver(SegmentId(segment as u16)),
+        let said = match &fate {
+            Ok(delivered) => {
+                let segment = SegmentId(delivered.segment as u16);
+                if delivered.stranger {
+                    Verdict::DeliverStranger(segment)
+                } else {
+                    Verdict::Deliver(segment)
+                }
+            }
             Err(reason) => Verdict::Drop(*reason),
         };
         assert_eq!(verdict, said, "of {frame:02x?}");
-        if let Ok((segment, inner)) = fate {
-            expected[segment].push(inner);
+        record.extend(offence(frame, &fate));
+        if let Ok(delivered) = fate {
+            strangers += u64::from(delivered.stranger);
+            expected[delivered.segment].push(delivered.inner);
         }
     }
+    assert_eq!(bench.counters.strangers_delivered.get(), strangers);
+    judge_record(&bench, &record);
     // A frame of less than an Ethernet header is none that a port sends; none such was delivered.
     assert_eq!(outcome.sent, expected);
+}
+
+/// What is to be put on record of a frame, if anything.
+fn offence(frame: &[u8], fate: &Result<Delivered, DropReason>) -> Option<Offender> {
+    let (reason, delivered) = match fate {
+        Ok(delivered) if delivered.stranger => (DropReason::UnknownPeer, true),
+        Err(reason @ (DropReason::UnknownPeer | DropReason::InnerSpoof)) => (*reason, false),
+        _ => return None,
+    };
+    let (source, vni, inner_source) = twin::sender(frame);
+    Some(Offender {
+        source,
+        vni,
+        inner_source,
+        reason,
+        delivered,
+    })
+}
+
+/// The last offenders are on record, each with the number of its frames.
+fn judge_record(bench: &Bench, offences: &[Offender]) {
+    let records = bench.counters.offenders.read();
+    let mut distinct = Vec::new();
+    for offence in offences.iter().rev() {
+        if !distinct.contains(offence) {
+            distinct.push(*offence);
+        }
+    }
+    let on_record: Vec<_> = records.iter().map(|record| record.offender).collect();
+    assert_eq!(on_record, distinct[..distinct.len().min(OFFENDERS_MAX)]);
+    if distinct.len() <= OFFENDERS_MAX {
+        for record in records {
+            let frames = offences
+                .iter()
+                .filter(|offence| **offence == record.offender)
+                .count();
+            assert_eq!(record.frames, frames as u64, "{record:?}");
+        }
+    }
 }
 
 /// Every frame of a batch from an access port has the fate that the twin says, and goes out as the twin says, byte for
@@ -311,6 +362,8 @@ fn far_end(near: &Segment, vtep: &Vtep) -> Snapshot {
         underlay_mac: template.next_hop_mac(),
         verify_udp_checksum: true,
         accept_udp6_zero_checksum: true,
+        peer_check: PeerCheck::Strict,
+        inner_vlan: InnerVlan::Pass,
         ..(*near.config).clone()
     };
     let segment = Segment {

@@ -7,7 +7,8 @@ use vxgate::control::{self, Defaults};
 use vxgate::gateway::Observation;
 use vxgate::netlink::{self, Address, LinkKind, Message, Neighbour, Nexthop, NexthopBucket, Route};
 use vxgate::show::{Status, answer_to, read_answer};
-use vxgate::table::FlowLabel;
+use vxgate::table::{FlowLabel, Policy};
+use vxgate::wire::vxlan::USED_BITS;
 
 /// The kinds that the decoders know, and one that none does.
 const KINDS: [u16; 13] = [16, 17, 20, 21, 24, 25, 28, 29, 104, 105, 116, 117, 77];
@@ -50,13 +51,14 @@ fn devices(links: &[LinkKind], addresses: &[Address]) {
         let Some(refusal) = found.refusal else {
             let underlay = found.underlay.expect("no refusal without an underlay");
             let config = device
-                .segment_config(&underlay)
+                .segment_config(&underlay, &Policy::default())
                 .expect("no refusal without an address");
             assert_eq!(
                 (config.underlay_ifindex, config.local),
                 (underlay.ifindex, device.local.expect("as before"))
             );
             assert!(underlay.ethernet && !underlay.loopback);
+            assert_eq!(config.header_bits & USED_BITS, USED_BITS);
             ends.push((config.local, config.port, config.vni));
             continue;
         };
