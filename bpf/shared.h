@@ -56,7 +56,7 @@ struct heartbeat_cell {
 };
 
 /* A VTEP address and UDP port of ours, as on the wire. IPv4 addresses are mapped (::ffff:a.b.c.d); a link-local address
- * means something only together with its link, whose index is the scope. */
+ * means something only together with its link, and a multicast group is joined on one link: its index is the scope. */
 struct endpoint {
 	__be32 addr[4];
 	__be16 port;

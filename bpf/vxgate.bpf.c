@@ -33,6 +33,9 @@
 #define IPV4_MAPPED 0xffff
 #define IPV6_LINK_LOCAL 0xfe80 /* of the first 16 bits, 10 count */
 #define IPV6_LINK_LOCAL_MASK 0xffc0
+#define IPV4_MULTICAST 0xe0 /* of the first byte, 4 bits count */
+#define IPV4_MULTICAST_MASK 0xf0
+#define IPV6_MULTICAST 0xff
 #define TCP_OFFSET_AT 12 /* the upper four bits of this byte of a TCP header: its length in words */
 #define VXLAN_I_FLAG 0x08
 #define VLAN_TAG_LEN 4
@@ -198,7 +201,7 @@ static __always_inline bool to_this_host(const struct ethhdr *eth)
 }
 
 /* The UDP header behind an IPv4 header, with `endpoint` told where it is for; NULL and why when it is left to the kernel. */
-static __always_inline struct udphdr *udp_over_ipv4(struct iphdr *ip, void *end, struct endpoint *endpoint,
+static __always_inline struct udphdr *udp_over_ipv4(struct iphdr *ip, void *end, __u32 link, struct endpoint *endpoint,
 						    enum pass_reason *why)
 {
 	if ((void *)(ip + 1) > end || ip->version != 4 || ip->protocol != IPPROTO_UDP)
@@ -213,6 +216,8 @@ static __always_inline struct udphdr *udp_over_ipv4(struct iphdr *ip, void *end,
 	}
 	endpoint->addr[2] = bpf_htonl(IPV4_MAPPED);
 	endpoint->addr[3] = ip->daddr;
+	if ((*(__u8 *)&ip->daddr & IPV4_MULTICAST_MASK) == IPV4_MULTICAST)
+		endpoint->scope = link;
 	return (void *)(ip + 1);
 }
 
@@ -242,7 +247,8 @@ static __always_inline struct udphdr *udp_over_ipv6(struct ipv6hdr *ip, void *en
 	/* No address of IPv6, but the key of one of IPv4. */
 	if (!endpoint->addr[0] && !endpoint->addr[1] && endpoint->addr[2] == bpf_htonl(IPV4_MAPPED))
 		return NULL;
-	if ((ip->daddr.in6_u.u6_addr16[0] & bpf_htons(IPV6_LINK_LOCAL_MASK)) == bpf_htons(IPV6_LINK_LOCAL))
+	if (ip->daddr.in6_u.u6_addr8[0] == IPV6_MULTICAST ||
+	    (ip->daddr.in6_u.u6_addr16[0] & bpf_htons(IPV6_LINK_LOCAL_MASK)) == bpf_htons(IPV6_LINK_LOCAL))
 		endpoint->scope = link;
 	return (void *)(ip + 1);
 }
@@ -259,7 +265,7 @@ static __always_inline bool judge(void *data, void *end, __u32 link, enum pass_r
 	if ((void *)(eth + 1) > end || !to_this_host(eth))
 		return false;
 	if (eth->h_proto == bpf_htons(ETH_P_IP))
-		udp = udp_over_ipv4((void *)(eth + 1), end, &key.endpoint, why);
+		udp = udp_over_ipv4((void *)(eth + 1), end, link, &key.endpoint, why);
 	else if (eth->h_proto == bpf_htons(ETH_P_IPV6))
 		udp = udp_over_ipv6((void *)(eth + 1), end, link, &key.endpoint, why);
 	if (!udp || (void *)(udp + 1) > end)

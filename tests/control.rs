@@ -522,7 +522,6 @@ fn every_attribute_that_is_not_done_is_refused_by_name() {
     let plain = "local 10.9.0.1 dev u0 nolearning";
     let cases = [
         ("local 10.9.0.1 dev u0 learning", "learning"),
-        ("local 10.9.0.1 group 239.1.1.1 dev u0 nolearning", "group"),
         ("dev u0 nolearning", "local"),
         (&format!("{plain} gbp"), "gbp"),
         (&format!("{plain} proxy"), "proxy"),

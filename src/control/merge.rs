@@ -309,6 +309,7 @@ pub(super) mod tests {
             ifindex: 4,
             vni: Vni::new(1).unwrap(),
             local: "10.9.0.1".parse().unwrap(),
+            group: None,
             port: 8472,
             mac: MacAddr([2, 0, 0, 0, 0, 4]),
             underlay_ifindex: 3,
@@ -433,6 +434,26 @@ pub(super) mod tests {
         assert_eq!(list(4), [NOWHERE, addr(12)]);
         assert_eq!(layout.peers, [addr(11), addr(12), addr(13)]);
         assert!(layout.flood.is_empty());
+    }
+
+    #[test]
+    fn a_group_is_a_destination_and_no_peer() {
+        let group = Neighbour {
+            dst: Some("239.1.1.1".parse().unwrap()),
+            via_ifindex: Some(3),
+            ..entry(0, None, None)
+        };
+        let layout = layout(
+            &config(),
+            &mirror(&[group, entry(1, Some(11), None), entry(0, Some(12), None)]),
+            &Nexthops::default(),
+        );
+        let addrs: [IpAddr; 3] =
+            ["10.9.0.11", "10.9.0.12", "239.1.1.1"].map(|addr| addr.parse().unwrap());
+        let vteps: Vec<IpAddr> = layout.vteps.iter().map(|(key, _)| key.addr).collect();
+        assert_eq!(vteps, addrs);
+        assert_eq!(layout.flood, [VtepId(1), VtepId(2)]);
+        assert_eq!(layout.peers, addrs[..2]);
     }
 
     fn nexthops() -> Nexthops {

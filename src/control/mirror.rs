@@ -408,7 +408,10 @@ impl Mirror {
                 } else {
                     (Err(UnresolvedReason::Unsupported), None)
                 };
-                if let Ok(next_hop) = way {
+                // A group's Ethernet address follows from its own: nobody is asked for it.
+                if let Ok(next_hop) = way
+                    && !next_hop.is_multicast()
+                {
                     wanted.insert((device.underlay.ifindex, next_hop));
                 }
                 next_hops.push(way.ok());

@@ -11,6 +11,7 @@ use crate::netlink::Link;
 use crate::table::{
     EncapTemplate, NextHop, Policy, Segment, SegmentConfig, UnresolvedReason, Vtep, VtepKey,
 };
+use crate::wire::MacAddr;
 
 /// One mirrored device.
 #[derive(Debug)]
@@ -115,7 +116,10 @@ impl Device {
         way: Result<IpAddr, UnresolvedReason>,
         neighbours: &Neighbours,
     ) -> NextHop {
-        let mac = way.and_then(|next_hop| neighbours.mac((self.underlay.ifindex, next_hop)));
+        let mac = way.and_then(|next_hop| match MacAddr::of_group(next_hop) {
+            Some(mac) => Ok(mac),
+            None => neighbours.mac((self.underlay.ifindex, next_hop)),
+        });
         let template = mac.and_then(|mac| {
             EncapTemplate::new(&self.config, key, self.underlay.mac, mac)
                 .ok_or(UnresolvedReason::Unsupported)

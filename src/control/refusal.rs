@@ -45,7 +45,7 @@ const RULES: &[(u16, &str, Rule)] = {
     use Rule::{Fine, RefusedUnlessOneOf, RefusedWhenSet, ReservedBits};
     &[
         (1, "id", Fine),
-        (2, "group", Fine), // Also `remote`: a multicast address is judged below.
+        (2, "group", Fine), // Also `remote`.
         (3, "dev", Fine),
         (4, "local", Fine),
         (5, "ttl", Fine),
@@ -143,7 +143,9 @@ const RULES: &[(u16, &str, Rule)] = {
         (
             34,
             "mcroute",
-            RefusedWhenSet("multicast underlay groups are not served yet"),
+            RefusedWhenSet(
+                "frames to the group are to pass this host's own multicast router, which only the kernel can do",
+            ),
         ),
     ]
 };
@@ -174,17 +176,7 @@ pub(super) fn of_attributes(data: &[u8]) -> Option<Refusal> {
 }
 
 /// Judges the device as a whole and the link below it.
-pub(super) fn of_device(
-    device: &VxlanDevice,
-    group: Option<IpAddr>,
-    underlay: Option<&Link>,
-) -> Option<Refusal> {
-    if group.is_some_and(|group| group.is_multicast()) {
-        return Some(Refusal::new(
-            "group",
-            "multicast underlay groups are not served yet",
-        ));
-    }
+pub(super) fn of_device(device: &VxlanDevice, underlay: Option<&Link>) -> Option<Refusal> {
     if let Some(why) = of_local(device.local) {
         return Some(Refusal::new("local", why));
     }

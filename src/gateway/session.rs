@@ -348,6 +348,7 @@ fn steer_plan(plan: &Plan, accesses: &[AccessPair]) -> SteerPlan {
                 mtu: device.mtu,
                 vni: device.vni,
                 local: device.local?,
+                group: device.group,
                 underlay_ifindex: device.underlay?,
                 port: device.port,
                 kernel_side: pair.kernel_side.clone(),

@@ -47,6 +47,8 @@ mod destinations;
 mod ecn;
 pub mod encap;
 #[cfg(test)]
+mod group_underlay;
+#[cfg(test)]
 mod ipv6_underlay;
 #[cfg(test)]
 mod lab;

@@ -325,6 +325,7 @@ mod tests {
             mtu: 1450,
             vni: Vni::new(7).unwrap(),
             local: "192.0.2.1".parse().unwrap(),
+            group: None,
             underlay_ifindex: 3,
             port: 8472,
             kernel_side: end(8, "vxg0"),

@@ -74,6 +74,8 @@ pub struct DevicePlan {
     pub vni: Vni,
     /// Its VTEP address.
     pub local: IpAddr,
+    /// The multicast group on which its frames arrive, too, on its underlay link only.
+    pub group: Option<IpAddr>,
     /// The underlay device's index: where the address counts, if it is link-local.
     pub underlay_ifindex: u32,
     /// Its UDP port.
@@ -159,12 +161,9 @@ impl Steering {
             return Err(Error::Plan("there is no device".to_owned()));
         };
         for device in &plan.devices {
-            first.add_segment(
-                device.local,
-                device.underlay_ifindex,
-                device.port,
-                device.vni,
-            )?;
+            for addr in [Some(device.local), device.group].into_iter().flatten() {
+                first.add_segment(addr, device.underlay_ifindex, device.port, device.vni)?;
+            }
         }
         let cells = Cells::map(first.heartbeats()?, WORKERS_MAX as usize, HEARTBEAT_STRIDE)
             .map_err(Error::Heartbeat)?;

@@ -246,6 +246,7 @@ mod tests {
             ifindex: generation as u32,
             vni: Vni::new(1).unwrap(),
             local: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            group: None,
             port: 8472,
             mac: MacAddr([2, 0, 0, 0, 0, 1]),
             underlay_ifindex: 1,

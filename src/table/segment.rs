@@ -78,6 +78,8 @@ pub struct SegmentConfig {
     pub vni: Vni,
     /// Our own VTEP address.
     pub local: IpAddr,
+    /// The multicast group on which we receive, too; its frames come from the same port and VNI.
+    pub group: Option<IpAddr>,
     /// The UDP port on which we receive, and the default destination port.
     pub port: u16,
     /// The mirrored device's own Ethernet address.
@@ -90,9 +92,9 @@ pub struct SegmentConfig {
     pub underlay_mtu: u16,
     /// Outer UDP source ports.
     pub source_ports: SourcePorts,
-    /// Outer TTL or hop limit.
+    /// Outer TTL or hop limit; 0 is [`SegmentConfig::ttl_default_to`] the destination.
     pub ttl: Inherit,
-    /// The TTL or hop limit where the inner frame has none to inherit: the underlay's default, never 0.
+    /// The underlay's default TTL or hop limit, never 0.
     pub ttl_default: u8,
     /// Outer DSCP; the ECN bits follow RFC 6040 in any case.
     pub tos: Inherit,
@@ -116,6 +118,18 @@ pub struct SegmentConfig {
     pub ecn_encap: EcnEncap,
     /// Inner frames with a VLAN tag.
     pub inner_vlan: InnerVlan,
+}
+
+impl SegmentConfig {
+    /// The TTL or hop limit where device and inner frame say 0. A group is not left to routers unless somebody asked for it
+    /// (`vxlan_xmit_one`): 1, where the device is to choose by itself.
+    pub fn ttl_default_to(&self, addr: IpAddr) -> u8 {
+        if addr.is_multicast() && self.ttl == Inherit::Fixed(0) {
+            1
+        } else {
+            self.ttl_default
+        }
+    }
 }
 
 /// What makes a VTEP entry distinct: the FDB may give a destination its own port and VNI.
@@ -272,6 +286,7 @@ mod tests {
             ifindex: 1,
             vni,
             local: addr(9),
+            group: None,
             port: 4789,
             mac: MacAddr::ZERO,
             underlay_ifindex: 2,

@@ -165,7 +165,7 @@ impl EncapTemplate {
                 bytes,
                 header_sum,
                 udp_sum,
-                ttl_default: config.ttl_default,
+                ttl_default: config.ttl_default_to(key.addr),
             }),
         })
     }
@@ -320,6 +320,7 @@ pub(super) mod tests {
             ifindex: 7,
             vni: Vni::new(1).unwrap(),
             local: local.parse().unwrap(),
+            group: None,
             port: 8472,
             mac: MacAddr([0x0e, 0, 0, 0, 0, 1]),
             underlay_ifindex: 2,

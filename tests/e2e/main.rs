@@ -15,6 +15,7 @@ mod failover;
 mod groups;
 mod hostile;
 mod kernel_share;
+mod multicast;
 mod path_mtu;
 mod policy;
 mod queues;

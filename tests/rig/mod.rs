@@ -212,6 +212,7 @@ fn segment(size: Size, number: usize, turn: u8) -> Segment {
         ifindex: 10 + number as u32,
         vni: vni(number),
         local: IpAddr::V4(LOCAL),
+        group: None,
         port: UDP_PORT,
         mac: device_mac(number),
         underlay_ifindex: 2,
