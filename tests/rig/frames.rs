@@ -185,7 +185,10 @@ fn source(choices: &mut Choices<'_>, segment: &Segment, six: bool) -> IpAddr {
 
 fn destination(choices: &mut Choices<'_>, segment: &Segment, six: bool) -> IpAddr {
     if segment.config.local.is_ipv6() == six && !choices.rare() {
-        return segment.config.local;
+        return match segment.config.group {
+            Some(group) if choices.bit() => group,
+            _ => segment.config.local,
+        };
     }
     own_address(six, choices.byte())
 }

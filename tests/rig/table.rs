@@ -38,6 +38,15 @@ pub fn address(six: bool, number: u8) -> IpAddr {
     }
 }
 
+/// A multicast group of the underlay.
+pub fn group_address(six: bool, number: u8) -> IpAddr {
+    if six {
+        Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 1, u16::from(number % 2)).into()
+    } else {
+        Ipv4Addr::new(239, 129, 1, number % 2).into()
+    }
+}
+
 /// A station of the overlay; most FDB entries are of one of the first eight, and some of its kind are groups.
 pub fn station(number: u8) -> MacAddr {
     match number % 16 {
@@ -66,6 +75,7 @@ pub fn segment(choices: &mut Choices<'_>, number: usize) -> Segment {
     vteps.sort_by_key(|vtep| vtep.key);
     vteps.dedup_by_key(|vtep| vtep.key);
     let mut peers: Vec<_> = vteps.iter().map(|vtep| vtep.key.addr).collect();
+    peers.retain(|peer| !peer.is_multicast());
     if choices.rare() {
         // One whose entry cannot be served in the other direction.
         peers.push(address(choices.bit(), choices.byte()));
@@ -100,6 +110,7 @@ pub fn config(choices: &mut Choices<'_>, number: usize) -> SegmentConfig {
         ifindex: 10 + number as u32,
         vni: vni(choices),
         local: own_address(six, choices.below(2) as u8),
+        group: (choices.below(4) == 3).then(|| group_address(six, choices.byte())),
         port: choices.pick(&PORTS),
         mac: MacAddr([0x0e, 0, 0, 0, 0, number as u8]),
         underlay_ifindex: 2,
@@ -133,7 +144,10 @@ fn vtep(choices: &mut Choices<'_>, config: &SegmentConfig) -> Vtep {
     // Now and then of the other family, or ourselves.
     let six = config.local.is_ipv6() != choices.rare();
     let key = VtepKey {
-        addr: address(six, choices.below(10) as u8),
+        addr: match config.group {
+            Some(group) if choices.below(4) == 3 => group,
+            _ => address(six, choices.below(10) as u8),
+        },
         port: if choices.rare() {
             choices.pick(&PORTS)
         } else {
@@ -168,6 +182,7 @@ fn next_hop(choices: &mut Choices<'_>, config: &SegmentConfig, key: &VtepKey) ->
         ]));
     }
     let neighbour = MacAddr([4, 0, 0, 0, 1, choices.byte()]);
+    let neighbour = MacAddr::of_group(key.addr).unwrap_or(neighbour);
     match EncapTemplate::new(config, key, config.underlay_mac, neighbour) {
         Some(template) => NextHop::Resolved(template),
         None => NextHop::Unresolved(Unsupported),

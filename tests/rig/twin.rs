@@ -47,8 +47,8 @@ pub fn decap(snapshot: &Snapshot, frame: &[u8]) -> Result<Delivered, DropReason>
     }
     let vni = word(vxlan, 4) as u32 * 256 + u32::from(vxlan[6]);
     let matches = |config: &SegmentConfig| {
-        (config.local, usize::from(config.port), config.vni.get())
-            == (outer.destination, word(outer.datagram, 2), vni)
+        let ours = [Some(config.local), config.group].contains(&Some(outer.destination));
+        ours && usize::from(config.port) == word(outer.datagram, 2) && config.vni.get() == vni
     };
     let place = snapshot
         .segments
@@ -474,7 +474,12 @@ pub fn sent(config: &SegmentConfig, vtep: &Vtep, frame: &[u8], open: Open) -> Ve
         Inherit::Fixed(ttl) => ttl,
         Inherit::Inner => fields.ttl,
     };
-    let ttl = if ttl == 0 { config.ttl_default } else { ttl };
+    // To a group, where the device leaves it open, no further than the link.
+    let ttl = match (ttl, config.ttl) {
+        (0, Inherit::Fixed(0)) if vtep.key.addr.is_multicast() => 1,
+        (0, _) => config.ttl_default,
+        (ttl, _) => ttl,
+    };
     let [a, b, c] = vtep.key.vni.to_wire();
     let mut payload = vec![0x08, 0, 0, 0, a, b, c, 0];
     payload.extend(inner);

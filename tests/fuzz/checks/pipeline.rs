@@ -354,8 +354,11 @@ fn far_end(near: &Segment, vtep: &Vtep) -> Snapshot {
     let NextHop::Resolved(template) = &vtep.next_hop else {
         panic!("sent to a VTEP that cannot be reached: {vtep:?}")
     };
+    let group = Some(vtep.key.addr).filter(std::net::IpAddr::is_multicast);
+    let six = vtep.key.addr.is_ipv6();
     let config = SegmentConfig {
-        local: vtep.key.addr,
+        local: group.map_or(vtep.key.addr, |_| table::address(six, 99)),
+        group,
         port: vtep.key.port,
         vni: vtep.key.vni,
         mac: FAR_END,

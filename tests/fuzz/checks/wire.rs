@@ -128,6 +128,25 @@ fn ethernet(data: &[u8]) {
     );
     assert_eq!(own.source().is_multicast(), data[6] & 1 == 1);
     assert_eq!(own.source().is_zero(), own.source() == MacAddr::ZERO);
+    groups(data);
+}
+
+/// The bytes as IP addresses, and the Ethernet groups that these stand for.
+fn groups(data: &[u8]) {
+    if let Some([a, b, c, d]) = data.first_chunk::<4>() {
+        let group = (224..240)
+            .contains(a)
+            .then_some([1, 0, 0x5e, b & 0x7f, *c, *d]);
+        assert_eq!(
+            MacAddr::of_group([*a, *b, *c, *d].into()),
+            group.map(MacAddr)
+        );
+    }
+    if let Some(addr) = data.first_chunk::<16>() {
+        let [a, .., w, x, y, z] = *addr;
+        let group = (a == 0xff).then_some([0x33, 0x33, w, x, y, z]);
+        assert_eq!(MacAddr::of_group((*addr).into()), group.map(MacAddr));
+    }
 }
 
 /// The bytes as what follows an EtherType of 0x8100.

@@ -59,7 +59,9 @@ fn devices(links: &[LinkKind], addresses: &[Address]) {
             );
             assert!(underlay.ethernet && !underlay.loopback);
             assert_eq!(config.header_bits & USED_BITS, USED_BITS);
-            ends.push((config.local, config.port, config.vni));
+            for addr in [Some(config.local), config.group].into_iter().flatten() {
+                ends.push((addr, config.port, config.vni));
+            }
             continue;
         };
         assert!(!refusal.attribute.is_empty() && !refusal.why.is_empty());
