@@ -9,14 +9,17 @@ use super::neighbour::Neighbours;
 use super::{Error, Found};
 use crate::netlink::Link;
 use crate::table::{
-    EncapTemplate, NextHop, Segment, SegmentConfig, UnresolvedReason, Vtep, VtepKey,
+    EncapTemplate, NextHop, Policy, Segment, SegmentConfig, UnresolvedReason, Vtep, VtepKey,
 };
+use crate::wire::MacAddr;
 
 /// One mirrored device.
 #[derive(Debug)]
 pub(super) struct Device {
     pub(super) underlay: Link,
     pub(super) config: Arc<SegmentConfig>,
+    /// What the operator decided.
+    policy: Policy,
     pub(super) fdb: FdbMirror,
     pub(super) layout: Layout,
     /// The FDB differs from the layout.
@@ -27,13 +30,11 @@ pub(super) struct Device {
     pub(super) segment: Segment,
     /// The next hop of each VTEP, for people.
     pub(super) next_hops: Arc<Vec<Option<IpAddr>>>,
-    /// FDB entries whose destination cannot be served.
-    pub(super) refused: usize,
 }
 
 impl Device {
     /// Knows the device's attributes and none of its entries.
-    pub(super) fn new(found: &Found) -> Result<Self, Error> {
+    pub(super) fn new(found: &Found, policy: &Policy) -> Result<Self, Error> {
         let ineligible = |why: String| Error::Ineligible {
             device: found.device.name.clone(),
             why,
@@ -48,7 +49,7 @@ impl Device {
             .underlay
             .clone()
             .ok_or_else(|| ineligible("it has no underlay device".into()))?;
-        let config = found.device.segment_config(&underlay);
+        let config = found.device.segment_config(&underlay, policy);
         let config = Arc::new(config.ok_or_else(|| ineligible("it has no local address".into()))?);
         Ok(Self {
             underlay,
@@ -60,18 +61,33 @@ impl Device {
                 config: Arc::clone(&config),
                 vteps: Arc::default(),
                 fdb: Arc::default(),
+                groups: Arc::default(),
+                lists: Arc::default(),
                 flood: Arc::default(),
                 peers: Arc::default(),
             },
             config,
+            policy: *policy,
             next_hops: Arc::default(),
-            refused: 0,
         })
     }
 
     /// The underlay link lets frames through.
     pub(super) fn link_is_up(&self) -> bool {
         self.underlay.up && self.underlay.running
+    }
+
+    /// What becomes of a way while the link is down: one through it ends there, as none does. The kernel has others.
+    pub(super) fn way_out(
+        &self,
+        way: Result<IpAddr, UnresolvedReason>,
+    ) -> Result<IpAddr, UnresolvedReason> {
+        match way {
+            Ok(_) | Err(UnresolvedReason::NoRoute) if !self.link_is_up() => {
+                Err(UnresolvedReason::LinkDown)
+            }
+            way => way,
+        }
     }
 
     /// Takes over what changed in the device and in the link below it; whether headers may differ.
@@ -84,7 +100,7 @@ impl Device {
             self.underlay = underlay.clone();
             changed = true;
         }
-        if let Some(config) = found.device.segment_config(underlay)
+        if let Some(config) = found.device.segment_config(underlay, &self.policy)
             && config != *self.config
         {
             self.config = Arc::new(config);
@@ -100,7 +116,10 @@ impl Device {
         way: Result<IpAddr, UnresolvedReason>,
         neighbours: &Neighbours,
     ) -> NextHop {
-        let mac = way.and_then(|next_hop| neighbours.mac((self.underlay.ifindex, next_hop)));
+        let mac = way.and_then(|next_hop| match MacAddr::of_group(next_hop) {
+            Some(mac) => Ok(mac),
+            None => neighbours.mac((self.underlay.ifindex, next_hop)),
+        });
         let template = mac.and_then(|mac| {
             EncapTemplate::new(&self.config, key, self.underlay.mac, mac)
                 .ok_or(UnresolvedReason::Unsupported)
@@ -129,11 +148,13 @@ impl Device {
         let same_fdb = Arc::ptr_eq(&segment.fdb, &self.layout.fdb);
         segment.fdb = Arc::clone(&self.layout.fdb);
         let same_vteps = share(&mut segment.vteps, vteps);
+        let same_groups = share(&mut segment.groups, self.layout.groups.clone());
+        let same_lists = share(&mut segment.lists, self.layout.lists.clone());
         let same_flood = share(&mut segment.flood, self.layout.flood.clone());
         let same_peers = share(&mut segment.peers, self.layout.peers.clone());
         share(&mut self.next_hops, next_hops);
-        self.refused = self.layout.refused;
-        !(same_config && same_fdb && same_vteps && same_flood && same_peers)
+        let same_sets = same_groups && same_lists && same_flood;
+        !(same_config && same_fdb && same_vteps && same_sets && same_peers)
     }
 }
 

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use super::VxlanDevice;
+use super::device::reserved_bits_from;
 use crate::netlink::{Link, attributes, flag_or_u8, u32_from};
+use crate::wire::vxlan::USED_BITS;
 
 /// A device that is not taken over, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,20 +34,18 @@ enum Rule {
     Fine,
     /// Refused when set (a flag, or a value that is not zero).
     RefusedWhenSet(&'static str),
-    /// Refused when zero.
-    RefusedWhenZero(&'static str),
     /// Refused unless it is one of these numbers.
     RefusedUnlessOneOf(&'static [u32], &'static str),
-    /// Refused unless it has exactly this value.
-    RefusedUnless(&'static [u8], &'static str),
+    /// Refused unless it is a mask of header bits without I flag and VNI.
+    ReservedBits(&'static str),
 }
 
 /// `IFLA_VXLAN_*` (`linux/if_link.h`): number, name, rule.
 const RULES: &[(u16, &str, Rule)] = {
-    use Rule::{Fine, RefusedUnless, RefusedUnlessOneOf, RefusedWhenSet, RefusedWhenZero};
+    use Rule::{Fine, RefusedUnlessOneOf, RefusedWhenSet, ReservedBits};
     &[
         (1, "id", Fine),
-        (2, "group", Fine), // Also `remote`: a multicast address is judged below.
+        (2, "group", Fine), // Also `remote`.
         (3, "dev", Fine),
         (4, "local", Fine),
         (5, "ttl", Fine),
@@ -124,11 +124,7 @@ const RULES: &[(u16, &str, Rule)] = {
             "vnifilter",
             RefusedWhenSet("a device with many VNIs is not served yet"),
         ),
-        (
-            31,
-            "localbypass",
-            RefusedWhenZero("frames to addresses of this host are left to the kernel's bypass"),
-        ),
+        (31, "localbypass", Fine), // Frames to addresses of this host are the kernel's either way.
         (
             32,
             "flowlabel",
@@ -140,15 +136,16 @@ const RULES: &[(u16, &str, Rule)] = {
         (
             33,
             "reserved_bits",
-            RefusedUnless(
-                &[0xf7, 0xff, 0xff, 0xff, 0, 0, 0, 0xff],
-                "reserved header bits are judged as the kernel does by default: all must be zero",
+            ReservedBits(
+                "it is no mask of header bits beside I flag and VNI, so this program does not know its meaning",
             ),
         ),
         (
             34,
             "mcroute",
-            RefusedWhenSet("multicast underlay groups are not served yet"),
+            RefusedWhenSet(
+                "frames to the group are to pass this host's own multicast router, which only the kernel can do",
+            ),
         ),
     ]
 };
@@ -165,29 +162,21 @@ pub(super) fn of_attributes(data: &[u8]) -> Option<Refusal> {
         let refused = match rule {
             Rule::Fine => None,
             Rule::RefusedWhenSet(why) => flag_or_u8(value).then_some(*why),
-            Rule::RefusedWhenZero(why) => (!flag_or_u8(value)).then_some(*why),
             Rule::RefusedUnlessOneOf(good, why) => {
                 let known = u32_from(value).is_some_and(|number| good.contains(&number));
                 (!known).then_some(*why)
             }
-            Rule::RefusedUnless(good, why) => (value != *good).then_some(*why),
+            Rule::ReservedBits(why) => {
+                let known = reserved_bits_from(value).is_some_and(|bits| bits & USED_BITS == 0);
+                (!known).then_some(*why)
+            }
         };
         refused.map(|why| Refusal::new(*name, why))
     })
 }
 
 /// Judges the device as a whole and the link below it.
-pub(super) fn of_device(
-    device: &VxlanDevice,
-    group: Option<IpAddr>,
-    underlay: Option<&Link>,
-) -> Option<Refusal> {
-    if group.is_some_and(|group| group.is_multicast()) {
-        return Some(Refusal::new(
-            "group",
-            "multicast underlay groups are not served yet",
-        ));
-    }
+pub(super) fn of_device(device: &VxlanDevice, underlay: Option<&Link>) -> Option<Refusal> {
     if let Some(why) = of_local(device.local) {
         return Some(Refusal::new("local", why));
     }
@@ -272,6 +261,8 @@ mod tests {
     #[test]
     fn flannels_device_is_served() {
         assert_eq!(of_attributes(flannel().as_bytes()), None);
+        let without_local_bypass = flannel().with(31, &[0]);
+        assert_eq!(of_attributes(without_local_bypass.as_bytes()), None);
     }
 
     #[test]
@@ -300,21 +291,30 @@ mod tests {
                 "a flag has no value"
             );
         }
-        let bypass_off = RequestBody::default().with(31, &[0]);
-        assert_eq!(
-            of_attributes(bypass_off.as_bytes()).unwrap().attribute,
-            "localbypass"
-        );
         let policy = flannel().with(32, &2u32.to_ne_bytes());
         assert_eq!(
             of_attributes(policy.as_bytes()).unwrap().attribute,
             "flowlabel"
         );
-        let lenient = RequestBody::default().with(33, &[0; 8]);
-        assert_eq!(
-            of_attributes(lenient.as_bytes()).unwrap().attribute,
-            "reserved_bits"
-        );
+    }
+
+    #[test]
+    fn v02_any_mask_of_reserved_bits_is_followed_and_what_is_none_is_refused() {
+        for good in [
+            [0xf7, 0xff, 0xff, 0xff, 0, 0, 0, 0xff],
+            [0; 8],
+            [0x80, 0, 0, 0, 0, 0, 0, 1],
+        ] {
+            let data = RequestBody::default().with(33, &good);
+            assert_eq!(of_attributes(data.as_bytes()), None, "{good:?}");
+        }
+        // With one of these the kernel's device would take no frame at all; and a header has eight bytes.
+        let [i_flag, of_the_vni] = [[8, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 1, 0]];
+        for bad in [&i_flag[..], &of_the_vni, &[0; 4], &[], &[0; 16]] {
+            let data = RequestBody::default().with(33, bad);
+            let refusal = of_attributes(data.as_bytes()).unwrap();
+            assert_eq!(refusal.attribute, "reserved_bits", "{bad:?}");
+        }
     }
 
     #[test]

@@ -246,6 +246,7 @@ mod tests {
             ifindex: generation as u32,
             vni: Vni::new(1).unwrap(),
             local: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            group: None,
             port: 8472,
             mac: MacAddr([2, 0, 0, 0, 0, 1]),
             underlay_ifindex: 1,
@@ -260,11 +261,17 @@ mod tests {
             udp_checksum: UdpChecksum::Zero,
             verify_udp_checksum: false,
             accept_udp6_zero_checksum: false,
+            header_bits: crate::wire::vxlan::USED_BITS,
+            peer_check: crate::table::PeerCheck::Strict,
+            ecn_encap: crate::table::EcnEncap::Kernel,
+            inner_vlan: crate::table::InnerVlan::Pass,
         };
         let segment = Segment {
             config: Arc::new(config),
             vteps: Arc::default(),
             fdb: Arc::new(Fdb::new([(MacAddr::ZERO, VtepId(generation as u32))])),
+            groups: Arc::default(),
+            lists: Arc::default(),
             flood: Arc::default(),
             peers: Arc::default(),
         };
@@ -282,7 +289,7 @@ mod tests {
         assert_eq!(u64::from(segment.config.ifindex), generation);
         assert_eq!(
             segment.fdb.find(MacAddr::ZERO),
-            Some(VtepId(generation as u32))
+            Some(VtepId(generation as u32).into())
         );
         generation
     }
