@@ -4,8 +4,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod delay;
 mod faults;
 mod frames;
 mod generator;
+mod limits;
 mod sink;
 mod wire;
