@@ -437,7 +437,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_group_is_a_destination_and_no_peer() {
+    fn a_multicast_group_is_a_destination_and_no_peer() {
         let group = Neighbour {
             dst: Some("239.1.1.1".parse().unwrap()),
             via_ifindex: Some(3),
