@@ -186,7 +186,8 @@ fn turns_under_publications() {
         assert!(counters.drops(reason) > 0, "{reason:?}");
     }
     assert!(rig.counters(At::Underlay(1)).drops(DropReason::VniNotFound) > 0);
-    assert!(rig.counters(At::Underlay(0)).drops(DropReason::UnknownPeer) > 0);
+    let counters = rig.counters(At::Underlay(0));
+    assert!(counters.drops(DropReason::UnknownPeer) > 0 && counters.offenders.read().len() == 1);
 }
 
 /// Tells the other thread to end, also when this one panics.

@@ -12,7 +12,7 @@ use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 
 use super::{SocketArgument, exit, fail, print};
-use crate::config::{Config, ConfigError};
+use crate::config::{self, Config, ConfigError, Settings, WordKey};
 use crate::gateway::{self, Gateway, SessionError, StartError};
 use crate::port::OpenError;
 use crate::show::{ControlSocket, SocketError, Status};
@@ -21,8 +21,14 @@ use crate::steer;
 /// Arguments of `vxgate run`.
 #[derive(Debug, Args)]
 pub(super) struct Run {
+    /// Settings to start with (TOML); what a flag or its environment variable says counts before them.
+    #[arg(long, value_name = "FILE", env = "VXGATE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Judge the settings and exit: 0 when they can be, 78 when they cannot. Nothing is started or touched.
+    #[arg(long)]
+    check: bool,
     /// Take over only this vxlan device; may be given more than once [default: all that can be taken over].
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "VXGATE_VXLAN", value_delimiter = ' ')]
     vxlan: Vec<String>,
     /// Workers, one core each [default: one per core that every underlay device has a receive queue for].
     #[arg(long, value_name = "N", env = "VXGATE_WORKERS")]
@@ -36,7 +42,32 @@ pub(super) struct Run {
     )]
     log: String,
     #[command(flatten)]
+    overlay: Overlay,
+    #[command(flatten)]
     socket: SocketArgument,
+}
+
+/// What the data path does where the kernel and the RFC leave a choice: the keys of `[overlay]` in the file.
+#[derive(Debug, Args)]
+struct Overlay {
+    /// Who may send to us: strict (known VTEPs of the VNI), strict-mac (and only stations that the FDB says are behind
+    /// them), log (others, too, but counted and told), off (anybody) [default: strict].
+    #[arg(long, value_name = "WORD", env = "VXGATE_PEER_CHECK")]
+    peer_check: Option<String>,
+    /// Reserved VXLAN header bits on receipt: device (as the kernel's device lets through), strict (none), ignore (all),
+    /// mask:HEX (these; 16 digits) [default: device].
+    #[arg(long, value_name = "WORD", env = "VXGATE_RESERVED_BITS")]
+    reserved_bits: Option<String>,
+    /// Outer ECN bits for an inner CE: kernel (ECT(0)), rfc6040 (CE), compat (all bits 0 whatever is inside)
+    /// [default: kernel].
+    #[arg(long, value_name = "WORD", env = "VXGATE_ECN_ENCAP")]
+    ecn_encap: Option<String>,
+    /// Inner frames with a VLAN tag, both ways: pass, drop [default: pass].
+    #[arg(long, value_name = "WORD", env = "VXGATE_INNER_VLAN")]
+    inner_vlan: Option<String>,
+    /// Received outer UDP checksums: auto (verified on hardware underlays), verify, ignore [default: auto].
+    #[arg(long, value_name = "WORD", env = "VXGATE_UDP_CHECKSUM_RX")]
+    udp_checksum_rx: Option<String>,
 }
 
 /// Why `run` ended other than by a signal.
@@ -68,8 +99,18 @@ impl Run {
     }
 
     fn run(self) -> Result<(), RunError> {
-        let config = Config::new(self.vxlan, self.workers, self.socket.socket)?;
-        start_logging(self.log)?;
+        let file = match &self.config {
+            Some(path) => config::read(path)?,
+            None => Settings::default(),
+        };
+        let given = self.given()?;
+        let config = Config::new(given, file)?;
+        let logging = log_filter(self.log)?;
+        if self.check {
+            print("the settings are valid\n");
+            return Ok(());
+        }
+        start_logging(logging);
         gateway::check_privileges().map_err(StartError::from)?;
         // From here on a signal waits until it can be obeyed in order.
         let stop = signals().map_err(RunError::Signals)?;
@@ -86,17 +127,43 @@ impl Run {
         notify(&[sd_notify::NotifyState::Stopping]);
         Ok(())
     }
+
+    /// What flags and environment say.
+    fn given(&self) -> Result<Settings, ConfigError> {
+        let mut given = Settings {
+            socket: self.socket.socket.clone(),
+            ..Settings::default()
+        };
+        given.set_devices(self.vxlan.clone())?;
+        if let Some(count) = self.workers {
+            given.set_workers(count)?;
+        }
+        let overlay = &self.overlay;
+        for (key, word) in [
+            (WordKey::PeerCheck, &overlay.peer_check),
+            (WordKey::ReservedBits, &overlay.reserved_bits),
+            (WordKey::EcnEncap, &overlay.ecn_encap),
+            (WordKey::InnerVlan, &overlay.inner_vlan),
+            (WordKey::UdpChecksumRx, &overlay.udp_checksum_rx),
+        ] {
+            if let Some(word) = word {
+                given.set_word(key, word)?;
+            }
+        }
+        Ok(given)
+    }
 }
 
-fn start_logging(filter: String) -> Result<(), RunError> {
-    let directives =
-        EnvFilter::try_new(&filter).map_err(|source| RunError::Log { filter, source })?;
+fn log_filter(filter: String) -> Result<EnvFilter, RunError> {
+    EnvFilter::try_new(&filter).map_err(|source| RunError::Log { filter, source })
+}
+
+fn start_logging(directives: EnvFilter) {
     tracing_subscriber::fmt()
         .with_env_filter(directives)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
-    Ok(())
 }
 
 /// A channel that says when SIGTERM or SIGINT has come.

@@ -8,9 +8,12 @@ use super::refusal;
 use crate::netlink::{
     self, Address, Link, LinkKind, Socket, attributes, ip_from, u8_from, u16_be_from, u32_from,
 };
-use crate::table::{Df, FlowLabel, Inherit, SegmentConfig, SourcePorts, UdpChecksum};
+use crate::table::{
+    Df, FlowLabel, Inherit, Policy, ReservedBits, SegmentConfig, SourcePorts, UdpChecksum,
+    UdpChecksumRx,
+};
 use crate::wire::ipv6::FLOW_LABEL_MASK;
-use crate::wire::{MacAddr, Vni};
+use crate::wire::{MacAddr, Vni, vxlan};
 
 /// `IANA_VXLAN_UDP_PORT` as the kernel's module has it, for a kernel that does not tell (`drivers/net/vxlan`).
 const DEFAULT_PORT: u16 = 8472;
@@ -55,11 +58,15 @@ pub struct VxlanDevice {
     pub udp_checksum: UdpChecksum,
     /// Whether a received UDP checksum of zero is accepted over IPv6.
     pub accept_udp6_zero_checksum: bool,
+    /// The bits of a received VXLAN header that must be zero, its first byte the highest (`reserved_bits`). Never the I
+    /// flag or one of the VNI's.
+    pub reserved_bits: u64,
 }
 
 impl VxlanDevice {
-    /// What the data path needs to know; none without a local address.
-    pub fn segment_config(&self, underlay: &Link) -> Option<SegmentConfig> {
+    /// What the data path needs to know, where the operator decides it and where the device does; none without a local
+    /// address.
+    pub fn segment_config(&self, underlay: &Link, policy: &Policy) -> Option<SegmentConfig> {
         Some(SegmentConfig {
             name: self.name.clone(),
             ifindex: self.ifindex,
@@ -77,9 +84,22 @@ impl VxlanDevice {
             df: self.df,
             flow_label: self.flow_label,
             udp_checksum: self.udp_checksum,
-            // Devices made by software have a kind, and may hand over sums that the sender left unfinished.
-            verify_udp_checksum: underlay.kind.is_none(),
+            verify_udp_checksum: match policy.udp_checksum_rx {
+                // Devices made by software have a kind, and may hand over sums that the sender left unfinished.
+                UdpChecksumRx::Auto => underlay.kind.is_none(),
+                UdpChecksumRx::Verify => true,
+                UdpChecksumRx::Ignore => false,
+            },
             accept_udp6_zero_checksum: self.accept_udp6_zero_checksum,
+            header_bits: match policy.reserved_bits {
+                ReservedBits::Device => !self.reserved_bits,
+                ReservedBits::Strict => vxlan::USED_BITS,
+                ReservedBits::Ignore => u64::MAX,
+                ReservedBits::Allow(bits) => bits | vxlan::USED_BITS,
+            },
+            peer_check: policy.peer_check,
+            ecn_encap: policy.ecn_encap,
+            inner_vlan: policy.inner_vlan,
         })
     }
 }
@@ -231,6 +251,7 @@ fn read(
             UdpChecksum::Compute
         },
         accept_udp6_zero_checksum: raw.udp6_zero_checksum_rx,
+        reserved_bits: raw.reserved_bits.unwrap_or(!vxlan::USED_BITS),
     };
     let refusal = of_namespace(found)
         .or_else(|| refusal::of_attributes(&found.data))
@@ -281,6 +302,8 @@ struct Attributes {
     df: u8,
     flow_label: u32,
     flow_label_policy: u32,
+    /// None from kernels before 6.14, whose devices have no other than the default.
+    reserved_bits: Option<u64>,
 }
 
 /// `VXLAN_LABEL_INHERIT`; the other policy is a fixed label.
@@ -314,11 +337,17 @@ impl Attributes {
                 28 => raw.ttl_inherit = u8_from(value) != Some(0),
                 29 => raw.df = u8_from(value).unwrap_or(0),
                 32 => raw.flow_label_policy = u32_from(value).unwrap_or(0),
+                33 => raw.reserved_bits = reserved_bits_from(value),
                 _ => {}
             }
         }
         raw
     }
+}
+
+/// A VXLAN header as an attribute carries it, which is as the wire does.
+pub(super) fn reserved_bits_from(value: &[u8]) -> Option<u64> {
+    value.try_into().ok().map(u64::from_be_bytes)
 }
 
 #[cfg(test)]
@@ -383,6 +412,50 @@ mod tests {
             .with(1, &[7, 0, 0, 0])
             .with(4, &[10, 9, 0, 1])
             .with(15, &[0x21, 0x18])
+    }
+
+    #[test]
+    fn v02_reserved_bits_are_the_devices_or_the_operators() {
+        let bits = |data: RequestBody, reserved_bits| {
+            let found = found(data, |_| {});
+            let policy = Policy {
+                reserved_bits,
+                ..Policy::default()
+            };
+            let config = found
+                .device
+                .segment_config(&found.underlay.unwrap(), &policy);
+            config.unwrap().header_bits
+        };
+        const MUST_BE_ZERO: u64 = 0xf7ff_ffff_0000_00f0;
+        let lenient = || plain().with(33, &MUST_BE_ZERO.to_be_bytes());
+        assert_eq!(bits(plain(), ReservedBits::Device), vxlan::USED_BITS);
+        assert_eq!(bits(lenient(), ReservedBits::Device), !MUST_BE_ZERO);
+        assert_eq!(bits(lenient(), ReservedBits::Strict), vxlan::USED_BITS);
+        assert_eq!(bits(plain(), ReservedBits::Ignore), u64::MAX);
+        let mask = ReservedBits::Allow(0x8000_0000_0000_0000);
+        assert_eq!(bits(lenient(), mask), 0x8800_0000_ffff_ff00);
+    }
+
+    #[test]
+    fn v06_checksums_are_verified_on_hardware_or_as_the_operator_says() {
+        for (udp_checksum_rx, on_hardware, on_veth) in [
+            (UdpChecksumRx::Auto, true, false),
+            (UdpChecksumRx::Verify, true, true),
+            (UdpChecksumRx::Ignore, false, false),
+        ] {
+            for (kind, expected) in [(None, on_hardware), (Some("veth".into()), on_veth)] {
+                let found = found(plain(), |link| link.kind = kind);
+                let policy = Policy {
+                    udp_checksum_rx,
+                    ..Policy::default()
+                };
+                let config = found
+                    .device
+                    .segment_config(&found.underlay.unwrap(), &policy);
+                assert_eq!(config.unwrap().verify_udp_checksum, expected);
+            }
+        }
     }
 
     #[test]

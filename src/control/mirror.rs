@@ -17,7 +17,7 @@ use super::route::{self, Routes};
 use super::topology::{Identity, baseline};
 use super::{Error, Event, Found, discover};
 use crate::netlink::{self, Address, Link, LinkKind, Message, Neighbour, Nexthop, Route, Socket};
-use crate::table::{Snapshot, UnresolvedReason, Vtep};
+use crate::table::{Policy, Snapshot, UnresolvedReason, Vtep};
 
 /// `RTM_NEWRULE`, `RTM_DELRULE` (`linux/rtnetlink.h`): whatever they say, every route is asked for again.
 const RULE_KINDS: [u16; 2] = [32, 33];
@@ -64,13 +64,14 @@ impl Mirror {
         mut socket: Socket,
         chosen: &[Found],
         watched: &[u32],
+        policy: &Policy,
     ) -> Result<Self, Error> {
         if chosen.len() > usize::from(u16::MAX) + 1 {
             return Err(Error::TooMany(chosen.len()));
         }
         let devices = chosen
             .iter()
-            .map(Device::new)
+            .map(|found| Device::new(found, policy))
             .collect::<Result<Vec<_>, _>>()?;
         let now = discover(&mut socket)?;
         Ok(Self {

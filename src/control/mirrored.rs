@@ -9,7 +9,7 @@ use super::neighbour::Neighbours;
 use super::{Error, Found};
 use crate::netlink::Link;
 use crate::table::{
-    EncapTemplate, NextHop, Segment, SegmentConfig, UnresolvedReason, Vtep, VtepKey,
+    EncapTemplate, NextHop, Policy, Segment, SegmentConfig, UnresolvedReason, Vtep, VtepKey,
 };
 
 /// One mirrored device.
@@ -17,6 +17,8 @@ use crate::table::{
 pub(super) struct Device {
     pub(super) underlay: Link,
     pub(super) config: Arc<SegmentConfig>,
+    /// What the operator decided.
+    policy: Policy,
     pub(super) fdb: FdbMirror,
     pub(super) layout: Layout,
     /// The FDB differs from the layout.
@@ -33,7 +35,7 @@ pub(super) struct Device {
 
 impl Device {
     /// Knows the device's attributes and none of its entries.
-    pub(super) fn new(found: &Found) -> Result<Self, Error> {
+    pub(super) fn new(found: &Found, policy: &Policy) -> Result<Self, Error> {
         let ineligible = |why: String| Error::Ineligible {
             device: found.device.name.clone(),
             why,
@@ -48,7 +50,7 @@ impl Device {
             .underlay
             .clone()
             .ok_or_else(|| ineligible("it has no underlay device".into()))?;
-        let config = found.device.segment_config(&underlay);
+        let config = found.device.segment_config(&underlay, policy);
         let config = Arc::new(config.ok_or_else(|| ineligible("it has no local address".into()))?);
         Ok(Self {
             underlay,
@@ -64,6 +66,7 @@ impl Device {
                 peers: Arc::default(),
             },
             config,
+            policy: *policy,
             next_hops: Arc::default(),
             refused: 0,
         })
@@ -84,7 +87,7 @@ impl Device {
             self.underlay = underlay.clone();
             changed = true;
         }
-        if let Some(config) = found.device.segment_config(underlay)
+        if let Some(config) = found.device.segment_config(underlay, &self.policy)
             && config != *self.config
         {
             self.config = Arc::new(config);

@@ -22,7 +22,7 @@ use super::mirror::Mirror;
 use super::running::{Running, Shared, SharedSegment, lock};
 use super::{Error, Found};
 use crate::netlink::{Group, Received, Socket, Subscription};
-use crate::table::{Snapshot, Writer};
+use crate::table::{Policy, Snapshot, Writer};
 
 /// The least time between two publications.
 const PUBLICATION_GAP: Duration = Duration::from_millis(5);
@@ -80,13 +80,31 @@ impl Control {
     /// Subscribes, dumps, asks the kernel to resolve the next hops. The number of a segment is its device's position
     /// in `devices`, all of which must be eligible. Works in the network namespace of the calling thread.
     pub fn open(devices: &[Found], watched_links: &[u32]) -> Result<Self, Error> {
-        Self::open_with_queue(devices, watched_links, QUEUE_BYTES)
+        Self::open_with_policy(devices, watched_links, &Policy::default())
+    }
+
+    /// As [`Control::open`], with what the operator decides of every segment.
+    pub fn open_with_policy(
+        devices: &[Found],
+        watched_links: &[u32],
+        policy: &Policy,
+    ) -> Result<Self, Error> {
+        Self::assemble(devices, watched_links, policy, QUEUE_BYTES)
     }
 
     /// As [`Control::open`] with another length of the kernel's queue for us, in bytes.
     pub fn open_with_queue(
         devices: &[Found],
         watched_links: &[u32],
+        queue_bytes: usize,
+    ) -> Result<Self, Error> {
+        Self::assemble(devices, watched_links, &Policy::default(), queue_bytes)
+    }
+
+    fn assemble(
+        devices: &[Found],
+        watched_links: &[u32],
+        policy: &Policy,
         queue_bytes: usize,
     ) -> Result<Self, Error> {
         let io = |doing| move |source| Error::Io { doing, source };
@@ -96,7 +114,7 @@ impl Control {
         let wake =
             UnixStream::pair().map_err(io("making the pair of sockets that ends the thread"))?;
         let mut control = Self {
-            mirror: Mirror::new(socket, devices, watched_links)?,
+            mirror: Mirror::new(socket, devices, watched_links, policy)?,
             subscription,
             wake,
             frame_limits: FrameLimits::default(),

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::observe::{PortState, WorkerState};
+use super::observe::{OffenderState, PortState, WorkerState};
 use super::plan::Plan;
 use crate::port::{RxDrops, StatisticsHandle};
-use crate::stats::{DropReason, PassReason, PortCounters, WorkerCounters};
+use crate::stats::{DropReason, OffenderRecord, PassReason, PortCounters, WorkerCounters};
 use crate::steer::{AccessPair, SteerCounters, XdpMode};
+use crate::wire::MacAddr;
 
 /// Frames that the two rings of a socket can hold between XDP's count and the worker's: `in_flight` is believed up to
 /// this many a socket, and the veth's own ring of 256.
@@ -147,6 +148,25 @@ impl Books {
             .map(|(port, fates)| port.state(fates, &before, &after, &ring_drops))
             .collect()
     }
+
+    /// Frames of strangers that were delivered, over all ports.
+    pub fn strangers_delivered(&self) -> u64 {
+        let sockets = self.ports.iter().flat_map(|port| &port.sockets);
+        sockets
+            .map(|socket| socket.counters.strangers_delivered.get())
+            .sum()
+    }
+
+    /// The senders that the peer check found fault with, of all ports, the latest first; at `now_ns` (`CLOCK_MONOTONIC`).
+    pub fn offenders(&self, now_ns: u64) -> Vec<OffenderState> {
+        let mut all: Vec<_> = self
+            .ports
+            .iter()
+            .flat_map(|port| port.offenders(now_ns))
+            .collect();
+        all.sort_by_key(|offender| offender.age_ms);
+        all
+    }
 }
 
 /// What became of a port's frames behind its steering program, over all of its sockets.
@@ -156,6 +176,7 @@ struct Fates {
     flood_copies: u64,
     flood_copies_lost: u64,
     checksums_completed: u64,
+    strangers_delivered: u64,
     drops: BTreeMap<String, u64>,
 }
 
@@ -190,6 +211,7 @@ impl PortBook {
             flood_copies: sum(|c| c.flood_copies.get()),
             flood_copies_lost: sum(|c| c.flood_copies_lost.get()),
             checksums_completed: sum(|c| c.checksums_completed.get()),
+            strangers_delivered: sum(|c| c.strangers_delivered.get()),
             drops: drops.collect(),
         }
     }
@@ -267,11 +289,35 @@ impl PortBook {
             flood_copies_lost: fates.flood_copies_lost,
             forwarded_bytes: fates.forwarded_bytes,
             checksums_completed: fates.checksums_completed,
+            strangers_delivered: fates.strangers_delivered,
             passed,
             drops,
             in_flight,
             balance_ok: in_flight >= 0 && settled,
         }
+    }
+
+    /// As the workers have them on record; one who was heard on several queues once, with all of its frames.
+    fn offenders(&self, now_ns: u64) -> Vec<OffenderState> {
+        let sockets = self.sockets.iter();
+        let records = sockets.flat_map(|socket| socket.counters.offenders.read());
+        let state = |record: OffenderRecord| OffenderState {
+            source: record.offender.source,
+            vni: record.offender.vni,
+            inner_source: record
+                .offender
+                .inner_source
+                .map(|mac| MacAddr(mac).to_string()),
+            reason: record.offender.reason.label().to_owned(),
+            delivered: record.offender.delivered,
+            port: self.name.clone(),
+            frames: record.frames,
+            age_ms: now_ns.saturating_sub(record.last_ns) / 1_000_000,
+        };
+        OffenderRecord::merged(records)
+            .into_iter()
+            .map(state)
+            .collect()
     }
 
     fn why_not_better(&self) -> Option<String> {

@@ -15,6 +15,7 @@ mod observe;
 mod plan;
 mod privileges;
 mod session;
+mod strangers;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -25,8 +26,8 @@ use crossbeam::channel::{Receiver, RecvError, Sender, bounded, select};
 
 pub use lock::LockError;
 pub use observe::{
-    AccessState, DeviceState, MirrorState, Observation, PortState, RefusedState, VtepState,
-    WorkerState,
+    AccessState, DeviceState, MirrorState, Observation, OffenderState, PolicyState, PortState,
+    RefusedState, VtepState, WorkerState,
 };
 pub use plan::PlanError;
 pub use privileges::{MissingCapabilities, check as check_privileges};
@@ -35,8 +36,10 @@ pub use session::SessionError;
 use crate::config::{Config, WORKERS_MAX};
 use crate::control::{self, Event, Found, Refusal};
 use crate::netlink::{self, Socket};
+use crate::table::{PeerCheck, Policy};
 use plan::Plan;
 use session::Session;
+use strangers::StrangerLog;
 
 /// Events of the mirror that wait for the assembly; more of the same say nothing new.
 const EVENTS_MAX: usize = 256;
@@ -47,6 +50,8 @@ const RETRY: Duration = Duration::from_millis(500);
 /// How often the devices are looked at without having been told to: a changed number of queues (`ethtool -L`) sends no
 /// message.
 const RECHECK: Duration = Duration::from_secs(5);
+/// How often strangers that were let in are looked for.
+const STRANGERS: Duration = Duration::from_secs(1);
 /// How often the workers' threads are looked at.
 const CHECK: Duration = Duration::from_millis(100);
 
@@ -101,6 +106,7 @@ struct State {
     trouble: Option<String>,
     /// The devices that were asked for by name.
     named: Vec<String>,
+    policy: Policy,
 }
 
 impl Gateway {
@@ -129,6 +135,7 @@ impl Gateway {
             left,
             trouble: None,
             named: config.devices.named().to_vec(),
+            policy: config.policy,
         };
         Ok(Self {
             config,
@@ -150,6 +157,8 @@ impl Gateway {
     /// Carries on until `stop` says so, following the devices; then hands everything back to the kernel.
     pub fn run(mut self, stop: &Receiver<()>) {
         let mut look_at = Instant::now() + RECHECK;
+        let mut strangers = StrangerLog::default();
+        let mut strangers_at = Instant::now() + STRANGERS;
         loop {
             let patience = look_at.saturating_duration_since(Instant::now()).min(CHECK);
             select! {
@@ -167,6 +176,10 @@ impl Gateway {
             }
             if Instant::now() >= look_at {
                 look_at = self.follow();
+            }
+            if Instant::now() >= strangers_at {
+                self.tell_of_strangers(&mut strangers);
+                strangers_at = Instant::now() + STRANGERS;
             }
         }
         self.end_session("stopped");
@@ -190,6 +203,18 @@ impl Gateway {
             }
             // A word about a session that has ended; or none, and the gateway holds a sender, so the channel stays open.
             Ok(Event::LinkGone(_)) | Err(RecvError) => look_at,
+        }
+    }
+
+    fn tell_of_strangers(&self, log: &mut StrangerLog) {
+        if self.config.policy.peer_check != PeerCheck::Log {
+            return;
+        }
+        let seen = lock(&self.shared).session.as_ref().map(Session::strangers);
+        if let Some((frames, latest)) = seen
+            && let Some(frames) = log.due(frames, Instant::now())
+        {
+            strangers::tell(frames, latest.as_ref());
         }
     }
 
@@ -283,6 +308,7 @@ impl View {
             Some(session) => session.observe(),
             None => Observation::default(),
         };
+        seen.policy = (&state.policy).into();
         seen.devices
             .extend(state.left.iter().map(observe::left_to_the_kernel));
         if state.session.is_none() {

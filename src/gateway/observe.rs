@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::refusal_words;
 use crate::control::Found;
+use crate::table::Policy;
 
 /// All there is to say at one moment. Field names are the keys of `vxgate status --json`: add, never rename.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,60 @@ pub struct Observation {
     pub vteps: Vec<VtepState>,
     /// How the mirror of the kernel's tables is doing.
     pub mirror: MirrorState,
+    /// What the operator decided, or left to the default.
+    #[serde(default)]
+    pub policy: PolicyState,
+    /// The last senders that the peer check found fault with, the latest first.
+    #[serde(default)]
+    pub offenders: Vec<OffenderState>,
+}
+
+/// What the data path does where the kernel and the RFC leave a choice, in the words of the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyState {
+    /// Who may send to us.
+    pub peer_check: String,
+    /// Which reserved bits may be set.
+    pub reserved_bits: String,
+    /// The outer ECN bits of what is sent.
+    pub ecn_encap: String,
+    /// Inner VLAN tags.
+    pub inner_vlan: String,
+    /// Received outer UDP checksums.
+    pub udp_checksum_rx: String,
+}
+
+impl From<&Policy> for PolicyState {
+    fn from(policy: &Policy) -> Self {
+        Self {
+            peer_check: policy.peer_check.label().to_owned(),
+            reserved_bits: policy.reserved_bits.to_string(),
+            ecn_encap: policy.ecn_encap.label().to_owned(),
+            inner_vlan: policy.inner_vlan.label().to_owned(),
+            udp_checksum_rx: policy.udp_checksum_rx.label().to_owned(),
+        }
+    }
+}
+
+/// A sender that the peer check found fault with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OffenderState {
+    /// The outer source address.
+    pub source: IpAddr,
+    /// The VXLAN network identifier that it used.
+    pub vni: u32,
+    /// The inner source address; none when the inner frame has no whole Ethernet header.
+    pub inner_source: Option<String>,
+    /// What was wrong, as in `drops`.
+    pub reason: String,
+    /// Whether its frames were delivered all the same.
+    pub delivered: bool,
+    /// The underlay device that they came in by.
+    pub port: String,
+    /// How many they were since this sender has been on record; whoever is silent for long gives way to others.
+    pub frames: u64,
+    /// Milliseconds since the last one.
+    pub age_ms: u64,
 }
 
 /// A vxlan device.
@@ -103,6 +158,9 @@ pub struct PortState {
     pub forwarded_bytes: u64,
     /// Inner checksums completed.
     pub checksums_completed: u64,
+    /// Frames of senders that are no known VTEPs, delivered all the same; among those forwarded.
+    #[serde(default)]
+    pub strangers_delivered: u64,
     /// Frames left to the kernel, by reason, and their `total`.
     pub passed: BTreeMap<String, u64>,
     /// Frames that died, by reason, and their `total`.

@@ -9,6 +9,7 @@ use crate::config::{Config, Devices};
 use crate::control::{Found, VxlanDevice};
 use crate::netlink::Link;
 use crate::port::{ChunkSize, ROOM};
+use crate::table::Policy;
 use crate::wire::MacAddr;
 
 /// A session, before it exists.
@@ -24,6 +25,8 @@ pub struct Plan {
     pub workers: u32,
     /// Why that is not the number that was asked for.
     pub fewer_workers: Option<String>,
+    /// What the operator decides of every segment.
+    pub policy: Policy,
 }
 
 /// An underlay device.
@@ -52,7 +55,8 @@ pub enum PlanError {
     NoDevice,
     /// There is no such device.
     #[error(
-        "--vxlan {0}: there is no vxlan device of that name in this network namespace (see `ip -d link show type vxlan`)"
+        "{0}, which --vxlan or overlay.devices names: there is no vxlan device of that name in this network namespace \
+         (see `ip -d link show type vxlan`)"
     )]
     Unknown(String),
     /// The device uses something that vxgate does not do, or is not ready.
@@ -113,6 +117,7 @@ impl Plan {
             nics,
             workers,
             fewer_workers,
+            policy: config.policy,
         }
     }
 
@@ -270,6 +275,7 @@ pub fn receive_queues(link: &Link) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Settings;
     use crate::control::Refusal;
     use crate::table::{Df, FlowLabel, Inherit, SourcePorts, UdpChecksum};
     use crate::wire::{MacAddr, Vni};
@@ -315,6 +321,7 @@ mod tests {
             flow_label: FlowLabel::Fixed(0),
             udp_checksum: UdpChecksum::Compute,
             accept_udp6_zero_checksum: false,
+            reserved_bits: !crate::wire::vxlan::USED_BITS,
         };
         Found {
             device,
@@ -324,12 +331,14 @@ mod tests {
     }
 
     fn config(vxlan: &[&str], workers: Option<u32>) -> Config {
-        Config::new(
-            vxlan.iter().map(|n| (*n).to_owned()).collect(),
+        let mut given = Settings {
             workers,
-            Some("/tmp/s".into()),
-        )
-        .unwrap()
+            socket: Some("/tmp/s".into()),
+            ..Settings::default()
+        };
+        let names = vxlan.iter().map(|name| (*name).to_owned());
+        given.set_devices(names.collect()).unwrap();
+        Config::new(given, Settings::default()).unwrap()
     }
 
     fn plan(found: Vec<Found>, config: &Config, cores: u32) -> Plan {
@@ -383,10 +392,7 @@ mod tests {
         );
         assert!(error(vec![refused.clone(), down.clone()], &all).contains("vx11"));
         assert!(error(vec![down.clone()], &config(&["vx11"], None)).contains("state DOWN"));
-        assert!(
-            error(vec![down], &config(&["eth0"], None))
-                .contains("--vxlan eth0: there is no vxlan device")
-        );
+        assert!(error(vec![down], &config(&["eth0"], None)).contains("eth0, which --vxlan"));
 
         // One that works is enough, unless the other was asked for by name.
         let mixed = || vec![refused.clone(), found(12, link(1, 1500, 1))];

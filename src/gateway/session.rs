@@ -14,7 +14,9 @@ use crossbeam::channel::Sender;
 use super::books::Books;
 use super::crew::{crew, spawn};
 use super::lock::{DeviceLock, LockError};
-use super::observe::{self, AccessState, DeviceState, MirrorState, Observation, VtepState};
+use super::observe::{
+    self, AccessState, DeviceState, MirrorState, Observation, OffenderState, VtepState,
+};
 use super::plan::{Plan, access_mtu};
 use crate::control::{self, Control, Event, Found, Report, SegmentReport};
 use crate::port::{OpenError, XskPort, now_ns};
@@ -88,7 +90,7 @@ impl Session {
         let ends = |pair: &AccessPair| [pair.kernel_side.ifindex, pair.worker_side.ifindex];
         let watched: Vec<u32> = accesses.iter().flat_map(ends).collect();
         let limits = steering.frame_limits();
-        let control = Control::open(&plan.devices, &watched)?
+        let control = Control::open_with_policy(&plan.devices, &watched, &plan.policy)?
             .with_frame_limits(move |ifindex, bytes| limits.set(ifindex, bytes));
         let (writer, readers) = publication(crews.len(), control.snapshot());
         let control = control.start(writer, events.clone())?;
@@ -140,6 +142,13 @@ impl Session {
         self.control.is_alive() && self.workers.iter().all(worker::Running::is_alive)
     }
 
+    /// Frames of strangers that were delivered so far, and the latest stranger.
+    pub fn strangers(&self) -> (u64, Option<OffenderState>) {
+        let offenders = self.books.offenders(now_ns());
+        let latest = offenders.into_iter().find(|offender| offender.delivered);
+        (self.books.strangers_delivered(), latest)
+    }
+
     /// The books, now.
     pub fn observe(&self) -> Observation {
         let mut seen = Observation::default();
@@ -159,6 +168,7 @@ impl Session {
         seen.ports = self.books.ports(arrivals, ring_drops);
         seen.reasons.extend(trouble.map(|error| error.to_string()));
         let now_ns = now_ns();
+        seen.offenders = self.books.offenders(now_ns);
         let books = self.books.workers.iter().zip(&self.workers);
         seen.workers = books
             .map(|(book, running)| book.state(now_ns, running.is_alive()))

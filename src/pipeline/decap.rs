@@ -13,36 +13,40 @@
 //! | 5 | VXLAN header whole; I flag; address, port and VNI ours | `hdr_truncated`, `no_i_flag`, `vni_not_found` |
 //! | 6 | outer Ethernet destination ours, or a group's | `other_host` |
 //! | 7 | UDP checksum: zero over IPv6 unless the segment allows it; right, where the segment asks for it | `zero_csum6`, `outer_csum` |
-//! | 8 | reserved bits | `reserved_bits` |
-//! | 9 | outer source a known VTEP of the segment | `unknown_peer` |
+//! | 8 | reserved bits: none but those that the segment lets through | `reserved_bits` |
+//! | 9 | outer source a known VTEP of the segment, as far as its peer check asks; without a checksum over IPv6 in any case (RFC 6936 §5) | `unknown_peer` |
 //! | 10 | inner Ethernet header whole; source not our own, not zero, no group | `inner_short`, `local_mac`, `invalid_source_mac` |
-//! | 11 | inner IP header whole | `inner_truncated` |
-//! | 12 | ECN | `tunnel_ecn` |
+//! | 11 | inner source a station that the FDB has behind the outer source, where the peer check is `strict-mac` | `inner_spoof` |
+//! | 12 | no VLAN tag, where the segment carries none (RFC 7348 §6.1) | `inner_vlan` |
+//! | 13 | inner IP header whole | `inner_truncated` |
+//! | 14 | ECN | `tunnel_ecn` |
 //!
-//! Behind a VLAN tag the inner IP header is not looked at in 11 and 12 (as in the kernel: the frame's protocol is then
-//! the tag's). Tags are passed on.
+//! Behind a VLAN tag the inner IP header is not looked at in 13 and 14 (as in the kernel: the frame's protocol is then
+//! the tag's). Tags are passed on, unless 12 forbids them.
+//!
+//! Whoever fails at 9 or 11 is put on record, and so is whoever would fail at 9 and is delivered because the peer check
+//! only logs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Outbox, Role, Verdict, Verdicts, ecn, unfinished};
 use crate::port::{Batch, Frame, Umem};
-use crate::stats::{DropReason, PortCounters};
-use crate::table::{OUTER_IPV4_LEN, OUTER_IPV6_LEN, Segment, SegmentConfig, SegmentId, Snapshot};
+use crate::stats::{DropReason, Offender, PortCounters};
+use crate::table::{
+    InnerVlan, OUTER_IPV4_LEN, OUTER_IPV6_LEN, PeerCheck, Segment, SegmentConfig, Snapshot,
+};
 use crate::wire::ethernet::{self, EthernetHeader};
 use crate::wire::ipv4::{self, Ipv4Header};
 use crate::wire::ipv6::{self, Ipv6Header};
 use crate::wire::layers::{Layers, Network, Place};
 use crate::wire::udp::{self, UdpHeader};
 use crate::wire::vxlan::{self, VxlanHeader};
-use crate::wire::{MacAddr, checksum};
+use crate::wire::{MacAddr, checksum, vlan};
 
-/// Judges a batch that came from the underlay. Writes one verdict a frame: `Deliver` or `Drop`.
+/// Judges a batch that came from the underlay. Writes one verdict a frame: `Deliver`, `DeliverStranger` or `Drop`.
 pub fn decide(snapshot: &Snapshot, umem: &Umem, batch: &Batch, verdicts: &mut Verdicts) {
     verdicts.judge(batch.iter(), |frame| {
-        match judge(snapshot, umem.bytes(frame)) {
-            Ok(segment) => Verdict::Deliver(segment),
-            Err(reason) => Verdict::Drop(reason),
-        }
+        judge(snapshot, umem.bytes(frame)).unwrap_or_else(Verdict::Drop)
     });
 }
 
@@ -58,7 +62,19 @@ pub fn apply(
     for (index, mut frame) in batch.drain().enumerate() {
         let delivered = match verdicts.on(index) {
             Verdict::Deliver(segment) => strip(umem, &mut frame, counters).and(Ok(segment)),
-            Verdict::Drop(reason) => Err(reason),
+            Verdict::DeliverStranger(segment) => {
+                note(umem.bytes(&frame), DropReason::UnknownPeer, true, counters);
+                strip(umem, &mut frame, counters).map(|()| {
+                    counters.strangers_delivered.add(1);
+                    segment
+                })
+            }
+            Verdict::Drop(reason) => {
+                if matches!(reason, DropReason::UnknownPeer | DropReason::InnerSpoof) {
+                    note(umem.bytes(&frame), reason, false, counters);
+                }
+                Err(reason)
+            }
             // Never the fate of a frame from the underlay: that would send it back (split horizon).
             Verdict::Encap(_) | Verdict::Flood => Err(DropReason::NoTxTarget),
         };
@@ -99,7 +115,7 @@ struct OuterIp<'a> {
 }
 
 #[inline]
-fn judge(snapshot: &Snapshot, frame: &[u8]) -> Result<SegmentId, DropReason> {
+fn judge(snapshot: &Snapshot, frame: &[u8]) -> Result<Verdict, DropReason> {
     let outer = Outer::parse(frame)?;
     let payload = outer.datagram.get(udp::LEN..).unwrap_or(&[]);
     let (vxlan, inner) = VxlanHeader::parse(payload).ok_or(DropReason::HeaderTruncated)?;
@@ -115,14 +131,16 @@ fn judge(snapshot: &Snapshot, frame: &[u8]) -> Result<SegmentId, DropReason> {
         return Err(DropReason::OtherHost);
     }
     outer.judge_checksum(&segment.config)?;
-    if vxlan.reserved_bits() {
+    if vxlan.bits() & !segment.config.header_bits != 0 {
         return Err(DropReason::ReservedBits);
     }
-    if segment.peers.binary_search(&outer.ip.source).is_err() {
-        return Err(DropReason::UnknownPeer);
-    }
-    judge_inner(segment, inner, outer.ip.traffic_class)?;
-    Ok(id)
+    let stranger = outer.judge_source(segment)?;
+    judge_inner(segment, inner, &outer.ip)?;
+    Ok(if stranger {
+        Verdict::DeliverStranger(id)
+    } else {
+        Verdict::Deliver(id)
+    })
 }
 
 impl<'a> Outer<'a> {
@@ -165,6 +183,19 @@ impl<'a> Outer<'a> {
             return Err(DropReason::OuterChecksum);
         }
         Ok(())
+    }
+
+    /// Whether the sender is a stranger whom the segment lets in all the same. Nothing vouches for the addresses of a
+    /// datagram without a checksum over IPv6, so that these are taken from known VTEPs only (RFC 6936 §5).
+    #[inline]
+    fn judge_source(&self, segment: &Segment) -> Result<bool, DropReason> {
+        let unprotected = self.udp_checksum == 0 && self.ip.source.is_ipv6();
+        match segment.config.peer_check {
+            PeerCheck::Off if !unprotected => Ok(false),
+            _ if segment.is_peer(self.ip.source) => Ok(false),
+            PeerCheck::Log if !unprotected => Ok(true),
+            _ => Err(DropReason::UnknownPeer),
+        }
     }
 
     fn checksum_holds(&self) -> bool {
@@ -269,14 +300,21 @@ fn datagram_len_ipv6(udp: &UdpHeader, payload_len: usize) -> usize {
 }
 
 #[inline]
-fn judge_inner(segment: &Segment, inner: &[u8], outer_class: u8) -> Result<(), DropReason> {
+fn judge_inner(segment: &Segment, inner: &[u8], outer: &OuterIp<'_>) -> Result<(), DropReason> {
+    let config = &*segment.config;
     let (header, rest) = EthernetHeader::parse(inner).ok_or(DropReason::InnerShort)?;
     let source: MacAddr = header.source();
-    if source == segment.config.mac {
+    if source == config.mac {
         return Err(DropReason::LocalMac);
     }
     if source.is_multicast() || source.is_zero() {
         return Err(DropReason::InvalidSourceMac);
+    }
+    if config.peer_check == PeerCheck::StrictMac && !segment.is_behind(source, outer.source) {
+        return Err(DropReason::InnerSpoof);
+    }
+    if config.inner_vlan == InnerVlan::Drop && vlan::is_tag(header.ether_type()) {
+        return Err(DropReason::InnerVlan);
     }
     let class = match header.ether_type() {
         ethernet::IPV4 => {
@@ -290,9 +328,31 @@ fn judge_inner(segment: &Segment, inner: &[u8], outer_class: u8) -> Result<(), D
         _ => None,
     };
     match class {
-        Some(class) if ecn::decapsulate(class, outer_class).is_none() => Err(DropReason::TunnelEcn),
+        Some(class) if ecn::decapsulate(class, outer.traffic_class).is_none() => {
+            Err(DropReason::TunnelEcn)
+        }
         _ => Ok(()),
     }
+}
+
+/// Puts the sender of a frame, as it came in, on record. The frame is read again: its sender is not worth a place in
+/// every verdict.
+#[cold]
+fn note(frame: &[u8], reason: DropReason, delivered: bool, counters: &PortCounters) {
+    let Ok(outer) = Outer::parse(frame) else {
+        return;
+    };
+    let payload = outer.datagram.get(udp::LEN..).unwrap_or(&[]);
+    let Some((vxlan, inner)) = VxlanHeader::parse(payload) else {
+        return;
+    };
+    counters.offenders.record(Offender {
+        source: outer.ip.source,
+        vni: vxlan.vni().get(),
+        inner_source: EthernetHeader::parse(inner).map(|(header, _)| header.source().0),
+        reason,
+        delivered,
+    });
 }
 
 /// What the outer headers of a judged frame say about the inner one.
@@ -372,6 +432,7 @@ mod tests {
         FAR, Lab, NEAR, OWN, config, inner4, inner6, outer, seal, segment, tunnelled, with_class,
     };
     use super::*;
+    use crate::table::SegmentId;
     use crate::wire::Vni;
     use std::sync::Arc;
 

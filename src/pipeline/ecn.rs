@@ -1,5 +1,7 @@
 //! Explicit congestion notification through the tunnel (RFC 6040): the two low bits of TOS and traffic class.
 
+use crate::table::EcnEncap;
+
 /// The two bits.
 pub(super) const MASK: u8 = 0b11;
 const NOT_ECT: u8 = 0b00;
@@ -7,14 +9,15 @@ const ECT_1: u8 = 0b01;
 const ECT_0: u8 = 0b10;
 const CE: u8 = 0b11;
 
-/// The outer bits for a frame whose inner header has `inner` (0 where it is not IP). What the kernel does
-/// (`INET_ECN_encapsulate`): a copy, but ECT(0) for CE. RFC 6040 §4.1 would copy CE too; the far end sees CE either way,
-/// because there the inner header's CE stays.
+/// The outer bits for a frame whose inner header has `inner` (0 where it is not IP). The kernel
+/// (`INET_ECN_encapsulate`) copies, but sends ECT(0) for CE; RFC 6040 §4.1 copies CE too; the far end sees CE either way,
+/// because there the inner header's CE stays. Its compatibility mode copies nothing, for a far end that would lose the marks.
 #[inline]
-pub(super) const fn encapsulate(inner: u8) -> u8 {
-    match inner & MASK {
-        CE => ECT_0,
-        other => other,
+pub(super) const fn encapsulate(mode: EcnEncap, inner: u8) -> u8 {
+    match (mode, inner & MASK) {
+        (EcnEncap::Compat, _) => NOT_ECT,
+        (EcnEncap::Kernel, CE) => ECT_0,
+        (EcnEncap::Kernel | EcnEncap::Rfc6040, other) => other,
     }
 }
 
@@ -56,7 +59,14 @@ mod tests {
     }
 
     #[test]
-    fn d3_encapsulation_copies_all_but_ce() {
-        assert_eq!([0xb8, 0xb9, 0xba, 0xbb].map(encapsulate), [0, 1, 2, 2]);
+    fn d3_encapsulation_copies_what_its_mode_says() {
+        for (mode, outer) in [
+            (EcnEncap::Kernel, [0, 1, 2, 2]),
+            (EcnEncap::Rfc6040, [0, 1, 2, 3]),
+            (EcnEncap::Compat, [0, 0, 0, 0]),
+        ] {
+            let sent = [0xb8, 0xb9, 0xba, 0xbb].map(|inner| encapsulate(mode, inner));
+            assert_eq!(sent, outer, "{mode:?}");
+        }
     }
 }

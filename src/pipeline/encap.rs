@@ -3,16 +3,17 @@
 //! | # | judged | dies as |
 //! |---|---|---|
 //! | 1 | Ethernet header whole, and the IP header behind it and its tags (`skb_vlan_inet_prepare`) | `access_short` |
-//! | 2 | destination in the FDB, unicast or not; else the flood list, if it has entries (`vxlan_xmit`) | `no_tx_target` |
-//! | 3 | VTEP resolved | `next_hop_unresolved`, `link_down` |
-//! | 4 | outer packet within the path's MTU: it is never fragmented (RFC 7348 §4.3) | `oversize` |
+//! | 2 | no VLAN tag, where the segment carries none (RFC 7348 §6.1) | `inner_vlan` |
+//! | 3 | destination in the FDB, unicast or not; else the flood list, if it has entries (`vxlan_xmit`) | `no_tx_target` |
+//! | 4 | VTEP resolved | `next_hop_unresolved`, `link_down` |
+//! | 5 | outer packet within the path's MTU: it is never fragmented (RFC 7348 §4.3) | `oversize` |
 //!
-//! Frames that are too long are the kernel's, and steering leaves them there: 4 is for those that come while a path shrinks.
+//! Frames that are too long are the kernel's, and steering leaves them there: 5 is for those that come while a path shrinks.
 //!
-//! A flooded frame dies only when no VTEP of the list passes 3 and 4, and then of what the first one failed at.
+//! A flooded frame dies only when no VTEP of the list passes 4 and 5, and then of what the first one failed at.
 //!
 //! The outer header follows the segment: TTL and DSCP fixed or the inner IP header's (behind tags too; what is not IP
-//! counts as 0, and a TTL of 0 as the default), ECN in any case, DF fixed or the inner header's (not behind tags, as in the
+//! counts as 0, and a TTL of 0 as the default), ECN in any case (`ecn_encap`), DF fixed or the inner header's (not behind tags, as in the
 //! kernel, which looks only at the first EtherType there). An IPv6 flow label is fixed, the inner IPv6 header's, or the
 //! hash of the flow.
 
@@ -20,13 +21,13 @@ use super::{Exit, Role, Verdict, Verdicts, ecn, unfinished};
 use crate::port::{BATCH, Batch, Frame, Port, Umem};
 use crate::stats::{DropReason, PortCounters};
 use crate::table::{
-    Df, EncapTemplate, FlowLabel, NextHop, OuterFields, Segment, SegmentConfig, SegmentId,
-    Snapshot, UdpChecksum, UnresolvedReason, VtepId,
+    Df, EncapTemplate, FlowLabel, InnerVlan, NextHop, OuterFields, Segment, SegmentConfig,
+    SegmentId, Snapshot, UdpChecksum, UnresolvedReason, VtepId,
 };
 use crate::wire::ethernet::EthernetHeader;
 use crate::wire::ipv6::FLOW_LABEL_MASK;
 use crate::wire::layers::{Layers, Network, Place};
-use crate::wire::{MacAddr, checksum, entropy};
+use crate::wire::{MacAddr, checksum, entropy, vlan};
 
 /// Judges a batch that came from the access port of `segment`. Writes one verdict a frame: `Encap`, `Flood` or `Drop`.
 ///
@@ -79,7 +80,9 @@ pub fn apply<P: Port>(
             (Verdict::Flood, Some(segment)) => flood(segment, umem, frame, counters, exit),
             (Verdict::Drop(reason), _) => Err((frame, reason)),
             // From one access port to another is the kernel's own business.
-            (Verdict::Deliver(_), _) => Err((frame, DropReason::NoTxTarget)),
+            (Verdict::Deliver(_) | Verdict::DeliverStranger(_), _) => {
+                Err((frame, DropReason::NoTxTarget))
+            }
             (_, None) => Err((frame, DropReason::LinkDown)),
         };
         if let Err((frame, reason)) = dead {
@@ -99,6 +102,9 @@ fn judge(segment: &Segment, frame: &[u8], vtep: Option<VtepId>) -> Verdict {
         }) => return Verdict::Drop(DropReason::AccessShort),
         Some(_) => {}
     }
+    if segment.config.inner_vlan == InnerVlan::Drop && is_tagged(frame) {
+        return Verdict::Drop(DropReason::InnerVlan);
+    }
     match vtep {
         Some(vtep) => match reach(segment, vtep, frame.len()) {
             Ok(_) => Verdict::Encap(vtep),
@@ -107,6 +113,12 @@ fn judge(segment: &Segment, frame: &[u8], vtep: Option<VtepId>) -> Verdict {
         None if segment.flood.is_empty() => Verdict::Drop(DropReason::NoTxTarget),
         None => Verdict::Flood,
     }
+}
+
+/// Whether a VLAN tag follows the addresses, be it whole or cut short.
+#[inline]
+fn is_tagged(frame: &[u8]) -> bool {
+    EthernetHeader::parse(frame).is_some_and(|(header, _)| vlan::is_tag(header.ether_type()))
 }
 
 /// The headers for a frame of this length to this VTEP, or why there are none.
@@ -241,7 +253,7 @@ fn prepare(
         .add(u64::from(unfinished::complete(bytes, &layers)));
     let hash = entropy::flow_hash(bytes, &layers);
     let tos = config.tos.resolve(layers.traffic_class) & !ecn::MASK
-        | ecn::encapsulate(layers.traffic_class);
+        | ecn::encapsulate(config.ecn_encap, layers.traffic_class);
     let df = match config.df {
         Df::Unset => false,
         Df::Set => true,

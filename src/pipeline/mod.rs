@@ -48,6 +48,8 @@ mod ipv6_underlay;
 #[cfg(test)]
 mod lab;
 mod outbox;
+#[cfg(test)]
+mod policies;
 mod unfinished;
 mod verdict;
 

@@ -13,6 +13,8 @@ pub enum Verdict {
     Flood,
     /// To the access port of this segment.
     Deliver(SegmentId),
+    /// The same, although the sender is no known VTEP: counted apart and put on record.
+    DeliverStranger(SegmentId),
     /// Nowhere.
     Drop(DropReason),
 }

@@ -1,16 +1,22 @@
 //! `vxgate status`: one screen that says whether it is healthy, and why. Text and JSON come from the same value.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::gateway::{DeviceState, Observation, PortState, VtepState};
+use crate::gateway::{DeviceState, Observation, OffenderState, PolicyState, PortState, VtepState};
+use crate::stats::DropReason;
 
 /// The schema of every JSON answer; keys are added, never renamed.
 pub const SCHEMA: &str = "vxgate/1";
 
 /// VTEPs listed on the screen; JSON has them all.
 const VTEPS_SHOWN: usize = 16;
+/// Offenders listed on the screen; JSON has them all.
+const OFFENDERS_SHOWN: usize = 8;
+/// Columns of the screen that words of explanation may fill.
+const COLUMNS: usize = 118;
 
 /// Whether frames flow as they should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +80,9 @@ impl fmt::Display for Status {
         for reason in &seen.reasons {
             writeln!(f, "  reason    {reason}")?;
         }
+        if !seen.policy.peer_check.is_empty() {
+            writeln!(f, "  policy    {}", PolicyLine(&seen.policy))?;
+        }
         for device in &seen.devices {
             writeln!(f, "  device    {}", DeviceLine(device))?;
         }
@@ -107,6 +116,12 @@ impl fmt::Display for Status {
                 "            and {} more: --json lists them",
                 seen.vteps.len() - VTEPS_SHOWN
             )?;
+        }
+        if !seen.offenders.is_empty() {
+            writeln!(f, "  offenders {}, the latest first", seen.offenders.len())?;
+        }
+        for offender in seen.offenders.iter().take(OFFENDERS_SHOWN) {
+            writeln!(f, "            {}", OffenderLine(offender))?;
         }
         for warning in &seen.warnings {
             writeln!(f, "  warning   {warning}")?;
@@ -190,15 +205,89 @@ impl fmt::Display for PortLines<'_> {
             total(&port.drops),
             port.in_flight
         )?;
-        for (kind, counts) in [("passed", &port.passed), ("dropped", &port.drops)] {
-            for (reason, count) in counts
-                .iter()
-                .filter(|(reason, count)| *reason != "total" && **count > 0)
-            {
-                writeln!(f, "            {kind} {count} {reason}")?;
-            }
+        if port.strangers_delivered > 0 {
+            let count = port.strangers_delivered;
+            writeln!(f, "            forwarded, of unknown VTEPs: {count}")?;
+        }
+        for (reason, count) in counted(&port.passed) {
+            writeln!(f, "            passed {count} {reason}")?;
+        }
+        for (reason, count) in counted(&port.drops) {
+            writeln!(f, "{}", drop_line(reason, count))?;
         }
         Ok(())
+    }
+}
+
+/// The reasons that happened.
+fn counted(counts: &BTreeMap<String, u64>) -> impl Iterator<Item = (&str, u64)> {
+    let counts = counts
+        .iter()
+        .map(|(reason, count)| (reason.as_str(), *count));
+    counts.filter(|(reason, count)| *reason != "total" && *count > 0)
+}
+
+/// How many died of a reason, the kernel's name for it where it has one, and as much of the explanation as fits.
+fn drop_line(label: &str, count: u64) -> String {
+    let mut line = format!("            dropped {count} {label}");
+    // A newer daemon may have reasons that this program does not know.
+    let Some(reason) = DropReason::ALL.iter().find(|r| r.label() == label) else {
+        return line;
+    };
+    if reason.kernel_name() != "-" {
+        line.push_str(&format!(" (kernel {})", reason.kernel_name()));
+    }
+    line.push_str(": ");
+    for word in reason.help().split_inclusive(' ') {
+        if line.chars().count() + word.chars().count() >= COLUMNS {
+            line.truncate(line.trim_end().len());
+            line.push('…');
+            break;
+        }
+        line.push_str(word);
+    }
+    line
+}
+
+struct PolicyLine<'a>(&'a PolicyState);
+
+impl fmt::Display for PolicyLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let policy = self.0;
+        write!(
+            f,
+            "peer check {}, reserved bits {}, ECN {}, inner VLAN {}, UDP checksum {}",
+            policy.peer_check,
+            policy.reserved_bits,
+            policy.ecn_encap,
+            policy.inner_vlan,
+            policy.udp_checksum_rx
+        )
+    }
+}
+
+struct OffenderLine<'a>(&'a OffenderState);
+
+impl fmt::Display for OffenderLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let offender = self.0;
+        let inner = offender.inner_source.as_deref().unwrap_or("none");
+        let fate = if offender.delivered {
+            "delivered"
+        } else {
+            "dropped"
+        };
+        write!(
+            f,
+            "{} VNI {} inner source {inner}  {} {fate} on {}, {}; {}.{} s ago",
+            offender.source,
+            offender.vni,
+            offender.frames,
+            offender.port,
+            offender.reason,
+            offender.age_ms / 1000,
+            offender.age_ms % 1000 / 100
+        )
     }
 }
 
@@ -222,7 +311,7 @@ impl fmt::Display for VtepLine<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
+    use crate::table::Policy;
 
     fn port() -> PortState {
         PortState {
@@ -239,6 +328,7 @@ mod tests {
             flood_copies_lost: 0,
             forwarded_bytes: 600,
             checksums_completed: 0,
+            strangers_delivered: 0,
             passed: BTreeMap::from([("total".into(), 3), ("not_ours".into(), 3)]),
             drops: BTreeMap::from([
                 ("total".into(), 1),
@@ -269,6 +359,57 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("oversize"), "{text}");
+    }
+
+    #[test]
+    fn a_drop_is_told_with_the_kernels_name_and_what_it_means() {
+        let line = drop_line("no_i_flag", 7);
+        assert_eq!(
+            line.trim_start(),
+            "dropped 7 no_i_flag (kernel VXLAN_INVALID_HDR): The I flag is clear: not a valid VNI (RFC 7348 §5)."
+        );
+        assert!(drop_line("unknown_peer", 1).contains("unknown_peer: The outer source"));
+        for reason in DropReason::ALL {
+            let line = drop_line(reason.label(), 123_456_789);
+            assert!(line.chars().count() <= COLUMNS, "{line}");
+            let whole = line.ends_with('.') || line.ends_with('…');
+            assert!(whole, "{line}");
+        }
+        let future = drop_line("of_the_future", 1);
+        assert_eq!(future.trim_start(), "dropped 1 of_the_future");
+    }
+
+    #[test]
+    fn offenders_and_policy_are_shown_and_survive_the_round_trip() {
+        let offender = OffenderState {
+            source: [192, 0, 2, 9].into(),
+            vni: 1,
+            inner_source: Some("02:00:00:00:00:09".into()),
+            reason: "unknown_peer".into(),
+            delivered: false,
+            port: "eth1".into(),
+            frames: 3,
+            age_ms: 12_345,
+        };
+        let observation = Observation {
+            policy: (&Policy::default()).into(),
+            offenders: vec![offender; 10],
+            ..Observation::default()
+        };
+        let status = Status::new(observation, 7);
+        let text = status.to_string();
+        for words in [
+            "  policy    peer check strict, reserved bits device, ECN kernel, inner VLAN pass, UDP checksum auto\n",
+            "  offenders 10, the latest first\n",
+            " 192.0.2.9 VNI 1 inner source 02:00:00:00:00:09  3 dropped on eth1, unknown_peer; 12.3 s ago\n",
+        ] {
+            assert!(text.contains(words), "{text}");
+        }
+        assert_eq!(text.matches("192.0.2.9").count(), OFFENDERS_SHOWN);
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["offenders"][0]["source"], "192.0.2.9");
+        assert_eq!(json["policy"]["peer_check"], "strict");
+        assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::DropReason;
+use super::{DropReason, Offenders};
 
 /// A number that one thread raises and others read.
 #[derive(Debug, Default)]
@@ -53,7 +53,11 @@ pub struct PortCounters {
     pub flood_copies_lost: Count,
     /// Inner checksums that a sender had left unfinished, completed here.
     pub checksums_completed: Count,
+    /// Frames from senders that are no known VTEP, delivered all the same (`peer_check = "log"`); among `forwarded`.
+    pub strangers_delivered: Count,
     drops: [Count; DropReason::COUNT],
+    /// Whom the peer check found fault with.
+    pub offenders: Offenders,
 }
 
 impl Default for PortCounters {
@@ -66,7 +70,9 @@ impl Default for PortCounters {
             flood_copies: Count::default(),
             flood_copies_lost: Count::default(),
             checksums_completed: Count::default(),
+            strangers_delivered: Count::default(),
             drops: std::array::from_fn(|_| Count::default()),
+            offenders: Offenders::default(),
         }
     }
 }

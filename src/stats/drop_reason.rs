@@ -70,13 +70,15 @@ drop_reasons! {
     OtherHost         "other_host"          "OTHERHOST"          Rx "The outer frame is addressed to another station: the link floods, or the device listens to everything.";
     HeaderTruncated   "hdr_truncated"       "PKT_TOO_SMALL"      Rx "UDP payload shorter than the 8 bytes of a VXLAN header.";
     NoIFlag           "no_i_flag"           "VXLAN_INVALID_HDR"  Rx "The I flag is clear: not a valid VNI (RFC 7348 §5).";
-    ReservedBits      "reserved_bits"       "VXLAN_INVALID_HDR"  Rx "A reserved bit of the VXLAN header is set; the kernel drops these too.";
+    ReservedBits      "reserved_bits"       "VXLAN_INVALID_HDR"  Rx "A reserved bit of the VXLAN header is set that the device or reserved_bits does not let through; the kernel drops these too.";
     VniNotFound       "vni_not_found"       "VXLAN_VNI_NOT_FOUND" Rx "No device of ours has this VNI, address and port (it went away while the frame was queued).";
     UnknownPeer       "unknown_peer"        "-"                  Rx "The outer source is no known VTEP of this VNI.";
+    InnerSpoof        "inner_spoof"         "-"                  Rx "The inner source is no station that the FDB knows behind the outer source (peer_check = strict-mac).";
     InnerShort        "inner_short"         "PKT_TOO_SMALL"      Rx "No whole Ethernet header after the VXLAN header.";
     InnerTruncated    "inner_truncated"     "PKT_TOO_SMALL"      Rx "The inner IP header is cut short.";
     InvalidSourceMac  "invalid_source_mac"  "MAC_INVALID_SOURCE" Rx "The inner source address is zero or a group address.";
     LocalMac          "local_mac"           "LOCAL_MAC"          Rx "The inner source address is the device's own: a loop.";
+    InnerVlan         "inner_vlan"          "-"                  Both "The inner frame has a VLAN tag, and inner_vlan = drop asks for none (RFC 7348 §6.1).";
     TunnelEcn         "tunnel_ecn"          "IP_TUNNEL_ECN"      Rx "Congestion marked outside on a flow that does not speak ECN (RFC 6040 §4.2).";
     AccessShort       "access_short"        "PKT_TOO_SMALL"      Tx "A frame from the overlay without a whole Ethernet header, or with its IP header cut short.";
     NoTxTarget        "no_tx_target"        "NO_TX_TARGET"       Tx "No FDB entry for the destination, and no default destination.";

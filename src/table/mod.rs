@@ -5,6 +5,7 @@
 
 mod fdb;
 mod outer_ipv6;
+mod policy;
 mod publish;
 mod segment;
 mod snapshot;
@@ -12,6 +13,7 @@ mod template;
 
 pub use fdb::Fdb;
 pub use outer_ipv6::OUTER_IPV6_LEN;
+pub use policy::{EcnEncap, InnerVlan, PeerCheck, Policy, ReservedBits, UdpChecksumRx};
 pub use publish::{Reader, Writer, publication};
 pub use segment::{
     Df, FlowLabel, Inherit, Segment, SegmentConfig, SegmentId, SourcePorts, UdpChecksum, Vtep,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Fdb, NextHop, OUTER_IPV4_LEN, OUTER_IPV6_LEN};
+use super::{EcnEncap, Fdb, InnerVlan, NextHop, OUTER_IPV4_LEN, OUTER_IPV6_LEN, PeerCheck};
 use crate::wire::{MacAddr, Vni, ethernet};
 
 /// A segment's number within a session: the index in [`super::Snapshot::segments`] and of the worker's access port.
@@ -105,6 +105,14 @@ pub struct SegmentConfig {
     /// Whether a received outer UDP checksum of zero is accepted over IPv6 (`udp6zerocsumrx`, RFC 6935 §5). IPv4 always
     /// accepts it.
     pub accept_udp6_zero_checksum: bool,
+    /// The bits of a received VXLAN header that may be set, its first byte the highest; I flag and VNI among them.
+    pub header_bits: u64,
+    /// Who may send to us.
+    pub peer_check: PeerCheck,
+    /// Outer ECN bits.
+    pub ecn_encap: EcnEncap,
+    /// Inner frames with a VLAN tag.
+    pub inner_vlan: InnerVlan,
 }
 
 /// What makes a VTEP entry distinct: the FDB may give a destination its own port and VNI.
@@ -145,6 +153,20 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// Whether this address may send to us: it is a VTEP's.
+    #[inline]
+    pub fn is_peer(&self, addr: IpAddr) -> bool {
+        self.peers.binary_search(&addr).is_ok()
+    }
+
+    /// Whether the FDB has this station behind the VTEP with this address. One that the FDB does not know is behind none.
+    #[inline]
+    pub fn is_behind(&self, station: MacAddr, addr: IpAddr) -> bool {
+        let vtep = self.fdb.find(station);
+        vtep.and_then(|vtep| self.vteps.get(vtep.0 as usize))
+            .is_some_and(|vtep| vtep.key.addr == addr)
+    }
+
     /// The longest inner frame, in bytes and with its Ethernet header, whose outer packet fits the path to every VTEP.
     pub fn frame_len_max(&self) -> u32 {
         let config = &self.config;

@@ -14,8 +14,8 @@ use super::Vni;
 pub const LEN: usize = 8;
 /// The I flag: the header carries a valid VNI. Every other bit of the first word is reserved.
 const I_FLAG: u32 = 1 << 27;
-/// The reserved bits of the second word.
-const RESERVED_LOW: u32 = 0xff;
+/// The bits of the header that RFC 7348 gives a meaning, I flag and VNI; the first byte on the wire is the highest.
+pub const USED_BITS: u64 = 0x0800_0000_ffff_ff00;
 
 /// The header, seen in place.
 #[derive(Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
@@ -40,10 +40,10 @@ impl VxlanHeader {
         self.flags.get() & I_FLAG != 0
     }
 
-    /// Whether any of the 39 reserved bits is set.
+    /// All 64 bits, the first byte on the wire the highest.
     #[inline]
-    pub fn reserved_bits(&self) -> bool {
-        (self.flags.get() & !I_FLAG) | (self.vni.get() & RESERVED_LOW) != 0
+    pub fn bits(&self) -> u64 {
+        u64::from(self.flags.get()) << 32 | u64::from(self.vni.get())
     }
 
     /// The identifier, without the reserved byte behind it.
@@ -69,7 +69,7 @@ mod tests {
         let bytes = header(Vni::new(0x12_3456).unwrap());
         assert_eq!(bytes, [0x08, 0, 0, 0, 0x12, 0x34, 0x56, 0]);
         let (read, _) = VxlanHeader::parse(&bytes).unwrap();
-        assert!(read.i_flag() && !read.reserved_bits());
+        assert!(read.i_flag() && read.bits() & !USED_BITS == 0);
     }
 
     #[test]
@@ -79,9 +79,11 @@ mod tests {
             let bytes = (1u64 << 63 >> bit).to_be_bytes();
             let (read, _) = VxlanHeader::parse(&bytes).unwrap();
             assert_eq!(read.i_flag(), bit == 4);
+            assert_eq!(read.bits(), 1 << 63 >> bit);
             let of_the_vni = (32..56).contains(&bit);
-            assert_eq!(read.reserved_bits(), bit != 4 && !of_the_vni, "bit {bit}");
-            reserved += u32::from(read.reserved_bits());
+            let is_reserved = read.bits() & !USED_BITS != 0;
+            assert_eq!(is_reserved, bit != 4 && !of_the_vni, "bit {bit}");
+            reserved += u32::from(is_reserved);
         }
         assert_eq!(reserved, 39);
     }

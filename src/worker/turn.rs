@@ -45,14 +45,16 @@ impl<P: Port> Worker<P> {
             underlays,
             accesses,
             reader,
+            counters,
             ..
         } = &mut self.plan;
+        let now_ns = counters.last_turn_ns.get();
         let hands = &mut self.hands;
         let mut moved = Moved::default();
 
         let snapshot = reader.snapshot();
         for underlay in &mut *underlays {
-            moved.received += from_underlay(snapshot, umem, underlay, accesses, hands);
+            moved.received += from_underlay(snapshot, umem, underlay, accesses, hands, now_ns);
         }
         for (segment, access) in (0..).map(SegmentId).zip(&mut *accesses) {
             // Present: `Worker::new` has looked.
@@ -72,13 +74,14 @@ impl<P: Port> Worker<P> {
     }
 }
 
-/// Decapsulates a batch from one underlay port; returns its size.
+/// Decapsulates a batch from one underlay port, in the turn that began at `now_ns`; returns its size.
 fn from_underlay<P: Port>(
     snapshot: &Snapshot,
     umem: &mut Umem,
     underlay: &mut Underlay<P>,
     accesses: &mut [Access<P>],
     hands: &mut Hands,
+    now_ns: u64,
 ) -> usize {
     let Hands {
         batch,
@@ -91,6 +94,7 @@ fn from_underlay<P: Port>(
     if received == 0 {
         return 0;
     }
+    counters.offenders.set_now(now_ns);
     decap::decide(snapshot, umem, batch, verdicts);
     decap::apply(umem, batch, verdicts, counters, to_accesses);
     for (outbox, access) in to_accesses.iter_mut().zip(accesses) {

@@ -162,7 +162,15 @@ const ELSEWHERE: &[(DropReason, &str)] = &[
     ),
     (
         DropReason::OuterChecksum,
-        "not verified on a veth, whose frames carry unfinished sums",
+        "not verified on a veth, whose frames carry unfinished sums, unless one asks for it: tests/e2e/policy.rs",
+    ),
+    (
+        DropReason::InnerSpoof,
+        "only where one asks for it: tests/e2e/policy.rs",
+    ),
+    (
+        DropReason::InnerVlan,
+        "only where one asks for it: tests/e2e/policy.rs",
     ),
     (
         DropReason::VniNotFound,

@@ -14,6 +14,7 @@ mod dual_stack;
 mod failover;
 mod hostile;
 mod path_mtu;
+mod policy;
 mod queues;
 mod scale;
 mod scenes;

@@ -215,6 +215,10 @@ fn segment(size: Size, number: usize, turn: u8) -> Segment {
         udp_checksum: UdpChecksum::Zero,
         verify_udp_checksum: false,
         accept_udp6_zero_checksum: false,
+        header_bits: vxgate::wire::vxlan::USED_BITS,
+        peer_check: vxgate::table::PeerCheck::Strict,
+        ecn_encap: vxgate::table::EcnEncap::Kernel,
+        inner_vlan: vxgate::table::InnerVlan::Pass,
     };
     let addresses = (0..size.vteps).map(vtep_addr).chain([UNRESOLVED]);
     let vteps: Vec<_> = addresses

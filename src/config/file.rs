@@ -1,0 +1,557 @@
+//! The configuration file: TOML, read once at the start.
+//!
+//! ```toml
+//! [overlay]
+//! devices = "auto"            # or a list: ["flannel.1"]
+//! peer_check = "strict"       # strict-mac, log, off
+//! reserved_bits = "device"    # strict, ignore, mask:HEX
+//! ecn_encap = "kernel"        # rfc6040, compat
+//! inner_vlan = "pass"         # drop
+//! udp_checksum_rx = "auto"    # verify, ignore
+//!
+//! [worker]
+//! count = 2                   # or "auto"
+//!
+//! [control]
+//! socket = "/run/vxgate/vxgate.sock"
+//! ```
+//!
+//! Nothing of it is required. What is not known is refused, since a mistyped key that is passed over is a setting that
+//! the operator believes in. All that is wrong is told at once, with its line.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::Devices;
+use super::error::{ConfigError, Finding, Findings};
+use super::settings::{self, Settings, WordKey, closest};
+
+/// No configuration is longer, in bytes; a file that is was named by mistake.
+const FILE_LEN_MAX: u64 = 1 << 20;
+/// Characters of a value that a message repeats.
+const EXCERPT_LEN: usize = 40;
+
+/// What may stand where.
+const TABLES: &[(&str, &[&str])] = &[
+    (
+        "overlay",
+        &[
+            "devices",
+            WordKey::PeerCheck.key(),
+            WordKey::ReservedBits.key(),
+            WordKey::EcnEncap.key(),
+            WordKey::InnerVlan.key(),
+            WordKey::UdpChecksumRx.key(),
+        ],
+    ),
+    ("worker", &["count"]),
+    ("control", &["socket"]),
+];
+
+/// Reads and judges a file.
+///
+/// # Errors
+/// When it cannot be read, is writable for everybody, or says what cannot be.
+pub fn read(path: &Path) -> Result<Settings, ConfigError> {
+    let text = text_of(path)?;
+    parse(&text).map_err(|error| match error {
+        ConfigError::Text(findings) => ConfigError::File {
+            path: path.to_owned(),
+            findings,
+        },
+        other => other,
+    })
+}
+
+/// The text of a file that nobody but its owners can have written.
+fn text_of(path: &Path) -> Result<String, ConfigError> {
+    let failed = |source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(failed)?;
+    // Of the file that was opened, not of what the name leads to by now.
+    let metadata = file.metadata().map_err(failed)?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o002 != 0 {
+        return Err(ConfigError::WorldWritable {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    let mut text = String::new();
+    file.take(FILE_LEN_MAX + 1)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    if text.len() as u64 > FILE_LEN_MAX {
+        return Err(failed(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("longer than {FILE_LEN_MAX} bytes"),
+        )));
+    }
+    Ok(text)
+}
+
+/// Judges the text of a configuration file. A pure function.
+///
+/// # Errors
+/// [`ConfigError::Text`] with all that is wrong, each with its line.
+pub fn parse(text: &str) -> Result<Settings, ConfigError> {
+    let mut reading = Reading {
+        text,
+        settings: Settings::default(),
+        findings: Vec::new(),
+    };
+    match DeTable::parse(text) {
+        Ok(document) => reading.document(document.get_ref()),
+        Err(error) => {
+            let line = error.span().map(|span| reading.line(span.start));
+            let words = error.message().lines().collect::<Vec<_>>().join("; ");
+            reading.findings.push(Finding {
+                line,
+                key: String::new(),
+                why: format!("not TOML: {words}"),
+            });
+        }
+    }
+    if reading.findings.is_empty() {
+        Ok(reading.settings)
+    } else {
+        reading.findings.sort_by_key(|finding| finding.line);
+        Err(ConfigError::Text(Findings(reading.findings)))
+    }
+}
+
+/// A text that is being judged.
+struct Reading<'a> {
+    text: &'a str,
+    settings: Settings,
+    findings: Vec<Finding>,
+}
+
+impl Reading<'_> {
+    fn document(&mut self, document: &DeTable<'_>) {
+        for (name, value) in document {
+            let (table, at) = (name.get_ref().as_ref(), name.span().start);
+            let known = TABLES.iter().any(|(known, _)| *known == table);
+            match value.get_ref() {
+                DeValue::Table(entries) if known => {
+                    for (key, value) in entries {
+                        self.entry(table, key.get_ref(), key.span().start, value);
+                    }
+                }
+                _ if known => self.find(
+                    at,
+                    table.to_owned(),
+                    format!("write [{table}]: it is a table"),
+                ),
+                DeValue::Table(_) => {
+                    let tables = TABLES.iter().map(|(table, _)| *table);
+                    let why = unknown("table", table, tables, |table| format!("[{table}]"));
+                    self.find(at, printable(table), why);
+                }
+                _ => {
+                    let why = unknown("key", table, all_keys(), |key| {
+                        format!("{key} in {}", table_of(key))
+                    });
+                    self.find(at, printable(table), why);
+                }
+            }
+        }
+    }
+
+    fn entry(&mut self, table: &str, key: &str, at: usize, value: &Spanned<DeValue<'_>>) {
+        let word = WordKey::ALL.into_iter().find(|word| word.key() == key);
+        let judged = match (table, key, word) {
+            ("overlay", _, Some(word)) => self.word(word, value.get_ref()),
+            ("overlay", "devices", _) => self.devices(value.get_ref()),
+            ("worker", "count", _) => self.count(value.get_ref()),
+            ("control", "socket", _) => self.socket(value.get_ref()),
+            _ => {
+                let here = TABLES.iter().filter(|(known, _)| *known == table);
+                let here = here.flat_map(|(_, keys)| *keys).copied();
+                let why = if all_keys().any(|known| known == key) {
+                    format!("it belongs into {}", table_of(key))
+                } else {
+                    unknown("key", key, here, str::to_owned)
+                };
+                self.find(at, format!("{table}.{}", printable(key)), why);
+                return;
+            }
+        };
+        if let Err(may_be) = judged {
+            let excerpt = excerpt(self.text.get(value.span()).unwrap_or_default());
+            let why = format!("{excerpt} cannot be: {may_be}");
+            self.find(value.span().start, format!("{table}.{key}"), why);
+        }
+    }
+
+    fn word(&mut self, key: WordKey, value: &DeValue<'_>) -> Result<(), String> {
+        let word = value.as_str().ok_or_else(|| key.may_be())?;
+        key.set(&mut self.settings, word)
+    }
+
+    fn devices(&mut self, value: &DeValue<'_>) -> Result<(), String> {
+        let may_be = || "use \"auto\", or a list of device names in quotes".to_owned();
+        self.settings.devices = Some(match value {
+            DeValue::String(word) if word == "auto" => Devices::All,
+            DeValue::Array(entries) if entries.is_empty() => {
+                return Err(
+                    "an empty list takes nothing over; use \"auto\" for all devices".into(),
+                );
+            }
+            DeValue::Array(entries) => {
+                let names = entries.iter().map(|entry| {
+                    let name = entry.get_ref().as_str().ok_or_else(may_be)?;
+                    settings::device_name(name).map(|()| name.to_owned())
+                });
+                Devices::Named(names.collect::<Result<_, _>>()?)
+            }
+            _ => return Err(may_be()),
+        });
+        Ok(())
+    }
+
+    fn count(&mut self, value: &DeValue<'_>) -> Result<(), String> {
+        let may_be = |range: String| format!("{range}, or \"auto\" for one a core");
+        self.settings.workers = match value {
+            DeValue::String(word) if word == "auto" => None,
+            DeValue::Integer(number) => {
+                let count = u64::from_str_radix(number.as_str(), number.radix()).unwrap_or(0);
+                Some(settings::workers(count).map_err(may_be)?)
+            }
+            // What is no number is judged as the number 0: it is told what may stand there.
+            _ => return settings::workers(0).map(|_| ()).map_err(may_be),
+        };
+        Ok(())
+    }
+
+    fn socket(&mut self, value: &DeValue<'_>) -> Result<(), String> {
+        let path = value.as_str().map(Path::new);
+        let good = path
+            .filter(|path| path.is_absolute() && !path.as_os_str().as_encoded_bytes().contains(&0));
+        let good = good.ok_or("use a path that starts with '/', in quotes")?;
+        self.settings.socket = Some(PathBuf::from(good));
+        Ok(())
+    }
+
+    fn find(&mut self, at: usize, key: String, why: String) {
+        let line = Some(self.line(at));
+        self.findings.push(Finding { line, key, why });
+    }
+
+    /// The number of the line, from 1, in which a byte stands.
+    fn line(&self, at: usize) -> usize {
+        let before = self.text.as_bytes().get(..at);
+        let before = before.unwrap_or(self.text.as_bytes());
+        1 + before.iter().filter(|byte| **byte == b'\n').count()
+    }
+}
+
+/// Every key of every table.
+fn all_keys() -> impl Iterator<Item = &'static str> + Clone {
+    TABLES.iter().flat_map(|(_, keys)| *keys).copied()
+}
+
+/// The table that a known key belongs into, as it is written.
+fn table_of(key: &str) -> String {
+    let home = TABLES.iter().find(|(_, keys)| keys.contains(&key));
+    home.map_or_else(String::new, |(table, _)| format!("[{table}]"))
+}
+
+/// What to say of something that is not known: what was meant, or else all there is.
+fn unknown(
+    kind: &str,
+    written: &str,
+    known: impl Iterator<Item = &'static str> + Clone,
+    show: impl Fn(&str) -> String,
+) -> String {
+    match closest(written, known.clone()) {
+        Some(meant) => format!("no such {kind}; did you mean {}?", show(meant)),
+        None => {
+            let known: Vec<_> = known.map(show).collect();
+            format!("no such {kind}; there is {}", known.join(", "))
+        }
+    }
+}
+
+/// The start of a value, on one line.
+fn excerpt(source: &str) -> String {
+    let mut start: String = source.chars().take(EXCERPT_LEN).collect();
+    if start.len() < source.len() {
+        start.push('…');
+    }
+    printable(&start)
+}
+
+/// Without control characters, which could draw on the reader's terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .take(2 * EXCERPT_LEN)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{EcnEncap, InnerVlan, PeerCheck, ReservedBits, UdpChecksumRx};
+    use proptest::prelude::*;
+
+    fn wrong(text: &str) -> String {
+        parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_key_is_taken() {
+        let text = r#"
+            [overlay]
+            devices = ["flannel.1", "flannel-v6.1"]
+            peer_check = "strict-mac"
+            reserved_bits = "mask:00000000000000ff"
+            ecn_encap = "rfc6040"
+            inner_vlan = "drop"
+            udp_checksum_rx = "verify"
+            worker.count = 3 # A table of no use to us, see below.
+        "#;
+        assert!(wrong(text).contains("overlay.worker"), "{}", wrong(text));
+        let text = text.replace(
+            "worker.count = 3",
+            "[worker]\ncount = 0x3\n[control]\nsocket = '/run/x.sock'",
+        );
+        let expected = Settings {
+            devices: Some(Devices::Named(vec![
+                "flannel.1".into(),
+                "flannel-v6.1".into(),
+            ])),
+            workers: Some(3),
+            socket: Some("/run/x.sock".into()),
+            peer_check: Some(PeerCheck::StrictMac),
+            reserved_bits: Some(ReservedBits::Allow(0xff)),
+            ecn_encap: Some(EcnEncap::Rfc6040),
+            inner_vlan: Some(InnerVlan::Drop),
+            udp_checksum_rx: Some(UdpChecksumRx::Verify),
+        };
+        assert_eq!(parse(&text).unwrap(), expected);
+        // Inline and dotted tables are the same to TOML.
+        let dotted = parse("overlay.peer_check = 'log'\nworker = { count = 'auto' }").unwrap();
+        assert_eq!(dotted.peer_check, Some(PeerCheck::Log));
+        assert_eq!(dotted.workers, None);
+    }
+
+    #[test]
+    fn the_file_in_the_readme_is_the_default() {
+        let readme = include_str!("../../README.md");
+        let (_, rest) = readme.split_once("```toml\n").unwrap();
+        let (text, _) = rest.split_once("```").unwrap();
+        let expected = Settings {
+            devices: Some(Devices::All),
+            ..Settings::default()
+        };
+        let read = parse(text).unwrap();
+        assert_eq!(read.policy(), expected.policy());
+        assert_eq!(
+            (read.devices, read.workers, read.socket),
+            (expected.devices, None, None)
+        );
+        // And no key is left out.
+        assert!(all_keys().all(|key| text.contains(&format!("{key} = "))));
+    }
+
+    #[test]
+    fn an_empty_file_says_nothing() {
+        for text in ["", "# nothing\n", "[overlay]\n[worker]\n[control]\n"] {
+            assert_eq!(parse(text).unwrap(), Settings::default());
+        }
+        let auto = parse("[overlay]\ndevices = \"auto\"").unwrap();
+        assert_eq!(auto.devices, Some(Devices::All));
+    }
+
+    #[test]
+    fn a_key_that_is_not_known_is_refused_with_what_was_meant() {
+        for (text, expected) in [
+            (
+                "[overlay]\npeer_chek = \"off\"",
+                "line 2: overlay.peer_chek: no such key; did you mean peer_check?",
+            ),
+            (
+                "[overlay]\npeer-check = \"off\"",
+                "line 2: overlay.peer-check: no such key; did you mean peer_check?",
+            ),
+            (
+                "\n[overlai]\n",
+                "line 2: overlai: no such table; did you mean [overlay]?",
+            ),
+            (
+                "peer_check = \"off\"",
+                "line 1: peer_check: no such key; did you mean peer_check in [overlay]?",
+            ),
+            (
+                "[worker]\nsocket = \"/x\"",
+                "line 2: worker.socket: it belongs into [control]",
+            ),
+            (
+                "[worker]\nzzz = 1",
+                "line 2: worker.zzz: no such key; there is count",
+            ),
+            (
+                "[zzz]",
+                "line 1: zzz: no such table; there is [overlay], [worker], [control]",
+            ),
+            (
+                "overlay = 1",
+                "line 1: overlay: write [overlay]: it is a table",
+            ),
+            (
+                "[[overlay]]",
+                "line 1: overlay: write [overlay]: it is a table",
+            ),
+        ] {
+            assert_eq!(wrong(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_is_named_with_what_may_be() {
+        for (text, expected) in [
+            (
+                "[overlay]\n\npeer_check = \"srtict\"",
+                "line 3: overlay.peer_check: \"srtict\" cannot be: use one of \"strict\", \"strict-mac\", \"log\", \
+                 \"off\"; did you mean \"strict\"?",
+            ),
+            (
+                "[overlay]\ninner_vlan = true",
+                "line 2: overlay.inner_vlan: true cannot be: use one of \"pass\", \"drop\"",
+            ),
+            (
+                "[overlay]\nreserved_bits = \"mask:ff\"",
+                "line 2: overlay.reserved_bits: \"mask:ff\" cannot be: use \"device\", \"strict\", \"ignore\", or \
+                 \"mask:\" and 16 hexadecimal digits: the bits of the header that may be set",
+            ),
+            (
+                "[overlay]\ndevices = []",
+                "line 2: overlay.devices: [] cannot be: an empty list takes nothing over; use \"auto\" for all devices",
+            ),
+            (
+                "[overlay]\ndevices = [\"a/b\"]",
+                "line 2: overlay.devices: [\"a/b\"] cannot be: a device name has 1 to 15 bytes, without '/', ':' or spaces",
+            ),
+            (
+                "[overlay]\ndevices = [1]",
+                "line 2: overlay.devices: [1] cannot be: use \"auto\", or a list of device names in quotes",
+            ),
+            (
+                "[worker]\ncount = 65",
+                "line 2: worker.count: 65 cannot be: use 1 to 64, or \"auto\" for one a core",
+            ),
+            (
+                "[control]\nsocket = \"relative.sock\"",
+                "line 2: control.socket: \"relative.sock\" cannot be: use a path that starts with '/', in quotes",
+            ),
+        ] {
+            assert_eq!(wrong(text), expected);
+        }
+        for count in [
+            "0",
+            "-1",
+            "1.0",
+            "true",
+            "99999999999999999999999",
+            "\"two\"",
+        ] {
+            let words = wrong(&format!("[worker]\ncount = {count}"));
+            assert!(words.contains("use 1 to 64"), "{count}: {words}");
+        }
+        let long = wrong(&format!(
+            "[overlay]\npeer_check = \"{}\"",
+            "x\u{e9}".repeat(1000)
+        ));
+        assert!(long.chars().count() < 200, "{long}");
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once_in_the_order_of_the_file() {
+        let words = wrong("[worker]\ncount = 0\n[control]\nx = 1\n[overlay]\npeer_check = 1");
+        let lines: Vec<_> = words.lines().map(|line| line.get(..12)).collect();
+        let expected = [
+            "3 things are",
+            "  line 2: wo",
+            "  line 4: co",
+            "  line 6: ov",
+        ]
+        .map(Some);
+        assert_eq!(lines, expected, "{words}");
+    }
+
+    #[test]
+    fn what_is_no_toml_is_told_with_its_line() {
+        for (text, line) in [
+            ("[overlay\n", "line 1: not TOML: "),
+            ("\n\npeer_check = strict\n", "line 3: not TOML: "),
+            ("a = 1\na = 2\n", "line 2: not TOML: "),
+        ] {
+            assert!(wrong(text).starts_with(line), "{}", wrong(text));
+        }
+        assert!(parse(&"[".repeat(100_000)).is_err());
+    }
+
+    #[test]
+    fn a_file_that_everybody_may_write_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vxgate.toml");
+        std::fs::write(&path, "[worker]\ncount = 1\n").unwrap();
+        let set = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode));
+        set(0o666).unwrap();
+        let words = read(&path).unwrap_err().to_string();
+        assert!(
+            words.contains("everybody may write") && words.contains("(mode 0666)"),
+            "{words}"
+        );
+        set(0o660).unwrap();
+        assert_eq!(read(&path).unwrap().workers, Some(1));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vxgate.toml");
+        let named = |why: &str| {
+            let words = read(&path).unwrap_err().to_string();
+            assert!(
+                words.contains("vxgate.toml") && words.contains(why),
+                "{words}"
+            );
+        };
+        named("No such file");
+        std::fs::write(&path, [0xff, 0xfe]).unwrap();
+        named("UTF-8");
+        std::fs::write(&path, "#".repeat(FILE_LEN_MAX as usize + 1)).unwrap();
+        named("longer than 1048576 bytes");
+        std::fs::write(&path, "[worker]\ncount = 0\n").unwrap();
+        named("vxgate.toml: line 2: worker.count: 0 cannot be");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in ".{0,200}") {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn no_value_of_a_known_key_makes_it_panic(at in any::<prop::sample::Index>(), value in ".{0,60}") {
+            let keys: Vec<_> = TABLES.iter().flat_map(|(table, keys)| keys.iter().map(move |key| (table, key))).collect();
+            let (table, key) = keys[at.index(keys.len())];
+            for text in [format!("[{table}]\n{key} = {value}\n"), format!("[{table}]\n{key} = {value:?}\n")] {
+                if let Err(error) = parse(&text) {
+                    prop_assert!(matches!(error, ConfigError::Text(_)));
+                    prop_assert!(!error.to_string().is_empty());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What the operator asked for, validated. The raw form of flags and environment never leaves `cli`, that of the file
+//! never leaves `file.rs`.
+//!
+//! A flag counts before its environment variable (`cli` sees to that), both before the file, and the file before the
+//! default. Each is judged alone, so that what is wrong in a file is told even where a flag overrides it.
+
+mod error;
+mod file;
+mod settings;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::table::Policy;
+
+pub use error::{ConfigError, Finding, Findings};
+pub use file::{parse, read};
+pub use settings::{Settings, WordKey};
+
+/// Workers beyond this make no sense to the steering programs (`bpf/shared.h`).
+pub const WORKERS_MAX: u32 = 64;
+
+/// The settings of one `vxgate run`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Which vxlan devices to take over.
+    pub devices: Devices,
+    /// How many workers; none: one per core that the NIC has queues for.
+    pub workers: Option<u32>,
+    /// Where the control socket goes.
+    pub socket: PathBuf,
+    /// What the data path does where the kernel and the RFC leave a choice.
+    pub policy: Policy,
+}
+
+/// A choice of vxlan devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Devices {
+    /// All that can be taken over.
+    All,
+    /// These, and each must be possible.
+    Named(Vec<String>),
+}
+
+impl Devices {
+    /// The names that were given; empty for all.
+    pub fn named(&self) -> &[String] {
+        match self {
+            Self::All => &[],
+            Self::Named(names) => names,
+        }
+    }
+
+    /// Whether a device of this name is asked for.
+    pub fn include(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Named(names) => names.iter().any(|n| n == name),
+        }
+    }
+}
+
+impl Config {
+    /// The settings that were `given` by flags and the environment; where they are silent, those of the file.
+    ///
+    /// # Errors
+    /// When there is nothing to derive the control socket's path from.
+    pub fn new(given: Settings, file: Settings) -> Result<Self, ConfigError> {
+        let settings = given.or(file);
+        Ok(Self {
+            policy: settings.policy(),
+            devices: settings.devices.unwrap_or(Devices::All),
+            workers: settings.workers,
+            socket: socket_path(settings.socket)?,
+        })
+    }
+}
+
+/// The control socket of the current network namespace: the given one, or one under `/run/vxgate/` that carries the
+/// namespace's inode number, so that daemons in several namespaces of one host do not meet.
+///
+/// # Errors
+/// When `/proc` does not tell the namespace.
+pub fn socket_path(given: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
+    if let Some(path) = given {
+        return Ok(path);
+    }
+    let inode = fs::metadata("/proc/self/ns/net")
+        .map_err(ConfigError::Namespace)?
+        .ino();
+    Ok(Path::new("/run/vxgate").join(format!("netns-{inode}.sock")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{InnerVlan, PeerCheck};
+
+    #[test]
+    fn what_was_given_counts_before_the_file_and_the_file_before_the_default() {
+        let given = Settings {
+            peer_check: Some(PeerCheck::Off),
+            socket: Some("/given".into()),
+            ..Settings::default()
+        };
+        let file = "[overlay]\npeer_check = \"log\"\ninner_vlan = \"drop\"\ndevices = [\"flannel.1\"]\n\
+                    [worker]\ncount = 2\n[control]\nsocket = \"/file\"\n";
+        let config = Config::new(given, parse(file).unwrap()).unwrap();
+        assert_eq!(config.policy.peer_check, PeerCheck::Off);
+        assert_eq!(config.policy.inner_vlan, InnerVlan::Drop);
+        assert_eq!(config.policy.reserved_bits, Policy::default().reserved_bits);
+        assert_eq!(config.socket, Path::new("/given"));
+        assert_eq!(config.workers, Some(2));
+        assert!(config.devices.include("flannel.1") && !config.devices.include("vxlan0"));
+        let silent = Config::new(Settings::default(), parse("").unwrap()).unwrap();
+        assert_eq!(silent.policy, Policy::default());
+        assert!(silent.devices.include("anything") && silent.workers.is_none());
+    }
+
+    #[test]
+    fn the_socket_belongs_to_the_network_namespace() {
+        let path = socket_path(None).unwrap();
+        let inode = fs::metadata("/proc/self/ns/net").unwrap().ino();
+        assert_eq!(
+            path,
+            Path::new("/run/vxgate").join(format!("netns-{inode}.sock"))
+        );
+        assert_eq!(
+            socket_path(Some("/tmp/x.sock".into())).unwrap(),
+            Path::new("/tmp/x.sock")
+        );
+    }
+}

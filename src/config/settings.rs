@@ -1,0 +1,311 @@
+//! Single settings, judged alike wherever they come from: a flag, the environment, or the file.
+
+use std::path::PathBuf;
+
+use super::{ConfigError, Devices, WORKERS_MAX};
+use crate::table::{EcnEncap, InnerVlan, PeerCheck, Policy, ReservedBits, UdpChecksumRx};
+
+/// What one source says: each setting judged, or none where it is silent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Which vxlan devices to take over.
+    pub devices: Option<Devices>,
+    /// How many workers.
+    pub workers: Option<u32>,
+    /// Where the control socket goes.
+    pub socket: Option<PathBuf>,
+    /// Who may send to us.
+    pub peer_check: Option<PeerCheck>,
+    /// Which reserved bits may be set.
+    pub reserved_bits: Option<ReservedBits>,
+    /// The outer ECN bits of what is sent.
+    pub ecn_encap: Option<EcnEncap>,
+    /// Inner VLAN tags.
+    pub inner_vlan: Option<InnerVlan>,
+    /// Received outer UDP checksums.
+    pub udp_checksum_rx: Option<UdpChecksumRx>,
+}
+
+impl Settings {
+    /// These, and where they are silent, what the others say.
+    #[must_use]
+    pub fn or(self, others: Self) -> Self {
+        Self {
+            devices: self.devices.or(others.devices),
+            workers: self.workers.or(others.workers),
+            socket: self.socket.or(others.socket),
+            peer_check: self.peer_check.or(others.peer_check),
+            reserved_bits: self.reserved_bits.or(others.reserved_bits),
+            ecn_encap: self.ecn_encap.or(others.ecn_encap),
+            inner_vlan: self.inner_vlan.or(others.inner_vlan),
+            udp_checksum_rx: self.udp_checksum_rx.or(others.udp_checksum_rx),
+        }
+    }
+
+    /// Takes over what a flag says that takes one word of a few.
+    ///
+    /// # Errors
+    /// Names the flag, and what it may be.
+    pub fn set_word(&mut self, key: WordKey, word: &str) -> Result<(), ConfigError> {
+        key.set(self, word)
+            .map_err(|may_be| flag(key.flag(), &format!("'{word}'"), may_be))
+    }
+
+    /// Takes over the devices that `--vxlan` names; all of them when it was not given.
+    ///
+    /// # Errors
+    /// Says which is no device name.
+    pub fn set_devices(&mut self, names: Vec<String>) -> Result<(), ConfigError> {
+        for name in &names {
+            device_name(name).map_err(|may_be| flag("vxlan", &format!("'{name}'"), may_be))?;
+        }
+        self.devices = (!names.is_empty()).then_some(Devices::Named(names));
+        Ok(())
+    }
+
+    /// Takes over what `--workers` says.
+    ///
+    /// # Errors
+    /// Says how many there may be.
+    pub fn set_workers(&mut self, count: u32) -> Result<(), ConfigError> {
+        let judged = workers(u64::from(count));
+        self.workers = Some(judged.map_err(|may_be| flag("workers", &count.to_string(), may_be))?);
+        Ok(())
+    }
+
+    /// What they make of the data path; the default where they are silent.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            peer_check: self.peer_check.unwrap_or_default(),
+            reserved_bits: self.reserved_bits.unwrap_or_default(),
+            ecn_encap: self.ecn_encap.unwrap_or_default(),
+            inner_vlan: self.inner_vlan.unwrap_or_default(),
+            udp_checksum_rx: self.udp_checksum_rx.unwrap_or_default(),
+        }
+    }
+}
+
+fn flag(flag: &'static str, value: &str, why: String) -> ConfigError {
+    ConfigError::Flag {
+        flag,
+        value: value.to_owned(),
+        why,
+    }
+}
+
+/// A setting that is one word of a few.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WordKey {
+    /// Who may send to us.
+    PeerCheck,
+    /// Which reserved bits may be set.
+    ReservedBits,
+    /// The outer ECN bits of what is sent.
+    EcnEncap,
+    /// Inner VLAN tags.
+    InnerVlan,
+    /// Received outer UDP checksums.
+    UdpChecksumRx,
+}
+
+impl WordKey {
+    pub(super) const ALL: [Self; 5] = [
+        Self::PeerCheck,
+        Self::ReservedBits,
+        Self::EcnEncap,
+        Self::InnerVlan,
+        Self::UdpChecksumRx,
+    ];
+
+    /// Its key in the table `[overlay]`.
+    pub(super) const fn key(self) -> &'static str {
+        match self {
+            Self::PeerCheck => "peer_check",
+            Self::ReservedBits => "reserved_bits",
+            Self::EcnEncap => "ecn_encap",
+            Self::InnerVlan => "inner_vlan",
+            Self::UdpChecksumRx => "udp_checksum_rx",
+        }
+    }
+
+    /// Its flag, without the dashes in front.
+    pub(super) const fn flag(self) -> &'static str {
+        match self {
+            Self::PeerCheck => "peer-check",
+            Self::ReservedBits => "reserved-bits",
+            Self::EcnEncap => "ecn-encap",
+            Self::InnerVlan => "inner-vlan",
+            Self::UdpChecksumRx => "udp-checksum-rx",
+        }
+    }
+
+    /// The words that it takes.
+    fn words(self) -> Vec<&'static str> {
+        match self {
+            Self::PeerCheck => PeerCheck::ALL.iter().map(|c| c.label()).collect(),
+            Self::ReservedBits => vec!["device", "strict", "ignore"],
+            Self::EcnEncap => EcnEncap::ALL.iter().map(|c| c.label()).collect(),
+            Self::InnerVlan => InnerVlan::ALL.iter().map(|c| c.label()).collect(),
+            Self::UdpChecksumRx => UdpChecksumRx::ALL.iter().map(|c| c.label()).collect(),
+        }
+    }
+
+    /// Puts what `word` means into the settings.
+    ///
+    /// # Errors
+    /// What may stand there, and which of it was probably meant.
+    pub(super) fn set(self, settings: &mut Settings, word: &str) -> Result<(), String> {
+        let known = match self {
+            Self::PeerCheck => put(&mut settings.peer_check, PeerCheck::from_word(word)),
+            Self::ReservedBits => put(&mut settings.reserved_bits, ReservedBits::from_word(word)),
+            Self::EcnEncap => put(&mut settings.ecn_encap, EcnEncap::from_word(word)),
+            Self::InnerVlan => put(&mut settings.inner_vlan, InnerVlan::from_word(word)),
+            Self::UdpChecksumRx => put(
+                &mut settings.udp_checksum_rx,
+                UdpChecksumRx::from_word(word),
+            ),
+        };
+        if known {
+            return Ok(());
+        }
+        Err(match closest(word, self.words()) {
+            Some(meant) => format!("{}; did you mean \"{meant}\"?", self.may_be()),
+            None => self.may_be(),
+        })
+    }
+
+    /// What it may be, in words.
+    pub(super) fn may_be(self) -> String {
+        let words: Vec<_> = self.words().iter().map(|w| format!("\"{w}\"")).collect();
+        match self {
+            // Only this one takes a value.
+            Self::ReservedBits => format!(
+                "use {}, or \"mask:\" and 16 hexadecimal digits: the bits of the header that may be set",
+                words.join(", ")
+            ),
+            _ => format!("use one of {}", words.join(", ")),
+        }
+    }
+}
+
+fn put<T>(setting: &mut Option<T>, value: Option<T>) -> bool {
+    let known = value.is_some();
+    if known {
+        *setting = value;
+    }
+    known
+}
+
+/// Judges a number of workers.
+///
+/// # Errors
+/// What it may be.
+pub(super) fn workers(count: u64) -> Result<u32, String> {
+    u32::try_from(count)
+        .ok()
+        .filter(|count| (1..=WORKERS_MAX).contains(count))
+        .ok_or_else(|| format!("use 1 to {WORKERS_MAX}"))
+}
+
+/// Judges a device name: `dev_valid_name` of the kernel.
+///
+/// # Errors
+/// What it may be.
+pub(super) fn device_name(name: &str) -> Result<(), String> {
+    let good = (1..=15).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && !name.contains(|c: char| matches!(c, '/' | ':' | '\0') || c.is_whitespace());
+    good.then_some(())
+        .ok_or_else(|| "a device name has 1 to 15 bytes, without '/', ':' or spaces".to_owned())
+}
+
+/// The candidate that differs from what was written by little enough to have been meant.
+pub(super) fn closest<'a>(
+    written: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    // Longer than any key, and the comparison takes quadratic time.
+    if written.len() > 64 {
+        return None;
+    }
+    let written = written.to_lowercase().replace('-', "_");
+    candidates
+        .into_iter()
+        .map(|candidate| {
+            let plain = candidate.replace('-', "_");
+            (strsim::osa_distance(&written, &plain), candidate)
+        })
+        .filter(|(distance, candidate)| {
+            // A third of it mistyped, or all of it there with something behind ("log-only").
+            *distance <= (candidate.chars().count() / 3).max(1)
+                || (candidate.len() > 2 && written.starts_with(&candidate.replace('-', "_")))
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_probably_meant_is_found_and_nothing_else() {
+        let words = ["strict", "strict-mac", "log", "off"];
+        for (written, meant) in [
+            ("srtict", Some("strict")),
+            ("STRICT", Some("strict")),
+            ("strict_mac", Some("strict-mac")),
+            ("log-only", Some("log")),
+            ("of", Some("off")),
+            ("none", None),
+            ("", None),
+        ] {
+            assert_eq!(closest(written, words), meant, "{written:?}");
+        }
+        assert_eq!(closest(&"x".repeat(100_000), words), None);
+    }
+
+    #[test]
+    fn every_word_of_a_choice_is_taken_and_others_are_told_what_may_be() {
+        for key in WordKey::ALL {
+            for word in key.words() {
+                let mut settings = Settings::default();
+                assert_eq!(key.set(&mut settings, word), Ok(()));
+                assert_ne!(settings, Settings::default(), "{word}");
+            }
+            let mut settings = Settings::default();
+            let may_be = key.set(&mut settings, "nonsense").unwrap_err();
+            assert!(key.words().iter().all(|word| may_be.contains(word)));
+            assert_eq!(settings, Settings::default());
+        }
+    }
+
+    #[test]
+    fn flags_are_judged_before_anything_starts() {
+        let mut settings = Settings::default();
+        for workers in [0, WORKERS_MAX + 1] {
+            let words = settings.set_workers(workers).unwrap_err().to_string();
+            assert_eq!(words, format!("--workers {workers}: use 1 to 64"));
+        }
+        for name in ["", "a/b", "sixteen-bytes-xx", "a b", "..", "a\0"] {
+            let names = vec!["good".to_owned(), name.to_owned()];
+            let words = settings.set_devices(names).unwrap_err().to_string();
+            assert!(
+                words.starts_with(&format!(
+                    "--vxlan '{name}': a device name has 1 to 15 bytes"
+                )),
+                "{words}"
+            );
+        }
+        let words = settings.set_word(WordKey::PeerCheck, "none").unwrap_err();
+        assert_eq!(
+            words.to_string(),
+            "--peer-check 'none': use one of \"strict\", \"strict-mac\", \"log\", \"off\""
+        );
+        assert_eq!(settings, Settings::default());
+        settings.set_devices(Vec::new()).unwrap();
+        settings.set_workers(WORKERS_MAX).unwrap();
+        assert_eq!((settings.devices, settings.workers), (None, Some(64)));
+    }
+}
