@@ -120,9 +120,10 @@ pub struct Site {
     kind: Overlay,
     // The process before its namespace.
     pub vxgate: Option<Vxgate>,
-    _janitor: Janitor,
     pub node: Netns,
     _ends: Netns,
+    // Behind what it would remove.
+    _janitor: Janitor,
 }
 
 impl Site {
