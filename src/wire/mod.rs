@@ -7,7 +7,8 @@
 //! | [`ipv4`] | 791, 2474, 3168 | all but options | length of the fixed part | options; version and lengths are the caller's to judge |
 //! | [`ipv6`] | 8200, 4302 | fixed header; extension headers skipped | length, at most 8 extensions | options within extensions; jumbograms (RFC 2675) |
 //! | [`udp`] | 768 | all | length of the header | the length field is the caller's to judge |
-//! | [`vxlan`] | 7348 §5 | I flag, VNI, reserved bits | length | GBP, GPE and remote checksum bits: reserved here |
+//! | [`vxlan`] | 7348 §5 | I flag, VNI, reserved bits | length | GPE and remote checksum bits: reserved here |
+//! | [`gbp`] | draft-smith-vxlan-group-policy | G, D, A, group policy ID | – | – |
 //! | [`checksum`] | 1071, 1624 | – | – | – |
 //! | [`crc32c`](mod@crc32c) | 9260 App. A | – | – | – |
 //! | [`layers`] | – | offsets of an inner frame's headers | lengths against the frame | headers within tunnels, MPLS, PPPoE |
@@ -23,6 +24,7 @@ pub mod checksum;
 pub mod crc32c;
 pub mod entropy;
 pub mod ethernet;
+pub mod gbp;
 pub mod ipv4;
 pub mod ipv6;
 pub mod layers;
