@@ -125,20 +125,27 @@ pub struct Found {
 /// Every vxlan device of the namespace, eligible or not, by ascending index.
 pub fn discover(socket: &mut Socket) -> Result<Vec<Found>, netlink::Error> {
     let links = netlink::links_with_kind(socket)?;
-    let is_vxlan = |found: &&LinkKind| found.link.kind.as_deref() == Some("vxlan");
-    if !links.iter().any(|found| is_vxlan(&found)) {
+    if !links.iter().any(is_vxlan) {
         return Ok(Vec::new());
     }
     let addresses = netlink::addresses(socket)?;
-    let defaults = Defaults::read();
+    Ok(judge(&links, &addresses, &Defaults::read()))
+}
+
+/// The vxlan devices among these links, as [`discover`] has them. A pure function: what the kernel tells is judged here.
+pub fn judge(links: &[LinkKind], addresses: &[Address], defaults: &Defaults) -> Vec<Found> {
     let mut all: Vec<_> = links
         .iter()
-        .filter(is_vxlan)
-        .filter_map(|found| read(found, &links, &addresses, &defaults))
+        .filter(|found| is_vxlan(found))
+        .filter_map(|found| read(found, links, addresses, defaults))
         .collect();
     all.sort_by_key(|found| found.device.ifindex);
     refuse_ambiguous(&mut all);
-    Ok(all)
+    all
+}
+
+fn is_vxlan(found: &LinkKind) -> bool {
+    found.link.kind.as_deref() == Some("vxlan")
 }
 
 /// Two devices that differ in nothing but the link of their link-local address are legal. Which of them a frame is for,
@@ -172,11 +179,23 @@ fn used_bits(gbp: bool) -> u64 {
 }
 
 /// The namespace's own defaults.
-struct Defaults {
+#[derive(Debug)]
+pub struct Defaults {
     ttl: u8,
     port_range: (u16, u16),
     /// A link's default hop limit by its name; routers may advertise another on each link.
     hop_limit: fn(&str) -> Option<u8>,
+}
+
+impl Default for Defaults {
+    /// The kernel's, where nobody has changed them.
+    fn default() -> Self {
+        Self {
+            ttl: DEFAULT_TTL,
+            port_range: DEFAULT_PORT_RANGE,
+            hop_limit: |_| None,
+        }
+    }
 }
 
 impl Defaults {

@@ -143,10 +143,10 @@ fn judge(
         }
         Err(error) => return Err(error),
     };
-    let unicast = route.unicast || route.multicast && dst.is_multicast();
+    let to_group = route.multicast && dst.is_multicast();
     let next_hop = if route.local {
         Err(UnresolvedReason::LocalAddress)
-    } else if !unicast || route.encap || route.oif != Some(underlay) {
+    } else if !(route.unicast || to_group) || route.encap || route.oif != Some(underlay) {
         Err(UnresolvedReason::Unsupported)
     } else {
         Ok(route.gateway.unwrap_or(dst))
@@ -169,9 +169,9 @@ mod tests {
             oif: Some(oif),
             gateway,
             unicast,
-            multicast: !unicast,
             local: false,
             encap: false,
+            multicast: false,
             mtu: Some(1300),
             dst: None,
             prefix_len: 32,
@@ -200,7 +200,13 @@ mod tests {
     #[test]
     fn a_group_is_its_own_next_hop_and_a_route_to_it_may_have_a_gateway() {
         let group = "239.1.1.1".parse().unwrap();
-        let next_hop = |route| judge(Ok(route), group, 3).unwrap().next_hop;
+        let next_hop = |route| {
+            let route = netlink::Route {
+                multicast: true,
+                ..route
+            };
+            judge(Ok(route), group, 3).unwrap().next_hop
+        };
         assert_eq!(next_hop(route(3, None, false)), Ok(group));
         let gateway = Some("10.9.0.254");
         assert_eq!(

@@ -20,9 +20,10 @@ const IPPROTO_UDP: u8 = 17;
 const RTA_ENCAP_TYPE: u16 = 21;
 /// `RTN_UNICAST`: a gateway or a neighbour; others are local, broadcast, black holes.
 const RTN_UNICAST: u8 = 1;
+/// `RTN_LOCAL`: an address of this namespace.
+const RTN_LOCAL: u8 = 2;
 /// `RTN_MULTICAST`: to a group.
 const RTN_MULTICAST: u8 = 5;
-const RTN_LOCAL: u8 = 2;
 
 /// What the kernel is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,12 +49,12 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     /// Leads to a neighbour or a router (`RTN_UNICAST`).
     pub unicast: bool,
-    /// Leads to a group (`RTN_MULTICAST`), by way of a router where there is a gateway.
-    pub multicast: bool,
     /// The destination is an address of this namespace (`RTN_LOCAL`).
     pub local: bool,
     /// Frames leave in a tunnel of the route's own (`RTA_ENCAP`: MPLS, SRv6 and others).
     pub encap: bool,
+    /// Leads to a group (`RTN_MULTICAST`), by way of a router where there is a gateway.
+    pub multicast: bool,
     /// The MTU of the path, in bytes, where it is not the link's: set for the route, or learned (an exception).
     pub mtu: Option<u32>,
     /// The prefix; none for a default route.
@@ -78,9 +79,9 @@ impl Route {
             oif: None,
             gateway: None,
             unicast: kind == RTN_UNICAST,
-            multicast: kind == RTN_MULTICAST,
             local: kind == RTN_LOCAL,
             encap: false,
+            multicast: kind == RTN_MULTICAST,
             mtu: None,
             dst: None,
             prefix_len,
@@ -174,9 +175,9 @@ mod tests {
             oif: None,
             gateway: None,
             unicast: true,
-            multicast: false,
             local: false,
             encap: false,
+            multicast: false,
             mtu: None,
             dst,
             prefix_len,
@@ -242,7 +243,8 @@ mod tests {
             bytes: payload,
         };
         let (exists, route) = Route::decode(&message).unwrap();
-        assert!(exists && route.unicast && !route.multicast && !route.local && !route.encap);
+        assert!(exists && route.unicast);
+        assert!(!route.local && !route.encap && !route.multicast);
         assert_eq!(
             (route.oif, route.gateway),
             (Some(4), Some("fe80::1".parse().unwrap()))

@@ -95,9 +95,11 @@ mod tests {
     use super::super::lab::{
         Lab, NEAR, OWN, UNKNOWN, config, config6, inner4, inner6, outer, segment,
     };
+    use super::{put, take};
     use crate::stats::DropReason;
     use crate::table::{SegmentConfig, UdpChecksum, VtepId};
-    use crate::wire::{checksum, gbp, vxlan};
+    use crate::wire::{checksum, ethernet, gbp, vxlan};
+    use proptest::prelude::*;
     use std::sync::Arc;
 
     fn lab(mut config: SegmentConfig) -> Lab {
@@ -196,6 +198,29 @@ mod tests {
         for bit in [0x40, 0x20, 0x10, 4, 2, 1] {
             let fate = lab.fate_in(&with([0x88 | bit, 0, 0, 1]));
             assert_eq!(fate, Err(DropReason::ReservedBits), "{bit:#x}");
+        }
+    }
+
+    proptest! {
+        /// Whatever the frame is, and whatever tags it has: it comes back, and its mark with it.
+        #[test]
+        fn what_was_put_on_is_taken_off(
+            frame in prop::collection::vec(prop_oneof![Just(0x88), Just(0xa8), any::<u8>()], 1..200),
+            mark: u32,
+        ) {
+            let mut lab = lab(config());
+            let umem = &mut lab.umem;
+            let mut held = umem.allocate().unwrap();
+            assert!(umem.fill(&mut held, &frame));
+            let whole = frame.len() >= ethernet::LEN;
+            prop_assert_eq!(put(umem, &mut held, mark), whole);
+            if whole {
+                let carried = carrying(mark, &frame);
+                prop_assert_eq!(umem.bytes(&held), &carried[..]);
+                prop_assert_eq!(take(umem, &mut held), Some(mark));
+            }
+            prop_assert_eq!(umem.bytes(&held), &frame[..]);
+            umem.release(held);
         }
     }
 

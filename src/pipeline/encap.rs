@@ -16,8 +16,8 @@
 //! kernel, which does not look at neighbours either before it chooses an FDB nexthop.
 //!
 //! The outer header follows the segment: TTL and DSCP fixed or the inner IP header's (behind tags too; what is not IP
-//! counts as 0, and a TTL of 0 as the default, which to a multicast group is 1 where the device chooses by itself), ECN in any
-//! case (`ecn_encap`), DF fixed or the inner header's (not behind tags, as in the
+//! counts as 0, and a TTL of 0 as the default, which to a group is 1 where the device chooses by itself), ECN in any case
+//! (`ecn_encap`), DF fixed or the inner header's (not behind tags, as in the
 //! kernel, which looks only at the first EtherType there). An IPv6 flow label is fixed, the inner IPv6 header's, or the
 //! hash of the flow. The mark that the frame carried becomes the group's policy, on a device with that extension.
 

@@ -1,0 +1,134 @@
+//! The smallest topology: a switch with one host, and a router at the other end of its underlay.
+//!
+//! ```text
+//!   h1 .1 ── swp1 ─ br1 ─ vx1   sw   rp1 .17 ── rp2 .18   r
+//! ```
+//!
+//! VXLAN frames are made by hand and sent by the router; the switch knows it as a VTEP.
+
+use std::net::IpAddr;
+
+use crate::carrier::{Carried, Carrier};
+use crate::frame::{BROADCAST, Mark, STRANGER, ethernet_ip, probe, udp, vxlan};
+use crate::net::Net;
+use crate::probe::{Observer, Sender, play};
+use crate::support::wait_until;
+
+/// The VNI.
+pub const VNI: u32 = 1000;
+const PORT: u16 = 4789;
+
+/// The topology, up.
+#[derive(Debug)]
+pub struct Hop {
+    /// The switch's carrier. First, so that it ends before its namespace.
+    pub carried: Carried,
+    /// h1, sw, r.
+    pub net: Net,
+    router: Sender,
+    h1: Observer,
+    vteps: [IpAddr; 2],
+    hosts: [IpAddr; 2],
+    outer_macs: [[u8; 6]; 2],
+    host_mac: [u8; 6],
+}
+
+impl Hop {
+    /// Builds it, with words for `ip link add vx1 type vxlan …`.
+    pub fn up(carrier: Carrier, ipv6: bool, attributes: &str) -> Self {
+        let net = Net::new(&["h1", "sw", "r"], ipv6);
+        net.cable(["h1", "eth0"], ["sw", "swp1"]);
+        net.cable(["sw", "rp1"], ["r", "rp2"]);
+        let [len, first, second, host1, host3] = if ipv6 {
+            [
+                "64",
+                "2001:db8:2::17",
+                "2001:db8:2::18",
+                "2001:db8:1::1",
+                "2001:db8:1::3",
+            ]
+        } else {
+            ["28", "192.0.2.17", "192.0.2.18", "192.0.2.1", "192.0.2.3"]
+        };
+        net.script("r", &format!("ip addr add {second}/{len} dev rp2"));
+        net.script(
+            "sw",
+            &format!(
+                "ip addr add {first}/{len} dev rp1
+                 ip link add br1 type bridge mcast_snooping 0
+                 ip link set br1 address $(cat /sys/class/net/swp1/address) up
+                 ip link set swp1 master br1
+                 ip link add vx1 type vxlan id {VNI} local {first} dstport {PORT} {attributes}
+                 ip link set vx1 master br1 up
+                 bridge fdb append 00:00:00:00:00:00 dev vx1 dst {second} self"
+            ),
+        );
+        let text = |address: &str| address.parse().expect("an address");
+        let hop = Self {
+            carried: Carried::start(carrier, net.ns("sw"), &["vx1"]),
+            router: Sender::on(net.ns("r"), "rp2"),
+            h1: Observer::on(net.ns("h1"), "eth0"),
+            vteps: [text(second), text(first)],
+            hosts: [text(host3), text(host1)],
+            outer_macs: [net.mac("sw", "rp1"), net.mac("r", "rp2")],
+            host_mac: net.mac("h1", "eth0"),
+            net,
+        };
+        // The bridge hears of carriers late.
+        wait_until(
+            "both ports of the bridge forward",
+            std::time::Duration::from_secs(20),
+            || {
+                let said = hop.net.ns("sw").run("bridge link");
+                said.matches("state forwarding").count() == 2
+            },
+        );
+        hop
+    }
+
+    /// Sends VXLAN payloads (header and inner frame), made with a mark; how many marked frames reach the host.
+    pub fn arrive(&mut self, outer_tos: u8, payloads: impl Fn(&Mark) -> Vec<Vec<u8>>) -> usize {
+        let [to, from] = self.outer_macs;
+        let outer = |tos, payload: &[u8]| {
+            ethernet_ip(to, from, &udp(self.vteps, tos, [23_456, PORT], payload))
+        };
+        let seen = play(
+            &self.router,
+            &mut [&mut self.h1],
+            |mark| {
+                let payloads = payloads(mark);
+                payloads
+                    .iter()
+                    .map(|payload| outer(outer_tos, payload))
+                    .collect()
+            },
+            |mark| {
+                let inner = ethernet_ip(BROADCAST, STRANGER, &probe(self.hosts, 0, mark));
+                outer(0, &[&vxlan(VNI)[..], &inner].concat())
+            },
+        );
+        seen[0].len()
+    }
+}
+
+/// Addresses of a maker, for closures that must not borrow a [`Hop`] that they are given to.
+#[derive(Debug, Clone, Copy)]
+pub struct Inner {
+    host_mac: [u8; 6],
+    hosts: [IpAddr; 2],
+}
+
+impl Inner {
+    /// Of a topology.
+    pub fn of(hop: &Hop) -> Self {
+        Self {
+            host_mac: hop.host_mac,
+            hosts: hop.hosts,
+        }
+    }
+
+    /// An inner frame to the host.
+    pub fn from(self, source: [u8; 6], mark: &Mark) -> Vec<u8> {
+        ethernet_ip(self.host_mac, source, &probe(self.hosts, 0, mark))
+    }
+}
