@@ -19,6 +19,7 @@ enum pass_reason {
 	PASS_HEARTBEAT_STALE,
 	PASS_BYPASS,
 	PASS_OVERSIZE,
+	PASS_KERNEL_ROUTE,
 	PASS_REASONS,
 };
 
@@ -55,7 +56,7 @@ struct heartbeat_cell {
 };
 
 /* A VTEP address and UDP port of ours, as on the wire. IPv4 addresses are mapped (::ffff:a.b.c.d); a link-local address
- * means something only together with its link, whose index is the scope. */
+ * means something only together with its link, and a multicast group is joined on one link: its index is the scope. */
 struct endpoint {
 	__be32 addr[4];
 	__be16 port;
@@ -66,6 +67,13 @@ struct endpoint {
 struct segment_key {
 	struct endpoint endpoint;
 	__u32 vni;
+};
+
+/* Two lists of inner destination addresses in `kernel_share`, of which at most one counts. */
+enum share_kind {
+	SHARE_KERNEL_ONLY, /* the kernel keeps the frames to these */
+	SHARE_ALL_BUT,     /* the kernel keeps all frames but those to these; wins when both are there */
+	SHARE_KINDS,
 };
 
 #endif

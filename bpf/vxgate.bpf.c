@@ -4,7 +4,8 @@
  *   vxgate_underlay  XDP on the NIC:            VXLAN to the NIC's own Ethernet address,
  *                                               for one of our (address, port, VNI)        -> socket, else kernel
  *   vxgate_access    XDP on the access device:  every frame                                -> socket
- *   vxgate_egress    tcx on the vxlan device:   every frame that fits the paths            -> access device, else kernel
+ *   vxgate_egress    tcx on the vxlan device:   every frame that fits the paths, and that
+ *                                               not the kernel alone can bring home        -> access device, else kernel
  *   vxgate_ingress   tcx on the access device:  what a worker decapsulated                 -> the vxlan device's ingress
  *
  * Each program first asks whether the workers live: a cell that a worker has not stored into for HEARTBEAT_STALE_NS says
@@ -32,6 +33,9 @@
 #define IPV4_MAPPED 0xffff
 #define IPV6_LINK_LOCAL 0xfe80 /* of the first 16 bits, 10 count */
 #define IPV6_LINK_LOCAL_MASK 0xffc0
+#define IPV4_MULTICAST 0xe0 /* of the first byte, 4 bits count */
+#define IPV4_MULTICAST_MASK 0xf0
+#define IPV6_MULTICAST 0xff
 #define TCP_OFFSET_AT 12 /* the upper four bits of this byte of a TCP header: its length in words */
 #define VXLAN_I_FLAG 0x08
 #define VLAN_TAG_LEN 4
@@ -103,6 +107,22 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } frame_limit SEC(".maps");
+
+/* The frames that only the kernel's own device brings to where they go, by inner destination address: `enum share_kind`.
+ * Both places are empty where there are none, which costs a device nothing but looking. A list changes address by address;
+ * one is replaced by the other in one store, and the kernel waits for programs that still read the old one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, SHARE_KINDS);
+	__type(key, __u32);
+	__array(values, struct {
+		__uint(type, BPF_MAP_TYPE_HASH);
+		__uint(map_flags, BPF_F_NO_PREALLOC);
+		__uint(max_entries, 1); /* those made later have more */
+		__type(key, __u64); /* the address as on the wire, then two zero bytes */
+		__type(value, __u8);
+	});
+} kernel_share SEC(".maps");
 
 static __always_inline void count_passed(__u32 kind, enum pass_reason reason, __u64 frames)
 {
@@ -181,7 +201,7 @@ static __always_inline bool to_this_host(const struct ethhdr *eth)
 }
 
 /* The UDP header behind an IPv4 header, with `endpoint` told where it is for; NULL and why when it is left to the kernel. */
-static __always_inline struct udphdr *udp_over_ipv4(struct iphdr *ip, void *end, struct endpoint *endpoint,
+static __always_inline struct udphdr *udp_over_ipv4(struct iphdr *ip, void *end, __u32 link, struct endpoint *endpoint,
 						    enum pass_reason *why)
 {
 	if ((void *)(ip + 1) > end || ip->version != 4 || ip->protocol != IPPROTO_UDP)
@@ -196,6 +216,8 @@ static __always_inline struct udphdr *udp_over_ipv4(struct iphdr *ip, void *end,
 	}
 	endpoint->addr[2] = bpf_htonl(IPV4_MAPPED);
 	endpoint->addr[3] = ip->daddr;
+	if ((*(__u8 *)&ip->daddr & IPV4_MULTICAST_MASK) == IPV4_MULTICAST)
+		endpoint->scope = link;
 	return (void *)(ip + 1);
 }
 
@@ -225,7 +247,8 @@ static __always_inline struct udphdr *udp_over_ipv6(struct ipv6hdr *ip, void *en
 	/* No address of IPv6, but the key of one of IPv4. */
 	if (!endpoint->addr[0] && !endpoint->addr[1] && endpoint->addr[2] == bpf_htonl(IPV4_MAPPED))
 		return NULL;
-	if ((ip->daddr.in6_u.u6_addr16[0] & bpf_htons(IPV6_LINK_LOCAL_MASK)) == bpf_htons(IPV6_LINK_LOCAL))
+	if (ip->daddr.in6_u.u6_addr8[0] == IPV6_MULTICAST ||
+	    (ip->daddr.in6_u.u6_addr16[0] & bpf_htons(IPV6_LINK_LOCAL_MASK)) == bpf_htons(IPV6_LINK_LOCAL))
 		endpoint->scope = link;
 	return (void *)(ip + 1);
 }
@@ -242,7 +265,7 @@ static __always_inline bool judge(void *data, void *end, __u32 link, enum pass_r
 	if ((void *)(eth + 1) > end || !to_this_host(eth))
 		return false;
 	if (eth->h_proto == bpf_htons(ETH_P_IP))
-		udp = udp_over_ipv4((void *)(eth + 1), end, &key.endpoint, why);
+		udp = udp_over_ipv4((void *)(eth + 1), end, link, &key.endpoint, why);
 	else if (eth->h_proto == bpf_htons(ETH_P_IPV6))
 		udp = udp_over_ipv6((void *)(eth + 1), end, link, &key.endpoint, why);
 	if (!udp || (void *)(udp + 1) > end)
@@ -344,6 +367,23 @@ static __always_inline bool oversize(struct __sk_buff *skb)
 	return (__u64)segment_len(skb) + tag > *limit;
 }
 
+/* Whether the frame is in the kernel's share. */
+static __always_inline bool kernels(struct __sk_buff *skb)
+{
+	__u32 kernel_only = SHARE_KERNEL_ONLY, all_but = SHARE_ALL_BUT;
+	void *list = bpf_map_lookup_elem(&kernel_share, &all_but);
+	bool listed_is_kernels = !list;
+	__u64 key = 0;
+
+	if (!list)
+		list = bpf_map_lookup_elem(&kernel_share, &kernel_only);
+	if (!list)
+		return false;
+	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_dest), &key, ETH_ALEN))
+		return true;
+	return !!bpf_map_lookup_elem(list, &key) == listed_is_kernels;
+}
+
 SEC("tc")
 int steer_egress(struct __sk_buff *skb)
 {
@@ -360,6 +400,10 @@ int steer_egress(struct __sk_buff *skb)
 	}
 	if (oversize(skb)) {
 		count_passed(COUNTS_EGRESS, PASS_OVERSIZE, frames);
+		return NEXT;
+	}
+	if (kernels(skb)) {
+		count_passed(COUNTS_EGRESS, PASS_KERNEL_ROUTE, frames);
 		return NEXT;
 	}
 	/* One flow, one queue, one worker. The queue's number is stored with one added (`skb_record_rx_queue`). */

@@ -1,6 +1,7 @@
 #!/bin/sh
-# A campaign of the oracle: random frames to the kernel's vxlan device and to vxgate, one seed after the other, with every
-# set of device attributes in turn. Stops at the first difference, and says how to see it again.
+# A campaign of the oracle: random frames to the kernel's vxlan device and to vxgate, one seed after the other: a plain device
+# over IPv4, one over IPv6, and in turn every set of attributes, identity and neighbourhood of devices that the suite has.
+# Stops at the first difference, and says how to see it again.
 #
 #   scripts/oracle.sh [--minutes N] [--seed N] [--frames N]
 #
@@ -31,7 +32,9 @@ cargo test --test oracle --no-run
 end=$(($(date +%s) + minutes * 60))
 runs=0
 while [ "$(date +%s)" -lt "$end" ]; do
-	for test in runs::random_frames_fare_as_in_the_kernel runs::a_device_by_the_seed_fares_as_in_the_kernel; do
+	for test in random_frames_fare_as_in_the_kernel random_frames_over_ipv6_fare_as_in_the_kernel \
+		a_device_by_the_seed_fares_as_in_the_kernel; do
+		test=runs::$test
 		if ! VXGATE_ORACLE_SEED=$seed VXGATE_ORACLE_FRAMES=$frames \
 			cargo test -q --test oracle -- --nocapture --exact "$test" >"$log" 2>&1; then
 			cat "$log"

@@ -1,8 +1,12 @@
 //! The mirror against the real kernel: every known trap of its announcements, each a command and what the data path must
 //! then see. Needs root and iproute2; works only in network namespaces of its own.
 
+#[path = "control/groups.rs"]
+mod groups;
 #[path = "control/ipv6.rs"]
 mod ipv6;
+#[path = "control/kernel_share.rs"]
+mod kernel_share;
 #[path = "control/lab.rs"]
 mod lab;
 
@@ -19,6 +23,8 @@ const NO_NEIGHBOUR: Option<Result<MacAddr, UnresolvedReason>> =
     Some(Err(UnresolvedReason::NoNeighbour));
 const NO_ROUTE: Option<Result<MacAddr, UnresolvedReason>> = Some(Err(UnresolvedReason::NoRoute));
 const LINK_DOWN: Option<Result<MacAddr, UnresolvedReason>> = Some(Err(UnresolvedReason::LinkDown));
+const LOCAL_ADDRESS: Option<Result<MacAddr, UnresolvedReason>> =
+    Some(Err(UnresolvedReason::LocalAddress));
 const UNSUPPORTED: Option<Result<MacAddr, UnresolvedReason>> =
     Some(Err(UnresolvedReason::Unsupported));
 
@@ -57,7 +63,7 @@ fn the_first_snapshot_holds_every_kind_of_entry() {
     assert_eq!(
         view.to(7),
         Some(addr("0.0.0.0")),
-        "an entry of another underlay device leads nowhere"
+        "an entry of another underlay device is the kernel's"
     );
     assert_eq!(view.to(9), None, "the bridge's own entry");
     assert_eq!(view.flood, [addr("10.9.0.2"), addr("10.9.0.4")].into());
@@ -76,7 +82,7 @@ fn the_first_snapshot_holds_every_kind_of_entry() {
         (
             segment.fdb_entries,
             segment.flood_entries,
-            segment.refused_entries
+            segment.kernel_entries,
         ),
         (7, 2, 1)
     );
@@ -146,40 +152,6 @@ fn all_zero_entries_are_a_list_and_others_are_not() {
 }
 
 #[test]
-fn entries_follow_their_nexthop_and_die_with_it() {
-    let lab = lab();
-    lab.in_a("nexthop add id 101 via 10.9.0.2 fdb");
-    lab.in_a("nexthop add id 102 via 10.9.0.3 fdb");
-    lab.in_a("nexthop add id 200 group 102/101 fdb");
-    lab.fdb("add 02:00:00:00:00:01 dev vx1 nhid 200 self permanent");
-    let mut mirror = lab.mirror();
-    assert_eq!(
-        mirror.view().to(1),
-        Some(addr("10.9.0.2")),
-        "the member with the lowest number"
-    );
-    lab.in_a("nexthop replace id 101 via 10.9.0.7 fdb");
-    mirror.until("the nexthop leads elsewhere", |view| {
-        view.to(1) == Some(addr("10.9.0.7"))
-    });
-    lab.in_a("nexthop del id 101");
-    mirror.until("the group shrinks", |view| {
-        view.to(1) == Some(addr("10.9.0.3"))
-    });
-    lab.in_a("nexthop add id 300 group 102 fdb");
-    lab.fdb("add 02:00:00:00:00:02 dev vx1 nhid 300 self permanent");
-    mirror.until("an entry made while running", |view| {
-        view.to(2) == Some(addr("10.9.0.3"))
-    });
-    lab.in_a("nexthop del id 102");
-    mirror.until(
-        "both groups go, and the entries with them, in silence",
-        |view| view.fdb.is_empty() && view.vteps.is_empty(),
-    );
-    mirror.until_fresh(&lab);
-}
-
-#[test]
 fn the_way_follows_routes_rules_and_nexthop_objects() {
     let lab = lab();
     for (last, gateway) in [
@@ -228,7 +200,7 @@ fn the_way_follows_routes_rules_and_nexthop_objects() {
     lab.in_a("route del blackhole 10.20.0.5/32");
     expect("open again", Some(Ok(mac(0x54))));
     lab.in_a("addr add 10.20.0.5/32 dev lo");
-    expect("an address of our own", NO_ROUTE);
+    expect("an address of our own", LOCAL_ADDRESS);
     lab.in_a("addr del 10.20.0.5/32 dev lo");
     expect("of others again", Some(Ok(mac(0x54))));
     lab.in_a("addr add 10.9.0.9/24 dev u0");
@@ -550,7 +522,6 @@ fn every_attribute_that_is_not_done_is_refused_by_name() {
     let plain = "local 10.9.0.1 dev u0 nolearning";
     let cases = [
         ("local 10.9.0.1 dev u0 learning", "learning"),
-        ("local 10.9.0.1 group 239.1.1.1 dev u0 nolearning", "group"),
         ("dev u0 nolearning", "local"),
         (&format!("{plain} gbp"), "gbp"),
         (&format!("{plain} proxy"), "proxy"),
@@ -813,8 +784,7 @@ fn a_hundred_thousand_entries() {
     until("all changes mirrored", || {
         let segment = &mirror.reader.snapshot().segments[0];
         let moved = Ipv4Addr::from(0x0a63_0000 + 256 + 19_999 % 256);
-        let id = segment.fdb.find(MacAddr([2, 98, 0, 0, 0x4e, 0x1f]));
-        id.is_some_and(|id| segment.vteps[id.0 as usize].key.addr == moved)
+        segment.is_behind(MacAddr([2, 98, 0, 0, 0x4e, 0x1f]), moved.into())
     });
     let lag_of_changes = start.elapsed();
     let report = mirror.running.report();

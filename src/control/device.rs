@@ -38,13 +38,15 @@ pub struct VxlanDevice {
     pub vni: Vni,
     /// Our own VTEP address, when it is fixed.
     pub local: Option<IpAddr>,
+    /// The multicast group that it has joined, and sends to where no FDB entry says more.
+    pub group: Option<IpAddr>,
     /// The underlay device: `dev`, or else the link that holds `local`.
     pub underlay: Option<u32>,
     /// The UDP port on which it receives, and the default destination port.
     pub port: u16,
     /// Outer UDP source ports, as the kernel would choose them.
     pub source_ports: SourcePorts,
-    /// Outer TTL or hop limit.
+    /// Outer TTL or hop limit; 0 for the default, which for a group is 1.
     pub ttl: Inherit,
     /// The namespace's default TTL, or the underlay device's default hop limit.
     pub ttl_default: u8,
@@ -72,6 +74,7 @@ impl VxlanDevice {
             ifindex: self.ifindex,
             vni: self.vni,
             local: self.local?,
+            group: self.group,
             port: self.port,
             mac: self.mac,
             underlay_ifindex: underlay.ifindex,
@@ -118,44 +121,68 @@ pub struct Found {
 /// Every vxlan device of the namespace, eligible or not, by ascending index.
 pub fn discover(socket: &mut Socket) -> Result<Vec<Found>, netlink::Error> {
     let links = netlink::links_with_kind(socket)?;
-    let is_vxlan = |found: &&LinkKind| found.link.kind.as_deref() == Some("vxlan");
-    if !links.iter().any(|found| is_vxlan(&found)) {
+    if !links.iter().any(is_vxlan) {
         return Ok(Vec::new());
     }
     let addresses = netlink::addresses(socket)?;
-    let defaults = Defaults::read();
+    Ok(judge(&links, &addresses, &Defaults::read()))
+}
+
+/// The vxlan devices among these links, as [`discover`] has them. A pure function: what the kernel tells is judged here.
+pub fn judge(links: &[LinkKind], addresses: &[Address], defaults: &Defaults) -> Vec<Found> {
     let mut all: Vec<_> = links
         .iter()
-        .filter(is_vxlan)
-        .filter_map(|found| read(found, &links, &addresses, &defaults))
+        .filter(|found| is_vxlan(found))
+        .filter_map(|found| read(found, links, addresses, defaults))
         .collect();
     all.sort_by_key(|found| found.device.ifindex);
     refuse_ambiguous(&mut all);
-    Ok(all)
+    all
 }
 
-/// Two devices that differ in nothing but the link of their link-local address are legal. Which of them a frame is for
-/// is no more seen once it has been steered, so that only the first is taken over.
+fn is_vxlan(found: &LinkKind) -> bool {
+    found.link.kind.as_deref() == Some("vxlan")
+}
+
+/// Two devices that differ in nothing but the link of their link-local address are legal. Which of them a frame is for,
+/// by its address or by its group, is no more seen once it has been steered, so that only the first is taken over.
 fn refuse_ambiguous(all: &mut [Found]) {
     let mut taken = Vec::new();
     for found in all.iter_mut().filter(|found| found.refusal.is_none()) {
         let device = &found.device;
-        let endpoint = (device.local, device.port, device.vni);
-        if taken.contains(&endpoint) {
+        let endpoint = |addr| (addr, device.port, device.vni);
+        let own = [("local", device.local), ("group", device.group)]
+            .map(|(attribute, addr)| (attribute, addr.map(endpoint)));
+        let shared = own
+            .iter()
+            .find(|(_, endpoint)| endpoint.is_some_and(|endpoint| taken.contains(&endpoint)));
+        if let Some((attribute, _)) = shared {
             let why = "another device has the same address, port and VNI on another link";
-            found.refusal = Some(Refusal::new("local", why));
+            found.refusal = Some(Refusal::new(*attribute, why));
         } else {
-            taken.push(endpoint);
+            taken.extend(own.into_iter().filter_map(|(_, endpoint)| endpoint));
         }
     }
 }
 
 /// The namespace's own defaults.
-struct Defaults {
+#[derive(Debug)]
+pub struct Defaults {
     ttl: u8,
     port_range: (u16, u16),
     /// A link's default hop limit by its name; routers may advertise another on each link.
     hop_limit: fn(&str) -> Option<u8>,
+}
+
+impl Default for Defaults {
+    /// The kernel's, where nobody has changed them.
+    fn default() -> Self {
+        Self {
+            ttl: DEFAULT_TTL,
+            port_range: DEFAULT_PORT_RANGE,
+            hop_limit: |_| None,
+        }
+    }
 }
 
 impl Defaults {
@@ -220,12 +247,12 @@ fn read(
         up: found.link.up,
         vni: Vni::new(raw.id?).ok()?,
         local,
+        group: raw.group.filter(IpAddr::is_multicast),
         underlay,
         port: raw.port.unwrap_or(DEFAULT_PORT),
         source_ports: source_ports(raw.port_range, defaults.port_range),
         ttl: match (raw.ttl_inherit, raw.ttl) {
             (true, _) => Inherit::Inner,
-            (false, 0) => Inherit::Fixed(ttl_default),
             (false, ttl) => Inherit::Fixed(ttl),
         },
         ttl_default,
@@ -255,7 +282,7 @@ fn read(
     };
     let refusal = of_namespace(found)
         .or_else(|| refusal::of_attributes(&found.data))
-        .or_else(|| refusal::of_device(&device, raw.group, below.map(|found| &found.link)));
+        .or_else(|| refusal::of_device(&device, below.map(|found| &found.link)));
     Some(Found {
         device,
         underlay: below.map(|found| found.link.clone()),
@@ -471,8 +498,9 @@ mod tests {
         let device = found(plain(), |_| {}).device;
         assert_eq!(
             (device.ttl, device.tos),
-            (Inherit::Fixed(61), Inherit::Fixed(0))
+            (Inherit::Fixed(0), Inherit::Fixed(0))
         );
+        assert_eq!(device.ttl_default, 61);
         assert_eq!(
             (device.df, device.udp_checksum),
             (Df::Unset, UdpChecksum::Compute)
@@ -515,7 +543,7 @@ mod tests {
         let device = found.device;
         assert_eq!(
             (device.ttl, device.ttl_default),
-            (Inherit::Fixed(59), 59),
+            (Inherit::Fixed(0), 59),
             "not the IPv4 default"
         );
         assert_eq!(
@@ -568,6 +596,21 @@ mod tests {
         refuse_ambiguous(&mut all);
         let refused: Vec<_> = all.iter().map(|found| found.refusal.is_some()).collect();
         assert_eq!(refused, [false, true, false]);
+
+        let group: std::net::Ipv6Addr = "ff02::9".parse().unwrap();
+        let with_group = |local: &str, link: u8| {
+            let local: std::net::Ipv6Addr = local.parse().unwrap();
+            let data = RequestBody::default()
+                .with(1, &[7, 0, 0, 0])
+                .with(3, &[link, 0, 0, 0])
+                .with(16, &group.octets())
+                .with(17, &local.octets());
+            found(data, |other| other.ifindex = link.into())
+        };
+        let mut all = [with_group("fe80::1", 3), with_group("fe80::2", 5)];
+        refuse_ambiguous(&mut all);
+        assert_eq!(all[0].refusal, None);
+        assert_eq!(all[1].refusal.as_ref().unwrap().attribute, "group");
     }
 
     #[test]
@@ -605,21 +648,18 @@ mod tests {
     }
 
     #[test]
-    fn no_local_address_and_a_multicast_group_are_refused() {
+    fn a_device_without_a_local_address_is_refused_and_a_group_is_no_remote() {
         let without = RequestBody::default()
             .with(1, &[7, 0, 0, 0])
             .with(3, &[3, 0, 0, 0]);
         assert_eq!(found(without, |_| {}).refusal.unwrap().attribute, "local");
+        let multicast = found(plain().with(2, &[239, 1, 1, 1]), |_| {});
+        let group = Some(IpAddr::from([239, 1, 1, 1]));
+        assert_eq!((multicast.refusal, multicast.device.group), (None, group));
+        let unicast = found(plain().with(2, &[10, 9, 0, 7]), |_| {});
         assert_eq!(
-            found(plain().with(2, &[239, 1, 1, 1]), |_| {})
-                .refusal
-                .unwrap()
-                .attribute,
-            "group"
-        );
-        assert_eq!(
-            found(plain().with(2, &[10, 9, 0, 7]), |_| {}).refusal,
-            None,
+            (unicast.refusal, unicast.device.group),
+            (None, None),
             "`remote` is an FDB entry"
         );
     }

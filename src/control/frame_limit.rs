@@ -90,6 +90,8 @@ mod tests {
                 vteps: Arc::new(paths.iter().enumerate().map(vtep).collect()),
                 config: Arc::new(config),
                 fdb: Arc::default(),
+                groups: Arc::default(),
+                lists: Arc::default(),
                 flood: Arc::default(),
                 peers: Arc::default(),
             }],

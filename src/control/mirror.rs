@@ -9,19 +9,22 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::FixedState;
 
-use super::merge::{self, NOWHERE};
+use super::merge;
 use super::mirrored::Device;
 use super::neighbour::{Neighbours, NextHopKey};
 use super::nexthop::Nexthops;
 use super::route::{self, Routes};
 use super::topology::{Identity, baseline};
 use super::{Error, Event, Found, discover};
-use crate::netlink::{self, Address, Link, LinkKind, Message, Neighbour, Nexthop, Route, Socket};
+use crate::netlink::{
+    self, Address, Link, LinkKind, Message, Neighbour, Nexthop, NexthopBucket, Route, Socket,
+};
 use crate::table::{Policy, Snapshot, UnresolvedReason, Vtep};
 
 /// `RTM_NEWRULE`, `RTM_DELRULE` (`linux/rtnetlink.h`): whatever they say, every route is asked for again.
 const RULE_KINDS: [u16; 2] = [32, 33];
-/// How often routes are asked again without a reason: what the kernel learns of a path's MTU sends no message.
+/// How often routes are asked again without a reason, since what the kernel learns of a path's MTU sends no message; and how
+/// often the buckets of resilient groups are looked at.
 const ROUTES_AGAIN: Duration = Duration::from_secs(1);
 /// How many of them at a time: some milliseconds of work, and 10,000 VTEPs in 40 s.
 const ROUTES_AGAIN_MAX: usize = 256;
@@ -165,6 +168,10 @@ impl Mirror {
             self.doubt.links = true;
         } else if let Some((exists, nexthop)) = Nexthop::decode(message) {
             self.hear_nexthop(exists, nexthop);
+        } else if let Some(bucket) = NexthopBucket::decode(message) {
+            if self.nexthops.hear_bucket(&bucket) {
+                self.doubt_entries_with_nexthops();
+            }
         } else if RULE_KINDS.contains(&message.kind) {
             self.doubt_routes();
         }
@@ -217,9 +224,13 @@ impl Mirror {
                 .replace(&dump, device.config.port, device.config.vni);
             device.fdb_doubtful = false;
         }
+        self.nexthops.ask(&mut self.socket, now)?;
         if now >= self.routes_again_at {
             self.routes_again_at = now + ROUTES_AGAIN;
             self.doubt.ways |= self.routes.ask_again(&mut self.socket, ROUTES_AGAIN_MAX)?;
+            if self.nexthops.settle(now) {
+                self.doubt_entries_with_nexthops();
+            }
         }
         let mut rebuild = self.doubt.ways;
         for device in self.devices.iter_mut().filter(|device| device.fdb_changed) {
@@ -310,15 +321,24 @@ impl Mirror {
         if !self.nexthops.apply(exists, nexthop) {
             return;
         }
-        for device in &mut self.devices {
+        if !exists {
             // The kernel deletes the entries of a deleted nexthop object without a word.
-            let forgotten = !exists && device.fdb.forget_nexthop(id);
-            device.fdb_changed |= forgotten || device.fdb.uses_nexthops();
-            self.doubt.fdb |= device.fdb_changed;
+            for device in &mut self.devices {
+                device.fdb_changed |= device.fdb.forget_nexthop(id);
+                self.doubt.fdb |= device.fdb_changed;
+            }
         }
+        self.doubt_entries_with_nexthops();
         if for_routes {
             // Its routes vanish, and groups choose anew, without a word.
             self.doubt_routes();
+        }
+    }
+
+    fn doubt_entries_with_nexthops(&mut self) {
+        for device in &mut self.devices {
+            device.fdb_changed |= device.fdb.uses_nexthops();
+            self.doubt.fdb |= device.fdb_changed;
         }
     }
 
@@ -380,17 +400,18 @@ impl Mirror {
             let mut vteps = Vec::with_capacity(device.layout.vteps.len());
             let mut next_hops = Vec::with_capacity(device.layout.vteps.len());
             for (key, via) in &device.layout.vteps {
-                let (way, path_mtu) = if key.addr == NOWHERE {
-                    (Err(UnresolvedReason::Unsupported), None)
-                } else if !device.link_is_up() {
-                    (Err(UnresolvedReason::LinkDown), None)
-                } else {
+                let (way, path_mtu) = if route::is_askable(&device.config, key) {
                     let question = route::question(&device.config, key, *via);
                     used.insert(question);
                     let way = self.routes.way(&mut self.socket, question)?;
-                    (way.next_hop, way.mtu)
+                    (device.way_out(way.next_hop), way.mtu)
+                } else {
+                    (Err(UnresolvedReason::Unsupported), None)
                 };
-                if let Ok(next_hop) = way {
+                // A group's Ethernet address follows from its own: nobody is asked for it.
+                if let Ok(next_hop) = way
+                    && !next_hop.is_multicast()
+                {
                     wanted.insert((device.underlay.ifindex, next_hop));
                 }
                 next_hops.push(way.ok());

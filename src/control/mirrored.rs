@@ -11,6 +11,7 @@ use crate::netlink::Link;
 use crate::table::{
     EncapTemplate, NextHop, Policy, Segment, SegmentConfig, UnresolvedReason, Vtep, VtepKey,
 };
+use crate::wire::MacAddr;
 
 /// One mirrored device.
 #[derive(Debug)]
@@ -29,8 +30,6 @@ pub(super) struct Device {
     pub(super) segment: Segment,
     /// The next hop of each VTEP, for people.
     pub(super) next_hops: Arc<Vec<Option<IpAddr>>>,
-    /// FDB entries whose destination cannot be served.
-    pub(super) refused: usize,
 }
 
 impl Device {
@@ -62,19 +61,33 @@ impl Device {
                 config: Arc::clone(&config),
                 vteps: Arc::default(),
                 fdb: Arc::default(),
+                groups: Arc::default(),
+                lists: Arc::default(),
                 flood: Arc::default(),
                 peers: Arc::default(),
             },
             config,
             policy: *policy,
             next_hops: Arc::default(),
-            refused: 0,
         })
     }
 
     /// The underlay link lets frames through.
     pub(super) fn link_is_up(&self) -> bool {
         self.underlay.up && self.underlay.running
+    }
+
+    /// What becomes of a way while the link is down: one through it ends there, as none does. The kernel has others.
+    pub(super) fn way_out(
+        &self,
+        way: Result<IpAddr, UnresolvedReason>,
+    ) -> Result<IpAddr, UnresolvedReason> {
+        match way {
+            Ok(_) | Err(UnresolvedReason::NoRoute) if !self.link_is_up() => {
+                Err(UnresolvedReason::LinkDown)
+            }
+            way => way,
+        }
     }
 
     /// Takes over what changed in the device and in the link below it; whether headers may differ.
@@ -103,7 +116,10 @@ impl Device {
         way: Result<IpAddr, UnresolvedReason>,
         neighbours: &Neighbours,
     ) -> NextHop {
-        let mac = way.and_then(|next_hop| neighbours.mac((self.underlay.ifindex, next_hop)));
+        let mac = way.and_then(|next_hop| match MacAddr::of_group(next_hop) {
+            Some(mac) => Ok(mac),
+            None => neighbours.mac((self.underlay.ifindex, next_hop)),
+        });
         let template = mac.and_then(|mac| {
             EncapTemplate::new(&self.config, key, self.underlay.mac, mac)
                 .ok_or(UnresolvedReason::Unsupported)
@@ -132,11 +148,13 @@ impl Device {
         let same_fdb = Arc::ptr_eq(&segment.fdb, &self.layout.fdb);
         segment.fdb = Arc::clone(&self.layout.fdb);
         let same_vteps = share(&mut segment.vteps, vteps);
+        let same_groups = share(&mut segment.groups, self.layout.groups.clone());
+        let same_lists = share(&mut segment.lists, self.layout.lists.clone());
         let same_flood = share(&mut segment.flood, self.layout.flood.clone());
         let same_peers = share(&mut segment.peers, self.layout.peers.clone());
         share(&mut self.next_hops, next_hops);
-        self.refused = self.layout.refused;
-        !(same_config && same_fdb && same_vteps && same_flood && same_peers)
+        let same_sets = same_groups && same_lists && same_flood;
+        !(same_config && same_fdb && same_vteps && same_sets && same_peers)
     }
 }
 

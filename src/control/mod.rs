@@ -24,14 +24,14 @@
 //!    event of a mirrored device, a failed dump. What vanishes without an announcement (IPv4 routes of a link that goes
 //!    down, routes and FDB entries of a deleted nexthop object) is asked for again or dropped with what it depended on.
 //!
-//! Current limits: a nexthop group leads to its member with the lowest number that has a gateway, not to all of them; a
-//! multicast address (not the all-zero one) with several destinations is not forwarded; route queries carry no firewall
-//! mark. A change of `ip_default_ttl`, `ip_local_port_range` or a link's `hop_limit` is noticed with the next change of a link.
+//! Current limits: route queries carry no firewall mark. A change of `ip_default_ttl`, `ip_local_port_range` or a link's `hop_limit` is noticed with the next change of a link.
 
+mod buckets;
 mod device;
 mod error;
 mod fdb;
 mod frame_limit;
+mod kernel_share;
 mod merge;
 mod mirror;
 mod mirrored;
@@ -44,9 +44,9 @@ mod running;
 mod topology;
 mod writer;
 
-pub use device::{Found, VxlanDevice, discover};
+pub use device::{Defaults, Found, VxlanDevice, discover, judge};
 pub use error::Error;
 pub use refusal::Refusal;
-pub use report::{Report, SegmentReport, VtepReport};
+pub use report::{GroupReport, Report, SegmentReport, VtepReport};
 pub use running::Running;
 pub use writer::{Control, Event};

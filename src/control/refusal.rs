@@ -34,8 +34,6 @@ enum Rule {
     Fine,
     /// Refused when set (a flag, or a value that is not zero).
     RefusedWhenSet(&'static str),
-    /// Refused when zero.
-    RefusedWhenZero(&'static str),
     /// Refused unless it is one of these numbers.
     RefusedUnlessOneOf(&'static [u32], &'static str),
     /// Refused unless it is a mask of header bits without I flag and VNI.
@@ -44,10 +42,10 @@ enum Rule {
 
 /// `IFLA_VXLAN_*` (`linux/if_link.h`): number, name, rule.
 const RULES: &[(u16, &str, Rule)] = {
-    use Rule::{Fine, RefusedUnlessOneOf, RefusedWhenSet, RefusedWhenZero, ReservedBits};
+    use Rule::{Fine, RefusedUnlessOneOf, RefusedWhenSet, ReservedBits};
     &[
         (1, "id", Fine),
-        (2, "group", Fine), // Also `remote`: a multicast address is judged below.
+        (2, "group", Fine), // Also `remote`.
         (3, "dev", Fine),
         (4, "local", Fine),
         (5, "ttl", Fine),
@@ -126,11 +124,7 @@ const RULES: &[(u16, &str, Rule)] = {
             "vnifilter",
             RefusedWhenSet("a device with many VNIs is not served yet"),
         ),
-        (
-            31,
-            "localbypass",
-            RefusedWhenZero("frames to addresses of this host are left to the kernel's bypass"),
-        ),
+        (31, "localbypass", Fine), // Frames to addresses of this host are the kernel's either way.
         (
             32,
             "flowlabel",
@@ -149,7 +143,9 @@ const RULES: &[(u16, &str, Rule)] = {
         (
             34,
             "mcroute",
-            RefusedWhenSet("multicast underlay groups are not served yet"),
+            RefusedWhenSet(
+                "frames to the group are to pass this host's own multicast router, which only the kernel can do",
+            ),
         ),
     ]
 };
@@ -166,7 +162,6 @@ pub(super) fn of_attributes(data: &[u8]) -> Option<Refusal> {
         let refused = match rule {
             Rule::Fine => None,
             Rule::RefusedWhenSet(why) => flag_or_u8(value).then_some(*why),
-            Rule::RefusedWhenZero(why) => (!flag_or_u8(value)).then_some(*why),
             Rule::RefusedUnlessOneOf(good, why) => {
                 let known = u32_from(value).is_some_and(|number| good.contains(&number));
                 (!known).then_some(*why)
@@ -181,17 +176,7 @@ pub(super) fn of_attributes(data: &[u8]) -> Option<Refusal> {
 }
 
 /// Judges the device as a whole and the link below it.
-pub(super) fn of_device(
-    device: &VxlanDevice,
-    group: Option<IpAddr>,
-    underlay: Option<&Link>,
-) -> Option<Refusal> {
-    if group.is_some_and(|group| group.is_multicast()) {
-        return Some(Refusal::new(
-            "group",
-            "multicast underlay groups are not served yet",
-        ));
-    }
+pub(super) fn of_device(device: &VxlanDevice, underlay: Option<&Link>) -> Option<Refusal> {
     if let Some(why) = of_local(device.local) {
         return Some(Refusal::new("local", why));
     }
@@ -276,6 +261,8 @@ mod tests {
     #[test]
     fn flannels_device_is_served() {
         assert_eq!(of_attributes(flannel().as_bytes()), None);
+        let without_local_bypass = flannel().with(31, &[0]);
+        assert_eq!(of_attributes(without_local_bypass.as_bytes()), None);
     }
 
     #[test]
@@ -304,11 +291,6 @@ mod tests {
                 "a flag has no value"
             );
         }
-        let bypass_off = RequestBody::default().with(31, &[0]);
-        assert_eq!(
-            of_attributes(bypass_off.as_bytes()).unwrap().attribute,
-            "localbypass"
-        );
         let policy = flannel().with(32, &2u32.to_ne_bytes());
         assert_eq!(
             of_attributes(policy.as_bytes()).unwrap().attribute,

@@ -38,10 +38,23 @@ pub struct SegmentReport {
     pub fdb_entries: usize,
     /// Destinations that frames for unknown addresses are copied to.
     pub flood_entries: usize,
-    /// FDB entries whose destination cannot be served; their frames are dropped.
-    pub refused_entries: usize,
+    /// Entries of both kinds whose destination only the kernel reaches; their frames are left to it.
+    pub kernel_entries: usize,
+    /// One of them is flooded to: all frames that are flooded are left to the kernel.
+    pub kernel_floods: bool,
     /// Its VTEPs, sorted.
     pub vteps: Vec<VtepReport>,
+    /// The nexthop groups that FDB entries lead to. One whose members are all the same VTEP is not among them.
+    pub groups: Vec<GroupReport>,
+}
+
+/// One nexthop group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupReport {
+    /// The kernel's number.
+    pub nexthop: u32,
+    /// Each member with its part of the flows, 0 to 1.
+    pub members: Vec<(VtepKey, f64)>,
 }
 
 /// One VTEP.

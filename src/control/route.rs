@@ -18,7 +18,7 @@ use crate::table::{Inherit, SegmentConfig, UnresolvedReason, VtepKey};
 pub(super) struct Way {
     /// The link that the kernel would send from; none when it has no way.
     pub oif: Option<u32>,
-    /// The neighbour on the underlay link, or why there is none.
+    /// The neighbour on the underlay link, or the group itself, which needs no neighbour; or why there is none.
     pub next_hop: Result<IpAddr, UnresolvedReason>,
     /// The MTU of the path where it is not the link's, in bytes: a route's metric, or an exception that the kernel learned.
     pub mtu: Option<u32>,
@@ -102,6 +102,12 @@ impl Routes {
     }
 }
 
+/// Whether there is a way that we could serve: otherwise no question is worth asking. The kernel drops what goes to the
+/// address of nobody, and counts what is of a family that the device has no socket for.
+pub(super) fn is_askable(config: &SegmentConfig, key: &VtepKey) -> bool {
+    key.addr.is_ipv4() == config.local.is_ipv4() && !key.addr.is_unspecified()
+}
+
 /// What the device would ask for this VTEP (`vxlan_xmit_one`, `udp_tunnel_dst_lookup`), and the only link that we serve.
 pub(super) fn question(config: &SegmentConfig, key: &VtepKey, via: u32) -> (RouteQuery, u32) {
     let tos = match config.tos {
@@ -137,9 +143,10 @@ fn judge(
         }
         Err(error) => return Err(error),
     };
-    let next_hop = if !route.unicast {
-        Err(UnresolvedReason::NoRoute)
-    } else if route.oif != Some(underlay) {
+    let to_group = route.multicast && dst.is_multicast();
+    let next_hop = if route.local {
+        Err(UnresolvedReason::LocalAddress)
+    } else if !(route.unicast || to_group) || route.encap || route.oif != Some(underlay) {
         Err(UnresolvedReason::Unsupported)
     } else {
         Ok(route.gateway.unwrap_or(dst))
@@ -162,6 +169,9 @@ mod tests {
             oif: Some(oif),
             gateway,
             unicast,
+            local: false,
+            encap: false,
+            multicast: false,
             mtu: Some(1300),
             dst: None,
             prefix_len: 32,
@@ -188,15 +198,44 @@ mod tests {
     }
 
     #[test]
+    fn a_group_is_its_own_next_hop_and_a_route_to_it_may_have_a_gateway() {
+        let group = "239.1.1.1".parse().unwrap();
+        let next_hop = |route| {
+            let route = netlink::Route {
+                multicast: true,
+                ..route
+            };
+            judge(Ok(route), group, 3).unwrap().next_hop
+        };
+        assert_eq!(next_hop(route(3, None, false)), Ok(group));
+        let gateway = Some("10.9.0.254");
+        assert_eq!(
+            next_hop(route(3, gateway, false)),
+            Ok("10.9.0.254".parse().unwrap())
+        );
+        let elsewhere = Err(UnresolvedReason::Unsupported);
+        assert_eq!(next_hop(route(9, None, false)), elsewhere);
+    }
+
+    #[test]
     fn other_links_and_local_addresses_are_no_way() {
-        assert_eq!(
-            next_hop(route(9, None, true)),
-            Err(UnresolvedReason::Unsupported)
-        );
-        assert_eq!(
-            next_hop(route(3, None, false)),
-            Err(UnresolvedReason::NoRoute)
-        );
+        let broadcast = route(3, None, false);
+        let encap = netlink::Route {
+            encap: true,
+            ..route(3, Some("10.9.0.254"), true)
+        };
+        for unsupported in [route(9, None, true), broadcast, encap] {
+            assert_eq!(
+                next_hop(unsupported),
+                Err(UnresolvedReason::Unsupported),
+                "{unsupported:?}"
+            );
+        }
+        let local = netlink::Route {
+            local: true,
+            ..route(1, None, false)
+        };
+        assert_eq!(next_hop(local), Err(UnresolvedReason::LocalAddress));
         let unreachable = netlink::Error::Kernel {
             code: 101,
             text: None,

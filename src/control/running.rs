@@ -5,8 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::report::{Report, SegmentReport, VtepReport};
-use crate::table::{NextHop, Segment, SegmentId};
+use super::report::{GroupReport, Report, SegmentReport, VtepReport};
+use crate::table::{Group, NextHop, Segment, SegmentId, VtepId};
 
 /// The mirror at work. Dropping it stops it as [`Running::stop`] does.
 #[derive(Debug)]
@@ -73,7 +73,6 @@ pub(super) struct Shared {
 pub(super) struct SharedSegment {
     pub(super) segment: Segment,
     pub(super) next_hops: Arc<Vec<Option<IpAddr>>>,
-    pub(super) refused: usize,
 }
 
 impl SharedSegment {
@@ -82,6 +81,7 @@ impl SharedSegment {
             config,
             vteps,
             fdb,
+            groups,
             flood,
             ..
         } = &self.segment;
@@ -103,8 +103,21 @@ impl SharedSegment {
             ifindex: config.ifindex,
             fdb_entries: fdb.len(),
             flood_entries: flood.len(),
-            refused_entries: self.refused,
+            kernel_entries: self.segment.kernel_entries(),
+            kernel_floods: self.segment.kernel_floods(),
             vteps: vteps.collect(),
+            groups: groups.iter().map(|group| self.group(group)).collect(),
+        }
+    }
+
+    fn group(&self, group: &Group) -> GroupReport {
+        let key = |id: VtepId| self.segment.vteps.get(id.0 as usize).map(|vtep| vtep.key);
+        GroupReport {
+            nexthop: group.nexthop,
+            members: group
+                .portions()
+                .filter_map(|(id, part)| Some((key(id)?, part)))
+                .collect(),
         }
     }
 }

@@ -12,6 +12,7 @@ pub(super) struct Identity {
     mtu: u32,
     vni: Vni,
     local: Option<IpAddr>,
+    group: Option<IpAddr>,
     port: u16,
     /// Index and queues of the underlay link.
     underlay: Option<(u32, u32, u32)>,
@@ -30,6 +31,7 @@ impl Identity {
             mtu: device.mtu,
             vni: device.vni,
             local: device.local,
+            group: device.group,
             port: device.port,
             underlay: found
                 .underlay

@@ -18,11 +18,12 @@ use crossbeam::channel::{Sender, TrySendError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::frame_limit::FrameLimits;
+use super::kernel_share::KernelShares;
 use super::mirror::Mirror;
 use super::running::{Running, Shared, SharedSegment, lock};
 use super::{Error, Found};
 use crate::netlink::{Group, Received, Socket, Subscription};
-use crate::table::{Policy, Snapshot, Writer};
+use crate::table::{KernelShare, Policy, Snapshot, Writer};
 
 /// The least time between two publications.
 const PUBLICATION_GAP: Duration = Duration::from_millis(5);
@@ -34,6 +35,9 @@ const QUEUE_BYTES: usize = 64 << 20;
 const LISTEN_MAX: usize = 4096;
 /// Notifications thrown away at once: many times what the queue holds. A writer who is faster than that is waited for.
 const DRAIN_MAX: usize = 1 << 20;
+/// How long frames are on their way from the steering programs to a worker, most of the time. Those that were steered
+/// before they became the kernel's are still sent by the snapshot that said so.
+const ON_THEIR_WAY: Duration = Duration::from_millis(5);
 /// How often a dump is repeated at once because announcements were lost again meanwhile.
 const RESYNC_ATTEMPTS: u32 = 3;
 /// How long to wait after a question failed, doubled each time up to 64 times this.
@@ -74,6 +78,7 @@ pub struct Control {
     subscription: Subscription,
     wake: (UnixStream, UnixStream),
     frame_limits: FrameLimits,
+    kernel_shares: KernelShares,
 }
 
 impl Control {
@@ -118,6 +123,7 @@ impl Control {
             subscription,
             wake,
             frame_limits: FrameLimits::default(),
+            kernel_shares: KernelShares::default(),
         };
         catch_up(&mut control.subscription, &mut control.mirror)?;
         control.mirror.reconcile(Instant::now())?;
@@ -139,6 +145,19 @@ impl Control {
         self
     }
 
+    /// Tells `tell` the index of each device of which some frames are the kernel's, and which: at once, and whenever it
+    /// changes, from the mirror's thread. What becomes the kernel's is told before the snapshot is published that says so,
+    /// what is no longer when no reader looks at an older one.
+    #[must_use]
+    pub fn with_kernel_shares(
+        mut self,
+        tell: impl FnMut(u32, &KernelShare) + Send + 'static,
+    ) -> Self {
+        let snapshot = self.mirror.snapshot();
+        self.kernel_shares.listen(Box::new(tell), &snapshot);
+        self
+    }
+
     /// Goes on in a thread of its own, named `vxgate-control`.
     pub fn start(self, writer: Writer, events: Sender<Event>) -> Result<Running, Error> {
         let Self {
@@ -146,6 +165,7 @@ impl Control {
             subscription,
             wake: (ours, theirs),
             frame_limits,
+            kernel_shares,
         } = self;
         let shared = Arc::new(Mutex::new(Shared::default()));
         let now = Instant::now();
@@ -156,6 +176,7 @@ impl Control {
             writer,
             events,
             frame_limits,
+            kernel_shares,
             untold: Vec::new(),
             shared: Arc::clone(&shared),
             next_build: now,
@@ -186,6 +207,7 @@ struct Thread {
     writer: Writer,
     events: Sender<Event>,
     frame_limits: FrameLimits,
+    kernel_shares: KernelShares,
     /// Events for which the channel had no room.
     untold: Vec<Event>,
     shared: Arc<Mutex<Shared>>,
@@ -262,6 +284,9 @@ impl Thread {
         let resync = self.mirror.doubts_everything();
         match self.ask_and_build(started) {
             Ok(changed) => {
+                // Readers have usually moved on since the last time.
+                self.writer.reclaim();
+                self.reclaim_shares();
                 if changed {
                     self.publish();
                 }
@@ -292,9 +317,20 @@ impl Thread {
 
     fn publish(&mut self) {
         let snapshot = self.mirror.snapshot();
+        if self.kernel_shares.widen(&snapshot) {
+            thread::sleep(ON_THEIR_WAY);
+        }
         self.frame_limits.shrink(&snapshot);
         self.writer.publish(snapshot.clone());
         self.frame_limits.grow(&snapshot);
+        self.reclaim_shares();
+    }
+
+    /// Gives the workers what they can take by the newest snapshot, once all of them look at that one.
+    fn reclaim_shares(&mut self) {
+        if self.writer.retired() == 0 {
+            self.kernel_shares.narrow();
+        }
     }
 
     fn ask_and_build(&mut self, now: Instant) -> Result<bool, crate::netlink::Error> {
@@ -310,6 +346,7 @@ impl Thread {
     fn reclaim(&mut self) {
         if self.reclaim_at.is_some_and(|at| at <= Instant::now()) {
             self.writer.reclaim();
+            self.reclaim_shares();
             self.reclaim_at = (self.writer.retired() > 0).then(|| Instant::now() + RECLAIM_AFTER);
         }
     }
@@ -350,7 +387,6 @@ impl Thread {
         let segments = self.mirror.devices().iter().map(|device| SharedSegment {
             segment: device.segment.clone(),
             next_hops: Arc::clone(&device.next_hops),
-            refused: device.refused,
         });
         let segments = segments.collect();
         let mut shared = lock(&self.shared);

@@ -10,6 +10,7 @@
 
 mod books;
 mod crew;
+mod kernel_share;
 mod lock;
 mod observe;
 mod plan;
@@ -26,8 +27,8 @@ use crossbeam::channel::{Receiver, RecvError, Sender, bounded, select};
 
 pub use lock::LockError;
 pub use observe::{
-    AccessState, DeviceState, MirrorState, Observation, OffenderState, PolicyState, PortState,
-    RefusedState, VtepState, WorkerState,
+    AccessState, DeviceState, GroupState, MemberState, MirrorState, Observation, OffenderState,
+    PolicyState, PortState, RefusedState, VtepState, WorkerState,
 };
 pub use plan::PlanError;
 pub use privileges::{MissingCapabilities, check as check_privileges};

@@ -24,6 +24,9 @@ pub struct Observation {
     pub workers: Vec<WorkerState>,
     /// The remote tunnel end points.
     pub vteps: Vec<VtepState>,
+    /// The nexthop groups that FDB entries lead to.
+    #[serde(default)]
+    pub groups: Vec<GroupState>,
     /// How the mirror of the kernel's tables is doing.
     pub mirror: MirrorState,
     /// What the operator decided, or left to the default.
@@ -109,6 +112,11 @@ pub struct DeviceState {
     pub fdb_entries: u64,
     /// VTEPs that get a copy of every frame without an FDB entry.
     pub flood_entries: u64,
+    /// Entries of both kinds that lead to VTEPs which only the kernel reaches: their frames are left to it.
+    pub kernel_entries: u64,
+    /// Which of its frames steering leaves to the kernel for their destination, in words; empty when all are the kernel's
+    /// because the device is not taken over.
+    pub kernel_keeps: String,
 }
 
 /// The two ends of an access device.
@@ -207,6 +215,35 @@ pub struct VtepState {
     pub state: String,
     /// The largest outer IP packet that the path to it takes, in bytes, as far as the kernel knows.
     pub path_mtu: u16,
+    /// Who sends to it: `vxgate`, or `kernel` when nobody else can.
+    pub carried_by: String,
+}
+
+impl VtepState {
+    /// Whether its frames are left to the kernel.
+    pub fn is_kernels(&self) -> bool {
+        self.carried_by == "kernel"
+    }
+}
+
+/// A nexthop group that FDB entries lead to: each flow goes to one of its members.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GroupState {
+    /// The vxlan device's name.
+    pub device: String,
+    /// The kernel's number (`ip nexthop show id N`).
+    pub nexthop: u32,
+    /// Its members.
+    pub members: Vec<MemberState>,
+}
+
+/// A member of a nexthop group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemberState {
+    /// The VTEP's address.
+    pub addr: IpAddr,
+    /// Its part of the flows, 0 to 1.
+    pub share: f64,
 }
 
 /// The mirror of the kernel's tables.
@@ -242,5 +279,7 @@ pub(super) fn device(found: &Found) -> DeviceState {
         refused: None,
         fdb_entries: 0,
         flood_entries: 0,
+        kernel_entries: 0,
+        kernel_keeps: String::new(),
     }
 }

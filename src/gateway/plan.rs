@@ -235,6 +235,7 @@ struct Identity<'a> {
     mtu: u32,
     vni: u32,
     local: Option<IpAddr>,
+    group: Option<IpAddr>,
     port: u16,
     underlay: Option<u32>,
 }
@@ -246,6 +247,7 @@ fn identity(device: &VxlanDevice) -> Identity<'_> {
         mtu: device.mtu,
         vni: device.vni.get(),
         local: device.local,
+        group: device.group,
         port: device.port,
         underlay: device.underlay,
     }
@@ -308,6 +310,7 @@ mod tests {
             up: true,
             vni: Vni::new(ifindex).unwrap(),
             local: Some(IpAddr::from([10, 0, 0, 10])),
+            group: None,
             underlay: Some(underlay.ifindex),
             port: 8472,
             source_ports: SourcePorts {

@@ -13,15 +13,17 @@ use crossbeam::channel::Sender;
 
 use super::books::Books;
 use super::crew::{crew, spawn};
+use super::kernel_share;
 use super::lock::{DeviceLock, LockError};
 use super::observe::{
-    self, AccessState, DeviceState, MirrorState, Observation, OffenderState, VtepState,
+    self, AccessState, DeviceState, GroupState, MemberState, MirrorState, Observation,
+    OffenderState, VtepState,
 };
 use super::plan::{Plan, access_mtu};
 use crate::control::{self, Control, Event, Found, Report, SegmentReport};
 use crate::port::{OpenError, XskPort, now_ns};
 use crate::steer::{self, AccessPair, DevicePlan, NicPlan, SteerPlan, Steering};
-use crate::table::{OUTER_IPV4_LEN, OUTER_IPV6_LEN, UnresolvedReason, publication};
+use crate::table::{OUTER_IPV4_LEN, OUTER_IPV6_LEN, VtepKey, publication};
 use crate::worker;
 
 /// Why a session did not come up. Everything it had made is gone again.
@@ -90,8 +92,10 @@ impl Session {
         let ends = |pair: &AccessPair| [pair.kernel_side.ifindex, pair.worker_side.ifindex];
         let watched: Vec<u32> = accesses.iter().flat_map(ends).collect();
         let limits = steering.frame_limits();
+        let shares = steering.kernel_shares();
         let control = Control::open_with_policy(&plan.devices, &watched, &plan.policy)?
-            .with_frame_limits(move |ifindex, bytes| limits.set(ifindex, bytes));
+            .with_frame_limits(move |ifindex, bytes| limits.set(ifindex, bytes))
+            .with_kernel_shares(move |ifindex, share| shares.set(ifindex, share));
         let (writer, readers) = publication(crews.len(), control.snapshot());
         let control = control.start(writer, events.clone())?;
         let workers = match spawn(crews, readers, &steering, &mut books) {
@@ -174,14 +178,24 @@ impl Session {
             .map(|(book, running)| book.state(now_ns, running.is_alive()))
             .collect();
         let report = self.control.report();
+        let shares = self.steering.kernel_shares();
         seen.devices = self
             .plan
             .devices
             .iter()
             .zip(&self.accesses)
-            .map(|(f, pair)| taken_over(f, pair, &report))
+            .map(|(found, pair)| DeviceState {
+                kernel_keeps: shares.words(found.device.ifindex).unwrap_or_default(),
+                ..taken_over(found, pair, &report)
+            })
             .collect();
         seen.vteps = report.segments.iter().flat_map(vteps).collect();
+        seen.groups = report.segments.iter().flat_map(groups).collect();
+        let partly_kernels = report.segments.iter().filter_map(kernel_share::words);
+        seen.warnings.extend(partly_kernels);
+        let troubles = shares.troubles();
+        let troubles = troubles.iter().map(|(name, why)| format!("{name}: {why}"));
+        seen.reasons.extend(troubles);
         seen.mirror = MirrorState {
             publications: report.publications,
             resyncs: report.resyncs,
@@ -226,6 +240,7 @@ fn taken_over(found: &Found, pair: &AccessPair, report: &Report) -> DeviceState 
         taken_over: true,
         fdb_entries: known.map_or(0, |segment| segment.fdb_entries as u64),
         flood_entries: known.map_or(0, |segment| segment.flood_entries as u64),
+        kernel_entries: known.map_or(0, |segment| segment.kernel_entries as u64),
         ..observe::device(found)
     }
 }
@@ -243,6 +258,22 @@ fn vteps(segment: &SegmentReport) -> impl Iterator<Item = VtepState> {
             Err(reason) => reason.label().to_owned(),
         },
         path_mtu: vtep.path_mtu,
+        carried_by: match vtep.mac {
+            Err(reason) if reason.is_kernels() => "kernel".to_owned(),
+            _ => "vxgate".to_owned(),
+        },
+    })
+}
+
+fn groups(segment: &SegmentReport) -> impl Iterator<Item = GroupState> {
+    let member = |(key, share): &(VtepKey, f64)| MemberState {
+        addr: key.addr,
+        share: *share,
+    };
+    segment.groups.iter().map(move |group| GroupState {
+        device: segment.device.clone(),
+        nexthop: group.nexthop,
+        members: group.members.iter().map(member).collect(),
     })
 }
 
@@ -268,19 +299,14 @@ fn judge(seen: &mut Observation) {
         }
     }
     let vteps = seen.vteps.iter();
-    let narrow: Vec<_> = vteps.filter_map(|vtep| narrow_path(seen, vtep)).collect();
+    let narrow = vteps.filter(|vtep| !vtep.is_kernels());
+    let narrow: Vec<_> = narrow.filter_map(|vtep| narrow_path(seen, vtep)).collect();
     seen.warnings.extend(narrow);
-    for vtep in seen.vteps.iter().filter(|vtep| vtep.state != "resolved") {
-        let words = format!("VTEP {} on {}: {}", vtep.addr, vtep.device, vtep.state);
-        // The kernel would deliver: it is more than a peer that does not answer.
-        if vtep.state == UnresolvedReason::Unsupported.label() {
-            seen.reasons.push(format!(
-                "{words}: its frames are dropped, where the kernel would deliver them"
-            ));
-        } else {
-            seen.warnings.push(words);
-        }
-    }
+    let vteps = seen.vteps.iter();
+    let unresolved = vteps.filter(|vtep| !vtep.is_kernels() && vtep.state != "resolved");
+    let words =
+        unresolved.map(|vtep| format!("VTEP {} on {}: {}", vtep.addr, vtep.device, vtep.state));
+    seen.warnings.extend(words.collect::<Vec<_>>());
 }
 
 /// What to say of a VTEP to which the device's largest frames do not get in one piece.
@@ -322,6 +348,7 @@ fn steer_plan(plan: &Plan, accesses: &[AccessPair]) -> SteerPlan {
                 mtu: device.mtu,
                 vni: device.vni,
                 local: device.local?,
+                group: device.group,
                 underlay_ifindex: device.underlay?,
                 port: device.port,
                 kernel_side: pair.kernel_side.clone(),

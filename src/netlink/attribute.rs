@@ -26,6 +26,11 @@ pub fn u8_from(value: &[u8]) -> Option<u8> {
     value.first().copied()
 }
 
+/// Two bytes in host byte order.
+pub fn u16_from(value: &[u8]) -> Option<u16> {
+    value.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
+}
+
 /// Two bytes in network byte order.
 pub fn u16_be_from(value: &[u8]) -> Option<u16> {
     value.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
@@ -150,7 +155,7 @@ mod tests {
     #[test]
     fn short_values_are_absent() {
         assert_eq!(u32_from(&[1, 2, 3]), None);
-        assert_eq!(u16_be_from(&[1]), None);
+        assert_eq!((u16_from(&[1]), u16_be_from(&[1])), (None, None));
         assert_eq!(u8_from(&[]), None);
         assert_eq!(ip_from(&[1, 2, 3]), None);
         assert_eq!(mac_from(&[0; 20]), None);

@@ -27,12 +27,12 @@ mod subscription;
 pub use address::{Address, addresses};
 pub use attribute::{
     RequestBody, attributes, flag_or_u8, ip_from, mac_from, text_from, u8_from, u16_be_from,
-    u32_from,
+    u16_from, u32_from,
 };
 pub use link::{Link, LinkKind, links, links_with_kind};
 pub use message::{Message, messages};
 pub use neighbour::{Neighbour, neighbour_flag, neighbour_state, neighbours};
-pub use nexthop::{Nexthop, nexthops};
+pub use nexthop::{Nexthop, NexthopBucket, NexthopMember, Resilient, nexthop_buckets, nexthops};
 pub use route::{Route, RouteQuery, route_to};
 pub use socket::{Error, Socket};
 pub use subscription::{Group, Received, Subscription};

@@ -17,8 +17,13 @@ const RTAX_MTU: u16 = 2;
 const RTA_IP_PROTO: u16 = 27;
 const RTA_DPORT: u16 = 29;
 const IPPROTO_UDP: u8 = 17;
+const RTA_ENCAP_TYPE: u16 = 21;
 /// `RTN_UNICAST`: a gateway or a neighbour; others are local, broadcast, black holes.
 const RTN_UNICAST: u8 = 1;
+/// `RTN_LOCAL`: an address of this namespace.
+const RTN_LOCAL: u8 = 2;
+/// `RTN_MULTICAST`: to a group.
+const RTN_MULTICAST: u8 = 5;
 
 /// What the kernel is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,6 +49,12 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     /// Leads to a neighbour or a router (`RTN_UNICAST`).
     pub unicast: bool,
+    /// The destination is an address of this namespace (`RTN_LOCAL`).
+    pub local: bool,
+    /// Frames leave in a tunnel of the route's own (`RTA_ENCAP`: MPLS, SRv6 and others).
+    pub encap: bool,
+    /// Leads to a group (`RTN_MULTICAST`), by way of a router where there is a gateway.
+    pub multicast: bool,
     /// The MTU of the path, in bytes, where it is not the link's: set for the route, or learned (an exception).
     pub mtu: Option<u32>,
     /// The prefix; none for a default route.
@@ -68,6 +79,9 @@ impl Route {
             oif: None,
             gateway: None,
             unicast: kind == RTN_UNICAST,
+            local: kind == RTN_LOCAL,
+            encap: false,
+            multicast: kind == RTN_MULTICAST,
             mtu: None,
             dst: None,
             prefix_len,
@@ -79,6 +93,7 @@ impl Route {
                 RTA_OIF => route.oif = u32_from(value),
                 RTA_METRICS => route.mtu = mtu_among(value),
                 5 => route.gateway = ip_from(value),
+                RTA_ENCAP_TYPE => route.encap = true,
                 // RTA_VIA: an address of the other family, u16 family first.
                 18 => route.gateway = ip_from(value.get(2..)?),
                 _ => {}
@@ -160,6 +175,9 @@ mod tests {
             oif: None,
             gateway: None,
             unicast: true,
+            local: false,
+            encap: false,
+            multicast: false,
             mtu: None,
             dst,
             prefix_len,
@@ -226,6 +244,7 @@ mod tests {
         };
         let (exists, route) = Route::decode(&message).unwrap();
         assert!(exists && route.unicast);
+        assert!(!route.local && !route.encap && !route.multicast);
         assert_eq!(
             (route.oif, route.gateway),
             (Some(4), Some("fe80::1".parse().unwrap()))
@@ -237,5 +256,34 @@ mod tests {
             })
             .is_none()
         );
+    }
+
+    #[test]
+    fn a_local_address_and_a_tunnel_of_the_routes_own_are_told() {
+        let mut header = [2, 32, 0, 0, 255, 2, 0, 2, 0, 0, 0, 0];
+        let mut decode = |kind, attribute: Option<u16>| {
+            header[7] = kind;
+            let body = RequestBody::new(&header).with(RTA_DST, &[10, 2, 0, 1]);
+            let body = match attribute {
+                Some(number) => body.with(number, &[1, 0]),
+                None => body,
+            };
+            let payload = body.as_bytes();
+            let message = Message {
+                kind: 24,
+                flags: 0,
+                sequence: 0,
+                payload,
+                bytes: payload,
+            };
+            let route = Route::decode(&message).unwrap().1;
+            (route.unicast, route.local, route.encap)
+        };
+        assert_eq!(decode(2, None), (false, true, false));
+        assert_eq!(decode(1, Some(RTA_ENCAP_TYPE)), (true, false, true));
+        // A broadcast address, a black hole.
+        for kind in [3, 6] {
+            assert_eq!(decode(kind, None), (false, false, false));
+        }
     }
 }

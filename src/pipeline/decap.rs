@@ -76,7 +76,7 @@ pub fn apply(
                 Err(reason)
             }
             // Never the fate of a frame from the underlay: that would send it back (split horizon).
-            Verdict::Encap(_) | Verdict::Flood => Err(DropReason::NoTxTarget),
+            Verdict::Encap(_) | Verdict::Flood | Verdict::List(_) => Err(DropReason::NoTxTarget),
         };
         let dead = match delivered {
             Ok(segment) => match out.get_mut(usize::from(segment.0)) {
@@ -222,7 +222,7 @@ impl<'a> OuterIp<'a> {
             && packet
                 .first_chunk::<{ ipv4::LEN }>()
                 .is_some_and(|header| checksum::sum(header) == 0xffff)
-            && header.total_len() <= packet.len()
+            && (ipv4::LEN..=packet.len()).contains(&header.total_len())
             && header.protocol() == udp::PROTOCOL;
         if !sound {
             return Err(DropReason::OuterMalformed);
@@ -529,6 +529,18 @@ mod tests {
             assert_eq!(lab.fate_in(&frame), Err(DropReason::OuterFragment));
         }
         assert!(lab.fate_in(&changed(20, 0x40)).is_ok(), "DF is no fragment");
+    }
+
+    #[test]
+    fn a_total_length_without_the_header_is_judged_before_fragments_and_sources() {
+        let mut lab = lab();
+        for total_len in [0, 19] {
+            let mut frame = changed(17, total_len);
+            frame[20] = 0x20; // A first fragment,
+            frame[26..30].copy_from_slice(&[192, 0, 2, 1]); // from ourselves.
+            seal(&mut frame);
+            assert_eq!(lab.fate_in(&frame), Err(DropReason::OuterMalformed));
+        }
     }
 
     #[test]

@@ -4,16 +4,20 @@
 //! |---|---|---|
 //! | 1 | Ethernet header whole, and the IP header behind it and its tags (`skb_vlan_inet_prepare`) | `access_short` |
 //! | 2 | no VLAN tag, where the segment carries none (RFC 7348 §6.1) | `inner_vlan` |
-//! | 3 | destination in the FDB, unicast or not; else the flood list, if it has entries (`vxlan_xmit`) | `no_tx_target` |
+//! | 3 | destination in the FDB, unicast or not; else the flood list, or the group, of the all-zero entries (`vxlan_xmit`) | `no_tx_target` |
 //! | 4 | VTEP resolved | `next_hop_unresolved`, `link_down` |
 //! | 5 | outer packet within the path's MTU: it is never fragmented (RFC 7348 §4.3) | `oversize` |
 //!
-//! Frames that are too long are the kernel's, and steering leaves them there: 5 is for those that come while a path shrinks.
+//! Frames that are too long are the kernel's, and so are those to a VTEP that only the kernel reaches. Steering leaves them
+//! there: 4 and 5 are for those that were on their way when that changed.
 //!
-//! A flooded frame dies only when no VTEP of the list passes 4 and 5, and then of what the first one failed at.
+//! A frame to a list, flooded or multicast, dies only when no VTEP of the list passes 4 and 5, and then of what the first
+//! one failed at. Of a group the frame's flow chooses a member before 4: a member that fails there loses its flows, as in the
+//! kernel, which does not look at neighbours either before it chooses an FDB nexthop.
 //!
 //! The outer header follows the segment: TTL and DSCP fixed or the inner IP header's (behind tags too; what is not IP
-//! counts as 0, and a TTL of 0 as the default), ECN in any case (`ecn_encap`), DF fixed or the inner header's (not behind tags, as in the
+//! counts as 0, and a TTL of 0 as the default, which to a group is 1 where the device chooses by itself), ECN in any case
+//! (`ecn_encap`), DF fixed or the inner header's (not behind tags, as in the
 //! kernel, which looks only at the first EtherType there). An IPv6 flow label is fixed, the inner IPv6 header's, or the
 //! hash of the flow.
 
@@ -21,15 +25,16 @@ use super::{Exit, Role, Verdict, Verdicts, ecn, unfinished};
 use crate::port::{BATCH, Batch, Frame, Port, Umem};
 use crate::stats::{DropReason, PortCounters};
 use crate::table::{
-    Df, EncapTemplate, FlowLabel, InnerVlan, NextHop, OuterFields, Segment, SegmentConfig,
-    SegmentId, Snapshot, UdpChecksum, UnresolvedReason, VtepId,
+    Destination, Df, EncapTemplate, FlowLabel, Group, GroupId, InnerVlan, NextHop, OuterFields,
+    Segment, SegmentConfig, SegmentId, Snapshot, UdpChecksum, UnresolvedReason, VtepId,
 };
 use crate::wire::ethernet::EthernetHeader;
 use crate::wire::ipv6::FLOW_LABEL_MASK;
 use crate::wire::layers::{Layers, Network, Place};
 use crate::wire::{MacAddr, checksum, entropy, vlan};
 
-/// Judges a batch that came from the access port of `segment`. Writes one verdict a frame: `Encap`, `Flood` or `Drop`.
+/// Judges a batch that came from the access port of `segment`. Writes one verdict a frame: `Encap`, `Flood`,
+/// `List` or `Drop`.
 ///
 /// Two passes: the first reads all destinations, so that the look-ups of the whole batch overlap in the second.
 pub fn decide(
@@ -54,13 +59,13 @@ pub fn decide(
     if let (Some(destinations), Some(found)) = (destinations.get(..count), found.get_mut(..count)) {
         segment.fdb.find_batch(destinations, found);
     }
-    verdicts.judge(batch.iter().zip(found), |(frame, vtep)| {
-        judge(segment, umem.bytes(frame), vtep)
+    verdicts.judge(batch.iter().zip(found), |(frame, destination)| {
+        judge(segment, umem.bytes(frame), destination)
     });
 }
 
-/// Carries the verdicts out: frames get their outer headers and go to the exit, flooded ones once per reachable VTEP of
-/// the flood list; the dead are counted and released. The batch is empty afterwards; the exit's outbox may hold frames
+/// Carries the verdicts out: frames get their outer headers and go to the exit, those to a list once per reachable VTEP of
+/// it; the dead are counted and released. The batch is empty afterwards; the exit's outbox may hold frames
 /// that wait for [`Exit::flush`].
 pub fn apply<P: Port>(
     snapshot: &Snapshot,
@@ -77,7 +82,14 @@ pub fn apply<P: Port>(
             (Verdict::Encap(vtep), Some(segment)) => {
                 send(segment, vtep, umem, frame, counters, exit)
             }
-            (Verdict::Flood, Some(segment)) => flood(segment, umem, frame, counters, exit),
+            (Verdict::Flood, Some(segment)) => {
+                copy_to(&segment.flood, segment, umem, frame, counters, exit)
+            }
+            (Verdict::List(list), Some(segment)) => {
+                let list = segment.lists.get(list.0 as usize);
+                let list = list.map_or(&[][..], Vec::as_slice);
+                copy_to(list, segment, umem, frame, counters, exit)
+            }
             (Verdict::Drop(reason), _) => Err((frame, reason)),
             // From one access port to another is the kernel's own business.
             (Verdict::Deliver(_) | Verdict::DeliverStranger(_), _) => {
@@ -93,7 +105,7 @@ pub fn apply<P: Port>(
 }
 
 #[inline]
-fn judge(segment: &Segment, frame: &[u8], vtep: Option<VtepId>) -> Verdict {
+fn judge(segment: &Segment, frame: &[u8], found: Option<Destination>) -> Verdict {
     match Place::find(frame) {
         None
         | Some(Place {
@@ -105,13 +117,25 @@ fn judge(segment: &Segment, frame: &[u8], vtep: Option<VtepId>) -> Verdict {
     if segment.config.inner_vlan == InnerVlan::Drop && is_tagged(frame) {
         return Verdict::Drop(DropReason::InnerVlan);
     }
-    match vtep {
-        Some(vtep) => match reach(segment, vtep, frame.len()) {
-            Ok(_) => Verdict::Encap(vtep),
-            Err(reason) => Verdict::Drop(reason),
+    let destination = match found {
+        Some(destination) => destination,
+        None if !segment.flood.is_empty() => return Verdict::Flood,
+        None => match segment.fdb.find(MacAddr::ZERO) {
+            Some(destination) => destination,
+            None => return Verdict::Drop(DropReason::NoTxTarget),
         },
-        None if segment.flood.is_empty() => Verdict::Drop(DropReason::NoTxTarget),
-        None => Verdict::Flood,
+    };
+    let vtep = match destination {
+        Destination::Vtep(vtep) => vtep,
+        Destination::List(list) => return Verdict::List(list),
+        Destination::Group(group) => match member(segment, group, frame) {
+            Some(vtep) => vtep,
+            None => return Verdict::Drop(DropReason::NoTxTarget),
+        },
+    };
+    match reach(segment, vtep, frame.len()) {
+        Ok(_) => Verdict::Encap(vtep),
+        Err(reason) => Verdict::Drop(reason),
     }
 }
 
@@ -119,6 +143,14 @@ fn judge(segment: &Segment, frame: &[u8], vtep: Option<VtepId>) -> Verdict {
 #[inline]
 fn is_tagged(frame: &[u8]) -> bool {
     EthernetHeader::parse(frame).is_some_and(|(header, _)| vlan::is_tag(header.ether_type()))
+}
+
+/// The member of the group that the frame's flow belongs to (`vxlan_xmit_nh`). The flow is the one that decides the outer
+/// source port, worked out once more when the frame is sent: groups are rare, and other frames pay nothing for them.
+fn member(segment: &Segment, group: GroupId, frame: &[u8]) -> Option<VtepId> {
+    let layers = Layers::parse(frame)?;
+    let group: &Group = segment.groups.get(group.0 as usize)?;
+    group.choose(entropy::flow_hash(frame, &layers))
 }
 
 /// The headers for a frame of this length to this VTEP, or why there are none.
@@ -162,9 +194,10 @@ fn send<P: Port>(
     Ok(())
 }
 
-/// Sends one copy after the other. A copy is made while the frame is still without outer headers, and only when there
-/// is somewhere to send it.
-fn flood<P: Port>(
+/// Sends a copy to each VTEP of the list, one after the other. A copy is made while the frame is still without outer
+/// headers, and only when there is somewhere to send it.
+fn copy_to<P: Port>(
+    list: &[VtepId],
     segment: &Segment,
     umem: &mut Umem,
     mut frame: Frame,
@@ -172,19 +205,15 @@ fn flood<P: Port>(
     exit: &mut Exit<'_, P>,
 ) -> Result<(), Dead> {
     let inner_len = frame.len();
-    let wanted = segment.flood.len();
-    let mut reachable = segment
-        .flood
+    let wanted = list.len();
+    let mut reachable = list
         .iter()
         .filter_map(|vtep| reach(segment, *vtep, inner_len).ok());
     let Some(template) = reachable.next() else {
         counters
             .flood_copies_lost
             .add(wanted.saturating_sub(1) as u64);
-        let first = segment
-            .flood
-            .first()
-            .map(|vtep| reach(segment, *vtep, inner_len));
+        let first = list.first().map(|vtep| reach(segment, *vtep, inner_len));
         let reason = first
             .and_then(Result::err)
             .unwrap_or(DropReason::NoTxTarget);

@@ -42,6 +42,7 @@ pub(super) fn config() -> SegmentConfig {
         ifindex: 7,
         vni: Vni::new(1).unwrap(),
         local: "192.0.2.1".parse().unwrap(),
+        group: None,
         port: 8472,
         mac: OWN,
         underlay_ifindex: 2,
@@ -115,6 +116,8 @@ pub(super) fn segment(config: SegmentConfig) -> Segment {
             (FAR, VtepId(1)),
             (LOST, VtepId(2)),
         ])),
+        groups: Arc::default(),
+        lists: Arc::default(),
         flood: Arc::default(),
         config: Arc::new(config),
     }

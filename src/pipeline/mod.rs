@@ -20,7 +20,8 @@
 //! another port are put into it. `received` and `received_bytes` are the worker's to count, the rest is done here:
 //! after the flush `received = forwarded + Σ drops` holds for that port.
 //!
-//! A flooded frame goes to every VTEP of the segment's flood list, as copies made one at a time while the outbox is
+//! A flooded frame goes to every VTEP of the segment's flood list, and one to a multicast address with several
+//! destinations to each of those, as copies made one at a time while the outbox is
 //! flushed whenever it is full: what limits a flood is the transmit ring and the pool of free frames, not a queue here.
 //! The frame's fate is that of the first copy. The others are in `flood_copies` when they were sent and in
 //! `flood_copies_lost` when they were not, whatever the reason, and are in no other count.
@@ -41,8 +42,12 @@
 //! frames of its outbox go to [`Outbox::discard`].
 
 pub mod decap;
+#[cfg(test)]
+mod destinations;
 mod ecn;
 pub mod encap;
+#[cfg(test)]
+mod group_underlay;
 #[cfg(test)]
 mod ipv6_underlay;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::port::BATCH;
 use crate::stats::DropReason;
-use crate::table::{SegmentId, VtepId};
+use crate::table::{ListId, SegmentId, VtepId};
 
 /// The fate of one frame, as `decide` sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub enum Verdict {
     Encap(VtepId),
     /// To every VTEP of the segment's flood list, a copy each.
     Flood,
+    /// To every VTEP of this list, a copy each.
+    List(ListId),
     /// To the access port of this segment.
     Deliver(SegmentId),
     /// The same, although the sender is no known VTEP: counted apart and put on record.

@@ -192,7 +192,15 @@ fn answer(stream: &UnixStream, status: &impl Fn() -> Status) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = Vec::new();
     BufReader::new(stream.take(REQUEST_LEN_MAX)).read_until(b'\n', &mut line)?;
-    let answer = match serde_json::from_slice(&line) {
+    (&*stream).write_all(&answer_to(&line, status)?)
+}
+
+/// The answer to what a client wrote: one line of JSON. `status` is asked only when the client asks for it.
+///
+/// # Errors
+/// When the answer cannot be written as JSON, which no status of ours brings about.
+pub fn answer_to(line: &[u8], status: impl FnOnce() -> Status) -> io::Result<Vec<u8>> {
+    let answer = match serde_json::from_slice(line) {
         Ok(Request {
             request: Asked::Status,
         }) => Answer::Status(Box::new(status())),
@@ -202,7 +210,18 @@ fn answer(stream: &UnixStream, status: &impl Fn() -> Status) -> io::Result<()> {
     };
     let mut bytes = serde_json::to_vec(&answer).map_err(io::Error::other)?;
     bytes.push(b'\n');
-    (&*stream).write_all(&bytes)
+    Ok(bytes)
+}
+
+/// What a daemon answered.
+///
+/// # Errors
+/// Why it is no status: the daemon's own words, or what is wrong with the JSON.
+pub fn read_answer(bytes: &[u8]) -> Result<Status, String> {
+    match serde_json::from_slice(bytes).map_err(|error| error.to_string())? {
+        Answer::Status(status) => Ok(*status),
+        Answer::Error { error } => Err(error),
+    }
 }
 
 /// Asks a running daemon for its status.
@@ -232,10 +251,7 @@ pub fn ask(path: &Path) -> Result<Status, SocketError> {
     stream
         .read_to_end(&mut bytes)
         .map_err(|error| bad(error.to_string()))?;
-    match serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))? {
-        Answer::Status(status) => Ok(*status),
-        Answer::Error { error } => Err(bad(error)),
-    }
+    read_answer(&bytes).map_err(bad)
 }
 
 #[cfg(test)]

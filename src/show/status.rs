@@ -5,7 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::gateway::{DeviceState, Observation, OffenderState, PolicyState, PortState, VtepState};
+use crate::gateway::{
+    DeviceState, GroupState, Observation, OffenderState, PolicyState, PortState, VtepState,
+};
 use crate::stats::DropReason;
 
 /// The schema of every JSON answer; keys are added, never renamed.
@@ -17,6 +19,10 @@ const VTEPS_SHOWN: usize = 16;
 const OFFENDERS_SHOWN: usize = 8;
 /// Columns of the screen that words of explanation may fill.
 const COLUMNS: usize = 118;
+
+/// Nexthop groups listed on the screen, and members of each.
+const GROUPS_SHOWN: usize = 8;
+const MEMBERS_SHOWN: usize = 8;
 
 /// Whether frames flow as they should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +123,13 @@ impl fmt::Display for Status {
                 seen.vteps.len() - VTEPS_SHOWN
             )?;
         }
+        for group in seen.groups.iter().take(GROUPS_SHOWN) {
+            writeln!(f, "  group     {}", GroupLine(group))?;
+        }
+        if seen.groups.len() > GROUPS_SHOWN {
+            let more = seen.groups.len() - GROUPS_SHOWN;
+            writeln!(f, "            and {more} more: --json lists them")?;
+        }
         if !seen.offenders.is_empty() {
             writeln!(f, "  offenders {}, the latest first", seen.offenders.len())?;
         }
@@ -165,7 +178,16 @@ impl fmt::Display for DeviceLine<'_> {
             f,
             ", {} FDB entries, {} flood",
             device.fdb_entries, device.flood_entries
-        )
+        )?;
+        if device.kernel_entries > 0 {
+            let keeps = &device.kernel_keeps;
+            write!(
+                f,
+                ", {} of them the kernel's: it keeps {keeps}",
+                device.kernel_entries
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -304,14 +326,41 @@ impl fmt::Display for VtepLine<'_> {
         if let Some(mac) = &vtep.next_hop_mac {
             write!(f, " via {mac}")?;
         }
+        if vtep.is_kernels() {
+            return write!(f, "  the kernel's");
+        }
         write!(f, "  path MTU {}", vtep.path_mtu)
+    }
+}
+
+struct GroupLine<'a>(&'a GroupState);
+
+impl fmt::Display for GroupLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let group = self.0;
+        write!(f, "{} nexthop {}: ", group.device, group.nexthop)?;
+        for (index, member) in group.members.iter().take(MEMBERS_SHOWN).enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            write!(
+                f,
+                "{separator}{} {:.1} %",
+                member.addr,
+                member.share * 100.0
+            )?;
+        }
+        match group.members.len().checked_sub(MEMBERS_SHOWN) {
+            None | Some(0) => Ok(()),
+            Some(more) => write!(f, " and {more} more"),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::MemberState;
     use crate::table::Policy;
+    use std::collections::BTreeMap;
 
     fn port() -> PortState {
         PortState {
@@ -410,6 +459,35 @@ mod tests {
         assert_eq!(json["offenders"][0]["source"], "192.0.2.9");
         assert_eq!(json["policy"]["peer_check"], "strict");
         assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
+    }
+
+    #[test]
+    fn a_group_is_one_line_with_the_share_of_each_member() {
+        let group = |count: u8| GroupState {
+            device: "flannel.1".into(),
+            nexthop: 10,
+            members: (0..count)
+                .map(|last| MemberState {
+                    addr: [10, 0, 0, last].into(),
+                    share: 1.0 / f64::from(count),
+                })
+                .collect(),
+        };
+        let text = |groups| {
+            let observation = Observation {
+                groups,
+                ..Observation::default()
+            };
+            Status::new(observation, 7).to_string()
+        };
+        assert!(!text(vec![]).contains("group"), "where there are none");
+        let one = text(vec![group(3)]);
+        let line =
+            "  group     flannel.1 nexthop 10: 10.0.0.0 33.3 %, 10.0.0.1 33.3 %, 10.0.0.2 33.3 %\n";
+        assert!(one.contains(line), "{one}");
+        let many = text(vec![group(10); 11]);
+        assert!(many.contains("10.0.0.7 10.0 % and 2 more\n"), "{many}");
+        assert!(many.contains("and 3 more: --json lists them"), "{many}");
     }
 
     #[test]

@@ -53,7 +53,7 @@ const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vxgate.bpf.o"));
 
 /// A loaded copy.
 pub(super) struct Copy {
-    object: Object,
+    pub(super) object: Object,
 }
 
 impl Copy {
@@ -103,18 +103,25 @@ impl Copy {
         self.map("frame_limit")
     }
 
+    /// The two places for lists of the frames that are the kernel's.
+    pub fn kernel_share(&self) -> Result<MapHandle, Error> {
+        self.map("kernel_share")
+    }
+
     /// New descriptors of the arrays by which the attached programs reach those that steer: the kernel empties an array
     /// when its last descriptor is closed.
     pub fn lifelines(&self) -> Result<[MapHandle; 2], Error> {
         Ok([self.map("underlay_alive")?, self.map("egress_alive")?])
     }
 
-    /// Adds one of our end points, and one VNI on it. A link-local address counts on `link` only.
-    pub fn add_segment(&self, local: IpAddr, link: u32, port: u16, vni: Vni) -> Result<(), Error> {
-        let (address, scope) = match local {
-            IpAddr::V4(local) => (local.to_ipv6_mapped(), 0),
-            IpAddr::V6(local) if local.is_unicast_link_local() => (local, link),
-            IpAddr::V6(local) => (local, 0),
+    /// Adds one of our end points, and one VNI on it. A link-local address and a group count on `link` only.
+    pub fn add_segment(&self, addr: IpAddr, link: u32, port: u16, vni: Vni) -> Result<(), Error> {
+        // A group was joined on one link, and on others the kernel does not hear it.
+        let scope = if addr.is_multicast() { link } else { 0 };
+        let (address, scope) = match addr {
+            IpAddr::V4(addr) => (addr.to_ipv6_mapped(), scope),
+            IpAddr::V6(addr) if addr.is_unicast_link_local() => (addr, link),
+            IpAddr::V6(addr) => (addr, scope),
         };
         // struct endpoint: address and port as on the wire, two zero bytes, scope; struct segment_key: that, and the VNI.
         let mut endpoint = address.octets().to_vec();
@@ -125,7 +132,7 @@ impl Copy {
         segment.extend(vni.get().to_ne_bytes());
         for (map, key) in [("endpoints", endpoint), ("segments", segment)] {
             let failed = |source| Error::Map {
-                what: format!("VNI {vni} on {local}:{port}"),
+                what: format!("VNI {vni} on {addr}:{port}"),
                 source,
             };
             self.map(map)?
@@ -188,7 +195,7 @@ impl Copy {
 }
 
 const _: () = assert!(
-    PassReason::COUNT == 8,
+    PassReason::COUNT == 9,
     "enum pass_reason of bpf/shared.h has as many"
 );
 
@@ -208,7 +215,7 @@ mod tests {
         Passed(PassReason),
     }
 
-    /// Ours: VNI 7 on UDP 8472 of 192.0.2.1, 2001:db8::1 and, on the loopback link, fe80::1.
+    /// Ours: VNI 7 on UDP 8472 of 192.0.2.1, 2001:db8::1 and, on the loopback link, fe80::1 and two groups.
     fn loaded() -> Copy {
         const LOOPBACK: u32 = 1;
         let settings = Settings {
@@ -223,14 +230,16 @@ mod tests {
             copy.add_segment(local.parse().unwrap(), link, 8472, Vni::new(7).unwrap())
                 .unwrap();
         }
+        for group in ["239.1.1.1", "ff05::1"] {
+            copy.add_segment(group.parse().unwrap(), LOOPBACK, 8472, Vni::new(7).unwrap())
+                .unwrap();
+        }
         // On another link than the one that frames come in on.
-        copy.add_segment(
-            "fe80::3".parse().unwrap(),
-            LOOPBACK + 1,
-            8472,
-            Vni::new(7).unwrap(),
-        )
-        .unwrap();
+        for elsewhere in ["fe80::3", "239.1.1.3", "ff05::3"] {
+            let addr = elsewhere.parse().unwrap();
+            copy.add_segment(addr, LOOPBACK + 1, 8472, Vni::new(7).unwrap())
+                .unwrap();
+        }
         copy
     }
 
@@ -298,6 +307,8 @@ mod tests {
             ),
             (over_ipv6, "2001:db8::1", "2001:db8::9"),
             (over_ipv6, "fe80::1", "fe80::2"),
+            (over_ipv4, "239.1.1.1", "239.1.1.2"),
+            (over_ipv6, "ff05::1", "ff05::2"),
         ] {
             assert_eq!(fate(&copy, &build(to, 8472, &VNI)), Fate::Ours);
             let cases = [
@@ -315,15 +326,18 @@ mod tests {
     }
 
     #[test]
-    fn a_link_local_address_counts_on_its_own_link_and_families_keep_apart() {
+    fn link_local_addresses_and_groups_count_on_their_own_link_and_families_keep_apart() {
         let copy = loaded();
-        for to in ["fe80::3", "::ffff:192.0.2.1", "::192.0.2.1"] {
+        for to in ["fe80::3", "ff05::3", "::ffff:192.0.2.1", "::192.0.2.1"] {
             assert_eq!(
                 fate(&copy, &over_ipv6(to, 8472, &VNI)),
                 Fate::Passed(PassReason::NotOurs),
                 "{to}"
             );
         }
+        let elsewhere = over_ipv4("239.1.1.3", 8472, &VNI);
+        let fate = fate(&copy, &elsewhere);
+        assert_eq!(fate, Fate::Passed(PassReason::NotOurs));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod ethtool;
 mod frame_limit;
 mod heartbeat;
 mod hooks;
+mod kernel_share;
 mod messages;
 mod qdisc;
 
@@ -27,6 +28,7 @@ pub use error::Error;
 pub use frame_limit::FrameLimits;
 pub use heartbeat::Heartbeat;
 pub use hooks::XdpMode;
+pub use kernel_share::KernelShares;
 
 use libbpf_rs::MapHandle;
 
@@ -72,6 +74,8 @@ pub struct DevicePlan {
     pub vni: Vni,
     /// Its VTEP address.
     pub local: IpAddr,
+    /// The multicast group on which its frames arrive, too, on its underlay link only.
+    pub group: Option<IpAddr>,
     /// The underlay device's index: where the address counts, if it is link-local.
     pub underlay_ifindex: u32,
     /// Its UDP port.
@@ -103,6 +107,7 @@ pub struct Steering {
     nics: Vec<SteeredNic>,
     devices: Vec<SteeredDevice>,
     frame_limits: FrameLimits,
+    kernel_shares: KernelShares,
     by_link: bool,
     /// What a killed process closes first.
     lifelines: Vec<MapHandle>,
@@ -156,12 +161,9 @@ impl Steering {
             return Err(Error::Plan("there is no device".to_owned()));
         };
         for device in &plan.devices {
-            first.add_segment(
-                device.local,
-                device.underlay_ifindex,
-                device.port,
-                device.vni,
-            )?;
+            for addr in [Some(device.local), device.group].into_iter().flatten() {
+                first.add_segment(addr, device.underlay_ifindex, device.port, device.vni)?;
+            }
         }
         let cells = Cells::map(first.heartbeats()?, WORKERS_MAX as usize, HEARTBEAT_STRIDE)
             .map_err(Error::Heartbeat)?;
@@ -170,6 +172,8 @@ impl Steering {
         let with_copies = plan.devices.iter().zip(&device_copies);
         let frame_limits =
             FrameLimits::map(with_copies.map(|(device, copy)| (device.ifindex, copy)))?;
+        let with_copies = plan.devices.iter().zip(&device_copies);
+        let kernel_shares = KernelShares::new(with_copies)?;
         let nics = plan
             .nics
             .iter()
@@ -198,6 +202,7 @@ impl Steering {
             nics: nics.collect(),
             devices: devices.collect(),
             frame_limits,
+            kernel_shares,
             by_link: true,
             lifelines: Vec::new(),
         })
@@ -217,6 +222,11 @@ impl Steering {
     /// How long frames may be that leave the vxlan devices: without a limit until one is set.
     pub fn frame_limits(&self) -> FrameLimits {
         self.frame_limits.clone()
+    }
+
+    /// Which frames that leave the vxlan devices are the kernel's whatever their length: none until somebody says so.
+    pub fn kernel_shares(&self) -> KernelShares {
+        self.kernel_shares.clone()
     }
 
     /// Gives the frames of a queue, of an underlay device or of an access device's worker side, to a socket.

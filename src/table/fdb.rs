@@ -1,11 +1,11 @@
-//! The forwarding database: inner destination address to VTEP.
+//! The forwarding database: inner destination address to destination.
 //!
 //! Built once by the writer, then only read. One flat array of 16-byte slots, open addressing, linear probing:
 //!
 //! ```text
 //!   hash(address) & mask = home slot
-//!   ... | address  VTEP | address  VTEP |    empty     | address  VTEP | ...
-//!         home, another   the next: hit   a miss ends here
+//!   ... | address  where | address  where |    empty     | address  where | ...
+//!         home, another    the next: hit   a miss ends here
 //! ```
 //!
 //! At most half of the slots are taken, so that a look-up reads one cache line in most cases. Each table hashes with a
@@ -15,7 +15,7 @@
 use std::fmt;
 use std::hash::BuildHasher;
 
-use super::VtepId;
+use super::{Destination, VtepId};
 use crate::wire::MacAddr;
 
 /// The forwarding database of one segment; immutable. The default is empty.
@@ -30,7 +30,7 @@ pub struct Fdb {
 #[derive(Clone, Copy)]
 struct Slot {
     key: u64,
-    vtep: u32,
+    destination: Destination,
 }
 
 const _: () = assert!(size_of::<Slot>() == 16, "four slots a cache line");
@@ -39,7 +39,7 @@ impl Slot {
     /// The key has 64 bits, an address only 48.
     const EMPTY: Self = Self {
         key: u64::MAX,
-        vtep: 0,
+        destination: Destination::Vtep(VtepId(0)),
     };
 
     #[inline]
@@ -53,7 +53,7 @@ const LANES: usize = 64;
 
 impl Fdb {
     /// Builds the table. Of several entries for one address the last one counts.
-    pub fn new(entries: impl IntoIterator<Item = (MacAddr, VtepId)>) -> Self {
+    pub fn new<D: Into<Destination>>(entries: impl IntoIterator<Item = (MacAddr, D)>) -> Self {
         let entries: Vec<_> = entries.into_iter().collect();
         if entries.is_empty() {
             return Self::default();
@@ -63,8 +63,8 @@ impl Fdb {
             slots,
             ..Self::default()
         };
-        for (mac, vtep) in entries {
-            fdb.insert(mac, vtep);
+        for (mac, destination) in entries {
+            fdb.insert(mac, destination.into());
         }
         fdb
     }
@@ -81,7 +81,7 @@ impl Fdb {
 
     /// Where frames to this address go.
     #[inline]
-    pub fn find(&self, mac: MacAddr) -> Option<VtepId> {
+    pub fn find(&self, mac: MacAddr) -> Option<Destination> {
         let key = mac.to_u64();
         self.probe(key, self.home(key))
     }
@@ -93,7 +93,7 @@ impl Fdb {
     /// loaded, so the processor has many cache misses under way at once. That is all that a prefetch instruction would
     /// do here, and unlike one it needs no `unsafe`. The second compares, and probes on where the home slot is another's.
     #[inline]
-    pub fn find_batch(&self, macs: &[MacAddr], found: &mut [Option<VtepId>]) {
+    pub fn find_batch(&self, macs: &[MacAddr], found: &mut [Option<Destination>]) {
         for (macs, found) in macs.chunks(LANES).zip(found.chunks_mut(LANES)) {
             let mut homes = [(0, Slot::EMPTY); LANES];
             for (home, mac) in homes.iter_mut().zip(macs) {
@@ -103,7 +103,7 @@ impl Fdb {
             for ((&(index, slot), mac), found) in homes.iter().zip(macs).zip(found) {
                 let key = mac.to_u64();
                 *found = if slot.key == key {
-                    Some(VtepId(slot.vtep))
+                    Some(slot.destination)
                 } else if slot.is_empty() {
                     None
                 } else {
@@ -114,24 +114,24 @@ impl Fdb {
     }
 
     /// Every entry, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = (MacAddr, VtepId)> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = (MacAddr, Destination)> + '_ {
         self.slots
             .iter()
             .filter(|slot| !slot.is_empty())
             .map(|slot| {
                 let [_, _, mac @ ..] = slot.key.to_be_bytes();
-                (MacAddr(mac), VtepId(slot.vtep))
+                (MacAddr(mac), slot.destination)
             })
     }
 
-    fn insert(&mut self, mac: MacAddr, vtep: VtepId) {
+    fn insert(&mut self, mac: MacAddr, destination: Destination) {
         let key = mac.to_u64();
         let mut index = self.home(key);
         // Ends, because half of the slots stay empty.
         while let Some(slot) = self.slots.get_mut(index) {
             if slot.is_empty() || slot.key == key {
                 self.len += usize::from(slot.is_empty());
-                *slot = Slot { key, vtep: vtep.0 };
+                *slot = Slot { key, destination };
                 return;
             }
             index = self.after(index);
@@ -140,11 +140,11 @@ impl Fdb {
 
     /// Walks from `index` to the key or to the first empty slot, which always exists; a table without slots ends at once.
     #[inline]
-    fn probe(&self, key: u64, mut index: usize) -> Option<VtepId> {
+    fn probe(&self, key: u64, mut index: usize) -> Option<Destination> {
         loop {
             let slot = self.slots.get(index)?;
             if slot.key == key {
-                return Some(VtepId(slot.vtep));
+                return Some(slot.destination);
             }
             if slot.is_empty() {
                 return None;
@@ -186,6 +186,10 @@ mod tests {
 
     use super::*;
 
+    fn vtep(number: u32) -> Destination {
+        Destination::Vtep(VtepId(number))
+    }
+
     fn mac(number: u64) -> MacAddr {
         let [_, _, mac @ ..] = number.to_be_bytes();
         MacAddr(mac)
@@ -193,11 +197,11 @@ mod tests {
 
     #[test]
     fn an_empty_table_finds_nothing() {
-        for fdb in [Fdb::default(), Fdb::new([])] {
+        for fdb in [Fdb::default(), Fdb::new::<VtepId>([])] {
             assert!(fdb.is_empty());
             assert_eq!(fdb.find(MacAddr::ZERO), None);
             assert_eq!(fdb.iter().count(), 0);
-            let mut found = [Some(VtepId(1)); 2];
+            let mut found = [Some(vtep(1)); 2];
             fdb.find_batch(&[MacAddr::ZERO, MacAddr::BROADCAST], &mut found);
             assert_eq!(found, [None, None]);
         }
@@ -206,34 +210,30 @@ mod tests {
     #[test]
     fn the_lowest_and_the_highest_address_are_keys_like_others() {
         let fdb = Fdb::new([
-            (MacAddr::ZERO, VtepId(0)),
-            (MacAddr::BROADCAST, VtepId(u32::MAX)),
+            (MacAddr::ZERO, vtep(0)),
+            (MacAddr::BROADCAST, vtep(u32::MAX)),
         ]);
         assert_eq!(fdb.len(), 2);
-        assert_eq!(fdb.find(MacAddr::ZERO), Some(VtepId(0)));
-        assert_eq!(fdb.find(MacAddr::BROADCAST), Some(VtepId(u32::MAX)));
+        assert_eq!(fdb.find(MacAddr::ZERO), Some(vtep(0)));
+        assert_eq!(fdb.find(MacAddr::BROADCAST), Some(vtep(u32::MAX)));
         assert_eq!(fdb.find(mac(1)), None);
     }
 
     #[test]
     fn of_two_entries_for_one_address_the_last_counts() {
-        let fdb = Fdb::new([
-            (mac(7), VtepId(1)),
-            (mac(8), VtepId(2)),
-            (mac(7), VtepId(3)),
-        ]);
+        let fdb = Fdb::new([(mac(7), vtep(1)), (mac(8), vtep(2)), (mac(7), vtep(3))]);
         assert_eq!(fdb.len(), 2);
-        assert_eq!(fdb.find(mac(7)), Some(VtepId(3)));
+        assert_eq!(fdb.find(mac(7)), Some(vtep(3)));
         assert_eq!(fdb.iter().filter(|(key, _)| *key == mac(7)).count(), 1);
     }
 
     #[test]
     fn a_batch_covers_the_shorter_slice_and_more_than_64_keys() {
-        let fdb = Fdb::new((0..200).map(|i| (mac(i), VtepId(i as u32))));
+        let fdb = Fdb::new((0..200).map(|i| (mac(i), vtep(i as u32))));
         let macs: Vec<_> = (100..300).map(mac).collect();
-        let mut found = vec![Some(VtepId(9999)); 150];
+        let mut found = vec![Some(vtep(9999)); 150];
         fdb.find_batch(&macs, &mut found);
-        let expected: Vec<_> = (100..250).map(|i| (i < 200).then_some(VtepId(i))).collect();
+        let expected: Vec<_> = (100..250).map(|i| (i < 200).then_some(vtep(i))).collect();
         assert_eq!(found, expected);
         fdb.find_batch(&macs[..1], &mut found);
         assert_eq!(found[..2], expected[..2]);
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn regular_addresses_do_not_cluster() {
         for shift in [0, 8, 16, 24, 30] {
-            let fdb = Fdb::new((0..50_000).map(|i| (mac(i << shift), VtepId(i as u32))));
+            let fdb = Fdb::new((0..50_000).map(|i| (mac(i << shift), vtep(i as u32))));
             let longest = fdb
                 .slots
                 .chunk_by(|a, b| !a.is_empty() && !b.is_empty())
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_table_built_from_another_has_its_own_seed() {
-        let first = Fdb::new((0..1000).map(|i| (mac(i), VtepId(i as u32))));
+        let first = Fdb::new((0..1000).map(|i| (mac(i), vtep(i as u32))));
         let second = Fdb::new(first.iter());
         assert_eq!(second.len(), 1000);
         let order = |fdb: &Fdb| fdb.iter().collect::<Vec<_>>();
@@ -273,8 +273,8 @@ mod tests {
             entries in prop::collection::vec((prop_oneof![0u64..300, 0u64..1 << 48], any::<u32>()), 0..600),
             others in prop::collection::vec(prop_oneof![0u64..600, 0u64..1 << 48], 0..200),
         ) {
-            let twin: HashMap<_, _> = entries.iter().map(|&(key, vtep)| (mac(key), VtepId(vtep))).collect();
-            let fdb = Fdb::new(entries.iter().map(|&(key, vtep)| (mac(key), VtepId(vtep))));
+            let twin: HashMap<_, _> = entries.iter().map(|&(key, number)| (mac(key), vtep(number))).collect();
+            let fdb = Fdb::new(entries.iter().map(|&(key, number)| (mac(key), vtep(number))));
             prop_assert_eq!(fdb.len(), twin.len());
             prop_assert_eq!(fdb.iter().collect::<HashMap<_, _>>(), twin.clone());
             prop_assert_eq!(fdb.iter().count(), twin.len());

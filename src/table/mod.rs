@@ -3,7 +3,9 @@
 //! One writer builds a [`Snapshot`] and publishes it; each worker takes the newest once per turn through its
 //! [`Reader`], in a few nanoseconds, and never frees one.
 
+mod destination;
 mod fdb;
+mod kernel_share;
 mod outer_ipv6;
 mod policy;
 mod publish;
@@ -11,7 +13,9 @@ mod segment;
 mod snapshot;
 mod template;
 
+pub use destination::{BucketUse, Destination, Group, GroupId, ListId};
 pub use fdb::Fdb;
+pub use kernel_share::KernelShare;
 pub use outer_ipv6::OUTER_IPV6_LEN;
 pub use policy::{EcnEncap, InnerVlan, PeerCheck, Policy, ReservedBits, UdpChecksumRx};
 pub use publish::{Reader, Writer, publication};

@@ -51,7 +51,7 @@ impl OuterIpv6 {
         Some(Self {
             bytes,
             udp_sum,
-            hop_limit_default: config.ttl_default,
+            hop_limit_default: config.ttl_default_to(key.addr),
         })
     }
 

@@ -246,6 +246,7 @@ mod tests {
             ifindex: generation as u32,
             vni: Vni::new(1).unwrap(),
             local: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            group: None,
             port: 8472,
             mac: MacAddr([2, 0, 0, 0, 0, 1]),
             underlay_ifindex: 1,
@@ -269,6 +270,8 @@ mod tests {
             config: Arc::new(config),
             vteps: Arc::default(),
             fdb: Arc::new(Fdb::new([(MacAddr::ZERO, VtepId(generation as u32))])),
+            groups: Arc::default(),
+            lists: Arc::default(),
             flood: Arc::default(),
             peers: Arc::default(),
         };
@@ -286,7 +289,7 @@ mod tests {
         assert_eq!(u64::from(segment.config.ifindex), generation);
         assert_eq!(
             segment.fdb.find(MacAddr::ZERO),
-            Some(VtepId(generation as u32))
+            Some(VtepId(generation as u32).into())
         );
         generation
     }

@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{EcnEncap, Fdb, InnerVlan, NextHop, OUTER_IPV4_LEN, OUTER_IPV6_LEN, PeerCheck};
+use super::{
+    Destination, EcnEncap, Fdb, Group, InnerVlan, NextHop, OUTER_IPV4_LEN, OUTER_IPV6_LEN,
+    PeerCheck,
+};
 use crate::wire::{MacAddr, Vni, ethernet};
 
 /// A segment's number within a session: the index in [`super::Snapshot::segments`] and of the worker's access port.
@@ -75,6 +78,8 @@ pub struct SegmentConfig {
     pub vni: Vni,
     /// Our own VTEP address.
     pub local: IpAddr,
+    /// The multicast group on which we receive, too; its frames come from the same port and VNI.
+    pub group: Option<IpAddr>,
     /// The UDP port on which we receive, and the default destination port.
     pub port: u16,
     /// The mirrored device's own Ethernet address.
@@ -87,9 +92,9 @@ pub struct SegmentConfig {
     pub underlay_mtu: u16,
     /// Outer UDP source ports.
     pub source_ports: SourcePorts,
-    /// Outer TTL or hop limit.
+    /// Outer TTL or hop limit; 0 is [`SegmentConfig::ttl_default_to`] the destination.
     pub ttl: Inherit,
-    /// The TTL or hop limit where the inner frame has none to inherit: the underlay's default, never 0.
+    /// The underlay's default TTL or hop limit, never 0.
     pub ttl_default: u8,
     /// Outer DSCP; the ECN bits follow RFC 6040 in any case.
     pub tos: Inherit,
@@ -115,6 +120,18 @@ pub struct SegmentConfig {
     pub inner_vlan: InnerVlan,
 }
 
+impl SegmentConfig {
+    /// The TTL or hop limit where device and inner frame say 0. A group is not left to routers unless somebody asked for it
+    /// (`vxlan_xmit_one`): 1, where the device is to choose by itself.
+    pub fn ttl_default_to(&self, addr: IpAddr) -> u8 {
+        if addr.is_multicast() && self.ttl == Inherit::Fixed(0) {
+            1
+        } else {
+            self.ttl_default
+        }
+    }
+}
+
 /// What makes a VTEP entry distinct: the FDB may give a destination its own port and VNI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VtepKey {
@@ -137,6 +154,16 @@ pub struct Vtep {
     pub path_mtu: u16,
 }
 
+impl Vtep {
+    /// Whether frames to it are left to the kernel, and never come here.
+    pub fn is_kernels(&self) -> bool {
+        match &self.next_hop {
+            NextHop::Resolved(_) => false,
+            NextHop::Unresolved(reason) => reason.is_kernels(),
+        }
+    }
+}
+
 /// One segment of a snapshot.
 #[derive(Debug, Clone)]
 pub struct Segment {
@@ -144,11 +171,15 @@ pub struct Segment {
     pub config: Arc<SegmentConfig>,
     /// Remote end points, sorted by key.
     pub vteps: Arc<Vec<Vtep>>,
-    /// Inner destination address to VTEP.
+    /// Inner destination address to destination. The all-zero address is in it only when it leads to a group.
     pub fdb: Arc<Fdb>,
+    /// What FDB entries call [`Destination::Group`], by [`super::GroupId`].
+    pub groups: Arc<Vec<Group>>,
+    /// What FDB entries call [`Destination::List`], by [`super::ListId`].
+    pub lists: Arc<Vec<Vec<VtepId>>>,
     /// Where frames go that no FDB entry names (the all-zero entries): one copy each.
     pub flood: Arc<Vec<VtepId>>,
-    /// Addresses that may send to us, sorted: every VTEP's address once.
+    /// Addresses that may send to us, sorted: every VTEP's address once, those of groups and lists too.
     pub peers: Arc<Vec<IpAddr>>,
 }
 
@@ -159,18 +190,63 @@ impl Segment {
         self.peers.binary_search(&addr).is_ok()
     }
 
-    /// Whether the FDB has this station behind the VTEP with this address. One that the FDB does not know is behind none.
+    /// The VTEPs that a destination may mean.
     #[inline]
-    pub fn is_behind(&self, station: MacAddr, addr: IpAddr) -> bool {
-        let vtep = self.fdb.find(station);
-        vtep.and_then(|vtep| self.vteps.get(vtep.0 as usize))
-            .is_some_and(|vtep| vtep.key.addr == addr)
+    pub fn vteps_of<'a>(&'a self, destination: &'a Destination) -> impl Iterator<Item = &'a Vtep> {
+        let ids = match destination {
+            Destination::Vtep(vtep) => std::slice::from_ref(vtep),
+            Destination::Group(group) => self
+                .groups
+                .get(group.0 as usize)
+                .map_or(&[][..], Group::members),
+            Destination::List(list) => self
+                .lists
+                .get(list.0 as usize)
+                .map_or(&[][..], Vec::as_slice),
+        };
+        ids.iter().filter_map(|id| self.vteps.get(id.0 as usize))
     }
 
-    /// The longest inner frame, in bytes and with its Ethernet header, whose outer packet fits the path to every VTEP.
+    /// Whether the FDB says that the station with this address is behind a VTEP at `addr`: the one that its entry names,
+    /// or any member of the group that it names. Without an entry it is behind nobody.
+    #[inline]
+    pub fn is_behind(&self, station: MacAddr, addr: IpAddr) -> bool {
+        self.fdb.find(station).is_some_and(|destination| {
+            self.vteps_of(&destination)
+                .any(|vtep| vtep.key.addr == addr)
+        })
+    }
+
+    /// Whether frames to a destination are left to the kernel: when one of its VTEPs is the kernel's, all of them, so that no
+    /// copy is lost and each flow finds its member. What leads to no VTEP at all is for the kernel to count.
+    pub fn is_kernels(&self, destination: &Destination) -> bool {
+        let mut vteps = self.vteps_of(destination).peekable();
+        vteps.peek().is_none() || vteps.any(Vtep::is_kernels)
+    }
+
+    /// Whether frames that no FDB entry names are left to the kernel.
+    pub fn kernel_floods(&self) -> bool {
+        let mut flood = self.flood.iter().copied().map(Destination::Vtep);
+        let entry = self.fdb.find(MacAddr::ZERO);
+        flood.any(|vtep| self.is_kernels(&vtep)) || entry.is_some_and(|to| self.is_kernels(&to))
+    }
+
+    /// How many entries of the FDB and of the flood list lead to VTEPs of the kernel's.
+    pub fn kernel_entries(&self) -> usize {
+        if !self.vteps.iter().any(Vtep::is_kernels) {
+            return 0;
+        }
+        let named = self.fdb.iter().map(|(_, destination)| destination);
+        let flood = self.flood.iter().copied().map(Destination::Vtep);
+        named.chain(flood).filter(|to| self.is_kernels(to)).count()
+    }
+
+    /// The longest inner frame, in bytes and with its Ethernet header, whose outer packet fits the path to every VTEP that
+    /// is not the kernel's.
     pub fn frame_len_max(&self) -> u32 {
         let config = &self.config;
-        let paths = self.vteps.iter().map(|vtep| (vtep.key.addr, vtep.path_mtu));
+        let ours = self.vteps.iter().filter(|vtep| !vtep.is_kernels());
+        let paths = ours.map(|vtep| (vtep.key.addr, vtep.path_mtu));
         let own = (config.local, config.underlay_mtu);
         paths
             .chain([own])
@@ -187,4 +263,90 @@ fn outer_ip_len(addr: IpAddr) -> u32 {
         IpAddr::V6(_) => OUTER_IPV6_LEN,
     };
     (headers - ethernet::LEN) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{GroupId, ListId, UnresolvedReason};
+    use super::*;
+
+    fn addr(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    fn station(last: u8) -> MacAddr {
+        MacAddr([2, 0, 0, 0, 0, last])
+    }
+
+    /// VTEPs 0 to 3 at 192.0.2.0 to 192.0.2.3, and a station behind each kind of destination.
+    fn segment() -> Segment {
+        let vni = Vni::new(1).unwrap();
+        let config = SegmentConfig {
+            name: "vx".into(),
+            ifindex: 1,
+            vni,
+            local: addr(9),
+            group: None,
+            port: 4789,
+            mac: MacAddr::ZERO,
+            underlay_ifindex: 2,
+            underlay_mac: MacAddr::ZERO,
+            underlay_mtu: 1500,
+            source_ports: SourcePorts { low: 1, high: 2 },
+            ttl: Inherit::Inner,
+            ttl_default: 64,
+            tos: Inherit::Inner,
+            df: Df::Unset,
+            flow_label: FlowLabel::Fixed(0),
+            udp_checksum: UdpChecksum::Zero,
+            verify_udp_checksum: false,
+            accept_udp6_zero_checksum: false,
+            header_bits: crate::wire::vxlan::USED_BITS,
+            peer_check: PeerCheck::Strict,
+            ecn_encap: EcnEncap::Kernel,
+            inner_vlan: InnerVlan::Pass,
+        };
+        let vtep = |last| Vtep {
+            key: VtepKey {
+                addr: addr(last),
+                port: 4789,
+                vni,
+            },
+            next_hop: NextHop::Unresolved(UnresolvedReason::NoRoute),
+            path_mtu: 1500,
+        };
+        let group = Group::by_weight(1, [(VtepId(2), 1), (VtepId(1), 9)]);
+        Segment {
+            config: Arc::new(config),
+            vteps: Arc::new((0..4).map(vtep).collect()),
+            fdb: Arc::new(Fdb::new([
+                (station(1), Destination::Vtep(VtepId(0))),
+                (station(2), Destination::Group(GroupId(0))),
+                (station(3), Destination::List(ListId(0))),
+                (station(4), Destination::Group(GroupId(7))),
+                (station(5), Destination::Vtep(VtepId(7))),
+            ])),
+            groups: Arc::new(vec![group]),
+            lists: Arc::new(vec![vec![VtepId(0), VtepId(3)]]),
+            flood: Arc::default(),
+            peers: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn a_station_is_behind_its_vtep_and_behind_every_member_of_its_group() {
+        let segment = segment();
+        let behind = |last| -> Vec<u8> {
+            let addrs = 0..10;
+            addrs
+                .filter(|vtep| segment.is_behind(station(last), addr(*vtep)))
+                .collect()
+        };
+        assert_eq!(behind(1), [0]);
+        assert_eq!(behind(2), [1, 2]);
+        assert_eq!(behind(3), [0, 3]);
+        for nobody in [4, 5, 6] {
+            assert_eq!(behind(nobody), [0; 0], "station {nobody}");
+        }
+    }
 }

@@ -21,13 +21,16 @@ impl Snapshot {
         self.segments.get(usize::from(id.0))
     }
 
-    /// The segment that a received frame belongs to: exact in address, port and VNI. A node has few devices, so a walk
+    /// The segment that a received frame belongs to: exact in address (the
+    /// device's own or its group's), port and VNI. A node has few devices, so a walk
     /// over a handful of entries beats a hash.
     #[inline]
-    pub fn find(&self, local: IpAddr, port: u16, vni: Vni) -> Option<SegmentId> {
+    pub fn find(&self, addr: IpAddr, port: u16, vni: Vni) -> Option<SegmentId> {
         let index = self.segments.iter().position(|segment| {
             let config = &*segment.config;
-            config.vni == vni && config.port == port && config.local == local
+            config.vni == vni
+                && config.port == port
+                && (config.local == addr || config.group == Some(addr))
         })?;
         u16::try_from(index).ok().map(SegmentId)
     }

@@ -76,24 +76,37 @@ pub enum NextHop {
 /// Why a VTEP cannot be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UnresolvedReason {
-    /// The kernel has no route to it.
+    /// The kernel has no route to it, or one that says no: its own device counts that.
     NoRoute,
     /// The next hop has no neighbour entry yet.
     NoNeighbour,
     /// The underlay device is down.
     LinkDown,
+    /// It is an address of this host: the kernel hands the frame over by itself, or sends it through its own stack
+    /// (`localbypass`, `nolocalbypass`).
+    LocalAddress,
     /// Its route, or its address family, is of a kind that is not forwarded here.
     Unsupported,
 }
 
 impl UnresolvedReason {
-    /// For people and for status: `no_route`, `no_neighbour`, `link_down`, `unsupported`.
+    /// For people and for status: `no_route`, `no_neighbour`, `link_down`, `local_address`, `unsupported`.
     pub const fn label(self) -> &'static str {
         match self {
             Self::NoRoute => "no_route",
             Self::NoNeighbour => "no_neighbour",
             Self::LinkDown => "link_down",
+            Self::LocalAddress => "local_address",
             Self::Unsupported => "unsupported",
+        }
+    }
+
+    /// Whether the kernel's own device does something better with the frames than to let them die here: deliver them, or
+    /// account for them.
+    pub const fn is_kernels(self) -> bool {
+        match self {
+            Self::NoNeighbour | Self::LinkDown => false,
+            Self::NoRoute | Self::LocalAddress | Self::Unsupported => true,
         }
     }
 }
@@ -152,7 +165,7 @@ impl EncapTemplate {
                 bytes,
                 header_sum,
                 udp_sum,
-                ttl_default: config.ttl_default,
+                ttl_default: config.ttl_default_to(key.addr),
             }),
         })
     }
@@ -307,6 +320,7 @@ pub(super) mod tests {
             ifindex: 7,
             vni: Vni::new(1).unwrap(),
             local: local.parse().unwrap(),
+            group: None,
             port: 8472,
             mac: MacAddr([0x0e, 0, 0, 0, 0, 1]),
             underlay_ifindex: 2,

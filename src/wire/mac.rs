@@ -1,6 +1,7 @@
 //! Ethernet addresses (IEEE 802).
 
 use std::fmt;
+use std::net::IpAddr;
 
 /// A 48-bit Ethernet address, in the order of the wire.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -22,6 +23,24 @@ impl MacAddr {
     #[inline]
     pub const fn is_zero(self) -> bool {
         self.to_u64() == 0
+    }
+
+    /// The Ethernet group that a multicast IP address stands for (RFC 1112 §6.4, RFC 2464 §7); none for other addresses.
+    pub const fn of_group(group: IpAddr) -> Option<Self> {
+        if !group.is_multicast() {
+            return None;
+        }
+        Some(match group {
+            IpAddr::V4(group) => {
+                // 23 of the 28 bits fit: several groups share an address.
+                let [_, b, c, d] = group.octets();
+                Self([0x01, 0x00, 0x5e, b & 0x7f, c, d])
+            }
+            IpAddr::V6(group) => {
+                let [.., a, b, c, d] = group.octets();
+                Self([0x33, 0x33, a, b, c, d])
+            }
+        })
     }
 
     /// The address as a number, first byte most significant: the key of the FDB.
@@ -48,6 +67,22 @@ impl fmt::Debug for MacAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ip_group_has_an_ethernet_group_and_nobody_else_has() {
+        let of = |group: &str| MacAddr::of_group(group.parse().unwrap());
+        let mac = |bytes| Some(MacAddr(bytes));
+        assert_eq!(of("239.1.1.1"), mac([0x01, 0x00, 0x5e, 1, 1, 1]));
+        assert_eq!(of("224.255.0.9"), mac([0x01, 0x00, 0x5e, 0x7f, 0, 9]));
+        assert_eq!(of("ff05::1"), mac([0x33, 0x33, 0, 0, 0, 1]));
+        assert_eq!(
+            of("ff0e::89ab:cdef"),
+            mac([0x33, 0x33, 0x89, 0xab, 0xcd, 0xef])
+        );
+        for other in ["10.0.0.1", "255.255.255.255", "fe80::1", "::ffff:239.1.1.1"] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn prints_as_iproute2_does() {

@@ -6,13 +6,15 @@
 //!   vx6: VNI 1, local fd09::1, dev u0, UDP 8472, beside vx1 with the same VNI and port
 //! ```
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use vxgate::control::{Control, Event};
-use vxgate::table::{FlowLabel, Inherit, UdpChecksum};
+use vxgate::table::{FlowLabel, Inherit, NextHop, UdpChecksum};
+use vxgate::wire::MacAddr;
 
 use super::lab::{Lab, Mirror, View, addr, mac, run, until};
-use super::{NO_NEIGHBOUR, NO_ROUTE, UNSUPPORTED, b_mac};
+use super::{LOCAL_ADDRESS, NO_NEIGHBOUR, NO_ROUTE, UNSUPPORTED, b_mac};
 
 fn lab() -> Lab {
     let lab = Lab::new();
@@ -157,6 +159,14 @@ fn the_way_follows_ipv6_routes_with_global_and_link_local_routers() {
     mirror.until("unreachable", |view| view.next_hop("fd77::1") == NO_ROUTE);
     lab.in_a("-6 route del unreachable fd77::1/128");
     mirror.until("back", |view| view.next_hop("fd77::1") == Some(Ok(b_mac())));
+    lab.in_a("addr add fd77::1/128 dev u0 nodad");
+    mirror.until("an address of our own", |view| {
+        view.next_hop("fd77::1") == LOCAL_ADDRESS
+    });
+    lab.in_a("addr del fd77::1/128 dev u0");
+    mirror.until("of others again", |view| {
+        view.next_hop("fd77::1") == Some(Ok(b_mac()))
+    });
     lab.in_a("link set u0 down");
     mirror.until("down", |view| view.next_hop("fd77::1") != Some(Ok(b_mac())));
     // The kernel drops a link's IPv6 addresses with it.
@@ -196,7 +206,7 @@ fn attributes_of_ipv6_are_followed() {
     let config = |mirror: &mut Mirror| mirror.reader.snapshot().segments[0].config.clone();
     assert_eq!(
         (config(&mut mirror).ttl, config(&mut mirror).ttl_default),
-        (Inherit::Fixed(64), 64)
+        (Inherit::Fixed(0), 64)
     );
     lab.in_a("link set vx6 type vxlan id 1 flowlabel 0xabcde ttl 9 tos 0x28");
     until("flow label, hop limit and traffic class", || {
@@ -212,7 +222,7 @@ fn attributes_of_ipv6_are_followed() {
     lab.in_a("link set vx6 type vxlan id 1 ttl auto tos inherit");
     until("the underlay's own hop limit", || {
         let config = config(&mut mirror);
-        config.ttl == Inherit::Fixed(33) && config.ttl_default == 33 && config.tos == Inherit::Inner
+        config.ttl == Inherit::Fixed(0) && config.ttl_default == 33 && config.tos == Inherit::Inner
     });
     assert_eq!(mirror.events.try_recv().ok(), None, "no new assembly");
     lab.in_a("link set vx6 type vxlan id 1 learning");
@@ -223,10 +233,54 @@ fn attributes_of_ipv6_are_followed() {
 }
 
 #[test]
-fn a_multicast_group_is_refused_by_name() {
+fn a_multicast_group_of_either_family_needs_no_neighbour_and_is_followed() {
     let lab = lab();
-    lab.in_a(
-        "link add g6 type vxlan id 30 local fd09::1 group ff05::100 dev u0 dstport 8472 nolearning",
-    );
-    assert_eq!(lab.found("g6").refusal.unwrap().attribute, "group");
+    for (name, id, local, group, other, mac) in [
+        (
+            "g4",
+            30,
+            "10.9.0.1",
+            "239.129.1.1",
+            "239.1.1.2",
+            [1, 0, 0x5e, 1, 1, 1],
+        ),
+        (
+            "g6",
+            31,
+            "fd09::1",
+            "ff05::1:2",
+            "ff05::3",
+            [0x33, 0x33, 0, 1, 0, 2],
+        ),
+    ] {
+        lab.in_a(&format!(
+            "link add {name} type vxlan id {id} local {local} group {group} dev u0 dstport 8472 nolearning"
+        ));
+        lab.in_a(&format!("link set {name} up"));
+        let mut mirror = mirror(&lab, name);
+        let found = lab.found(name);
+        assert_eq!(found.refusal, None);
+        assert_eq!(found.device.group, Some(group.parse().unwrap()));
+        until("the group is resolved", || {
+            let segment = &mirror.reader.snapshot().segments[0];
+            let [vtep] = &segment.vteps[..] else {
+                return false;
+            };
+            assert_eq!(vtep.key.addr, group.parse::<IpAddr>().unwrap());
+            assert_eq!(
+                (segment.flood.len(), segment.peers.len()),
+                (1, 0),
+                "no peer"
+            );
+            matches!(&vtep.next_hop, NextHop::Resolved(template) if template.next_hop_mac() == MacAddr(mac))
+        });
+        assert_eq!(lab.neighbour(group), "", "the kernel was asked for nothing");
+        // Who sends to it and who hears it is decided together: a new assembly.
+        lab.in_a(&format!(
+            "link set {name} type vxlan id {id} group {other} dev u0"
+        ));
+        let heard = mirror.events.recv_timeout(Duration::from_secs(20));
+        assert_eq!(heard, Ok(Event::Topology), "{name}");
+        assert_eq!(lab.found(name).device.group, Some(other.parse().unwrap()));
+    }
 }

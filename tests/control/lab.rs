@@ -18,7 +18,9 @@ use crossbeam::channel::Receiver;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use vxgate::control::{Control, Event, Found, Running, discover};
 use vxgate::netlink::{RequestBody, Socket, links, neighbours};
-use vxgate::table::{NextHop, Reader, Segment, Snapshot, UnresolvedReason, publication};
+use vxgate::table::{
+    Destination, NextHop, Reader, Segment, Snapshot, UnresolvedReason, publication,
+};
 use vxgate::wire::MacAddr;
 
 /// How long a condition may take to come true. Far more than it takes: only a failing test waits so long.
@@ -201,8 +203,12 @@ impl Mirror {
 /// What a segment says, free of numbering.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct View {
-    /// Address to (VTEP, port, VNI).
+    /// Address to (VTEP, port, VNI), where it leads to one.
     pub fdb: BTreeMap<MacAddr, (IpAddr, u16, u32)>,
+    /// Address to the members of its group and the part of the flows that each gets, in 64ths.
+    pub groups: BTreeMap<MacAddr, BTreeMap<IpAddr, u32>>,
+    /// Address to all of its destinations.
+    pub lists: BTreeMap<MacAddr, BTreeSet<IpAddr>>,
     pub flood: BTreeSet<IpAddr>,
     pub peers: Vec<IpAddr>,
     /// VTEP to its next hop's address.
@@ -228,8 +234,26 @@ impl View {
             NextHop::Resolved(template) => Ok(template.next_hop_mac()),
             NextHop::Unresolved(reason) => Err(*reason),
         };
+        let (mut fdb, mut groups, mut lists) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        for (mac, destination) in segment.fdb.iter() {
+            match destination {
+                Destination::Vtep(id) => drop(fdb.insert(mac, key(id))),
+                Destination::Group(id) => {
+                    let portions = segment.groups[id.0 as usize].portions();
+                    let portions =
+                        portions.map(|(id, part)| (key(id).0, (part * 64.0).round() as u32));
+                    groups.insert(mac, portions.collect());
+                }
+                Destination::List(id) => {
+                    let list = &segment.lists[id.0 as usize];
+                    lists.insert(mac, list.iter().map(|id| key(*id).0).collect());
+                }
+            }
+        }
         Self {
-            fdb: segment.fdb.iter().map(|(mac, id)| (mac, key(id))).collect(),
+            fdb,
+            groups,
+            lists,
             flood: segment.flood.iter().map(|id| key(*id).0).collect(),
             peers: segment.peers.to_vec(),
             vteps: segment
@@ -249,6 +273,16 @@ impl View {
     /// Where an address 02:00:00:00:00:xx leads.
     pub fn to(&self, last: u8) -> Option<IpAddr> {
         self.fdb.get(&mac(last)).map(|(addr, ..)| *addr)
+    }
+
+    /// The members of the group that an address 02:00:00:00:00:xx leads to, by last byte, with their 64ths of the flows.
+    pub fn group(&self, last: u8) -> Vec<(u8, u32)> {
+        let members = self.groups.get(&mac(last)).into_iter().flatten();
+        let last = |addr: &IpAddr| match addr {
+            IpAddr::V4(addr) => addr.octets()[3],
+            IpAddr::V6(addr) => addr.octets()[15],
+        };
+        members.map(|(addr, part)| (last(addr), *part)).collect()
     }
 
     /// The next hop's address of a VTEP with the device's own port and VNI.

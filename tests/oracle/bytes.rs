@@ -124,125 +124,10 @@ pub fn summary(frame: &[u8]) -> String {
         ),
         Err(error) => format!("not decodable: {error}"),
     };
-    match inner_of(frame) {
+    match super::outer::inner_of(frame) {
         Some(inner) => format!("{decoded}\n      inner: {}", summary(inner)),
         None => decoded,
     }
-}
-
-/// The inner frame, when this is VXLAN over IPv4 without options on the lab's port.
-pub fn inner_of(frame: &[u8]) -> Option<&[u8]> {
-    let vxlan = be16(frame, 12)? == ETHER_IPV4
-        && frame.get(IP)? == &0x45
-        && frame.get(IP + 9)? == &17
-        && be16(frame, IP + 6)? & 0x3fff == 0
-        && matches!(
-            be16(frame, UDP + 2)?,
-            super::site::PORT | super::site::OTHER_PORT
-        );
-    frame.get(OUTER_LEN..).filter(|_| vxlan)
-}
-
-/// The outer headers of a frame to the node under test.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outer {
-    pub destination_mac: [u8; 6],
-    pub source_mac: [u8; 6],
-    pub source: [u8; 4],
-    pub destination: [u8; 4],
-    pub tos: u8,
-    pub ttl: u8,
-    pub id: u16,
-    pub fragment: u16,
-    pub source_port: u16,
-    pub destination_port: u16,
-    /// The eight bytes of the VXLAN header.
-    pub vxlan: [u8; 8],
-    pub udp_checksum: OuterSum,
-}
-
-/// What the outer UDP checksum field holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OuterSum {
-    Zero,
-    Right,
-    /// This much more than the right one.
-    Wrong(u16),
-}
-
-impl Outer {
-    /// From the first peer, as the kernel would send it.
-    pub fn good() -> Self {
-        Self {
-            destination_mac: super::site::NODE_MAC,
-            source_mac: super::site::PEER_MACS[0],
-            source: super::site::PEERS[0],
-            destination: super::site::NODE,
-            tos: 0,
-            ttl: 64,
-            id: 0x1234,
-            fragment: 0,
-            source_port: 50_000,
-            destination_port: super::site::PORT,
-            vxlan: vxlan_header(super::site::VNI),
-            udp_checksum: OuterSum::Zero,
-        }
-    }
-
-    pub fn around(&self, inner: &[u8]) -> Vec<u8> {
-        let mut frame = Vec::with_capacity(OUTER_LEN + inner.len());
-        frame.extend(self.destination_mac);
-        frame.extend(self.source_mac);
-        frame.extend(ETHER_IPV4.to_be_bytes());
-        let udp_len = (16 + inner.len()) as u16;
-        frame.extend([0x45, self.tos]);
-        for word in [20 + udp_len, self.id, self.fragment] {
-            frame.extend(word.to_be_bytes());
-        }
-        frame.extend([self.ttl, 17, 0, 0]);
-        frame.extend(self.source);
-        frame.extend(self.destination);
-        finish_outer_ip(&mut frame);
-        for word in [self.source_port, self.destination_port, udp_len, 0] {
-            frame.extend(word.to_be_bytes());
-        }
-        frame.extend(self.vxlan);
-        frame.extend(inner);
-        let right = udp_sum(&frame);
-        let field = match self.udp_checksum {
-            OuterSum::Zero => 0,
-            OuterSum::Right => right,
-            OuterSum::Wrong(more) => match right.wrapping_add(more) {
-                0 => 1,
-                field => field,
-            },
-        };
-        put16(&mut frame, UDP + 6, field);
-        frame
-    }
-}
-
-pub fn vxlan_header(vni: u32) -> [u8; 8] {
-    let [_, high, middle, low] = vni.to_be_bytes();
-    [0x08, 0, 0, 0, high, middle, low, 0]
-}
-
-/// The field that the outer UDP header should have, whatever it has.
-pub fn udp_sum(frame: &[u8]) -> u16 {
-    let datagram = &frame[UDP..];
-    let len = (datagram.len() as u16).to_be_bytes();
-    let pseudo = [&frame[26..34], &[0, 17], &len].concat();
-    match internet_checksum(&[&pseudo, &datagram[..6], &datagram[8..]]) {
-        0 => 0xffff,
-        field => field,
-    }
-}
-
-/// Writes the outer IPv4 header's checksum anew.
-pub fn finish_outer_ip(frame: &mut [u8]) {
-    put16(frame, IP + 10, 0);
-    let sum = internet_checksum(&[&frame[IP..IP + 20]]);
-    put16(frame, IP + 10, sum);
 }
 
 /// An inner frame.
@@ -304,6 +189,15 @@ pub fn ipv4(tos: u8, ttl: u8, fragment: u16, protocol: u8, payload: &[u8]) -> Ve
     put16(&mut packet, 10, sum);
     packet.extend(payload);
     packet
+}
+
+/// Puts other addresses into an IPv4 header without options.
+pub fn address(packet: &mut [u8], from: [u8; 4], to: [u8; 4]) {
+    packet[12..16].copy_from_slice(&from);
+    packet[16..20].copy_from_slice(&to);
+    put16(packet, 10, 0);
+    let sum = internet_checksum(&[&packet[..20]]);
+    put16(packet, 10, sum);
 }
 
 /// An IPv6 header and what it carries.

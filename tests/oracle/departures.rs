@@ -1,12 +1,12 @@
 //! What leaves for the underlay, by hand.
 
 use super::bytes::{
-    self, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, IP, Inner, OUTER_LEN, UDP, VXLAN, arp, ipv4, ipv6,
-    put16, udp,
+    self, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, IP, Inner, OUTER_LEN, arp, ipv4, ipv6, put16, udp,
 };
 use super::compare::Fates;
 use super::end::{Input, Offload, Segmentation};
-use super::rows::{PLAIN, cells, leaves, plain};
+use super::outer::{self, Family};
+use super::rows::{PLAIN, cells, leaves, plain, plain_pair};
 use super::site::{self, Entry};
 
 #[test]
@@ -98,14 +98,30 @@ cells! {
     f06_a_superframe_of_udp_over_ipv6 superframe(true, 17, 5);
 }
 
-#[test]
-fn v04_an_fdb_entry_with_a_port_and_a_vni_of_its_own() {
+/// An FDB entry that has a port or a VNI of its own.
+fn entry(family: Family, mac: [u8; 6], port: u16, vni: u32) {
     let mut frame = plain();
-    frame[..6].copy_from_slice(&site::ELSEWHERE_MAC);
-    let frame = leaves(&PLAIN, frame);
-    assert_eq!(bytes::be16(&frame, UDP + 2), Some(site::OTHER_PORT));
+    frame[..12].rotate_left(6);
+    frame[..6].copy_from_slice(&mac);
+    let frame = leaves(plain_pair(family), frame);
+    assert_eq!(bytes::be16(&frame, family.udp() + 2), Some(port));
     assert_eq!(
-        frame[VXLAN..OUTER_LEN],
-        bytes::vxlan_header(site::OTHER_VNI)
+        frame[family.vxlan()..family.outer_len()],
+        outer::vxlan_header(vni)
     );
+}
+
+cells! {
+    v04_an_fdb_entry_with_a_port_and_a_vni_of_its_own
+        entry(Family::V4, site::ELSEWHERE_MAC, site::OTHER_PORT, site::OTHER_VNI);
+    v04_an_fdb_entry_with_a_port_of_its_own
+        entry(Family::V4, site::OTHER_PORT_MAC, site::OTHER_PORT, site::VNI);
+    v04_an_fdb_entry_with_a_vni_of_its_own
+        entry(Family::V4, site::OTHER_VNI_MAC, site::PORT, site::OTHER_VNI);
+    v04_an_fdb_entry_with_a_port_and_a_vni_of_its_own_over_ipv6
+        entry(Family::V6, site::ELSEWHERE_MAC, site::OTHER_PORT, site::OTHER_VNI);
+    v04_an_fdb_entry_with_a_port_of_its_own_over_ipv6
+        entry(Family::V6, site::OTHER_PORT_MAC, site::OTHER_PORT, site::VNI);
+    v04_an_fdb_entry_with_a_vni_of_its_own_over_ipv6
+        entry(Family::V6, site::OTHER_VNI_MAC, site::PORT, site::OTHER_VNI);
 }

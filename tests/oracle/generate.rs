@@ -3,6 +3,7 @@
 use super::bytes::{self, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, put16};
 use super::end::{Input, Offload, Segmentation};
 use super::generate_outer::outer;
+use super::setting::Setting;
 use super::site::{self, Entry};
 use super::support::frames::Random;
 
@@ -20,11 +21,11 @@ macro_rules! pick {
 pub(crate) use pick;
 
 /// One frame for an entry.
-pub fn frame(random: &mut Random, entry: Entry) -> Input {
+pub fn frame(random: &mut Random, entry: Entry, setting: &Setting) -> Input {
     match entry {
         Entry::Wire => {
             let inner = inner(random, entry);
-            outer(random, inner)
+            outer(random, inner, setting)
         }
         Entry::Bridge | Entry::Device if chance(random, 8) => offloaded(random, entry),
         Entry::Bridge | Entry::Device => Input::from(inner(random, entry)),
@@ -176,7 +177,14 @@ fn destination(random: &mut Random, entry: Entry) -> [u8; 6] {
     match random.below(100) {
         0..60 if entry == Entry::Wire => site::HOST_MAC,
         0..55 => pick!(random, &site::REMOTE_MACS),
-        55..60 => site::ELSEWHERE_MAC,
+        55..60 => pick!(
+            random,
+            [
+                site::ELSEWHERE_MAC,
+                site::OTHER_PORT_MAC,
+                site::OTHER_VNI_MAC
+            ]
+        ),
         60..70 => [2, 0xdd, 0, 0, 0, byte(random)],
         70..78 => [0xff; 6],
         78..83 => site::GROUP_MAC,

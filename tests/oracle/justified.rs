@@ -3,9 +3,11 @@
 //! A row names the requirement that justifies it and says what the kernel would have to be sent to do what `vxgate` does with
 //! the frame: another frame, its twin, or none at all. So a justified difference is checked as sharply as equality is.
 
-use super::bytes::{self, IP, OUTER_LEN, UDP, VXLAN, be16, partial_sum, put16};
+use super::bytes::{self, be16, partial_sum, put16};
 use super::end::Input;
-use super::site::{Entry, NODE, PEERS, PORT, VNI};
+use super::outer::{self, Family};
+use super::setting::Setting;
+use super::site::Entry;
 
 /// What the kernel gets in place of a frame.
 enum Twin {
@@ -18,7 +20,7 @@ struct Row {
     /// The requirement of the specification.
     id: &'static str,
     why: &'static str,
-    twin: fn(Entry, &Input) -> Twin,
+    twin: fn(&Setting, Entry, &Input) -> Twin,
 }
 
 /// The whole list, in the order in which the rows apply.
@@ -26,25 +28,17 @@ const ROWS: &[Row] = &[
     Row {
         id: "D2",
         why: "a frame from an address that is no known VTEP of the VNI is dropped; the kernel decapsulates it",
-        twin: |entry, input| {
-            let from_peer = |frame: &[u8]| PEERS.iter().any(|peer| frame[26..30] == *peer);
-            match entry == Entry::Wire && steered(&input.bytes) && !from_peer(&input.bytes) {
-                true => Twin::Nothing,
-                false => Twin::Same,
-            }
+        twin: |setting, entry, input| match steered(setting, entry, &input.bytes) {
+            Some(family) if !from_peer(&input.bytes, family) => Twin::Nothing,
+            _ => Twin::Same,
         },
     },
     Row {
         id: "V6",
         why: "on a veth the outer UDP checksum is not verified: the sender may have left it unfinished",
-        twin: |entry, input| {
-            let none = be16(&input.bytes, UDP + 6) == Some(0);
-            if entry != Entry::Wire || !steered(&input.bytes) || none || input.offload.is_some() {
-                return Twin::Same;
-            }
-            let mut twin = input.bytes.clone();
-            put16(&mut twin, UDP + 6, 0);
-            Twin::Other(twin)
+        twin: |setting, entry, input| match steered(setting, entry, &input.bytes) {
+            Some(family) if input.offload.is_none() => summed(&input.bytes, family),
+            _ => Twin::Same,
         },
     },
     Row {
@@ -52,46 +46,98 @@ const ROWS: &[Row] = &[
         why: "a tag and what is behind it cross unchanged, whatever congestion was marked outside; the kernel looks for the \
               EtherType behind a tag 10 bytes too far (`IP_ECN_decapsulate`, `skb_protocol`), and where it finds one of \
               IP there, it marks the tag",
-        twin: |entry, input| {
-            let misread = |frame: &[u8]| {
-                frame
-                    .get(OUTER_LEN..)
-                    .is_some_and(|inner| tagged(inner) && misread(inner))
-            };
-            if entry != Entry::Wire || !steered(&input.bytes) || !misread(&input.bytes) {
-                return Twin::Same;
+        twin: |setting, entry, input| match steered(setting, entry, &input.bytes) {
+            Some(family) if misread(input.bytes.get(family.outer_len()..)) => {
+                without_congestion(&input.bytes, family)
             }
-            let mut twin = input.bytes.clone();
-            if bytes::internet_checksum(&[&twin[IP..UDP]]) != 0 {
-                return Twin::Same;
-            }
-            twin[IP + 1] &= !3;
-            bytes::finish_outer_ip(&mut twin);
-            Twin::Other(twin)
+            _ => Twin::Same,
         },
     },
     Row {
         id: "F5",
         why: "an inner checksum that holds the pseudo-header's sum was left unfinished, and is finished",
-        twin: |entry, input| {
+        twin: |setting, entry, input| {
             let mut twin = input.bytes.clone();
             let inner = match entry {
-                Entry::Wire if steered(&twin) => {
+                Entry::Wire => steered(setting, entry, &twin).and_then(|family| {
                     // Behind the UDP datagram there is nothing that would be delivered.
-                    let len = be16(&twin, UDP + 4).map_or(0, usize::from);
-                    twin.get_mut(OUTER_LEN..UDP + len)
-                }
+                    let end = outer::datagram_end(&twin, family)?;
+                    twin.get_mut(family.outer_len()..end)
+                }),
                 // What the sender's device is told to finish is finished before anybody sees it.
-                Entry::Bridge | Entry::Device if input.offload.is_none() => Some(&mut twin[..]),
+                Entry::Bridge | Entry::Device
+                    if input.offload.is_none() && fits(setting, &twin) =>
+                {
+                    Some(&mut twin[..])
+                }
                 _ => None,
             };
             match inner.map(finish_inner) {
-                Some(true) => Twin::Other(twin),
+                Some(true) => {
+                    if let Some(family) = steered(setting, entry, &input.bytes) {
+                        resum(&mut twin, family, &input.bytes);
+                    }
+                    Twin::Other(twin)
+                }
                 _ => Twin::Same,
             }
         },
     },
 ];
+
+/// Whether a worker gets to see a frame from the overlay: what is too long for the path is the kernel's at both sites.
+fn fits(setting: &Setting, frame: &[u8]) -> bool {
+    let mut segments = setting.segments.iter();
+    segments.all(|segment| segment.family.outer_len() + frame.len() <= 14 + setting.link_mtu)
+}
+
+fn from_peer(frame: &[u8], family: Family) -> bool {
+    let source = family.addresses(frame);
+    let (source, _) = source.split_at(source.len() / 2);
+    family.peers().iter().any(|peer| match peer {
+        std::net::IpAddr::V4(peer) => source == peer.octets(),
+        std::net::IpAddr::V6(peer) => source == peer.octets(),
+    })
+}
+
+/// With the outer checksum that the kernel accepts: none over IPv4, and the right one over IPv6.
+fn summed(frame: &[u8], family: Family) -> Twin {
+    let (mut twin, at) = (frame.to_vec(), family.udp() + 6);
+    if be16(frame, at) == Some(0) {
+        return Twin::Same;
+    }
+    match (family, outer::datagram_end(frame, family)) {
+        (Family::V4, _) => put16(&mut twin, at, 0),
+        (Family::V6, Some(end)) if (family.udp() + 8..=frame.len()).contains(&end) => {
+            put16(&mut twin, at, outer::datagram_sum(frame, family, end));
+        }
+        _ => return Twin::Same,
+    }
+    Twin::Other(twin)
+}
+
+/// The outer checksum, where there was one that was not left to the device, follows what was changed inside.
+fn resum(twin: &mut [u8], family: Family, before: &[u8]) {
+    let at = family.udp() + 6;
+    let end = outer::datagram_end(before, family).expect("there is an inner frame");
+    let right = outer::datagram_sum(before, family, end);
+    if family == Family::V6 && be16(before, at) == Some(right) {
+        let sum = outer::datagram_sum(twin, family, end);
+        put16(twin, at, sum);
+    }
+}
+
+fn without_congestion(frame: &[u8], family: Family) -> Twin {
+    let mut twin = frame.to_vec();
+    // A header that the kernel would not take is not to be made good.
+    let header = &frame[bytes::IP..family.udp()];
+    if family == Family::V4 && bytes::internet_checksum(&[header]) != 0 {
+        return Twin::Same;
+    }
+    let (class, _) = outer::class_and_ttl(frame, family);
+    outer::set_class(&mut twin, family, class & !3);
+    Twin::Other(twin)
+}
 
 /// Two outputs that say the same: what is written in the one's way into both. There is one such row.
 ///
@@ -106,10 +152,10 @@ pub fn one_zero(delivered: &mut [u8]) {
 }
 
 /// What the kernel is to be sent so that it does what `vxgate` must do with this frame.
-pub fn twin(entry: Entry, input: &Input) -> Option<Input> {
+pub fn twin(setting: &Setting, entry: Entry, input: &Input) -> Option<Input> {
     let mut twin = input.clone();
     for row in ROWS {
-        match (row.twin)(entry, &twin) {
+        match (row.twin)(setting, entry, &twin) {
             Twin::Same => {}
             Twin::Other(bytes) => twin.bytes = bytes,
             Twin::Nothing => return None,
@@ -119,40 +165,47 @@ pub fn twin(entry: Entry, input: &Input) -> Option<Input> {
 }
 
 /// The rows that make a frame's twin another frame, for people.
-pub fn reasons(entry: Entry, input: &Input) -> String {
-    let applies = |row: &&Row| !matches!((row.twin)(entry, input), Twin::Same);
+pub fn reasons(setting: &Setting, entry: Entry, input: &Input) -> String {
+    let applies = |row: &&Row| !matches!((row.twin)(setting, entry, input), Twin::Same);
     let rows = ROWS.iter().filter(applies);
     rows.map(|row| format!("{}: {}. ", row.id, row.why))
         .collect()
 }
 
-/// Whether a worker gets to see the frame. All others are the kernel's at both sites.
-fn steered(frame: &[u8]) -> bool {
-    let ours = be16(frame, 12) == Some(bytes::ETHER_IPV4)
-        && frame.get(IP) == Some(&0x45)
-        && frame.get(IP + 9) == Some(&17)
-        && be16(frame, IP + 6).is_some_and(|word| word & 0x3fff == 0)
-        && frame.get(30..34) == Some(&NODE)
-        && be16(frame, UDP + 2) == Some(PORT)
-        && frame.len() >= VXLAN;
-    let Some(header) = frame.get(VXLAN..OUTER_LEN) else {
-        return ours;
+/// The family of a frame from the wire that a worker gets to see. All others are the kernel's at both sites.
+fn steered(setting: &Setting, entry: Entry, frame: &[u8]) -> Option<Family> {
+    let family = outer::plain_udp(frame).filter(|_| entry == Entry::Wire)?;
+    let destination = match family.node() {
+        std::net::IpAddr::V4(node) => family.addresses(frame)[4..] == node.octets(),
+        std::net::IpAddr::V6(node) => family.addresses(frame)[16..] == node.octets(),
     };
-    let vni = u32::from_be_bytes([0, header[4], header[5], header[6]]);
-    ours && (header[0] & 8 == 0 || vni == VNI)
+    let port = be16(frame, family.udp() + 2)?;
+    let mut segments = setting
+        .segments
+        .iter()
+        .filter(|segment| destination && segment.family == family && segment.port == port);
+    // Who has no VNI is dead, whoever reads it.
+    let known = match outer::vni_of(frame, family) {
+        Some(vni) if frame[family.vxlan()] & 8 != 0 => segments.any(|segment| segment.vni == vni),
+        _ => segments.next().is_some(),
+    };
+    known.then_some(family)
 }
 
-fn tagged(inner: &[u8]) -> bool {
-    matches!(be16(inner, 12), Some(0x8100 | 0x88a8))
-}
-
-/// Whether the kernel takes a tag for an IP header.
-fn misread(inner: &[u8]) -> bool {
+/// Whether there is a tag behind which the kernel finds an IP header that is none.
+fn misread(inner: Option<&[u8]>) -> bool {
+    let Some(inner) = inner.filter(|inner| is_tag(be16(inner, 12))) else {
+        return false;
+    };
     let mut at = 14 + 10 + 2;
-    while matches!(be16(inner, at), Some(0x8100 | 0x88a8)) {
+    while is_tag(be16(inner, at)) {
         at += 4;
     }
     matches!(be16(inner, at), Some(bytes::ETHER_IPV4 | bytes::ETHER_IPV6))
+}
+
+fn is_tag(ether_type: Option<u16>) -> bool {
+    matches!(ether_type, Some(0x8100 | 0x88a8))
 }
 
 /// Finishes the TCP, UDP or SCTP checksum of an inner frame when it was left unfinished; whether it was.

@@ -3,13 +3,12 @@
 
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-use super::bytes::{
-    self, ETHER_IPV4, ETHER_IPV6, IP, Inner, OUTER_LEN, Outer, OuterSum, UDP, VXLAN, ipv4, ipv6,
-    put16, udp,
-};
+use super::bytes::{self, ETHER_IPV4, ETHER_IPV6, IP, Inner, UDP, VXLAN, ipv4, ipv6, put16, udp};
 use super::compare::{Fates, Pair};
 use super::end::{Input, Offload};
-use super::site::{self, Entry, Setting};
+use super::outer::{self, Family, Outer, OuterSum};
+use super::setting::Setting;
+use super::site::{self, Entry};
 
 /// One pair for all cells of a kind: building one takes a second, a cell a few milliseconds.
 pub struct Shared(LazyLock<Mutex<Pair>>);
@@ -25,6 +24,15 @@ impl Shared {
 }
 
 pub static PLAIN: Shared = Shared::new(|| Mutex::new(Pair::new(Setting::PLAIN)));
+pub static PLAIN6: Shared = Shared::new(|| Mutex::new(Pair::new(Setting::PLAIN6)));
+
+/// The pair whose underlay is of this family.
+pub fn plain_pair(family: Family) -> &'static Shared {
+    match family {
+        Family::V4 => &PLAIN,
+        Family::V6 => &PLAIN6,
+    }
+}
 
 /// What must become of a frame.
 pub enum Fate {
@@ -40,9 +48,14 @@ pub enum Fate {
     DeliveredByUs(Vec<u8>),
 }
 
-/// A frame from the wire.
+/// A frame from the wire, over IPv4.
 pub fn arrives(frame: Vec<u8>, fate: Fate) {
-    let mut pair = PLAIN.get();
+    arrives_at(&PLAIN, frame, fate);
+}
+
+/// A frame from the wire.
+pub fn arrives_at(pair: &Shared, frame: Vec<u8>, fate: Fate) {
+    let mut pair = pair.get();
     let before = pair.ours.status();
     let Fates { kernel, ours } = pair.fates(Entry::Wire, &Input::from(frame));
     let after = pair.ours.status();
@@ -82,12 +95,10 @@ pub fn leaves(pair: &Shared, frame: Vec<u8>) -> Vec<u8> {
         (1, 0),
         "{kernel:?}"
     );
-    assert_eq!(
-        ours.wire[0][OUTER_LEN..],
-        frame,
-        "the inner frame is as it was"
-    );
-    ours.wire[0].clone()
+    let sent = &ours.wire[0];
+    let inner = outer::inner_of(sent).expect("it is VXLAN");
+    assert_eq!(inner, frame, "the inner frame is as it was");
+    sent.clone()
 }
 
 /// An inner frame that everybody delivers.
@@ -105,7 +116,7 @@ pub fn with(change: impl FnOnce(&mut Outer)) -> Vec<u8> {
 fn bent(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut frame = Outer::good().around(&plain());
     change(&mut frame);
-    bytes::finish_outer_ip(&mut frame);
+    outer::finish_ip(&mut frame);
     frame
 }
 
@@ -135,7 +146,7 @@ fn v01_a_clear_i_flag() {
 
 #[test]
 fn d13_a_foreign_vni_is_the_kernels() {
-    let frame = with(|outer| outer.vxlan = bytes::vxlan_header(1001));
+    let frame = with(|outer| outer.vxlan = outer::vxlan_header(1001));
     arrives(frame, Fate::Passed("foreign_vni"));
 }
 
@@ -258,14 +269,14 @@ cells! {
 
 #[test]
 fn d02_an_unknown_peer() {
-    let frame = with(|outer| outer.source = [10, 99, 0, 77]);
+    let frame = with(|outer| outer.source = [10, 99, 0, 77].into());
     arrives(frame, Fate::DroppedByUs("unknown_peer"));
 }
 
 /// A source that no frame can come from.
 fn martian(source: [u8; 4]) {
     arrives(
-        with(|outer| outer.source = source),
+        with(|outer| outer.source = source.into()),
         Fate::Dropped("martian_source"),
     );
 }
@@ -285,7 +296,7 @@ fn v10_from_the_zero_address() {
 
 #[test]
 fn v12_to_an_address_that_is_not_ours() {
-    let frame = with(|outer| outer.destination = [10, 99, 0, 9]);
+    let frame = with(|outer| outer.destination = [10, 99, 0, 9].into());
     arrives(frame, Fate::Passed("not_ours"));
 }
 
@@ -329,7 +340,7 @@ fn d12_outer_fragments_are_put_together_by_the_kernel() {
         let mut frame = [&whole[..UDP], bytes].concat();
         put16(&mut frame, IP + 2, 20 + bytes.len() as u16);
         put16(&mut frame, IP + 6, fragment);
-        bytes::finish_outer_ip(&mut frame);
+        outer::finish_ip(&mut frame);
         frame
     };
     arrives(part(&whole[UDP..cut], 0x2000), Fate::Passed("fragment"));

@@ -7,9 +7,18 @@
 //! ```
 //!
 //! Access *s* is segment *s*, VNI 100 + *s*, and sends through queue *s* modulo the number of queues.
+//!
+//! That is [`Rig::new`]'s network. [`Rig::on`] takes any other, such as `table` makes up from bytes (`choices`), with
+//! `frames` for it; `bench` runs one direction alone, and `twin` says what must become of a frame.
 
 // Each test binary uses its own part of the rig.
 #![allow(dead_code)]
+
+pub mod bench;
+pub mod choices;
+pub mod frames;
+pub mod table;
+pub mod twin;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -73,7 +82,12 @@ pub struct Rig {
 impl Rig {
     /// Rings filled, ready for frames.
     pub fn new(size: Size) -> Self {
-        let (writer, mut readers) = publication(1, snapshot(size, 0));
+        Self::on(size, snapshot(size, 0))
+    }
+
+    /// The same on another network; of `size` only the ports and the memory count.
+    pub fn on(size: Size, snapshot: Snapshot) -> Self {
+        let (writer, mut readers) = publication(1, snapshot);
         let plan = plan(size, readers.remove(0), || MemoryPort::new(size.ring_len));
         Self {
             size,
@@ -198,6 +212,7 @@ fn segment(size: Size, number: usize, turn: u8) -> Segment {
         ifindex: 10 + number as u32,
         vni: vni(number),
         local: IpAddr::V4(LOCAL),
+        group: None,
         port: UDP_PORT,
         mac: device_mac(number),
         underlay_ifindex: 2,
@@ -251,6 +266,8 @@ fn segment(size: Size, number: usize, turn: u8) -> Segment {
     let behind_unresolved = (unreachable_host(number), VtepId(u32::from(size.vteps)));
     Segment {
         fdb: Arc::new(Fdb::new(hosts.chain([behind_unresolved]))),
+        groups: Arc::default(),
+        lists: Arc::default(),
         flood: Arc::new((0..u32::from(size.vteps)).map(VtepId).collect()),
         peers: Arc::new(vteps.iter().map(|vtep| vtep.key.addr).collect()),
         vteps: Arc::new(vteps),

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use etherparse::PacketBuilder;
 use vxgate::stats::PassReason;
+use vxgate::table::KernelShare;
+use vxgate::wire::MacAddr;
 
 use crate::scene::{DEVICE_MAC, MINUTE, PATIENCE, REMOTE_MAC, Receiver, Scene, Steered};
 use crate::support::frames::mac;
@@ -149,6 +151,65 @@ fn a_superframe_arrives_as_finished_segments() {
         limits.set(steered.device.ifindex, (HEADERS + SEGMENT) as u32);
         raw.send(&bytes);
         receivers[0].wait_for(PAYLOAD.div_ceil(SEGMENT));
+    });
+}
+
+#[test]
+fn the_kernels_share_leaves_by_the_kernels_own_device_and_nothing_else_does() {
+    const OTHER: &str = "02:00:00:00:00:77";
+    let scene = Scene::new("share", 1, 1500);
+    scene.node.run(&format!(
+        "bridge fdb add {OTHER} dev flannel.1 dst 10.0.0.11 self permanent"
+    ));
+    scene.node.enter(|| {
+        let (steered, mut receivers) = attached(1);
+        let shares = steered.steering.kernel_shares();
+        let (raw, wire) = (scene.raw_on("flannel.1"), scene.raw_on_wire());
+        let (first, mut second) = (udp(1, b"share"), udp(1, b"share"));
+        second[..6].copy_from_slice(&mac(OTHER));
+        let encapsulated = |frame: &[u8]| {
+            std::iter::from_fn(|| wire.receive())
+                .filter(|seen| seen.ends_with(frame))
+                .count()
+        };
+        let listed = vec![MacAddr(mac(REMOTE_MAC))];
+        // Of two stations, those whose frames the kernel keeps.
+        for (share, kernels) in [
+            (KernelShare::default(), [false, false]),
+            (KernelShare::Only(listed.clone()), [true, false]),
+            (KernelShare::AllBut(listed), [false, true]),
+            (KernelShare::EVERYTHING, [true, true]),
+            (KernelShare::default(), [false, false]),
+        ] {
+            shares.set(steered.device.ifindex, &share);
+            for (frame, is_kernels) in [&first, &second].into_iter().zip(kernels) {
+                let before = steered.egress();
+                raw.send(frame);
+                if is_kernels {
+                    let mut seen = 0;
+                    wait_until("the kernel's device sends it", PATIENCE, || {
+                        seen += encapsulated(frame);
+                        seen > 0
+                    });
+                    assert_eq!(receivers[0].frames(), Vec::<Vec<u8>>::new(), "{share}");
+                } else {
+                    assert_eq!(
+                        receivers[0].wait_for(1)[..],
+                        *std::slice::from_ref(frame),
+                        "{share}"
+                    );
+                    assert_eq!(encapsulated(frame), 0, "{share}");
+                }
+                let after = steered.egress();
+                let reason = PassReason::KernelRoute as usize;
+                let moved = (
+                    after.steered - before.steered,
+                    after.passed[reason] - before.passed[reason],
+                );
+                let counts = (u64::from(!is_kernels), u64::from(is_kernels));
+                assert_eq!(moved, counts, "{share}");
+            }
+        }
     });
 }
 

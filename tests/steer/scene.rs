@@ -204,6 +204,7 @@ pub fn plan(workers: u32, nic: &Link, device: &Link, pair: &AccessPair) -> Steer
             vni: Vni::new(1).unwrap(),
             underlay_ifindex: nic.ifindex,
             local: IpAddr::V4(LOCAL),
+            group: None,
             port: 8472,
             kernel_side: pair.kernel_side.clone(),
             worker_side: pair.worker_side.clone(),

@@ -11,6 +11,11 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab.sh");
 
 /// One lab at a time: the tests measure gaps in milliseconds, and two labs on two cores would measure each other.
 static TURN: Mutex<()> = Mutex::new(());
+/// Waits for the turn of a test that builds a network of its own.
+pub fn take_turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 static LABS: AtomicU32 = AtomicU32::new(0);
 
 /// A node of the lab. The master carries `web1` and `cli1`; the worker `web2`, `cli2` and the DNS server.
@@ -93,7 +98,7 @@ impl Lab {
 
     /// Waits for its turn, then builds.
     pub fn with(options: LabOptions) -> Self {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = take_turn();
         remove_orphans();
         let number = LABS.fetch_add(1, Ordering::Relaxed);
         let lab = Self {

@@ -1,0 +1,88 @@
+//! The frames that mark the end of a window: good ones, which come out whatever was in front of them.
+
+use super::bytes::{self, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, Inner, be16};
+use super::setting::Overlay;
+use super::site::{DEVICE_MAC, GATEWAY_MAC};
+
+/// Experimental EtherType (IEEE 802, local experimental 1).
+const TYPE: u16 = 0x88b5;
+/// For experiments (RFC 3692): the same over IPv4, where the node routes.
+const PROTOCOL: u8 = 253;
+const WORD: &[u8] = b"sentinel";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sentinel {
+    /// Of the window.
+    pub number: u64,
+    /// The device that it passes.
+    pub segment: usize,
+}
+
+impl Sentinel {
+    /// To the host on the port, as it is inside.
+    pub fn inbound(self, overlay: Overlay) -> Vec<u8> {
+        let addresses = [[10, 244, 2, 1], [10, 244, 1, 2]];
+        let inner = self.inner(overlay, addresses);
+        through(DEVICE_MAC, inner, overlay)
+    }
+
+    /// From the host on the port, to the tunnel.
+    pub fn outbound(self, overlay: Overlay) -> Vec<u8> {
+        let addresses = [[10, 244, 1, 2], [10, 244, 2, 1]];
+        let inner = self.inner(overlay, addresses).outbound();
+        through(GATEWAY_MAC, inner, overlay)
+    }
+
+    fn inner(self, overlay: Overlay, [from, to]: [[u8; 4]; 2]) -> Inner {
+        let numbers = [self.number, self.segment as u64].map(u64::to_be_bytes);
+        let payload = [WORD, &numbers.concat(), &[0; 24]].concat();
+        match overlay {
+            Overlay::Bridged => Inner::with(TYPE, payload),
+            Overlay::Routed => {
+                let mut packet = bytes::ipv4(0, 64, 0, PROTOCOL, &payload);
+                bytes::address(&mut packet, from, to);
+                Inner::with(ETHER_IPV4, packet)
+            }
+        }
+    }
+
+    /// From an inner frame that came out.
+    pub fn read(inner: &[u8]) -> Option<Self> {
+        const IPV4_LEN: usize = 20;
+        let payload = match be16(inner, 12)? {
+            TYPE => inner.get(14..)?,
+            ETHER_IPV4 if inner.get(14 + 9)? == &PROTOCOL => inner.get(14 + IPV4_LEN..)?,
+            _ => return None,
+        };
+        let (number, rest) = payload.strip_prefix(WORD)?.split_first_chunk()?;
+        Some(Self {
+            number: u64::from_be_bytes(*number),
+            segment: u64::from_be_bytes(*rest.first_chunk()?) as usize,
+        })
+    }
+}
+
+/// Addressed to the node itself, when it routes.
+fn through(router: [u8; 6], mut inner: Inner, overlay: Overlay) -> Vec<u8> {
+    if overlay == Overlay::Routed {
+        inner.destination = router;
+    }
+    inner.bytes()
+}
+
+/// The node's own address resolution, for answers to senders that are not there, and its reports on groups.
+pub fn is_housekeeping(frame: &[u8]) -> bool {
+    const ICMP6: u8 = 58;
+    const NEIGHBOUR_SOLICITATION: u8 = 135;
+    const LISTENER_REPORT_2: u8 = 143;
+    match be16(frame, 12) {
+        Some(ETHER_ARP) => true,
+        Some(ETHER_IPV6) => match frame.get(20) {
+            Some(&ICMP6) => frame.get(54) == Some(&NEIGHBOUR_SOLICITATION),
+            // Behind a hop-by-hop header of 8 bytes.
+            Some(0) => frame.get(54) == Some(&ICMP6) && frame.get(62) == Some(&LISTENER_REPORT_2),
+            _ => false,
+        },
+        _ => false,
+    }
+}
