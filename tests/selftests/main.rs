@@ -29,8 +29,10 @@ mod topology_a;
 
 mod anycast;
 mod bridge_1d;
+mod checksums;
 mod drops;
 mod flooding;
 mod path_mtu;
+mod requirements;
 mod tunnels;
 mod vlans;
