@@ -80,15 +80,7 @@ impl Hop {
                  ip link set swp1 master br1"
             ),
         );
-        match vxlan {
-            Device::Masked(mask) => lenient_device(net.ns("sw"), [192, 0, 2, 17], mask),
-            Device::With(attributes) => net.script(
-                "sw",
-                &format!(
-                    "ip link add vx1 type vxlan id {VNI} local {first} dstport {PORT} {attributes}"
-                ),
-            ),
-        }
+        vxlan.make(&net, first);
         net.script(
             "sw",
             &format!(
@@ -187,6 +179,20 @@ enum Device<'a> {
     With(&'a str),
     /// With a mask of reserved bits which must be zero.
     Masked(u64),
+}
+
+impl Device<'_> {
+    fn make(self, net: &Net, first: &str) {
+        match self {
+            Device::Masked(mask) => lenient_device(net.ns("sw"), [192, 0, 2, 17], mask),
+            Device::With(attributes) => net.script(
+                "sw",
+                &format!(
+                    "ip link add vx1 type vxlan id {VNI} local {first} dstport {PORT} {attributes}"
+                ),
+            ),
+        }
+    }
 }
 
 /// Makes vx1 with the attribute `reserved_bits`, for which iproute2 has no word before 6.13. Numbers are `IFLA_VXLAN_*`

@@ -32,6 +32,7 @@ mod bridge_1d;
 mod checksums;
 mod drops;
 mod flooding;
+mod learning;
 mod path_mtu;
 mod requirements;
 mod tunnels;

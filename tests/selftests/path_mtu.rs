@@ -74,25 +74,8 @@ fn build(ipv6: bool, bridged: bool) -> Net {
              sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1"
         ),
     );
-    let end = |own: &str, gateway: &str, peer: &str, mtu: u32| {
-        // The outer header of IPv6 has no DF bit to set.
-        let df = if ipv6 { "" } else { "df set" };
-        format!(
-            "ip link set eth0 mtu {mtu}
-             ip addr add {own}/{len} dev eth0
-             ip route add {peer} via {gateway}
-             ip link add vx1 type vxlan id 1 local {own} remote {peer} ttl 64 dstport 4789 nolearning {df}
-             ip link set vx1 mtu {WIDE} up\n"
-        )
-    };
-    let overlay = |number: u8, device: &str| {
-        format!(
-            "ip addr add 192.168.2.{number}/24 dev {device}
-             ip addr add fd00:2::{number}/64 dev {device}\n"
-        )
-    };
-    net.script("b", &(end(b, right, a, NARROW) + &overlay(2, "vx1")));
-    net.script("a", &end(a, left, b, WIDE));
+    net.script("b", &(end([b, right, a, len], NARROW) + &overlay(2, "vx1")));
+    net.script("a", &end([a, left, b, len], WIDE));
     if bridged {
         net.script(
             "a",
@@ -112,6 +95,27 @@ fn build(ipv6: bool, bridged: bool) -> Net {
         net.script("a", &overlay(1, "vx1"));
     }
     net
+}
+
+/// One end of the tunnel: its address, its router, the other end, and the length of prefixes.
+fn end([own, gateway, peer, len]: [&str; 4], mtu: u32) -> String {
+    // The outer header of IPv6 has no DF bit to set.
+    let df = if len == "64" { "" } else { "df set" };
+    format!(
+        "ip link set eth0 mtu {mtu}
+         ip addr add {own}/{len} dev eth0
+         ip route add {peer} via {gateway}
+         ip link add vx1 type vxlan id 1 local {own} remote {peer} ttl 64 dstport 4789 nolearning {df}
+         ip link set vx1 mtu {WIDE} up\n"
+    )
+}
+
+/// Addresses in the overlay, of both families.
+fn overlay(number: u8, device: &str) -> String {
+    format!(
+        "ip addr add 192.168.2.{number}/24 dev {device}
+         ip addr add fd00:2::{number}/64 dev {device}\n"
+    )
 }
 
 fn narrow_path(carrier: Carrier, ipv6: bool, bridged: bool) {
@@ -151,32 +155,7 @@ fn narrow_path(carrier: Carrier, ipv6: bool, bridged: bool) {
 /// The kernel cuts the host's first fragment of 1500 bytes in the bridge, and lets the second one be. With connection tracking
 /// it puts the datagram together there, and then drops it: it does not cut what came in fragments into smaller ones.
 fn p04_vxlan_mtu_frag(carrier: Carrier) {
-    let net = Net::new(&["host", "vtep", "router"], false);
-    net.cable(["host", "eth0"], ["vtep", "port"]);
-    net.cable(["vtep", "uplink"], ["router", "eth0"]);
-    net.script(
-        "host",
-        "ip addr add 10.0.0.1/24 dev eth0
-         ip neigh add 10.0.0.2 lladdr ca:fe:ba:be:00:01 dev eth0 nud permanent",
-    );
-    net.script("router", "ip addr add 60.0.0.2/24 dev eth0");
-    net.script(
-        "vtep",
-        "ip addr add 60.0.0.1/24 dev uplink
-         ping -q -c 1 -W 5 60.0.0.2
-         ip link add br0 type bridge mcast_snooping 0 nf_call_iptables 1
-         ip link add vxd type vxlan id 10 local 60.0.0.1 remote 60.0.0.2 dstport 4789 ttl 64 nolearning
-         ip link set vxd mtu 1000 master br0 up
-         ip link set port master br0
-         ip link set br0 up",
-    );
-    wait_until("both ports forward", Duration::from_secs(20), || {
-        net.ns("vtep")
-            .run("bridge link")
-            .matches("state forwarding")
-            .count()
-            == 2
-    });
+    let net = narrow_device();
     let carried = Carried::start(carrier, net.ns("vtep"), &["vxd"]);
     let sender = Sender::on(net.ns("host"), "eth0");
     let mut wire = Observer::on(net.ns("router"), "eth0");
@@ -234,6 +213,37 @@ fn p04_vxlan_mtu_frag(carrier: Carrier) {
         "put together, and not cut smaller than it came"
     );
     carried.finish(8, 0);
+}
+
+/// host ── br0 with vxd, which is narrower (vtep) ── router.
+fn narrow_device() -> Net {
+    let net = Net::new(&["host", "vtep", "router"], false);
+    net.cable(["host", "eth0"], ["vtep", "port"]);
+    net.cable(["vtep", "uplink"], ["router", "eth0"]);
+    net.script(
+        "host",
+        "ip addr add 10.0.0.1/24 dev eth0
+         ip neigh add 10.0.0.2 lladdr ca:fe:ba:be:00:01 dev eth0 nud permanent",
+    );
+    net.script("router", "ip addr add 60.0.0.2/24 dev eth0");
+    net.script(
+        "vtep",
+        "ip addr add 60.0.0.1/24 dev uplink
+         ping -q -c 1 -W 5 60.0.0.2
+         ip link add br0 type bridge mcast_snooping 0 nf_call_iptables 1
+         ip link add vxd type vxlan id 10 local 60.0.0.1 remote 60.0.0.2 dstport 4789 ttl 64 nolearning
+         ip link set vxd mtu 1000 master br0 up
+         ip link set port master br0
+         ip link set br0 up",
+    );
+    wait_until("both ports forward", Duration::from_secs(20), || {
+        net.ns("vtep")
+            .run("bridge link")
+            .matches("state forwarding")
+            .count()
+            == 2
+    });
+    net
 }
 
 /// A UDP packet of exactly so many bytes.
