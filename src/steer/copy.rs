@@ -215,17 +215,20 @@ mod tests {
         Passed(PassReason),
     }
 
-    /// Ours: VNI 7 on UDP 8472 of 192.0.2.1, 2001:db8::1 and, on the loopback link, fe80::1 and two groups.
-    fn loaded() -> Copy {
-        const LOOPBACK: u32 = 1;
-        let settings = Settings {
+    fn loaded_settings() -> Settings {
+        Settings {
             workers: 1,
             kernel_side: 0,
             device: 0,
             frame_max: 1464,
             mac: MacAddr([4; 6]),
-        };
-        let copy = Copy::load(&settings, None).unwrap();
+        }
+    }
+
+    /// Ours: VNI 7 on UDP 8472 of 192.0.2.1, 2001:db8::1 and, on the loopback link, fe80::1 and two groups.
+    fn loaded() -> Copy {
+        const LOOPBACK: u32 = 1;
+        let copy = Copy::load(&loaded_settings(), None).unwrap();
         for (local, link) in [("192.0.2.1", 3), ("2001:db8::1", 3), ("fe80::1", LOOPBACK)] {
             copy.add_segment(local.parse().unwrap(), link, 8472, Vni::new(7).unwrap())
                 .unwrap();
@@ -338,6 +341,18 @@ mod tests {
         let elsewhere = over_ipv4("239.1.1.3", 8472, &VNI);
         let fate = fate(&copy, &elsewhere);
         assert_eq!(fate, Fate::Passed(PassReason::NotOurs));
+    }
+
+    #[test]
+    fn each_of_the_most_devices_has_room_for_its_address_and_its_group() {
+        const DEVICES_MAX: u8 = 255; // and one: VXGATE_DEVICES_MAX
+        let copy = Copy::load(&loaded_settings(), None).unwrap();
+        for device in 0..=DEVICES_MAX {
+            let vni = Vni::new(u32::from(device) + 1).unwrap();
+            for addr in [[192, 0, 2, device], [239, 1, 1, device]] {
+                copy.add_segment(IpAddr::from(addr), 3, 8472, vni).unwrap();
+            }
+        }
     }
 
     #[test]
