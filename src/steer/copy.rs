@@ -1,6 +1,6 @@
 //! One loaded copy of the object in `bpf/`: its programs, and the maps that are its own or shared with other copies.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder};
@@ -132,7 +132,7 @@ impl Copy {
         segment.extend(vni.get().to_ne_bytes());
         for (map, key) in [("endpoints", endpoint), ("segments", segment)] {
             let failed = |source| Error::Map {
-                what: format!("VNI {vni} on {addr}:{port}"),
+                what: format!("VNI {vni} on {}", SocketAddr::new(addr, port)),
                 source,
             };
             self.map(map)?
