@@ -17,7 +17,8 @@ use super::route::{self, Routes};
 use super::topology::{Identity, baseline};
 use super::{Error, Event, Found, discover};
 use crate::netlink::{
-    self, Address, Link, LinkKind, Message, Neighbour, Nexthop, NexthopBucket, Route, Socket,
+    self, Address, Link, LinkKind, MdbPart, Message, Neighbour, Nexthop, NexthopBucket, Route,
+    Socket,
 };
 use crate::table::{Policy, Snapshot, UnresolvedReason, Vtep};
 
@@ -172,6 +173,9 @@ impl Mirror {
             if self.nexthops.hear_bucket(&bucket) {
                 self.doubt_entries_with_nexthops();
             }
+        } else if let Some(part) = MdbPart::decode(message) {
+            // Decides whether the device can be carried at all.
+            self.doubt.links |= self.by_ifindex.contains_key(&part.ifindex);
         } else if RULE_KINDS.contains(&message.kind) {
             self.doubt_routes();
         }

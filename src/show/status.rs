@@ -322,10 +322,7 @@ impl fmt::Display for VtepLine<'_> {
         write!(f, "{} VNI {} ", vtep.device, vtep.vni)?;
         if vtep.addr.is_unspecified() {
             // It stands for all of these entries.
-            return write!(
-                f,
-                "by another device, or without an address  the kernel's"
-            );
+            return write!(f, "by another device, or without an address  the kernel's");
         }
         let end_point = SocketAddr::new(vtep.addr, vtep.port);
         write!(f, "{end_point}  {}", vtep.state)?;
