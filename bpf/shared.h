@@ -6,6 +6,8 @@
 #define VXGATE_WORKERS_MAX 64
 #define VXGATE_QUEUES_MAX 256
 #define VXGATE_DEVICES_MAX 256
+/* Of each device its own address, and its group. */
+#define VXGATE_ENDPOINTS_MAX (2 * VXGATE_DEVICES_MAX)
 
 #define HEARTBEAT_STALE_NS 200000000LL
 

@@ -73,14 +73,14 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, VXGATE_DEVICES_MAX);
+	__uint(max_entries, VXGATE_ENDPOINTS_MAX);
 	__type(key, struct endpoint);
 	__type(value, __u8);
 } endpoints SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, VXGATE_DEVICES_MAX);
+	__uint(max_entries, VXGATE_ENDPOINTS_MAX);
 	__type(key, struct segment_key);
 	__type(value, __u8);
 } segments SEC(".maps");

@@ -140,12 +140,24 @@ pub fn judge(links: &[LinkKind], addresses: &[Address], defaults: &Defaults) -> 
         .filter_map(|found| read(found, links, addresses, defaults))
         .collect();
     all.sort_by_key(|found| found.device.ifindex);
+    refuse_mdb(&mut all, &netlink::devices_with_mdb(socket)?);
     refuse_ambiguous(&mut all);
     all
 }
 
 fn is_vxlan(found: &LinkKind) -> bool {
     found.link.kind.as_deref() == Some("vxlan")
+}
+
+/// A multicast database of its own decides where a device sends frames to IP groups (`vxlan_mdb_xmit`), before the FDB does.
+fn refuse_mdb(all: &mut [Found], with_mdb: &[u32]) {
+    let chosen = all
+        .iter_mut()
+        .filter(|found| found.refusal.is_none() && with_mdb.contains(&found.device.ifindex));
+    for found in chosen {
+        let why = "where frames to IP groups go is decided by its multicast database, which is not mirrored yet";
+        found.refusal = Some(Refusal::new("mdb", why));
+    }
 }
 
 /// Two devices that differ in nothing but the link of their link-local address are legal. Which of them a frame is for,
