@@ -14,6 +14,7 @@ mod end;
 mod generate;
 mod generate_outer;
 mod inherit;
+mod inner;
 mod justified;
 mod mtu;
 mod outer;
