@@ -18,6 +18,7 @@ mod inner;
 mod justified;
 mod mtu;
 mod outer;
+mod peer_check;
 mod reserved;
 mod rows;
 mod rows_ipv6;
