@@ -26,4 +26,5 @@ mod runs;
 mod script;
 mod sentinel;
 mod setting;
+mod silence;
 mod site;
