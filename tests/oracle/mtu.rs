@@ -309,94 +309,94 @@ use Overlay::{Bridged, Routed};
 
 columns! {
     bridged_over_ipv4_link_df_unset(Bridged, V4, "df unset", Link) {
-        p03_ipv4_df row V4Df 11 told(1350), told(1350);
-        p04_ipv4 row V4 12 CUT, CUT;
+        p03_d11_ipv4_df row V4Df 11 told(1350), told(1350);
+        p04_d10_ipv4 row V4 12 CUT, CUT;
         p05_ipv6 row V6 13 told(1350), told(1350);
     }
     bridged_over_ipv4_link_df_set(Bridged, V4, "df set", Link) {
-        p03_ipv4_df row V4Df 11 told(1350), told(1350);
-        p04_ipv4 row V4 12 LOST, LOST;
+        p03_d11_ipv4_df row V4Df 11 told(1350), told(1350);
+        p04_d10_ipv4 row V4 12 LOST, LOST;
         p05_ipv6 row V6 13 told(1350), told(1350);
     }
     bridged_over_ipv4_link_df_inherit(Bridged, V4, "df inherit", Link) {
-        p03_ipv4_df row V4Df 11 told(1350), told(1350);
-        p04_ipv4 row V4 12 CUT, CUT;
+        p03_d11_ipv4_df row V4Df 11 told(1350), told(1350);
+        p04_d10_ipv4 row V4 12 CUT, CUT;
         p05_ipv6 row V6 13 told(1350), told(1350);
     }
     bridged_over_ipv4_learned_df_unset(Bridged, V4, "df unset", Learned) {
-        p03_ipv4_df row V4Df 11 told(1350), told(1350);
-        p04_ipv4 row V4 12 CUT, CUT;
+        p03_d11_ipv4_df row V4Df 11 told(1350), told(1350);
+        p04_d10_ipv4 row V4 12 CUT, CUT;
         p05_ipv6 row V6 13 told(1350), told(1350);
     }
     bridged_over_ipv4_learned_df_set(Bridged, V4, "df set", Learned) {
-        p03_ipv4_df row V4Df 11 told(1350), told(1350);
-        p04_ipv4 row V4 12 LOST, LOST;
+        p03_d11_ipv4_df row V4Df 11 told(1350), told(1350);
+        p04_d10_ipv4 row V4 12 LOST, LOST;
         p05_ipv6 row V6 13 told(1350), told(1350);
     }
     bridged_over_ipv6_link_df_unset(Bridged, V6, "df unset", Link) {
-        p03_ipv4_df row V4Df 11 told(1330), told(1330);
-        p04_ipv4 row V4 12 LOST, LOST;
+        p03_d11_ipv4_df row V4Df 11 told(1330), told(1330);
+        p04_d10_ipv4 row V4 12 LOST, LOST;
         p05_ipv6 row V6 13 told(1330), told(1330);
     }
     bridged_over_ipv6_link_df_set(Bridged, V6, "df set", Link) {
-        p03_ipv4_df row V4Df 11 told(1330), told(1330);
-        p04_ipv4 row V4 12 LOST, LOST;
+        p03_d11_ipv4_df row V4Df 11 told(1330), told(1330);
+        p04_d10_ipv4 row V4 12 LOST, LOST;
         p05_ipv6 row V6 13 told(1330), told(1330);
     }
     bridged_over_ipv6_learned_df_unset(Bridged, V6, "df unset", Learned) {
-        p03_ipv4_df row V4Df 11 told(1330), told(1330);
-        p04_ipv4 row V4 12 LOST, LOST;
+        p03_d11_ipv4_df row V4Df 11 told(1330), told(1330);
+        p04_d10_ipv4 row V4 12 LOST, LOST;
         p05_ipv6 row V6 13 told(1330), told(1330);
     }
     routed_over_ipv4_link_df_unset(Routed, V4, "df unset", Link) {
-        p03_ipv4_df row V4Df 11 CUT, CUT;
-        p03_ipv4_df_by_paths row_by_paths V4Df 21 CUT, told(1350);
-        p04_ipv4 row V4 12 CUT, CUT;
-        p04_ipv4_by_paths row_by_paths V4 22 CUT, CUT;
+        p03_d11_ipv4_df row V4Df 11 CUT, CUT;
+        p03_d11_ipv4_df_by_paths row_by_paths V4Df 21 CUT, told(1350);
+        p04_d10_ipv4 row V4 12 CUT, CUT;
+        p04_d10_ipv4_by_paths row_by_paths V4 22 CUT, CUT;
         p05_ipv6 row V6 13 CUT, told(1350);
     }
     routed_over_ipv4_link_df_set(Routed, V4, "df set", Link) {
-        p03_ipv4_df row V4Df 11 LOST, LOST;
-        p03_ipv4_df_by_paths row_by_paths V4Df 21 LOST, told(1350);
-        p04_ipv4 row V4 12 LOST, LOST;
-        p04_ipv4_by_paths row_by_paths V4 22 LOST, CUT;
+        p03_d11_ipv4_df row V4Df 11 LOST, LOST;
+        p03_d11_ipv4_df_by_paths row_by_paths V4Df 21 LOST, told(1350);
+        p04_d10_ipv4 row V4 12 LOST, LOST;
+        p04_d10_ipv4_by_paths row_by_paths V4 22 LOST, CUT;
         p05_ipv6 row V6 13 LOST, told(1350);
     }
     routed_over_ipv4_link_df_inherit(Routed, V4, "df inherit", Link) {
-        p03_ipv4_df row V4Df 11 LOST, LOST;
-        p03_ipv4_df_by_paths row_by_paths V4Df 21 LOST, told(1350);
-        p04_ipv4 row V4 12 CUT, CUT;
-        p04_ipv4_by_paths row_by_paths V4 22 CUT, CUT;
+        p03_d11_ipv4_df row V4Df 11 LOST, LOST;
+        p03_d11_ipv4_df_by_paths row_by_paths V4Df 21 LOST, told(1350);
+        p04_d10_ipv4 row V4 12 CUT, CUT;
+        p04_d10_ipv4_by_paths row_by_paths V4 22 CUT, CUT;
         p05_ipv6 row V6 13 LOST, told(1350);
     }
     routed_over_ipv4_learned_df_unset(Routed, V4, "df unset", Learned) {
-        p03_ipv4_df row V4Df 11 CUT, CUT;
-        p03_ipv4_df_by_paths row_by_paths V4Df 21 CUT, told(1350);
-        p04_ipv4 row V4 12 CUT, CUT;
+        p03_d11_ipv4_df row V4Df 11 CUT, CUT;
+        p03_d11_ipv4_df_by_paths row_by_paths V4Df 21 CUT, told(1350);
+        p04_d10_ipv4 row V4 12 CUT, CUT;
         p05_ipv6 row V6 13 CUT, told(1350);
     }
     routed_over_ipv4_learned_df_set(Routed, V4, "df set", Learned) {
-        p03_ipv4_df row V4Df 11 LOST, LOST;
-        p03_ipv4_df_by_paths row_by_paths V4Df 21 LOST, told(1350);
-        p04_ipv4 row V4 12 LOST, LOST;
+        p03_d11_ipv4_df row V4Df 11 LOST, LOST;
+        p03_d11_ipv4_df_by_paths row_by_paths V4Df 21 LOST, told(1350);
+        p04_d10_ipv4 row V4 12 LOST, LOST;
         p05_ipv6 row V6 13 LOST, told(1350);
     }
     routed_over_ipv6_link_df_unset(Routed, V6, "df unset", Link) {
-        p03_ipv4_df row V4Df 11 LOST, LOST;
-        p03_ipv4_df_by_paths row_by_paths V4Df 21 LOST, told(1330);
-        p04_ipv4 row V4 12 LOST, LOST;
-        p04_ipv4_by_paths row_by_paths V4 22 LOST, CUT;
+        p03_d11_ipv4_df row V4Df 11 LOST, LOST;
+        p03_d11_ipv4_df_by_paths row_by_paths V4Df 21 LOST, told(1330);
+        p04_d10_ipv4 row V4 12 LOST, LOST;
+        p04_d10_ipv4_by_paths row_by_paths V4 22 LOST, CUT;
         p05_ipv6 row V6 13 LOST, told(1330);
     }
     routed_over_ipv6_link_df_set(Routed, V6, "df set", Link) {
-        p03_ipv4_df row V4Df 11 LOST, LOST;
-        p04_ipv4 row V4 12 LOST, LOST;
+        p03_d11_ipv4_df row V4Df 11 LOST, LOST;
+        p04_d10_ipv4 row V4 12 LOST, LOST;
         p05_ipv6 row V6 13 LOST, told(1330);
     }
     routed_over_ipv6_learned_df_unset(Routed, V6, "df unset", Learned) {
-        p03_ipv4_df row V4Df 11 LOST, LOST;
-        p03_ipv4_df_by_paths row_by_paths V4Df 21 LOST, told(1330);
-        p04_ipv4 row V4 12 LOST, LOST;
+        p03_d11_ipv4_df row V4Df 11 LOST, LOST;
+        p03_d11_ipv4_df_by_paths row_by_paths V4Df 21 LOST, told(1330);
+        p04_d10_ipv4 row V4 12 LOST, LOST;
         p05_ipv6 row V6 13 LOST, told(1330);
     }
 }
