@@ -7,6 +7,7 @@
 mod support;
 
 mod bytes;
+mod checksums;
 mod compare;
 mod departures;
 mod ecn;

@@ -3,10 +3,10 @@
 
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-use super::bytes::{self, ETHER_IPV4, ETHER_IPV6, IP, Inner, UDP, VXLAN, ipv4, ipv6, put16, udp};
+use super::bytes::{ETHER_IPV4, ETHER_IPV6, IP, Inner, UDP, VXLAN, ipv4, ipv6, put16, udp};
 use super::compare::{Fates, Pair};
-use super::end::{Input, Offload};
-use super::outer::{self, Family, Outer, OuterSum};
+use super::end::Input;
+use super::outer::{self, Family, Outer};
 use super::setting::Setting;
 use super::site::{self, Entry};
 
@@ -54,10 +54,10 @@ pub fn arrives(frame: Vec<u8>, fate: Fate) {
 }
 
 /// A frame from the wire.
-pub fn arrives_at(pair: &Shared, frame: Vec<u8>, fate: Fate) {
+pub fn arrives_at(pair: &Shared, frame: impl Into<Input>, fate: Fate) {
     let mut pair = pair.get();
     let before = pair.ours.status();
-    let Fates { kernel, ours } = pair.fates(Entry::Wire, &Input::from(frame));
+    let Fates { kernel, ours } = pair.fates(Entry::Wire, &frame.into());
     let after = pair.ours.status();
     assert!(
         kernel.wire.is_empty() && ours.wire.is_empty(),
@@ -160,12 +160,6 @@ fn v11_a_vxlan_header_of_4_bytes() {
     arrives(frame, Fate::Dropped("hdr_truncated"));
 }
 
-#[test]
-fn v06_a_wrong_udp_checksum_is_not_verified_on_a_veth() {
-    let frame = with(|outer| outer.udp_checksum = OuterSum::Wrong(1));
-    arrives(frame, Fate::DeliveredByUs(plain()));
-}
-
 /// The identification of an IPv4 header behind two tags, of all things, is what the kernel reads as an EtherType.
 #[test]
 fn v08_congestion_outside_changes_no_tag_whatever_is_behind_it() {
@@ -176,35 +170,6 @@ fn v08_congestion_outside_changes_no_tag_whatever_is_behind_it() {
     let mut header = Outer::good();
     header.tos = 3;
     arrives(header.around(&inner), Fate::DeliveredByUs(inner));
-}
-
-#[test]
-fn v06_a_right_udp_checksum_and_none() {
-    for sum in [OuterSum::Right, OuterSum::Zero] {
-        arrives(
-            with(|outer| outer.udp_checksum = sum),
-            Fate::Delivered(plain()),
-        );
-    }
-}
-
-#[test]
-fn v06_a_udp_checksum_left_to_the_device() {
-    let mut frame = Outer::good().around(&plain());
-    let len = (frame.len() - UDP) as u16;
-    let pseudo = [&frame[26..34], &[0, 17], &len.to_be_bytes()].concat();
-    put16(&mut frame, UDP + 6, bytes::partial_sum(&[&pseudo]));
-    let input = Input {
-        bytes: frame,
-        offload: Some(Offload {
-            start: UDP as u16,
-            field: 6,
-            segmentation: None,
-        }),
-    };
-    let Fates { kernel, ours } = PLAIN.get().fates(Entry::Wire, &input);
-    assert_eq!(kernel, ours);
-    assert_eq!(ours.overlay, [plain()]);
 }
 
 #[test]
