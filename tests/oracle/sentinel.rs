@@ -14,8 +14,8 @@ const WORD: &[u8] = b"sentinel";
 pub struct Sentinel {
     /// Of the window.
     pub number: u64,
-    /// The device that it passes.
-    pub segment: usize,
+    /// The device that it passes; behind all devices, the kernel's own way to each of them.
+    pub way: usize,
 }
 
 impl Sentinel {
@@ -34,7 +34,7 @@ impl Sentinel {
     }
 
     fn inner(self, overlay: Overlay, [from, to]: [[u8; 4]; 2]) -> Inner {
-        let numbers = [self.number, self.segment as u64].map(u64::to_be_bytes);
+        let numbers = [self.number, self.way as u64].map(u64::to_be_bytes);
         let payload = [WORD, &numbers.concat(), &[0; 24]].concat();
         match overlay {
             Overlay::Bridged => Inner::with(TYPE, payload),
@@ -57,7 +57,7 @@ impl Sentinel {
         let (number, rest) = payload.strip_prefix(WORD)?.split_first_chunk()?;
         Some(Self {
             number: u64::from_be_bytes(*number),
-            segment: u64::from_be_bytes(*rest.first_chunk()?) as usize,
+            way: u64::from_be_bytes(*rest.first_chunk()?) as usize,
         })
     }
 }

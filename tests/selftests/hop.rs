@@ -12,7 +12,10 @@ use crate::carrier::{Carried, Carrier};
 use crate::frame::{BROADCAST, Mark, STRANGER, ethernet_ip, probe, udp, vxlan};
 use crate::net::Net;
 use crate::probe::{Observer, Sender, play};
+use crate::support::netns::Netns;
 use crate::support::wait_until;
+use crate::topology_a::ATTRIBUTES;
+use vxgate::netlink::{RequestBody, Socket};
 
 /// The VNI.
 pub const VNI: u32 = 1000;
@@ -34,8 +37,17 @@ pub struct Hop {
 }
 
 impl Hop {
-    /// Builds it, with words for `ip link add vx1 type vxlan …`.
-    pub fn up(carrier: Carrier, ipv6: bool, attributes: &str) -> Self {
+    /// Builds it, with the device that all scenarios have.
+    pub fn up(carrier: Carrier, ipv6: bool) -> Self {
+        Self::build(carrier, ipv6, None)
+    }
+
+    /// Over IPv4, with a device that has a mask of reserved bits which must be zero.
+    pub fn with_reserved_bits(carrier: Carrier, mask: u64) -> Self {
+        Self::build(carrier, false, Some(mask))
+    }
+
+    fn build(carrier: Carrier, ipv6: bool, mask: Option<u64>) -> Self {
         let net = Net::new(&["h1", "sw", "r"], ipv6);
         net.cable(["h1", "eth0"], ["sw", "swp1"]);
         net.cable(["sw", "rp1"], ["r", "rp2"]);
@@ -57,9 +69,22 @@ impl Hop {
                 "ip addr add {first}/{len} dev rp1
                  ip link add br1 type bridge mcast_snooping 0
                  ip link set br1 address $(cat /sys/class/net/swp1/address) up
-                 ip link set swp1 master br1
-                 ip link add vx1 type vxlan id {VNI} local {first} dstport {PORT} {attributes}
-                 ip link set vx1 master br1 up
+                 ip link set swp1 master br1"
+            ),
+        );
+        match mask {
+            Some(mask) => lenient_device(net.ns("sw"), [192, 0, 2, 17], mask),
+            None => net.script(
+                "sw",
+                &format!(
+                    "ip link add vx1 type vxlan id {VNI} local {first} dstport {PORT} {ATTRIBUTES}"
+                ),
+            ),
+        }
+        net.script(
+            "sw",
+            &format!(
+                "ip link set vx1 master br1 up
                  bridge fdb append 00:00:00:00:00:00 dev vx1 dst {second} self"
             ),
         );
@@ -109,6 +134,33 @@ impl Hop {
         );
         seen[0].len()
     }
+}
+
+/// Makes vx1 with the attribute `reserved_bits`, for which iproute2 has no word before 6.13. Numbers are `IFLA_VXLAN_*`
+/// (`linux/if_link.h`).
+fn lenient_device(switch: &Netns, local: [u8; 4], mask: u64) {
+    let data = RequestBody::default()
+        .with(1, &VNI.to_ne_bytes())
+        .with(4, &local)
+        .with(5, &[100]) // ttl
+        .with(6, &[1]) // tos inherit
+        .with(7, &[0]) // nolearning
+        .with(15, &PORT.to_be_bytes())
+        .with(18, &[0]) // noudpcsum
+        .with(33, &mask.to_be_bytes());
+    let info = RequestBody::default()
+        .with(1, b"vxlan")
+        .with(2 | 1 << 15, data.as_bytes());
+    // `struct ifinfomsg`, then IFLA_IFNAME and IFLA_LINKINFO; RTM_NEWLINK with NLM_F_CREATE|NLM_F_EXCL.
+    let body = RequestBody::new(&[0; 16])
+        .with(3, b"vx1\0")
+        .with(18 | 1 << 15, info.as_bytes());
+    switch.enter(|| {
+        let mut socket = Socket::open().expect("a netlink socket");
+        socket
+            .exchange(16, 0x400 | 0x200, body.as_bytes(), |_| {})
+            .expect("a device with reserved_bits");
+    });
 }
 
 /// Addresses of a maker, for closures that must not borrow a [`Hop`] that they are given to.

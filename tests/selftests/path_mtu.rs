@@ -3,10 +3,13 @@
 //! The originals have links of 5000 and 4000 bytes and expect 3950 and 3930. Frames that long are left to the kernel by
 //! `vxgate`, so here everything is smaller: links of 3500 and 3000, and 2950 (50 less) and 2930 (70 less) to be told.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::carrier::{Carried, Carrier};
+use crate::frame::{Mark, STRANGER, Seen, ethernet_ip, probe, udp};
 use crate::net::Net;
+use crate::probe::{Observer, Sender, settle};
 use crate::support::wait_until;
 
 const WIDE: u32 = 3500;
@@ -19,6 +22,7 @@ scenarios! {
     p01_p05_pmtu_vxlan_over_ipv6_routed
     p01_p03_pmtu_vxlan_over_ipv4_bridged
     p01_p05_pmtu_vxlan_over_ipv6_bridged
+    p04_vxlan_mtu_frag
 }
 
 fn p01_p03_pmtu_vxlan_over_ipv4_routed(carrier: Carrier) {
@@ -134,4 +138,100 @@ fn narrow_path(carrier: Carrier, ipv6: bool, bridged: bool) {
         status.list("vteps").any(|vtep| vtep["path_mtu"] == NARROW)
     });
     carried.finish(40, 40);
+}
+
+/// A bridge whose packets go through netfilter, between a port of 1500 bytes and a device of 1000: nothing of 2,000 bytes gets
+/// across that should not, tagged or not, and the switch carries on afterwards.
+///
+/// The kernel cuts the host's first fragment of 1500 bytes in the bridge, and lets the second one be. With connection tracking
+/// it puts the datagram together there, and then drops it: it does not cut what came in fragments into smaller ones.
+fn p04_vxlan_mtu_frag(carrier: Carrier) {
+    let net = Net::new(&["host", "vtep", "router"], false);
+    net.cable(["host", "eth0"], ["vtep", "port"]);
+    net.cable(["vtep", "uplink"], ["router", "eth0"]);
+    net.script(
+        "host",
+        "ip addr add 10.0.0.1/24 dev eth0
+         ip neigh add 10.0.0.2 lladdr ca:fe:ba:be:00:01 dev eth0 nud permanent",
+    );
+    net.script("router", "ip addr add 60.0.0.2/24 dev eth0");
+    net.script(
+        "vtep",
+        "ip addr add 60.0.0.1/24 dev uplink
+         ping -q -c 1 -W 5 60.0.0.2
+         ip link add br0 type bridge mcast_snooping 0 nf_call_iptables 1
+         ip link add vxd type vxlan id 10 local 60.0.0.1 remote 60.0.0.2 dstport 4789 ttl 64 nolearning
+         ip link set vxd mtu 1000 master br0 up
+         ip link set port master br0
+         ip link set br0 up",
+    );
+    wait_until("both ports forward", Duration::from_secs(20), || {
+        net.ns("vtep")
+            .run("bridge link")
+            .matches("state forwarding")
+            .count()
+            == 2
+    });
+    let carried = Carried::start(carrier, net.ns("vtep"), &["vxd"]);
+    let sender = Sender::on(net.ns("host"), "eth0");
+    let mut wire = Observer::on(net.ns("router"), "eth0");
+    let addresses = ["10.0.0.1", "10.0.0.2"].map(|text| text.parse().expect("an address"));
+    let plain = |mark: &Mark| {
+        ethernet_ip(
+            [0xca, 0xfe, 0xba, 0xbe, 0, 1],
+            STRANGER,
+            &probe(addresses, 0, mark),
+        )
+    };
+    let lengths = |wire: &mut Observer| {
+        for _ in 0..2 {
+            settle(&sender, &mut [wire], &|mark| vec![plain(mark)]);
+        }
+        let frames = wire.drain();
+        let inner = frames.iter().filter_map(|frame| {
+            let seen = Seen::of(frame)?;
+            let (_, inner) = seen.vxlan(4789)?;
+            // Sentinels are shorter.
+            (inner.len() > 200).then_some(inner.len())
+        });
+        inner.collect::<Vec<_>>()
+    };
+    let echo = |net: &Net| {
+        // Nobody answers.
+        let _ = net
+            .ns("host")
+            .try_run("ping -q -c 1 -W 0.2 -s 2000 10.0.0.2");
+    };
+    echo(&net);
+    assert_eq!(
+        lengths(&mut wire),
+        [14 + 20 + 976, 14 + 20 + 504, 14 + 20 + 528],
+        "the first fragment cut, the second one as it is"
+    );
+    for vlan in [10_u8, 20] {
+        for len in [1500, 900] {
+            let long = probe_of(addresses, len);
+            let frame = ethernet_ip([0xca, 0xfe, 0xba, 0xbe, 0, 1], STRANGER, &long);
+            sender.send([&frame[..12], &[0x81, 0, 0, vlan], &frame[12..]].concat());
+        }
+        assert_eq!(lengths(&mut wire), [18 + 900], "tagged with {vlan}");
+    }
+    net.script(
+        "vtep",
+        "nft add table ip track
+         nft add chain ip track passing '{ type filter hook forward priority 0; }'
+         nft add rule ip track passing ct state new counter",
+    );
+    echo(&net);
+    let seen = lengths(&mut wire);
+    assert!(
+        seen.is_empty(),
+        "put together, and not cut smaller than it came: {seen:?}"
+    );
+    carried.finish(8, 0);
+}
+
+/// A UDP packet of exactly so many bytes.
+fn probe_of(addresses: [IpAddr; 2], len: usize) -> Vec<u8> {
+    udp(addresses, 0, [40_000, 9], &vec![0x5a; len - 28])
 }

@@ -181,8 +181,9 @@ fn request(line: &[u8]) {
         Ok(read) => assert!(asked && read == status),
         Err(why) => assert!(!asked && why.starts_with("not a request: "), "{why}"),
     }
-    let text = String::from_utf8_lossy(line);
     if asked {
+        let text = String::from_utf8_lossy(line);
+        assert!(text.trim_start().starts_with('{'), "{text}");
         assert!(text.contains("request") || text.contains("\\u"), "{text}");
     }
 }
