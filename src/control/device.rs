@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn v02_reserved_bits_are_the_devices_or_the_operators() {
+    fn v02_d01_reserved_bits_are_the_devices_or_the_operators() {
         let bits = |data: RequestBody, reserved_bits| {
             let found = found(data, |_| {});
             let policy = Policy {
@@ -497,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn v06_checksums_are_verified_on_hardware_or_as_the_operator_says() {
+    fn v06_d08_checksums_are_verified_on_hardware_or_as_the_operator_says() {
         for (udp_checksum_rx, on_hardware, on_veth) in [
             (UdpChecksumRx::Auto, true, false),
             (UdpChecksumRx::Verify, true, true),

@@ -797,7 +797,7 @@ mod tests {
     }
 
     #[test]
-    fn d4_all_sixteen_cells_in_both_families_with_the_dscp_kept() {
+    fn d04_all_sixteen_cells_in_both_families_with_the_dscp_kept() {
         let mut lab = lab();
         const EXPECTED: [[Option<u8>; 4]; 4] = [
             [Some(0), Some(0), Some(0), None],
@@ -826,7 +826,7 @@ mod tests {
     }
 
     #[test]
-    fn d4_the_ether_type_alone_says_what_is_ip() {
+    fn d04_the_ether_type_alone_says_what_is_ip() {
         let mut lab = lab();
         let mut inner = with_class(inner4(OWN, b"payload"), 2);
         inner[14] = 0x55;
@@ -854,7 +854,7 @@ mod tests {
     }
 
     #[test]
-    fn d4_congestion_outside_does_not_concern_what_is_not_ip() {
+    fn d04_congestion_outside_does_not_concern_what_is_not_ip() {
         assert_eq!(lab().fate_in(&changed(15, 3)), Ok(GOOD[50..].to_vec()));
     }
 

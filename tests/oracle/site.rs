@@ -144,7 +144,10 @@ impl Site {
                 states.matches("state forwarding").count() == ports
             });
         }
-        let vxgate = taken.then(|| Vxgate::start(&node, &["--workers", "1"]));
+        let vxgate = taken.then(|| {
+            let arguments = [&["--workers", "1"], setting.policy].concat();
+            Vxgate::start(&node, &arguments)
+        });
         if let Some(vxgate) = &vxgate {
             let status = vxgate.status();
             for name in (0..setting.segments.len()).map(device_name) {
