@@ -200,17 +200,25 @@ fn answer(stream: &UnixStream, status: &impl Fn() -> Status) -> io::Result<()> {
 /// # Errors
 /// When the answer cannot be written as JSON, which no status of ours brings about.
 pub fn answer_to(line: &[u8], status: impl FnOnce() -> Status) -> io::Result<Vec<u8>> {
-    let answer = match serde_json::from_slice(line) {
+    let answer = match read_request(line) {
         Ok(Request {
             request: Asked::Status,
         }) => Answer::Status(Box::new(status())),
-        Err(error) => Answer::Error {
-            error: format!("not a request: {error}"),
+        Err(why) => Answer::Error {
+            error: format!("not a request: {why}"),
         },
     };
     let mut bytes = serde_json::to_vec(&answer).map_err(io::Error::other)?;
     bytes.push(b'\n');
     Ok(bytes)
+}
+
+fn read_request(line: &[u8]) -> Result<Request, String> {
+    // A list of a request's values would do for serde.
+    if !line.trim_ascii_start().starts_with(b"{") {
+        return Err("no JSON object".into());
+    }
+    serde_json::from_slice(line).map_err(|error| error.to_string())
 }
 
 /// What a daemon answered.
@@ -286,6 +294,7 @@ mod tests {
         for nonsense in [
             "\n",
             "{\"request\":\"launch\"}\n",
+            "[\"status\"]\n",
             "{\"request\":\"status\",\"x\":1}\n",
             "\u{0}\u{ff}\n",
         ] {
