@@ -2,6 +2,7 @@
 
 pub mod books;
 pub mod cpu;
+pub mod engine;
 pub mod guard;
 pub mod headers;
 pub mod host;
