@@ -55,7 +55,7 @@ pub(super) enum EndError {
     #[error("cannot open a netlink socket: {0}")]
     Socket(#[from] io::Error),
     /// No such device.
-    #[error("there is no device {0} in {}; `ip link` shows them", place(.1))]
+    #[error("there is no device {0} in {place}; `ip link` shows them", place = place(.1))]
     Missing(String, Option<String>),
     /// Not Ethernet.
     #[error("{0} carries no Ethernet frames")]
@@ -88,7 +88,10 @@ impl End {
         let mut socket = netlink::Socket::open()?;
         let links = netlink::links(&mut socket).map_err(ask)?;
         let missing = || EndError::Missing(name.to_owned(), netns.map(str::to_owned));
-        let link = links.iter().find(|link| link.name == name).ok_or_else(missing)?;
+        let link = links
+            .iter()
+            .find(|link| link.name == name)
+            .ok_or_else(missing)?;
         if !link.ethernet {
             return Err(EndError::NoEthernet(name.to_owned()));
         }
@@ -173,9 +176,20 @@ mod tests {
     #[test]
     fn what_is_not_there_is_named() {
         let error = End::find(None, "no-such-dev").unwrap_err().to_string();
-        assert!(error.contains("no-such-dev") && error.contains("ip link"), "{error}");
-        let error = End::find(Some("no-such-netns"), "lo").unwrap_err().to_string();
-        assert!(error.contains("no-such-netns") && error.contains("ip netns list"), "{error}");
-        assert!(matches!(End::find(None, "lo"), Err(EndError::NoEthernet(_))));
+        assert!(
+            error.contains("no-such-dev") && error.contains("ip link"),
+            "{error}"
+        );
+        let error = End::find(Some("no-such-netns"), "lo")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("no-such-netns") && error.contains("ip netns list"),
+            "{error}"
+        );
+        assert!(matches!(
+            End::find(None, "lo"),
+            Err(EndError::NoEthernet(_))
+        ));
     }
 }

@@ -14,8 +14,8 @@ use crate::cli::{exit, fail, print};
 use crate::loadgen::books::{Arrivals, Books, Void};
 use crate::loadgen::cpu::CpuTimes;
 use crate::loadgen::engine::{
-    AfxdpGenerator, EngineError, Expectations, Generator, LiveGenerator, Load, Received, Sent, Sink,
-    StreamLoad, StreamReceived, XdpMode,
+    AfxdpGenerator, EngineError, Expectations, Generator, LiveGenerator, Load, Received, Sent,
+    Sink, StreamLoad, StreamReceived, XdpMode,
 };
 use crate::loadgen::guard::{self, NotALab};
 use crate::loadgen::headers::FlowHeaders;
@@ -114,7 +114,9 @@ enum RateFailure {
 impl RateFailure {
     fn code(&self) -> u8 {
         match self {
-            Self::Profile(_) | Self::Rate(_) | Self::Guard(_) | Self::DefaultRoute(_) => exit::CONFIG,
+            Self::Profile(_) | Self::Rate(_) | Self::Guard(_) | Self::DefaultRoute(_) => {
+                exit::CONFIG
+            }
             Self::OneDevice(_) => exit::CONFIG,
             _ => exit::FAILED,
         }
@@ -123,7 +125,7 @@ impl RateFailure {
 
 fn seconds(text: &str) -> Result<f64, String> {
     match text.trim_end_matches('s').parse() {
-        Ok(seconds) if seconds >= 0.001 && seconds <= DURATION_MAX_S => Ok(seconds),
+        Ok(seconds) if (0.001..=DURATION_MAX_S).contains(&seconds) => Ok(seconds),
         _ => Err(format!("use seconds, 0.001 to {DURATION_MAX_S}")),
     }
 }
@@ -275,9 +277,9 @@ fn tell(started: Instant, duration: Duration, sink: &Sink) {
     if elapsed.subsec_millis() >= LOOK.as_millis() as u32 || elapsed < PROGRESS {
         return;
     }
-    let frames: u64 = sink
-        .read()
-        .map_or(0, |received| received.per_stream.iter().map(|stream| stream.frames).sum());
+    let frames: u64 = sink.read().map_or(0, |received| {
+        received.per_stream.iter().map(|stream| stream.frames).sum()
+    });
     let rate = Scaled(frames as f64 / elapsed.as_secs_f64());
     let left = duration.saturating_sub(elapsed).as_secs();
     eprint!("\r  {rate} frames/s received, {left} s left   ");
@@ -332,11 +334,25 @@ impl std::fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let report = self.0;
         let host = &report.host;
-        writeln!(f, "vxgate bench {}  Linux {}  {} x {}", report.version, host.kernel, host.cores, host.cpu)?;
-        writeln!(f, "  engine    {}: {}; sink {}", report.engine, report.engine_reason, report.sink_mode)?;
+        writeln!(
+            f,
+            "vxgate bench {}  Linux {}  {} x {}",
+            report.version, host.kernel, host.cores, host.cpu
+        )?;
+        writeln!(
+            f,
+            "  engine    {}: {}; sink {}",
+            report.engine, report.engine_reason, report.sink_mode
+        )?;
         if host.virtual_machine {
-            writeln!(f, "  note      a virtual machine: time taken by its host shows as gaps and as stolen")?;
+            writeln!(
+                f,
+                "  note      a virtual machine: time taken by its host shows as gaps and as stolen"
+            )?;
         }
-        report.trials.iter().try_for_each(|trial| write!(f, "{trial}"))
+        report
+            .trials
+            .iter()
+            .try_for_each(|trial| write!(f, "{trial}"))
     }
 }
