@@ -224,10 +224,10 @@ static __always_inline bool begin_burst(struct generator_run *run)
 		run->burst_at_ns = now_ns;
 		return true;
 	}
-	if (!run->left)
-		return end(run, now_ns);
 	if (now_q16 < run->next_q16)
 		return false;
+	if (!run->left)
+		return end(run, now_ns);
 	if (now_q16 - run->next_q16 > run->resync_q16) {
 		__u64 missed = (now_q16 - run->next_q16) / run->interval_q16;
 
@@ -237,7 +237,7 @@ static __always_inline bool begin_burst(struct generator_run *run)
 		run->next_q16 += missed * run->interval_q16;
 		run->left -= missed;
 		if (!run->left)
-			return end(run, now_ns);
+			return false;
 	}
 	run->burst_at_ns = run->start_ns + (run->next_q16 >> FRACTION_BITS);
 	run->next_q16 += run->interval_q16;

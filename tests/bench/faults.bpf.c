@@ -8,6 +8,11 @@
 #include <bpf/bpf_helpers.h>
 
 #define FRAME_LEN_MAX 2048
+#define FLOWS_MAX (1 << 20)
+#define VNIS_MAX (1 << 13)
+/* In VXLAN over IPv4: the VNI, and the last three bytes of the inner source address, where tests number their flows. */
+#define VNI_AT 46
+#define FLOW_AT 59
 
 enum fault {
 	NONE,
@@ -15,6 +20,8 @@ enum fault {
 	DUPLICATE,
 	SWAP,
 	FLIP,
+	/* No wrong at all: notes which flows and VNIs pass. */
+	WITNESS,
 };
 
 const volatile struct {
@@ -36,6 +43,47 @@ struct {
 	__type(key, __u32);
 	__type(value, struct kept);
 } state SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FLOWS_MAX);
+	__type(key, __u32);
+	__type(value, __u8);
+} flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, VNIS_MAX);
+	__type(key, __u32);
+	__type(value, __u8);
+} vnis SEC(".maps");
+
+/* How many different ones there were. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, __u64);
+} distinct SEC(".maps");
+
+static __always_inline __u32 number_at(struct __sk_buff *skb, __u32 at)
+{
+	__u8 bytes[3] = {};
+
+	bpf_skb_load_bytes(skb, at, bytes, sizeof(bytes));
+	return bytes[0] << 16 | bytes[1] << 8 | bytes[2];
+}
+
+static __always_inline void note(void *seen_by_number, __u32 number, __u32 kind)
+{
+	__u8 *seen = bpf_map_lookup_elem(seen_by_number, &number);
+	__u64 *count = bpf_map_lookup_elem(&distinct, &kind);
+
+	if (!seen || !count || *seen)
+		return;
+	*seen = 1;
+	(*count)++;
+}
 
 /* Keeps the first of two, and sends it behind the second. They must be of one length. */
 static __always_inline int swap(struct __sk_buff *skb, struct kept *kept)
@@ -67,6 +115,10 @@ int faulty(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	if (settings.fault == SWAP)
 		return swap(skb, kept);
+	if (settings.fault == WITNESS) {
+		note(&flows, number_at(skb, FLOW_AT), 0);
+		note(&vnis, number_at(skb, VNI_AT), 1);
+	}
 	kept->seen++;
 	if (settings.every && kept->seen % settings.every == 0) {
 		switch (settings.fault) {

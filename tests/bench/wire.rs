@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use vxgate::loadgen::engine::{
-    EngineError, Expectations, Generator, LiveGenerator, Load, Received, Sent, Sink, StreamLoad,
-    StreamReceived,
+    AfxdpGenerator, EngineError, Expectations, Generator, LiveGenerator, Load, Received, Sent,
+    Sink, StreamLoad, StreamReceived,
 };
 use vxgate::loadgen::headers::{Family, FlowHeaders, Shape, Transport};
 
@@ -78,12 +78,14 @@ pub fn kernel_received(netns: &Netns, device: &str) -> u64 {
 #[derive(Debug, Clone, Copy)]
 pub enum Engine {
     Live,
+    Afxdp,
 }
 
 impl Engine {
     pub fn open(self, ifindex: u32) -> Result<Box<dyn Generator + Send>, EngineError> {
         Ok(match self {
             Self::Live => Box::new(LiveGenerator::open(ifindex, None)?),
+            Self::Afxdp => Box::new(AfxdpGenerator::open(ifindex, 0, None)?),
         })
     }
 }
@@ -153,7 +155,7 @@ fn check_whole(sent: &Sent, received: &Received, intended: u64) {
 }
 
 fn sent_is_received(engine: Engine) {
-    let wire = Wire::new("whole");
+    let wire = Wire::new(&format!("whole-{engine:?}"));
     let sink = wire.sink(&expect(4));
     let tcp6 = Shape {
         outer: Some(Family::V6),
@@ -202,4 +204,9 @@ fn sent_is_received(engine: Engine) {
 #[test]
 fn live_what_left_is_what_came() {
     sent_is_received(Engine::Live);
+}
+
+#[test]
+fn afxdp_what_left_is_what_came() {
+    sent_is_received(Engine::Afxdp);
 }

@@ -63,6 +63,11 @@ impl Device {
         Ok(device)
     }
 
+    /// The longest frame that it sends, in bytes without FCS.
+    pub fn len_max(&self) -> usize {
+        self.mtu.saturating_add(BEYOND_MTU) as usize
+    }
+
     /// Whether it can send frames of this length, in bytes without FCS.
     ///
     /// # Errors
@@ -81,7 +86,7 @@ impl Device {
         if !self.running {
             return refuse("it has no carrier: is the other end up and connected?".to_owned());
         }
-        if frame_len > (self.mtu + BEYOND_MTU) as usize {
+        if frame_len > self.len_max() {
             let mtu = self.mtu;
             return refuse(format!(
                 "frames of {frame_len} bytes do not fit its MTU of {mtu}: raise the MTU, or send smaller frames"

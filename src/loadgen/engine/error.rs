@@ -48,6 +48,16 @@ pub enum EngineError {
         /// The kernel's answer.
         source: libbpf_rs::Error,
     },
+    /// An AF_XDP socket could not be made.
+    #[error("cannot open an AF_XDP socket on queue {queue} of {device}: {source}; {hint}", hint = socket_hint(.source))]
+    Socket {
+        /// The device.
+        device: String,
+        /// Its queue.
+        queue: u32,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// Another step that the operating system refused.
     #[error("cannot {doing}: {source}")]
     System {
@@ -100,6 +110,23 @@ fn attach_hint(source: &libbpf_rs::Error) -> &'static str {
             "the device, its MTU or its offloads do not allow an XDP program"
         }
         _ => "XDP programs and their links need Linux 5.18 or later",
+    }
+}
+
+fn socket_hint(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            "run it as root, or with CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF"
+        }
+        Some(libc::EBUSY) => "another process has a socket there: stop it, or choose another queue",
+        Some(libc::EINVAL) => {
+            "the device has no such queue, or the kernel is too old for frames of this MTU"
+        }
+        Some(libc::ENOBUFS | libc::ENOMEM) => {
+            "raise the limit of locked memory (ulimit -l unlimited)"
+        }
+        Some(libc::EAFNOSUPPORT) => "this kernel has no AF_XDP",
+        _ => "the device does not allow it",
     }
 }
 

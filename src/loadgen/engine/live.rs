@@ -19,9 +19,10 @@ use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
 use nix::sys::signal::Signal;
 
 use super::layout::header_check;
-use super::load::{FRACTION_BITS, Generator, Load, Plan, RESYNC_NS, Sent, StreamPlan};
+use super::load::{Generator, Load, Plan, Sent, StreamPlan};
+use super::pace::{FRACTION_BITS, RESYNC_NS};
 use super::{Device, EngineError, object};
-use crate::loadgen::headers::{Family, Transport};
+use crate::loadgen::headers::{Family, FlowHeaders, HEADERS_MAX, Transport};
 
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/generator.bpf.o"));
 const PROGRAM: &str = "vxgate_generator";
@@ -123,11 +124,8 @@ impl LiveGenerator {
             write(&size_map, size_first, &words(&stream.sizes), 4)?;
             size_first += stream.sizes.len() as u32;
             for flows in stream.flows.chunks(FLOWS_AT_ONCE) {
-                let bytes = flows.iter().flat_map(|flow| {
-                    let check = header_check(stream.layout.shape, flow).to_be_bytes();
-                    check.into_iter().chain([0; 6]).chain(flow.bytes)
-                });
-                write(&flow_map, flow_first, &bytes.collect::<Vec<_>>(), FLOW_LEN)?;
+                let bytes = flow_bytes(stream, flows);
+                write(&flow_map, flow_first, &bytes, FLOW_LEN)?;
                 flow_first += flows.len() as u32;
             }
         }
@@ -431,5 +429,16 @@ fn stream_bytes(stream: &StreamPlan<'_>, size_first: u32, flow_first: u32) -> Ve
         layout.transport_times,
         u8::from(shape.transport == Transport::Udp),
     ]);
+    bytes
+}
+
+/// `struct generator_flow` of each.
+fn flow_bytes(stream: &StreamPlan<'_>, flows: &[FlowHeaders]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(flows.len() * FLOW_LEN);
+    for flow in flows {
+        bytes.extend_from_slice(&header_check(stream.layout.shape, flow).to_be_bytes());
+        bytes.extend_from_slice(&[0; FLOW_LEN - HEADERS_MAX - 2]);
+        bytes.extend_from_slice(&flow.bytes);
+    }
     bytes
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::layout::Layout;
+use super::pace::FRACTION_BITS;
 use super::{EngineError, STREAMS_MAX};
 use crate::loadgen::headers::{FlowHeaders, Shape};
 use crate::loadgen::signature;
@@ -64,10 +65,6 @@ pub trait Generator {
     fn run(&mut self, load: &Load<'_>) -> Result<Sent, EngineError>;
 }
 
-/// Later than this, intended times are given up: what was to be spread would leave in one burst, which is another load.
-pub(super) const RESYNC_NS: u64 = 200_000;
-/// Fractions of a nanosecond in which intended times are counted.
-pub(super) const FRACTION_BITS: u32 = 16;
 /// The longest run that the clock of intended times can count.
 const DURATION_MAX: Duration = Duration::from_secs(72 * 3600);
 /// The longest round of sizes or shares.
@@ -177,6 +174,34 @@ impl<'a> StreamPlan<'a> {
             period: period(flow_count, sizes.len() as u32),
             sizes,
         })
+    }
+}
+
+/// Where a stream is: its next frame.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Position {
+    pub sequence: u32,
+    pub flow: usize,
+    pub size: usize,
+    in_period: u32,
+}
+
+impl Position {
+    /// Goes on to the frame after, as `advance` in `bpf/generator.bpf.c`.
+    pub fn advance(&mut self, stream: &StreamPlan<'_>) {
+        let next = |place: usize, count: usize| if place + 1 < count { place + 1 } else { 0 };
+        self.sequence = self.sequence.wrapping_add(1);
+        self.size = next(self.size, stream.sizes.len());
+        self.flow = next(self.flow, stream.flows.len());
+        self.in_period += 1;
+        // Where both lists would start together again, a flow is left out, so that none keeps the same sizes for ever.
+        if self.in_period == stream.period {
+            self.in_period = 0;
+            self.flow = next(self.flow, stream.flows.len());
+        }
+        if stream.period == 0 {
+            self.in_period = 0;
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Both ends follow one account. A generator hands frames over at the times intended for them, and says how many. A sink
 //! says what arrived. What is in between, and nothing else, explains the difference.
 
+mod afxdp;
 mod device;
 mod error;
 mod frame;
@@ -11,8 +12,10 @@ mod layout;
 mod live;
 mod load;
 mod object;
+mod pace;
 mod sink;
 
+pub use afxdp::AfxdpGenerator;
 pub use device::Device;
 pub use error::EngineError;
 pub use frame::{Tag, write_frame};
