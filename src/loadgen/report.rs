@@ -163,6 +163,12 @@ impl fmt::Display for TrialReport {
             self.duration_s, self.late
         )?;
         let fates = &self.books.total;
+        if self.late > fates.sent / 100 {
+            writeln!(
+                f,
+                "  note      the generator fell behind: what it could not send says nothing of the device"
+            )?;
+        }
         writeln!(
             f,
             "  sent      {:>12}   {} frames/s",

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use vxgate::loadgen::engine::{
-    AfxdpGenerator, EngineError, Expectations, LiveGenerator, Load, Sink, StreamLoad,
-    StreamReceived, XdpMode,
+    AfxdpGenerator, Choice, EngineError, EngineKind, Expectations, Generator, LiveGenerator, Load,
+    Sink, StreamLoad, StreamReceived, XdpMode, open as open_engine,
 };
 
 use crate::frames::{PLAIN, TUNNELLED, VXLAN_PORT};
 use crate::support::netns::Netns;
-use crate::wire::{Engine, Wire, expect, flows, ifindex, run, slow_load};
+use crate::support::wait_until;
+use crate::wire::{Engine, PATIENCE, Wire, expect, flows, ifindex, run, slow_load};
 
 /// Words of an error that must be one.
 fn words<T>(outcome: Result<T, EngineError>) -> String {
@@ -300,6 +301,21 @@ fn runs_do_not_mix(engine: Engine) {
         sent.per_stream[0],
         "what belongs elsewhere has no latency"
     );
+    // Another rate of the same: what the first run left behind must not be in the second.
+    let faster = Load {
+        rate_fps: 6_000.0,
+        ..slow_load(&others, 300)
+    };
+    let mut generator = wire.generator(engine);
+    for _ in 0..2 {
+        sink.reset().unwrap();
+        let sent = wire.near.enter(|| generator.run(&faster)).unwrap();
+        wait_until("the last frame", PATIENCE, || {
+            sink.read().unwrap().per_stream[2].frames == sent.per_stream[0]
+        });
+        assert_eq!(sink.read().unwrap().per_stream[2].duplicated, 0);
+        assert_eq!(sent.frames() + sent.late, 360);
+    }
 }
 
 #[test]
@@ -344,4 +360,85 @@ fn live_a_rate_beyond_the_machine_is_late() {
 #[test]
 fn afxdp_a_rate_beyond_the_machine_is_late() {
     a_rate_beyond_the_machine_is_late(Engine::Afxdp);
+}
+
+fn choose(
+    wire: &Wire,
+    kind: EngineKind,
+    len_max: usize,
+) -> Result<(EngineKind, String), EngineError> {
+    let choice = Choice {
+        kind,
+        ifindex: ifindex(&wire.near, "near0"),
+        queue: 0,
+        core: None,
+        len_max,
+    };
+    let opened = wire.near.enter(|| open_engine(&choice))?;
+    Ok((opened.kind, opened.why))
+}
+
+#[test]
+fn left_to_choose_the_cheaper_one_is_taken_and_it_says_why() {
+    let wire = Wire::new("auto");
+    let (kind, why) = choose(&wire, EngineKind::Auto, 60).unwrap();
+    assert!(
+        kind == EngineKind::Afxdp && why.contains("NAPI"),
+        "{kind:?}: {why}"
+    );
+    let _sink = wire.sink(&expect(1));
+    let (kind, why) = choose(&wire, EngineKind::Auto, 60).unwrap();
+    assert!(
+        kind == EngineKind::Live && why.contains("no zero-copy"),
+        "{kind:?}: {why}"
+    );
+    let (kind, why) = choose(&wire, EngineKind::Auto, 9_000).unwrap();
+    assert!(
+        kind == EngineKind::Afxdp && why.contains("too long"),
+        "{kind:?}: {why}"
+    );
+    assert_eq!(
+        choose(&wire, EngineKind::Live, 60).unwrap().0,
+        EngineKind::Live
+    );
+    let (kind, why) = choose(&wire, EngineKind::Afxdp, 60).unwrap();
+    assert!(
+        kind == EngineKind::Afxdp && why.contains("copies"),
+        "{kind:?}: {why}"
+    );
+}
+
+#[test]
+fn a_core_that_is_not_there_is_said() {
+    let wire = Wire::new("core");
+    let _sink = wire.sink(&expect(1));
+    let near0 = ifindex(&wire.near, "near0");
+    let flows = flows(PLAIN, 1);
+    let streams = [StreamLoad {
+        id: 0,
+        shape: PLAIN,
+        flows: &flows,
+        sizes: &[(60, 1)],
+        share: 1,
+    }];
+    let load = slow_load(&streams, 10);
+    for core in [4095, 1_000_000] {
+        let refused = words(
+            wire.near
+                .enter(|| LiveGenerator::open(near0, Some(core)).unwrap().run(&load)),
+        );
+        assert!(refused.contains(&format!("no core {core}")), "{refused}");
+        let refused = words(wire.near.enter(|| {
+            AfxdpGenerator::open(near0, 0, Some(core))
+                .unwrap()
+                .run(&load)
+        }));
+        assert!(refused.contains(&format!("no core {core}")), "{refused}");
+    }
+    let first = core_affinity::get_core_ids().unwrap()[0].id;
+    assert!(
+        wire.near
+            .enter(|| LiveGenerator::open(near0, Some(first)).unwrap().run(&load))
+            .is_ok()
+    );
 }

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod command;
 mod delay;
 mod faults;
 mod frames;

@@ -140,6 +140,11 @@ impl Traffic {
         }
     }
 
+    /// The UDP ports behind which a sink finds frames encapsulated: also those that a device under test encapsulates.
+    pub(super) fn vxlan_ports(&self) -> Vec<u16> {
+        vec![self.tunnel.vxlan_port]
+    }
+
     /// Inner source and destination. A default takes the family of the address that was given.
     fn addresses(&self) -> [Range<IpAddr>; 2] {
         let given = self.src.or(self.dst);
