@@ -1,5 +1,6 @@
 //! What an engine refuses, and in which words; and loads at its edges.
 
+use std::thread;
 use std::time::Duration;
 
 use vxgate::loadgen::engine::{
@@ -441,4 +442,84 @@ fn a_core_that_is_not_there_is_said() {
             .enter(|| LiveGenerator::open(near0, Some(first)).unwrap().run(&load))
             .is_ok()
     );
+}
+
+#[test]
+fn what_needs_privileges_says_which() {
+    let wire = Wire::new("caps");
+    let sink = wire.sink(&expect(1));
+    let near0 = ifindex(&wire.near, "near0");
+    let flows = flows(PLAIN, 1);
+    let streams = [StreamLoad {
+        id: 0,
+        shape: PLAIN,
+        flows: &flows,
+        sizes: &[(60, 1)],
+        share: 1,
+    }];
+    let load = slow_load(&streams, 10);
+    // The thread's own, and it ends with this.
+    let refused = wire.near.enter(|| {
+        caps::clear(None, caps::CapSet::Effective).unwrap();
+        let live = LiveGenerator::open(near0, None).and_then(|mut live| live.run(&load));
+        let afxdp = AfxdpGenerator::open(near0, 0, None);
+        [words(live), words(afxdp), words(Sink::load(&expect(1)))]
+    });
+    for refused in refused {
+        assert!(
+            refused.contains("run it as root, or with CAP_"),
+            "{refused}"
+        );
+    }
+    drop(sink);
+}
+
+/// Two generators at once, each with its queue and its stream, into one sink on several processors.
+#[test]
+fn afxdp_two_queues_are_two_generators() {
+    let wire = Wire::with_queues("two", 2);
+    let sink = wire.sink(&expect(2));
+    let near0 = ifindex(&wire.near, "near0");
+    let flows = [flows(PLAIN, 3), flows(TUNNELLED, 3)];
+    let stream = |id: usize| StreamLoad {
+        id: id as u16,
+        shape: [PLAIN, TUNNELLED][id],
+        flows: &flows[id],
+        sizes: &[(120, 1)],
+        share: 1,
+    };
+    let send = |id: usize| {
+        let streams = [stream(id)];
+        let load = slow_load(&streams, 1_000);
+        wire.near
+            .enter(|| {
+                AfxdpGenerator::open(near0, id as u32, None)
+                    .unwrap()
+                    .run(&load)
+            })
+            .unwrap()
+    };
+    let sent = thread::scope(|scope| {
+        let runs = [0, 1].map(|id| scope.spawn(move || send(id)));
+        runs.map(|run| run.join().unwrap().frames())
+    });
+    wait_until("the last frames", PATIENCE, || {
+        let received = sink.read().unwrap();
+        received
+            .per_stream
+            .iter()
+            .map(|stream| stream.frames)
+            .sum::<u64>()
+            == sent.iter().sum::<u64>()
+    });
+    let received = sink.read().unwrap();
+    for (sent, received) in sent.into_iter().zip(&received.per_stream) {
+        let expected = StreamReceived {
+            frames: sent,
+            bytes: 120 * sent,
+            gap_max_ns: received.gap_max_ns,
+            ..StreamReceived::default()
+        };
+        assert_eq!(*received, expected);
+    }
 }

@@ -28,6 +28,10 @@ pub struct Wire {
 
 impl Wire {
     pub fn new(name: &str) -> Self {
+        Self::with_queues(name, 1)
+    }
+
+    pub fn with_queues(name: &str, queues: u32) -> Self {
         let prefix = format!("vx{}-bench-{name}", std::process::id());
         let wire = Self {
             near: Netns::create(&format!("{prefix}-near")),
@@ -38,8 +42,9 @@ impl Wire {
             netns.run("sysctl -qw net.ipv6.conf.default.disable_ipv6=1");
         }
         let far = wire.far.name();
+        let of = format!("mtu 3400 numrxqueues {queues} numtxqueues {queues}");
         wire.near.run(&format!(
-            "ip link add near0 mtu 3400 type veth peer name far0 mtu 3400 netns {far}"
+            "ip link add near0 {of} type veth peer name far0 {of} netns {far}"
         ));
         wire.far.run("ip link set far0 up");
         wire.near.run("ip link set near0 up");

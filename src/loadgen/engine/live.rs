@@ -22,6 +22,8 @@ use super::load::{Generator, Load, Plan, Sent};
 use super::program::{FRAME_MAX, Program};
 use super::{Device, EngineError, pin};
 
+/// How often a run is looked after before its end is due.
+const BREATH: Duration = Duration::from_millis(20);
 /// How often the end of a run is looked for, when it is due.
 const LOOK: Duration = Duration::from_millis(1);
 /// How long a run may take beyond its duration: the kernel sets up and takes down, and other programs run, too.
@@ -137,10 +139,12 @@ impl LiveGenerator {
                 program.call().map_err(|source| self.failed(source))
             });
             let thread = announced.recv();
-            let deadline = Instant::now() + duration + GRACE;
-            if thread.is_ok() {
-                thread::sleep(duration);
+            let due = Instant::now() + duration;
+            // A run that could not begin ends at once.
+            while !sender.is_finished() && Instant::now() < due {
+                thread::sleep(BREATH.min(due.saturating_duration_since(Instant::now())));
             }
+            let deadline = due + GRACE;
             while !sender.is_finished() && !program.is_over() && Instant::now() < deadline {
                 thread::sleep(LOOK);
             }
