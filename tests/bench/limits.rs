@@ -1,8 +1,12 @@
 //! What an engine refuses, and in which words; and loads at its edges.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use vxgate::loadgen::engine::{
     AfxdpGenerator, Choice, EngineError, EngineKind, Expectations, Generator, LiveGenerator, Load,
     Sink, StreamLoad, StreamReceived, XdpMode, open as open_engine,
@@ -522,4 +526,43 @@ fn afxdp_two_queues_are_two_generators() {
         };
         assert_eq!(*received, expected);
     }
+}
+
+/// A terminal that changes its size must not cut a run short.
+#[test]
+fn live_signals_for_the_process_do_not_end_a_run() {
+    let wire = Wire::new("signals");
+    let sink = wire.sink(&expect(1));
+    let flows = flows(PLAIN, 1);
+    let streams = [StreamLoad {
+        id: 0,
+        shape: PLAIN,
+        flows: &flows,
+        sizes: &[(60, 1)],
+        share: 1,
+    }];
+    let seen = Arc::new(AtomicUsize::new(0));
+    signal_hook::flag::register_usize(signal_hook::consts::SIGWINCH, Arc::clone(&seen), 1).unwrap();
+    let ended = AtomicBool::new(false);
+    let (sent, received) = thread::scope(|scope| {
+        scope.spawn(|| {
+            let deadline = Instant::now() + 2 * PATIENCE;
+            while !ended.load(Ordering::Acquire) && Instant::now() < deadline {
+                kill(Pid::this(), Signal::SIGWINCH).unwrap();
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let outcome = run(
+            &wire,
+            Engine::Live,
+            &slow_load(&streams, 2_000),
+            &sink,
+            |_| 0,
+        );
+        ended.store(true, Ordering::Release);
+        outcome
+    });
+    assert_eq!(seen.load(Ordering::Acquire), 1);
+    assert_eq!(sent.frames() + sent.late, 2_000);
+    assert_eq!(received.per_stream[0].frames, sent.frames());
 }

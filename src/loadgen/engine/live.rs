@@ -9,14 +9,14 @@
 
 use std::fs;
 use std::os::fd::AsFd;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use libbpf_rs::{Xdp, XdpFlags};
 use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 
 use super::load::{Generator, Load, Plan, Sent};
 use super::program::{FRAME_MAX, Program};
@@ -131,12 +131,14 @@ impl LiveGenerator {
     fn send(&self, program: &Program, duration: Duration) -> Result<(), EngineError> {
         make_interruptible()?;
         let (announce, announced) = mpsc::channel();
+        let stop = &AtomicBool::new(false);
         thread::scope(|scope| {
             let sender = scope.spawn(move || {
                 pin(self.core)?;
+                leave_signals_to_others()?;
                 // The other end is there until this thread ends.
                 announce.send(pthread_self()).ok();
-                program.call().map_err(|source| self.failed(source))
+                program.call(stop).map_err(|source| self.failed(source))
             });
             let thread = announced.recv();
             let due = Instant::now() + duration;
@@ -148,6 +150,7 @@ impl LiveGenerator {
             while !sender.is_finished() && !program.is_over() && Instant::now() < deadline {
                 thread::sleep(LOOK);
             }
+            stop.store(true, Ordering::Release);
             while !sender.is_finished() {
                 interrupt(thread.as_ref().ok());
                 thread::sleep(LOOK);
@@ -189,6 +192,18 @@ fn make_interruptible() -> Result<(), EngineError> {
         REGISTERED.set(()).ok();
     }
     Ok(())
+}
+
+/// Has the process's own signals delivered to its other threads: here they would only cut a gap into the load.
+fn leave_signals_to_others() -> Result<(), EngineError> {
+    let mut others = SigSet::all();
+    others.remove(Signal::SIGURG);
+    others
+        .thread_set_mask()
+        .map_err(|errno| EngineError::System {
+            doing: "block signals".to_owned(),
+            source: errno.into(),
+        })
 }
 
 fn interrupt(thread: Option<&Pthread>) {

@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use foldhash::quality::FixedState;
@@ -94,8 +95,8 @@ impl Program {
         write(&self.run, 0, &run_bytes(plan, ifindex), RUN_LEN)
     }
 
-    /// Has the kernel run it until the load is over and a signal arrives.
-    pub fn call(&self) -> Result<(), libbpf_rs::Error> {
+    /// Has the kernel run it until `stop` is set and a signal arrives.
+    pub fn call(&self, stop: &AtomicBool) -> Result<(), libbpf_rs::Error> {
         let missing = || libbpf_rs::Error::from_raw_os_error(libc::ENOENT);
         let mut program = self
             .object
@@ -110,13 +111,11 @@ impl Program {
                 ..ProgramInput::default()
             };
             match program.test_run(input) {
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
-                Err(error) => return Err(error),
-            }
-            // Only idle turns are so many. What the new call costs comes out as frames that were late.
-            if self.is_over() {
-                return Ok(());
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                // All turns were used up, of which only idle ones are so many; or a debugger came by. What the new call
+                // costs comes out as frames that were late.
+                _ if !stop.load(Ordering::Acquire) && !self.is_over() => {}
+                _ => return Ok(()),
             }
         }
     }

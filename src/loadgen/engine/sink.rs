@@ -304,7 +304,8 @@ impl Sink {
         Ok(())
     }
 
-    /// Forgets all that arrived. Do it while nothing arrives.
+    /// Forgets all that arrived. Do it before each run, while nothing arrives: sequence numbers start anew with a run, and
+    /// would be those of copies.
     ///
     /// # Errors
     /// When a map cannot be written.
