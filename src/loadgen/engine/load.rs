@@ -366,6 +366,30 @@ mod tests {
     }
 
     #[test]
+    fn every_flow_gets_every_size() {
+        for sizes in [
+            &[(60, 1)][..],
+            &[(60, 1), (70, 1)],
+            &[(60, 2), (70, 1)],
+            &[(60, 1), (70, 2), (80, 2)],
+        ] {
+            let stream = StreamPlan::new(&StreamLoad { sizes, ..STREAM }).unwrap();
+            let mut position = Position::default();
+            let mut pairs = std::collections::BTreeSet::new();
+            let mut by_flow = [0; FLOWS.len()];
+            for sequence in 0..6 * 6 * 6 {
+                assert_eq!(position.sequence, sequence);
+                pairs.insert((position.flow, stream.sizes[position.size]));
+                by_flow[position.flow] += 1;
+                position.advance(&stream);
+            }
+            assert_eq!(pairs.len(), FLOWS.len() * sizes.len(), "{sizes:?}");
+            let (least, most) = (by_flow.iter().min().unwrap(), by_flow.iter().max().unwrap());
+            assert!(most - least <= 2, "{by_flow:?}");
+        }
+    }
+
+    #[test]
     fn loads_that_cannot_be_are_refused() {
         let good = [STREAM];
         assert!(Plan::new(&load(&good)).is_ok());
