@@ -144,10 +144,11 @@ impl Control {
     /// Tells `tell` the index of each device of which some frames are the kernel's, and which: at once, and whenever it
     /// changes, from the mirror's thread. What becomes the kernel's is told before the snapshot is published that says so,
     /// what is no longer when no reader looks at an older one.
+    /// Whoever cannot do so says `false`, has left more frames to the kernel, and is told again with a later build.
     #[must_use]
     pub fn with_kernel_shares(
         mut self,
-        tell: impl FnMut(u32, &KernelShare) + Send + 'static,
+        tell: impl FnMut(u32, &KernelShare) -> bool + Send + 'static,
     ) -> Self {
         let snapshot = self.mirror.snapshot();
         self.kernel_shares.listen(Box::new(tell), &snapshot);

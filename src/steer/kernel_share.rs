@@ -48,6 +48,8 @@ struct Device {
 #[derive(Default)]
 struct State {
     share: KernelShare,
+    /// What the programs were told may not be all that they have: they have to be told anew, whatever it is.
+    uncertain: bool,
     /// The list that holds the share's addresses; none while a place is empty, or has the empty list.
     list: Option<MapHandle>,
     /// Why everything is left to the kernel, which was not asked for.
@@ -74,11 +76,11 @@ impl KernelShares {
     }
 
     /// Leaves the frames of this share to the kernel, of the vxlan device `ifindex`; all of its frames, when that fails or
-    /// the share has too many names. A device that is not in the plan has no frames here.
-    pub fn set(&self, ifindex: u32, share: &KernelShare) {
-        for device in self.devices.iter().filter(|other| other.ifindex == ifindex) {
-            device.set(share);
-        }
+    /// the share has too many names. Whether it went well. A device that is not in the plan has no frames here.
+    pub fn set(&self, ifindex: u32, share: &KernelShare) -> bool {
+        let mut devices = self.devices.iter();
+        let device = devices.find(|other| other.ifindex == ifindex);
+        device.is_none_or(|device| device.set(share))
     }
 
     /// What of a device's frames is left to the kernel now, in words for people.
@@ -107,7 +109,7 @@ impl fmt::Debug for KernelShares {
 }
 
 impl Device {
-    fn set(&self, share: &KernelShare) {
+    fn set(&self, share: &KernelShare) -> bool {
         let mut state = self.lock();
         let count = share.addresses().len();
         let outcome = if count > ADDRESSES_MAX {
@@ -132,14 +134,16 @@ impl Device {
             tracing::warn!(device = self.name, "{why}");
         }
         state.trouble = trouble;
+        state.trouble.is_none()
     }
 
     /// From the share that was told before to this one, a frame being judged by one of them at any moment. After a failure
     /// the programs have something in between.
     fn tell(&self, state: &mut State, share: &KernelShare) -> Result<(), libbpf_rs::Error> {
-        if *share == state.share {
+        if *share == state.share && !state.uncertain {
             return Ok(());
         }
+        state.uncertain = true;
         let same_kind = place_of(share) == place_of(&state.share);
         if let Some(list) = state.list.as_ref().filter(|_| same_kind) {
             change(list, state.share.addresses(), share.addresses())?;
@@ -157,14 +161,19 @@ impl Device {
             state.list = Some(list);
         }
         state.share = share.clone();
+        state.uncertain = false;
         Ok(())
     }
 
     /// The way out when something fails: it takes no memory.
     fn leave_everything(&self, state: &mut State) -> Result<(), libbpf_rs::Error> {
-        state.share = KernelShare::EVERYTHING;
-        state.list = None;
-        self.put(ALL_BUT, Some(&self.empty))
+        if state.share == KernelShare::EVERYTHING && !state.uncertain {
+            return Ok(());
+        }
+        (state.list, state.uncertain) = (None, true); // Should the next line fail.
+        self.put(ALL_BUT, Some(&self.empty))?;
+        (state.share, state.uncertain) = (KernelShare::EVERYTHING, false);
+        Ok(())
     }
 
     /// Puts a share's list (or the empty one) into its place, and nothing into the other. In the order in which the one
