@@ -547,4 +547,31 @@ mod tests {
         assert_eq!(json["ports"][0]["drops"]["no_i_flag"], 1);
         assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
     }
+
+    #[test]
+    fn the_answer_of_an_older_daemon_without_the_newer_keys_is_understood() {
+        let json = serde_json::json!({
+            "schema": SCHEMA, "state": "healthy", "version": "0", "pid": 1, "uptime_s": 1,
+            "reasons": [], "warnings": [], "workers": [], "ports": [],
+            "mirror": { "publications": 0, "resyncs": 0 },
+            "devices": [{
+                "name": "vx", "ifindex": 4, "vni": 1, "port": 8472, "local": "10.9.0.1", "mtu": 1450,
+                "underlay": "u0", "access": null, "taken_over": true, "refused": null,
+                "fdb_entries": 1, "flood_entries": 0,
+            }],
+            "vteps": [{
+                "device": "vx", "vni": 1, "addr": "10.9.0.2", "port": 8472, "next_hop": null,
+                "next_hop_mac": null, "state": "no_neighbour", "path_mtu": 1500,
+            }],
+        });
+        let text = serde_json::from_value::<Status>(json).unwrap().to_string();
+        assert!(
+            text.contains("taken over, 1 FDB entries, 0 flood\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("10.9.0.2:8472  no_neighbour  path MTU 1500\n"),
+            "{text}"
+        );
+    }
 }
