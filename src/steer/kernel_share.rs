@@ -290,7 +290,8 @@ mod tests {
 
     use libbpf_rs::ProgramInput;
 
-    use super::super::copy::{COUNTS_EGRESS, HEARTBEAT_STRIDE, Settings};
+    use super::super::copy::tests::{TC_ACT_REDIRECT, TCX_NEXT, loaded_settings, pretend_alive};
+    use super::super::copy::{COUNTS_EGRESS, Settings};
     use super::super::{AccessLink, SteerCounters};
     use super::*;
     use crate::stats::PassReason;
@@ -306,23 +307,11 @@ mod tests {
 
     fn steered() -> Steered {
         let settings = Settings {
-            workers: 1,
-            kernel_side: 0,
             device: DEVICE,
-            frame_max: 1464,
-            mac: MacAddr([4; 6]),
+            ..loaded_settings()
         };
         let copy = Copy::load(&settings, None).unwrap();
-        let zero = 0u32.to_ne_bytes();
-        let mut cell = [0; HEARTBEAT_STRIDE];
-        // Far in the future: fresh however long the test takes.
-        cell[..8].copy_from_slice(&(i64::MAX as u64 / 2).to_ne_bytes());
-        let heartbeats = copy.heartbeats().unwrap();
-        heartbeats.update(&zero, &cell, MapFlags::ANY).unwrap();
-        let limit = copy.frame_limit().unwrap();
-        limit
-            .update(&zero, &u64::MAX.to_ne_bytes(), MapFlags::ANY)
-            .unwrap();
+        pretend_alive(&copy, u64::MAX);
         let end = |ifindex, name: &str| AccessLink {
             ifindex,
             name: name.to_owned(),
@@ -351,8 +340,6 @@ mod tests {
 
         /// What the vxlan device's program does with a frame to this address: whether the kernel keeps it.
         fn is_kernels(&self, mac: MacAddr) -> bool {
-            const TC_ACT_REDIRECT: u32 = 7;
-            const TCX_NEXT: u32 = u32::MAX;
             let mut frame = [0; 60];
             frame[..6].copy_from_slice(&mac.0);
             let mut progs = self.copy.object.progs_mut();
