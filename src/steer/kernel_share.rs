@@ -127,11 +127,13 @@ impl Device {
                 Err(error) => format!("{why}; nor could everything be left to the kernel: {error}"),
             }),
         };
-        if let Some(why) = trouble
-            .as_ref()
-            .filter(|why| state.trouble.as_ref() != Some(why))
-        {
-            tracing::warn!(device = self.name, "{why}");
+        // Not each time that it has another number in it: the table may change many times a second.
+        match (&state.trouble, &trouble) {
+            (None, Some(why)) => tracing::warn!(device = self.name, "{why}"),
+            (Some(_), None) => {
+                tracing::info!(device = self.name, "its frames are told apart again")
+            }
+            _ => {}
         }
         state.trouble = trouble;
         state.trouble.is_none()
