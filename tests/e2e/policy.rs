@@ -8,14 +8,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use nix::net::if_::if_nametoindex;
 use serde_json::Value;
 use tempfile::TempDir;
-use vxgate::netlink::{RequestBody, Socket, links};
+use vxgate::netlink::RequestBody;
 
 use crate::support::frames::{RawSocket, VxlanFrame, finish_outer_ip, mac, offset};
 use crate::support::lab::{Lab, Node};
 use crate::support::netns::Netns;
 use crate::support::vxgate::{BINARY, Status, Vxgate};
+use crate::support::vxlan;
 use crate::support::wait_until;
 
 const FRAMES: u64 = 50;
@@ -294,31 +296,15 @@ const LET_THROUGH: u64 = 0x8000_0001_0000_0011;
 
 /// A device whose attribute `reserved_bits` lets some through: iproute2 has no word for it before 6.13.
 fn lenient_device(node: &Netns) {
-    node.enter(|| {
-        let mut socket = Socket::open().expect("a netlink socket");
-        let underlay = links(&mut socket)
-            .expect("the links")
-            .into_iter()
-            .find(|link| link.name == "eth1")
-            .expect("the node has eth1");
-        let data = RequestBody::default()
-            .with(1, &33_u32.to_ne_bytes())
-            .with(3, &underlay.ifindex.to_ne_bytes())
-            .with(4, &[10, 0, 0, 11])
-            .with(7, &[0])
-            .with(15, &8473_u16.to_be_bytes())
-            .with(33, &(!LET_THROUGH & !0x0800_0000_ffff_ff00).to_be_bytes());
-        let info = RequestBody::default()
-            .with(1, b"vxlan")
-            .with(2 | 1 << 15, data.as_bytes());
-        // `struct ifinfomsg`, then IFLA_IFNAME and IFLA_LINKINFO; RTM_NEWLINK with NLM_F_CREATE|NLM_F_EXCL.
-        let body = RequestBody::new(&[0; 16])
-            .with(3, b"lenient\0")
-            .with(18 | 1 << 15, info.as_bytes());
-        socket
-            .exchange(16, 0x400 | 0x200, body.as_bytes(), |_| {})
-            .expect("a device with reserved_bits");
-    });
+    let underlay = node.enter(|| if_nametoindex("eth1").expect("the node has eth1"));
+    let data = RequestBody::default()
+        .with(1, &33_u32.to_ne_bytes())
+        .with(3, &underlay.to_ne_bytes())
+        .with(4, &[10, 0, 0, 11])
+        .with(7, &[0])
+        .with(15, &8473_u16.to_be_bytes())
+        .with(33, &(!LET_THROUGH & !0x0800_0000_ffff_ff00).to_be_bytes());
+    vxlan::add(node, "lenient", &data);
     node.run("ip addr add 10.98.0.2/24 dev lenient");
     node.run("ip link set lenient up");
     node.run(&format!(

@@ -4,10 +4,10 @@ use super::bytes::{
     self, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, IP, Inner, OUTER_LEN, arp, ipv4, ipv6, put16, udp,
 };
 use super::compare::Fates;
-use super::end::{Input, Offload, Segmentation};
 use super::outer::{self, Family};
 use super::rows::{PLAIN, cells, leaves, plain, plain_pair};
 use super::site::{self, Entry};
+use super::support::end::{Input, Offload, Segmentation};
 
 #[test]
 fn d09_df_is_not_set_by_default() {

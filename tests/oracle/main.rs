@@ -11,7 +11,6 @@ mod checksums;
 mod compare;
 mod departures;
 mod ecn;
-mod end;
 mod generate;
 mod generate_outer;
 mod inherit;

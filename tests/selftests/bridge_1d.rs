@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::carrier::{Carried, Carrier, counter};
 use crate::frame::{BROADCAST, Mark, STRANGER, Seen, ethernet_ip, probe, udp, vxlan};
-use crate::net::mac_text;
 use crate::probe::{Observer, Sender, play};
+use crate::support::frames::mac_text;
 use crate::support::stream::Stream;
 use crate::support::wait_until;
 use crate::topology_a::{TopologyA, VNI, Variant};

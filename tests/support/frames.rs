@@ -93,6 +93,11 @@ pub fn mac(text: &str) -> [u8; 6] {
     bytes
 }
 
+/// Its text.
+pub fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// An `AF_PACKET` socket on one device: sends frames as they are, receives all that the device sees.
 #[derive(Debug)]
 pub struct RawSocket(OwnedFd);

@@ -8,11 +8,13 @@
 
 pub mod bulk;
 pub mod capture;
+pub mod end;
 pub mod frames;
 pub mod lab;
 pub mod netns;
 pub mod stream;
 pub mod vxgate;
+pub mod vxlan;
 
 use std::thread;
 use std::time::{Duration, Instant};
