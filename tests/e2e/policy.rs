@@ -401,7 +401,7 @@ fn v08_v06_d03_tags_checksums_and_marks_follow_the_file() {
     );
     // Congestion inside is told outside.
     outward[15] |= 3;
-    finish_inner_ip(&mut outward);
+    finish_outer_ip(&mut outward);
     let wire = RawSocket::open(&scene.lab.netns("sw"), "p2");
     device.send(&outward);
     let mut class = None;
@@ -415,14 +415,6 @@ fn v08_v06_d03_tags_checksums_and_marks_follow_the_file() {
     });
     assert_eq!(class, Some(3), "CE inside, CE outside");
     vxgate.stop();
-}
-
-/// Makes the checksum of the IPv4 header of an inner frame right.
-fn finish_inner_ip(frame: &mut [u8]) {
-    let mut outer = vec![0; offset::UDP];
-    outer[offset::IP..].copy_from_slice(&frame[14..34]);
-    finish_outer_ip(&mut outer);
-    frame[14..34].copy_from_slice(&outer[offset::IP..]);
 }
 
 /// `vxgate run --check` with these arguments; no namespace is needed, since it touches nothing.
