@@ -28,3 +28,4 @@ mod sentinel;
 mod setting;
 mod silence;
 mod site;
+mod unfinished;
