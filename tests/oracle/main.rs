@@ -28,4 +28,5 @@ mod sentinel;
 mod setting;
 mod silence;
 mod site;
+mod tunnels;
 mod unfinished;
