@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use lab::{FdbWriter, Lab, Mirror, View, addr, context_switches, mac, resident_kib, run, until};
 use vxgate::control::{Control, Event, discover};
-use vxgate::netlink::{Group, Received, Socket, Subscription};
+use vxgate::netlink::{Group, Received, RequestBody, Socket, Subscription};
 use vxgate::table::{Df, Inherit, UnresolvedReason};
 use vxgate::wire::MacAddr;
 
@@ -523,7 +523,6 @@ fn every_attribute_that_is_not_done_is_refused_by_name() {
     let cases = [
         ("local 10.9.0.1 dev u0 learning", "learning"),
         ("dev u0 nolearning", "local"),
-        (&format!("{plain} gbp"), "gbp"),
         (&format!("{plain} proxy"), "proxy"),
         (&format!("{plain} rsc"), "rsc"),
         (&format!("{plain} l2miss"), "l2miss"),
@@ -570,6 +569,45 @@ fn every_attribute_that_is_not_done_is_refused_by_name() {
     );
     lab.in_a("link set u0 mtu 9000");
     assert_eq!(lab.found("good").refusal.unwrap().attribute, "mtu");
+}
+
+#[test]
+fn a_device_with_a_multicast_database_of_its_own_is_refused_as_long_as_there_is_one() {
+    const RTM_NEWMDB: u16 = 84;
+    const RTM_DELMDB: u16 = 85;
+    const NLM_F_CREATE: u16 = 0x400;
+    const NLA_F_NESTED: u16 = 0x8000;
+    let lab = lab();
+    let mirror = lab.mirror();
+    let ifindex = lab.ifindex("vx1").to_ne_bytes();
+    // Frames to 239.1.1.1 go to 10.9.0.2: struct br_mdb_entry, and MDBE_ATTR_DST.
+    let mut entry = [0; 28];
+    entry[..4].copy_from_slice(&ifindex);
+    entry[4] = 1; // MDB_PERMANENT
+    entry[8..12].copy_from_slice(&[239, 1, 1, 1]);
+    entry[24..26].copy_from_slice(&[8, 0]);
+    let destination = [8, 0, 5, 0, 10, 9, 0, 2];
+    let body = RequestBody::new(&[[7, 0, 0, 0], ifindex].concat())
+        .with(1, &entry)
+        .with(2 | NLA_F_NESTED, &destination);
+    let mut socket = Socket::open().unwrap();
+    let mut change = |kind, flags| {
+        let outcome = socket.exchange(kind, flags, body.as_bytes(), |_| {});
+        outcome.expect("the kernel knows vxlan devices' multicast databases");
+    };
+    assert_eq!(lab.found("vx1").refusal, None);
+    change(RTM_NEWMDB, NLM_F_CREATE);
+    assert_eq!(
+        mirror.events.recv_timeout(Duration::from_secs(20)),
+        Ok(Event::Topology)
+    );
+    assert_eq!(lab.found("vx1").refusal.unwrap().attribute, "mdb");
+    change(RTM_DELMDB, 0);
+    assert_eq!(
+        mirror.events.recv_timeout(Duration::from_secs(20)),
+        Ok(Event::Topology)
+    );
+    assert_eq!(lab.found("vx1").refusal, None);
 }
 
 #[test]

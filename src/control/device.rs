@@ -6,14 +6,15 @@ use std::net::IpAddr;
 use super::Refusal;
 use super::refusal;
 use crate::netlink::{
-    self, Address, Link, LinkKind, Socket, attributes, ip_from, u8_from, u16_be_from, u32_from,
+    self, Address, Link, LinkKind, Socket, attributes, flag_or_u8, ip_from, u8_from, u16_be_from,
+    u32_from,
 };
 use crate::table::{
     Df, FlowLabel, Inherit, Policy, ReservedBits, SegmentConfig, SourcePorts, UdpChecksum,
     UdpChecksumRx,
 };
 use crate::wire::ipv6::FLOW_LABEL_MASK;
-use crate::wire::{MacAddr, Vni, vxlan};
+use crate::wire::{MacAddr, Vni, gbp, vxlan};
 
 /// `IANA_VXLAN_UDP_PORT` as the kernel's module has it, for a kernel that does not tell (`drivers/net/vxlan`).
 const DEFAULT_PORT: u16 = 8472;
@@ -60,6 +61,8 @@ pub struct VxlanDevice {
     pub udp_checksum: UdpChecksum,
     /// Whether a received UDP checksum of zero is accepted over IPv6.
     pub accept_udp6_zero_checksum: bool,
+    /// The Group Policy extension: marks of frames are sent and received (`gbp`).
+    pub gbp: bool,
     /// The bits of a received VXLAN header that must be zero, its first byte the highest (`reserved_bits`). Never the I
     /// flag or one of the VNI's.
     pub reserved_bits: u64,
@@ -94,11 +97,12 @@ impl VxlanDevice {
                 UdpChecksumRx::Ignore => false,
             },
             accept_udp6_zero_checksum: self.accept_udp6_zero_checksum,
+            gbp: self.gbp,
             header_bits: match policy.reserved_bits {
                 ReservedBits::Device => !self.reserved_bits,
-                ReservedBits::Strict => vxlan::USED_BITS,
+                ReservedBits::Strict => used_bits(self.gbp),
                 ReservedBits::Ignore => u64::MAX,
-                ReservedBits::Allow(bits) => bits | vxlan::USED_BITS,
+                ReservedBits::Allow(bits) => bits | used_bits(self.gbp),
             },
             peer_check: policy.peer_check,
             ecn_encap: policy.ecn_encap,
@@ -136,6 +140,7 @@ pub fn judge(links: &[LinkKind], addresses: &[Address], defaults: &Defaults) -> 
         .filter_map(|found| read(found, links, addresses, defaults))
         .collect();
     all.sort_by_key(|found| found.device.ifindex);
+    refuse_mdb(&mut all, &netlink::devices_with_mdb(socket)?);
     refuse_ambiguous(&mut all);
     all
 }
@@ -144,11 +149,26 @@ fn is_vxlan(found: &LinkKind) -> bool {
     found.link.kind.as_deref() == Some("vxlan")
 }
 
+/// A multicast database of its own decides where a device sends frames to IP groups (`vxlan_mdb_xmit`), before the FDB does.
+fn refuse_mdb(all: &mut [Found], with_mdb: &[u32]) {
+    let chosen = all
+        .iter_mut()
+        .filter(|found| found.refusal.is_none() && with_mdb.contains(&found.device.ifindex));
+    for found in chosen {
+        let why = "where frames to IP groups go is decided by its multicast database, which is not mirrored yet";
+        found.refusal = Some(Refusal::new("mdb", why));
+    }
+}
+
 /// Two devices that differ in nothing but the link of their link-local address are legal. Which of them a frame is for,
-/// by its address or by its group, is no more seen once it has been steered, so that only the first is taken over.
+/// by its address or by its group, is no more seen once it has been steered, so that only the first is taken over. Of two
+/// that differ in what they receive otherwise (`gbp`) only one can be up.
 fn refuse_ambiguous(all: &mut [Found]) {
     let mut taken = Vec::new();
-    for found in all.iter_mut().filter(|found| found.refusal.is_none()) {
+    for found in all
+        .iter_mut()
+        .filter(|found| found.refusal.is_none() && found.device.up)
+    {
         let device = &found.device;
         let endpoint = |addr| (addr, device.port, device.vni);
         let own = [("local", device.local), ("group", device.group)]
@@ -163,6 +183,11 @@ fn refuse_ambiguous(all: &mut [Found]) {
             taken.extend(own.into_iter().filter_map(|(_, endpoint)| endpoint));
         }
     }
+}
+
+/// The bits of the VXLAN header that have a meaning.
+fn used_bits(gbp: bool) -> u64 {
+    vxlan::USED_BITS | if gbp { gbp::USED_BITS } else { 0 }
 }
 
 /// The namespace's own defaults.
@@ -278,7 +303,8 @@ fn read(
             UdpChecksum::Compute
         },
         accept_udp6_zero_checksum: raw.udp6_zero_checksum_rx,
-        reserved_bits: raw.reserved_bits.unwrap_or(!vxlan::USED_BITS),
+        gbp: raw.gbp,
+        reserved_bits: raw.reserved_bits.unwrap_or(!used_bits(raw.gbp)),
     };
     let refusal = of_namespace(found)
         .or_else(|| refusal::of_attributes(&found.data))
@@ -330,6 +356,7 @@ struct Attributes {
     flow_label: u32,
     flow_label_policy: u32,
     /// None from kernels before 6.14, whose devices have no other than the default.
+    gbp: bool,
     reserved_bits: Option<u64>,
 }
 
@@ -364,6 +391,7 @@ impl Attributes {
                 28 => raw.ttl_inherit = u8_from(value) != Some(0),
                 29 => raw.df = u8_from(value).unwrap_or(0),
                 32 => raw.flow_label_policy = u32_from(value).unwrap_or(0),
+                23 => raw.gbp = flag_or_u8(value),
                 33 => raw.reserved_bits = reserved_bits_from(value),
                 _ => {}
             }
@@ -462,6 +490,10 @@ mod tests {
         assert_eq!(bits(plain(), ReservedBits::Ignore), u64::MAX);
         let mask = ReservedBits::Allow(0x8000_0000_0000_0000);
         assert_eq!(bits(lenient(), mask), 0x8800_0000_ffff_ff00);
+        let gbp = || plain().with(23, &[]);
+        for choice in [ReservedBits::Device, ReservedBits::Strict] {
+            assert_eq!(bits(gbp(), choice), 0x88ff_ffff_ffff_ff00, "{choice}");
+        }
     }
 
     #[test]

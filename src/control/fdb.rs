@@ -77,7 +77,7 @@ impl FdbMirror {
         self.retain_in_lists(|_, target| *target != Target::Nexthop(id)) || changed
     }
 
-    /// Whether any entry names this nexthop object.
+    /// Whether any entry names a nexthop object.
     pub(super) fn uses_nexthops(&self) -> bool {
         let mut all = self.single.values().chain(self.lists.values().flatten());
         all.any(|target| matches!(target, Target::Nexthop(_)))

@@ -191,8 +191,10 @@ impl<'a> Places<'a> {
         let (key, via) = remote
             .filter(|(_, via)| is_ours(self.config, *via))
             .unwrap_or((nowhere, 0));
-        let stored = self.vteps.entry(key).or_default();
-        *stored = (*stored).max(via);
+        // Where one entry names our device and another none, the routes decide for both: should they lead elsewhere, the
+        // kernel, which can do either, gets the frames of both.
+        let stored = self.vteps.entry(key).or_insert(via);
+        *stored = (*stored).min(via);
         key
     }
 
@@ -327,6 +329,7 @@ pub(super) mod tests {
             udp_checksum: UdpChecksum::Compute,
             verify_udp_checksum: false,
             accept_udp6_zero_checksum: false,
+            gbp: false,
             header_bits: crate::wire::vxlan::USED_BITS,
             peer_check: crate::table::PeerCheck::Strict,
             ecn_encap: crate::table::EcnEncap::Kernel,
@@ -402,6 +405,28 @@ pub(super) mod tests {
             layout.peers,
             ["10.9.0.11", "10.9.0.12", "10.9.0.13", "fd00::1"].map(addr)
         );
+    }
+
+    #[test]
+    fn where_entries_differ_only_in_naming_our_device_the_routes_decide_for_both() {
+        let named = Neighbour {
+            via_ifindex: Some(3),
+            ..entry(1, Some(11), None)
+        };
+        for entries in [
+            [named, entry(2, Some(11), None)],
+            [
+                entry(1, Some(11), None),
+                Neighbour {
+                    mac: entry(2, None, None).mac,
+                    ..named
+                },
+            ],
+        ] {
+            let layout = layout(&config(), &mirror(&entries), &Nexthops::default());
+            let vteps = layout.vteps.iter().map(|(key, via)| (key.addr, *via));
+            assert_eq!(vteps.collect::<Vec<_>>(), [(addr(11), 0)]);
+        }
     }
 
     #[test]

@@ -17,7 +17,8 @@ use super::route::{self, Routes};
 use super::topology::{Identity, baseline};
 use super::{Error, Event, Found, discover};
 use crate::netlink::{
-    self, Address, Link, LinkKind, Message, Neighbour, Nexthop, NexthopBucket, Route, Socket,
+    self, Address, Link, LinkKind, MdbPart, Message, Neighbour, Nexthop, NexthopBucket, Route,
+    Socket,
 };
 use crate::table::{Policy, Snapshot, UnresolvedReason, Vtep};
 
@@ -57,6 +58,8 @@ struct Doubt {
     ways: bool,
     /// The FDB of some device.
     fdb: bool,
+    /// Where nexthop objects lead: the entries that name one.
+    nexthops: bool,
     /// Everything: dump it all.
     everything: bool,
 }
@@ -142,9 +145,10 @@ impl Mirror {
             links,
             ways,
             fdb,
+            nexthops,
             everything,
         } = self.doubt;
-        links || ways || fdb || everything || self.ask_at().is_some_and(|at| at <= now)
+        links || ways || fdb || nexthops || everything || self.ask_at().is_some_and(|at| at <= now)
     }
 
     /// When [`Mirror::reconcile`] has something to do without being told.
@@ -169,9 +173,10 @@ impl Mirror {
         } else if let Some((exists, nexthop)) = Nexthop::decode(message) {
             self.hear_nexthop(exists, nexthop);
         } else if let Some(bucket) = NexthopBucket::decode(message) {
-            if self.nexthops.hear_bucket(&bucket) {
-                self.doubt_entries_with_nexthops();
-            }
+            self.doubt.nexthops |= self.nexthops.hear_bucket(&bucket);
+        } else if let Some(part) = MdbPart::decode(message) {
+            // Decides whether the device can be carried at all.
+            self.doubt.links |= self.by_ifindex.contains_key(&part.ifindex);
         } else if RULE_KINDS.contains(&message.kind) {
             self.doubt_routes();
         }
@@ -201,7 +206,6 @@ impl Mirror {
             device.fdb_changed |= device
                 .fdb
                 .replace(&dump, device.config.port, device.config.vni);
-            device.fdb_changed |= device.fdb.uses_nexthops();
         }
         self.neighbours.replace(&underlays, neighbours);
         self.routes.clear();
@@ -209,6 +213,7 @@ impl Mirror {
             links: true,
             ways: true,
             fdb: true,
+            nexthops: true,
             everything: false,
         };
         Ok(())
@@ -224,7 +229,12 @@ impl Mirror {
                 .replace(&dump, device.config.port, device.config.vni);
             device.fdb_doubtful = false;
         }
-        self.nexthops.ask(&mut self.socket, now)?;
+        if self.doubt.nexthops {
+            self.doubt_entries_with_nexthops();
+        }
+        if self.devices.iter().any(|device| device.fdb_changed) {
+            self.nexthops.ask(&mut self.socket, now)?;
+        }
         if now >= self.routes_again_at {
             self.routes_again_at = now + ROUTES_AGAIN;
             self.doubt.ways |= self.routes.ask_again(&mut self.socket, ROUTES_AGAIN_MAX)?;
@@ -238,7 +248,7 @@ impl Mirror {
             device.fdb_changed = false;
             rebuild = true;
         }
-        self.doubt.fdb = false;
+        (self.doubt.fdb, self.doubt.nexthops) = (false, false);
         let changed = rebuild && self.rebuild(now).inspect_err(|_| self.doubt.ways = true)?;
         self.doubt.ways = false;
         let up: HashSet<u32, FixedState> = self
@@ -318,27 +328,29 @@ impl Mirror {
 
     fn hear_nexthop(&mut self, exists: bool, nexthop: Nexthop) {
         let (id, for_routes) = (nexthop.id, !nexthop.fdb);
+        // Others cannot be named by an FDB entry (`vxlan_fdb_nh_update`).
+        let for_entries = nexthop.fdb && !nexthop.group.is_empty();
         if !self.nexthops.apply(exists, nexthop) {
             return;
         }
-        if !exists {
-            // The kernel deletes the entries of a deleted nexthop object without a word.
+        if !exists && for_entries {
+            // The kernel deletes the entries of a deleted group without a word.
             for device in &mut self.devices {
                 device.fdb_changed |= device.fdb.forget_nexthop(id);
                 self.doubt.fdb |= device.fdb_changed;
             }
         }
-        self.doubt_entries_with_nexthops();
+        self.doubt.nexthops = true;
         if for_routes {
             // Its routes vanish, and groups choose anew, without a word.
             self.doubt_routes();
         }
     }
 
+    /// Not for each message: it walks whole tables.
     fn doubt_entries_with_nexthops(&mut self) {
         for device in &mut self.devices {
             device.fdb_changed |= device.fdb.uses_nexthops();
-            self.doubt.fdb |= device.fdb_changed;
         }
     }
 

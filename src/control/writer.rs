@@ -47,7 +47,7 @@ const FAILURES_TOLD: u32 = 8;
 /// When to look again for old snapshots that readers held back.
 const RECLAIM_AFTER: Duration = Duration::from_millis(100);
 
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 10] = [
     Group::Link,
     Group::Neighbour,
     Group::Ipv4Address,
@@ -56,6 +56,7 @@ const GROUPS: [Group; 9] = [
     Group::Ipv6Address,
     Group::Ipv6Route,
     Group::Ipv6Rule,
+    Group::Mdb,
     Group::Nexthop,
 ];
 

@@ -239,7 +239,7 @@ impl PortBook {
         let (passed, passed_total) = with_total(passed.collect());
         // Lost between the vxlan device's program and the access device's: arrived, and dead at once.
         let lost = if self.side == Side::Access {
-            ring_drops(self.ifindex)
+            ring_drops(self.ifindex) + of(self.ifindex).map_or(0, |counters| counters.lost)
         } else {
             0
         };

@@ -17,6 +17,7 @@
 mod address;
 mod attribute;
 mod link;
+mod mdb;
 mod message;
 mod neighbour;
 mod nexthop;
@@ -30,6 +31,7 @@ pub use attribute::{
     u16_from, u32_from,
 };
 pub use link::{Link, LinkKind, links, links_with_kind};
+pub use mdb::{MdbPart, devices_with_mdb};
 pub use message::{Message, messages};
 pub use neighbour::{Neighbour, neighbour_flag, neighbour_state, neighbours};
 pub use nexthop::{Nexthop, NexthopBucket, NexthopMember, Resilient, nexthop_buckets, nexthops};

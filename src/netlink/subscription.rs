@@ -32,6 +32,8 @@ pub enum Group {
     Ipv6Route = 11,
     /// IPv6 policy rules.
     Ipv6Rule = 19,
+    /// Multicast databases of bridges and vxlan devices.
+    Mdb = 26,
     /// Nexthop objects.
     Nexthop = 32,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -318,11 +319,13 @@ struct VtepLine<'a>(&'a VtepState);
 impl fmt::Display for VtepLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let vtep = self.0;
-        write!(
-            f,
-            "{} VNI {} {}:{}  {}",
-            vtep.device, vtep.vni, vtep.addr, vtep.port, vtep.state
-        )?;
+        write!(f, "{} VNI {} ", vtep.device, vtep.vni)?;
+        if vtep.addr.is_unspecified() {
+            // It stands for all of these entries.
+            return write!(f, "by another device, or without an address  the kernel's");
+        }
+        let end_point = SocketAddr::new(vtep.addr, vtep.port);
+        write!(f, "{end_point}  {}", vtep.state)?;
         if let Some(mac) = &vtep.next_hop_mac {
             write!(f, " via {mac}")?;
         }
@@ -488,6 +491,36 @@ mod tests {
         let many = text(vec![group(10); 11]);
         assert!(many.contains("10.0.0.7 10.0 % and 2 more\n"), "{many}");
         assert!(many.contains("and 3 more: --json lists them"), "{many}");
+    }
+
+    #[test]
+    fn a_vteps_address_and_port_are_told_apart_and_what_has_none_is_said_in_words() {
+        let line = |addr: &str, carried_by: &str| {
+            let vtep = VtepState {
+                device: "vx".into(),
+                vni: 1,
+                addr: addr.parse().unwrap(),
+                port: 8472,
+                next_hop: None,
+                next_hop_mac: None,
+                state: "no_neighbour".into(),
+                path_mtu: 1500,
+                carried_by: carried_by.into(),
+            };
+            VtepLine(&vtep).to_string()
+        };
+        assert_eq!(
+            line("10.9.0.2", "vxgate"),
+            "vx VNI 1 10.9.0.2:8472  no_neighbour  path MTU 1500"
+        );
+        assert_eq!(
+            line("fd00::2", "vxgate"),
+            "vx VNI 1 [fd00::2]:8472  no_neighbour  path MTU 1500"
+        );
+        assert_eq!(
+            line("0.0.0.0", "kernel"),
+            "vx VNI 1 by another device, or without an address  the kernel's"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One loaded copy of the object in `bpf/`: its programs, and the maps that are its own or shared with other copies.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder};
@@ -33,6 +33,8 @@ pub(super) struct Settings {
     pub frame_max: u32,
     /// Ethernet address of the underlay device.
     pub mac: MacAddr,
+    /// The vxlan device's frames carry their marks over the access device.
+    pub gbp: bool,
 }
 
 impl Settings {
@@ -42,7 +44,7 @@ impl Settings {
             .flat_map(|number| number.to_ne_bytes())
             .collect();
         bytes.extend(self.mac.0);
-        bytes.extend([0, 0]);
+        bytes.extend(u16::from(self.gbp).to_ne_bytes());
         bytes
     }
 }
@@ -132,7 +134,7 @@ impl Copy {
         segment.extend(vni.get().to_ne_bytes());
         for (map, key) in [("endpoints", endpoint), ("segments", segment)] {
             let failed = |source| Error::Map {
-                what: format!("VNI {vni} on {addr}:{port}"),
+                what: format!("VNI {vni} on {}", SocketAddr::new(addr, port)),
                 source,
             };
             self.map(map)?
@@ -215,17 +217,21 @@ mod tests {
         Passed(PassReason),
     }
 
-    /// Ours: VNI 7 on UDP 8472 of 192.0.2.1, 2001:db8::1 and, on the loopback link, fe80::1 and two groups.
-    fn loaded() -> Copy {
-        const LOOPBACK: u32 = 1;
-        let settings = Settings {
+    fn loaded_settings() -> Settings {
+        Settings {
             workers: 1,
             kernel_side: 0,
             device: 0,
             frame_max: 1464,
             mac: MacAddr([4; 6]),
-        };
-        let copy = Copy::load(&settings, None).unwrap();
+            gbp: false,
+        }
+    }
+
+    /// Ours: VNI 7 on UDP 8472 of 192.0.2.1, 2001:db8::1 and, on the loopback link, fe80::1 and two groups.
+    fn loaded() -> Copy {
+        const LOOPBACK: u32 = 1;
+        let copy = Copy::load(&loaded_settings(), None).unwrap();
         for (local, link) in [("192.0.2.1", 3), ("2001:db8::1", 3), ("fe80::1", LOOPBACK)] {
             copy.add_segment(local.parse().unwrap(), link, 8472, Vni::new(7).unwrap())
                 .unwrap();
@@ -338,6 +344,18 @@ mod tests {
         let elsewhere = over_ipv4("239.1.1.3", 8472, &VNI);
         let fate = fate(&copy, &elsewhere);
         assert_eq!(fate, Fate::Passed(PassReason::NotOurs));
+    }
+
+    #[test]
+    fn each_of_the_most_devices_has_room_for_its_address_and_its_group() {
+        const DEVICES_MAX: u8 = 255; // and one: VXGATE_DEVICES_MAX
+        let copy = Copy::load(&loaded_settings(), None).unwrap();
+        for device in 0..=DEVICES_MAX {
+            let vni = Vni::new(u32::from(device) + 1).unwrap();
+            for addr in [[192, 0, 2, device], [239, 1, 1, device]] {
+                copy.add_segment(IpAddr::from(addr), 3, 8472, vni).unwrap();
+            }
+        }
     }
 
     #[test]

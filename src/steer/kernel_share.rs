@@ -302,6 +302,7 @@ mod tests {
             device: DEVICE,
             frame_max: 1464,
             mac: MacAddr([4; 6]),
+            gbp: false,
         };
         let copy = Copy::load(&settings, None).unwrap();
         let zero = 0u32.to_ne_bytes();
@@ -328,6 +329,7 @@ mod tests {
             group: None,
             underlay_ifindex: 3,
             port: 8472,
+            gbp: false,
             kernel_side: end(8, "vxg0"),
             worker_side: end(9, "vxg1"),
         };

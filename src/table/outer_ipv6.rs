@@ -75,7 +75,11 @@ impl OuterIpv6 {
         let version_class_label = 6 << 28 | u32::from(fields.tos) << 20 | label;
         let udp_checksum = fields.inner_sum.map_or(0, |inner| {
             // The length counts twice: in the pseudo-header and in the UDP header.
-            let sum = self.udp_sum + 2 * u32::from(udp_len) + u32::from(fields.source_port) + inner;
+            let sum = self.udp_sum
+                + 2 * u32::from(udp_len)
+                + u32::from(fields.source_port)
+                + fields.policy_sum()
+                + inner;
             checksum::udp_field(checksum::finish(sum))
         });
 
@@ -89,6 +93,9 @@ impl OuterIpv6 {
         put(&mut bytes, 54, fields.source_port.to_be_bytes());
         put(&mut bytes, 58, udp_len.to_be_bytes());
         put(&mut bytes, 60, udp_checksum.to_be_bytes());
+        let [flags, a, b, c] = fields.group_policy.to_be_bytes();
+        bytes[62] |= flags;
+        [bytes[63], bytes[64], bytes[65]] = [a, b, c];
         *head = bytes;
         true
     }

@@ -8,7 +8,8 @@
 //! | [`ipv4`] | 791, 2474, 3168 | version, lengths, DSCP and ECN, DF, fragment bits, TTL, protocol, addresses; DSCP and ECN set, the header checksum adapted | length of the fixed part | identification, options; version, lengths and header checksum are the caller's to judge |
 //! | [`ipv6`] | 8200, 2474, 3168, 6437, 4302, 6275 | all of the fixed header; DSCP and ECN set; extension headers skipped, a routing header told | length, at most [`ipv6::EXTENSIONS_MAX`] extensions that end within the packet | what extensions say (types of routing header, options: jumbograms of RFC 2675 among them); behind a fragment header; version and length are the caller's to judge |
 //! | [`udp`] | 768 | all | length of the header | the length field and the checksum are the caller's to judge |
-//! | [`vxlan`] | 7348 §5 | I flag, VNI, reserved bits | length | GBP, GPE and remote checksum bits: reserved here |
+//! | [`vxlan`] | 7348 §5 | I flag, VNI, reserved bits | length | GPE and remote checksum bits: reserved here |
+//! | [`gbp`] | draft-smith-vxlan-group-policy | G, D, A, group policy ID | – | – |
 //! | [`Vni`] | 7348 §5 | 24 bits | fits them | – |
 //! | [`checksum`] | 1071, 1624; pseudo-headers 768, 9293, 8200 | sums of any bytes, and their adaptation to a changed word | – | – |
 //! | [`crc32c`](mod@crc32c) | 9260 App. A | sums of any bytes | – | – |
@@ -25,6 +26,7 @@ pub mod checksum;
 pub mod crc32c;
 pub mod entropy;
 pub mod ethernet;
+pub mod gbp;
 pub mod ipv4;
 pub mod ipv6;
 pub mod layers;

@@ -75,6 +75,7 @@ impl Bench {
         decap::decide(snapshot, &self.umem, &batch, &mut verdicts);
         let mut out: Vec<_> = snapshot.segments.iter().map(|_| Outbox::new()).collect();
         decap::apply(
+            snapshot,
             &mut self.umem,
             &mut batch,
             &verdicts,

@@ -230,6 +230,7 @@ fn segment(size: Size, number: usize, turn: u8) -> Segment {
         udp_checksum: UdpChecksum::Zero,
         verify_udp_checksum: false,
         accept_udp6_zero_checksum: false,
+        gbp: false,
         header_bits: vxgate::wire::vxlan::USED_BITS,
         peer_check: vxgate::table::PeerCheck::Strict,
         ecn_encap: vxgate::table::EcnEncap::Kernel,

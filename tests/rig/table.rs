@@ -129,6 +129,7 @@ pub fn config(choices: &mut Choices<'_>, number: usize) -> SegmentConfig {
         udp_checksum: choices.pick(&[UdpChecksum::Zero, UdpChecksum::Compute]),
         verify_udp_checksum: choices.bit(),
         accept_udp6_zero_checksum: choices.bit(),
+        gbp: false,
         header_bits: header_bits(choices),
         peer_check: one_of(choices, PeerCheck::ALL),
         ecn_encap: one_of(choices, EcnEncap::ALL),
