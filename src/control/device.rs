@@ -129,18 +129,25 @@ pub fn discover(socket: &mut Socket) -> Result<Vec<Found>, netlink::Error> {
         return Ok(Vec::new());
     }
     let addresses = netlink::addresses(socket)?;
-    Ok(judge(&links, &addresses, &Defaults::read()))
+    let with_mdb = netlink::devices_with_mdb(socket)?;
+    Ok(judge(&links, &addresses, &with_mdb, &Defaults::read()))
 }
 
-/// The vxlan devices among these links, as [`discover`] has them. A pure function: what the kernel tells is judged here.
-pub fn judge(links: &[LinkKind], addresses: &[Address], defaults: &Defaults) -> Vec<Found> {
+/// The vxlan devices among these links, as [`discover`] has them; `with_mdb`: the indices of devices with a multicast
+/// database of their own. A pure function: what the kernel tells is judged here.
+pub fn judge(
+    links: &[LinkKind],
+    addresses: &[Address],
+    with_mdb: &[u32],
+    defaults: &Defaults,
+) -> Vec<Found> {
     let mut all: Vec<_> = links
         .iter()
         .filter(|found| is_vxlan(found))
         .filter_map(|found| read(found, links, addresses, defaults))
         .collect();
     all.sort_by_key(|found| found.device.ifindex);
-    refuse_mdb(&mut all, &netlink::devices_with_mdb(socket)?);
+    refuse_mdb(&mut all, with_mdb);
     refuse_ambiguous(&mut all);
     all
 }

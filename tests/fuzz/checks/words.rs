@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use vxgate::config::{self, ConfigError, Devices, Settings, WORKERS_MAX};
 use vxgate::control::{self, Defaults};
 use vxgate::gateway::Observation;
-use vxgate::netlink::{self, Address, LinkKind, Message, Neighbour, Nexthop, NexthopBucket, Route};
+use vxgate::netlink::{
+    self, Address, LinkKind, MdbPart, Message, Neighbour, Nexthop, NexthopBucket, Route,
+};
 use vxgate::show::{Status, answer_to, read_answer};
 use vxgate::table::{FlowLabel, Policy};
 use vxgate::wire::vxlan::USED_BITS;
@@ -18,7 +20,7 @@ const KINDS: [u16; 13] = [16, 17, 20, 21, 24, 25, 28, 29, 104, 105, 116, 117, 77
 /// that is not refused is one that can be carried.
 pub fn netlink(data: &[u8]) {
     let mut taken = 0;
-    let (mut links, mut addresses) = (Vec::new(), Vec::new());
+    let (mut links, mut addresses, mut with_mdb) = (Vec::new(), Vec::new(), Vec::new());
     for message in netlink::messages(data) {
         taken += message.bytes.len();
         assert!(taken <= data.len() && message.payload.len() + 16 == message.bytes.len());
@@ -32,12 +34,14 @@ pub fn netlink(data: &[u8]) {
         }
         links.extend(LinkKind::decode(&message).map(|(_, link)| link));
         addresses.extend(Address::decode(&message).map(|(_, address)| address));
+        let part = MdbPart::decode(&message).filter(|part| part.has_entries);
+        with_mdb.extend(part.map(|part| part.ifindex));
     }
-    devices(&links, &addresses);
+    devices(&links, &addresses, &with_mdb);
 }
 
-fn devices(links: &[LinkKind], addresses: &[Address]) {
-    let all = control::judge(links, addresses, &Defaults::default());
+fn devices(links: &[LinkKind], addresses: &[Address], with_mdb: &[u32]) {
+    let all = control::judge(links, addresses, with_mdb, &Defaults::default());
     assert!(all.len() <= links.len());
     assert!(all.is_sorted_by_key(|found| found.device.ifindex));
     let mut ends = Vec::new();
