@@ -13,6 +13,7 @@ mod departures;
 mod ecn;
 mod generate;
 mod generate_outer;
+mod group;
 mod inherit;
 mod inner;
 mod justified;
