@@ -15,7 +15,23 @@ const FRAGMENT: u8 = 44;
 /// The longest payload: frames of more than an underlay's MTU, in a chunk of 2,048 bytes.
 const PAYLOAD_MAX: usize = 1600;
 
-/// A frame of the overlay, for the access port of `segment`.
+/// A frame for the access port of `segment`: one of the overlay, with its mark where the device asks for marks.
+pub fn access(choices: &mut Choices<'_>, segment: &Segment) -> Vec<u8> {
+    let mut frame = inner(choices, segment);
+    if segment.config.gbp && !choices.rare() && frame.len() >= 12 {
+        let mark = match choices.below(4) {
+            0 => 0,
+            1 => choices.long() & 0x0048_ffff,
+            2 => 1 << choices.below(32),
+            _ => choices.long(),
+        };
+        let [a, b, c, d] = mark.to_be_bytes();
+        frame.splice(12..12, [0x88, 0xa8, a, b, 0x88, 0xa8, c, d]);
+    }
+    frame
+}
+
+/// A frame of the overlay, as the vxlan device of `segment` sees it.
 pub fn inner(choices: &mut Choices<'_>, segment: &Segment) -> Vec<u8> {
     if choices.rare() {
         return choices.bytes(PAYLOAD_MAX);
@@ -201,6 +217,15 @@ fn vxlan(choices: &mut Choices<'_>, segment: &Segment) -> Vec<u8> {
     }
     .to_wire();
     let mut header = vec![0x08, 0, 0, 0, a, b, c, 0];
+    if segment.config.gbp && choices.bit() {
+        // A group's policy, with a flag or without.
+        header[..4].copy_from_slice(&[
+            choices.pick(&[0x88, 0x08]),
+            choices.byte(),
+            choices.byte(),
+            choices.byte(),
+        ]);
+    }
     if choices.rare() {
         // The I flag more often than each of the others.
         let place = if choices.bit() { 0 } else { choices.below(8) };

@@ -24,6 +24,8 @@ const fn ecn_out(mode: EcnEncap) -> [u8; 4] {
 }
 /// ECN on the way in, `[inner][outer]`: RFC 6040 §4.2; 4 is a drop.
 const ECN_IN: [[u8; 4]; 4] = [[0, 0, 0, 4], [1, 1, 1, 3], [2, 1, 2, 3], [3, 3, 3, 3]];
+/// The bits of a frame's mark that a header has places for: do not learn, applied, and the group's number.
+pub const MARK_BITS: u32 = 0x0048_ffff;
 /// VLAN tags that are looked behind.
 const TAGS_MAX: usize = 7;
 
@@ -76,6 +78,11 @@ pub fn decap(snapshot: &Snapshot, frame: &[u8]) -> Result<Delivered, DropReason>
     judge_inner(segment, &vxlan[8..], &outer)?;
     let mut inner = finish(&vxlan[8..]);
     mark(&mut inner, outer.class);
+    if segment.config.gbp {
+        let word = u32::from_be_bytes(vxlan[..4].try_into().expect("4 bytes"));
+        let mark = if word >> 31 == 1 { word & MARK_BITS } else { 0 };
+        inner = carried_by_tags(mark, &inner);
+    }
     Ok(Delivered {
         segment: place,
         stranger,
@@ -94,6 +101,27 @@ pub fn sender(frame: &[u8]) -> (IpAddr, u32, Option<[u8; 6]>) {
         vni,
         inner.map(|inner| inner[6..12].try_into().expect("6 bytes")),
     )
+}
+
+/// What came by an access port: the frame's mark, and the frame itself.
+pub fn lifted(config: &SegmentConfig, frame: &[u8]) -> (u32, Vec<u8>) {
+    let tags = frame
+        .get(12..20)
+        .filter(|tags| tags[..2] == [0x88, 0xa8] && tags[4..6] == [0x88, 0xa8]);
+    match tags {
+        Some(tags) if config.gbp => {
+            let mark = u32::from_be_bytes([tags[2], tags[3], tags[6], tags[7]]);
+            (mark, [&frame[..12], &frame[20..]].concat())
+        }
+        _ => (0, frame.to_vec()),
+    }
+}
+
+/// A frame with its mark in two tags, as access ports carry it.
+pub fn carried_by_tags(mark: u32, frame: &[u8]) -> Vec<u8> {
+    let [a, b, c, d] = mark.to_be_bytes();
+    let tags = [0x88, 0xa8, a, b, 0x88, 0xa8, c, d];
+    [&frame[..12], &tags, &frame[12..]].concat()
 }
 
 struct Outer<'a> {
@@ -462,7 +490,7 @@ impl Open {
 }
 
 /// The frame that goes to this VTEP, every byte of it.
-pub fn sent(config: &SegmentConfig, vtep: &Vtep, frame: &[u8], open: Open) -> Vec<u8> {
+pub fn sent(config: &SegmentConfig, vtep: &Vtep, mark: u32, frame: &[u8], open: Open) -> Vec<u8> {
     let inner = finish(frame);
     let fields = inner_fields(frame);
     let own = match config.tos {
@@ -481,7 +509,14 @@ pub fn sent(config: &SegmentConfig, vtep: &Vtep, frame: &[u8], open: Open) -> Ve
         (ttl, _) => ttl,
     };
     let [a, b, c] = vtep.key.vni.to_wire();
-    let mut payload = vec![0x08, 0, 0, 0, a, b, c, 0];
+    // The mark as the group's policy; a mark of 0 is none.
+    let policy = if mark == 0 {
+        0
+    } else {
+        0x8000_0000 | mark & MARK_BITS
+    };
+    let mut payload = (0x0800_0000 | policy).to_be_bytes().to_vec();
+    payload.extend([a, b, c, 0]);
     payload.extend(inner);
     let udp_len = 8 + payload.len() as u16;
     let mut udp = UdpHeader {

@@ -13,7 +13,9 @@ use vxgate::table::{FlowLabel, Policy};
 use vxgate::wire::vxlan::USED_BITS;
 
 /// The kinds that the decoders know, and one that none does.
-const KINDS: [u16; 13] = [16, 17, 20, 21, 24, 25, 28, 29, 104, 105, 116, 117, 77];
+const KINDS: [u16; 15] = [
+    16, 17, 20, 21, 24, 25, 28, 29, 84, 85, 104, 105, 116, 117, 77,
+];
 
 /// Messages and attributes are parts of the datagram, whatever it says of their lengths; every decoder takes what it is
 /// given or leaves it, whatever kind the message claims to be; and of the links and addresses among them, each vxlan device
@@ -151,6 +153,10 @@ fn decode(message: &Message<'_>) {
                 .resilient
                 .is_none_or(|resilient| resilient.buckets != 0)
         );
+    }
+    if let Some(part) = MdbPart::decode(message) {
+        assert!(matches!(kind, 84 | 85));
+        assert!(!part.has_entries || payload.len() > 12);
     }
     if NexthopBucket::decode(message).is_some() {
         assert!(matches!(kind, 116 | 117));
