@@ -12,7 +12,8 @@ use vxgate::wire::vxlan::{self, VxlanHeader};
 use vxgate::wire::{MacAddr, Vni, checksum, crc32c, entropy, ethernet, gbp, vlan};
 
 use crate::rig::choices::Choices;
-use crate::rig::frames::{self, fold, sum};
+use crate::rig::frames;
+use crate::rig::sums::{self, fold, sum};
 use crate::rig::table;
 use crate::rig::twin;
 
@@ -90,7 +91,7 @@ pub fn wire(data: &[u8]) {
     ipv6(data);
     udp(data);
     vxlan(data);
-    sums(data);
+    checksums(data);
 }
 
 fn ethernet(data: &[u8]) {
@@ -298,12 +299,12 @@ fn vxlan(data: &[u8]) {
     );
 }
 
-fn sums(data: &[u8]) {
+fn checksums(data: &[u8]) {
     // Two zeros: 0xffff stands for all sums but that over nothing but zeros.
     assert_eq!(checksum::sum(data), u32::from(fold(sum(data))));
     assert_eq!(
         checksum::finish(checksum::sum(data)),
-        frames::checksum(sum(data))
+        sums::checksum(sum(data))
     );
     assert_eq!(crc32c::crc32c([data, &[]]), twin::crc32c(data));
     let middle = data.len() / 2;

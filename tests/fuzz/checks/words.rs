@@ -115,7 +115,7 @@ fn decode(message: &Message<'_>) {
     }
     if let Some((exists, address)) = Address::decode(message) {
         assert_eq!(exists, kind == 20);
-        let octets = crate::rig::frames::octets(address.local);
+        let octets = crate::rig::sums::octets(address.local);
         assert!(
             payload[8..]
                 .windows(octets.len())
