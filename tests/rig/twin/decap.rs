@@ -216,6 +216,9 @@ fn judge_inner(segment: &Segment, inner: &[u8], outer: &Outer<'_>) -> Result<(),
     if tagged && segment.config.inner_vlan == InnerVlan::Drop {
         return Err(DropReason::InnerVlan);
     }
+    if tagged && segment.config.gbp && inner.len() < 20 {
+        return Err(DropReason::InnerTruncated);
+    }
     let inner_class = match (word(inner, 12), &inner[14..]) {
         (0x0800, packet) if packet.len() >= 20 => packet[1],
         (0x86dd, packet) if packet.len() >= 40 => packet[0] << 4 | packet[1] >> 4,
