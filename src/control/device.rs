@@ -283,27 +283,11 @@ fn read(
         underlay,
         port: raw.port.unwrap_or(DEFAULT_PORT),
         source_ports: source_ports(raw.port_range, defaults.port_range),
-        ttl: match (raw.ttl_inherit, raw.ttl) {
-            (true, _) => Inherit::Inner,
-            (false, ttl) => Inherit::Fixed(ttl),
-        },
+        ttl: raw.ttl(),
         ttl_default,
-        // The value 1 is what `tos inherit` sends: it has no other meaning (`vxlan_xmit_one`).
-        tos: if raw.tos == 1 {
-            Inherit::Inner
-        } else {
-            Inherit::Fixed(raw.tos)
-        },
-        df: match raw.df {
-            1 => Df::Set,
-            2 => Df::Inherit,
-            _ => Df::Unset,
-        },
-        flow_label: if raw.flow_label_policy == LABEL_INHERIT {
-            FlowLabel::Inner
-        } else {
-            FlowLabel::Fixed(raw.flow_label)
-        },
+        tos: raw.tos(),
+        df: raw.df(),
+        flow_label: raw.flow_label(),
         udp_checksum: if zero_checksum {
             UdpChecksum::Zero
         } else {
@@ -405,6 +389,36 @@ impl Attributes {
         }
         raw
     }
+
+    fn ttl(&self) -> Inherit {
+        match (self.ttl_inherit, self.ttl) {
+            (true, _) => Inherit::Inner,
+            (false, ttl) => Inherit::Fixed(ttl),
+        }
+    }
+
+    /// The value 1 is what `tos inherit` sends: it has no other meaning (`vxlan_xmit_one`).
+    fn tos(&self) -> Inherit {
+        match self.tos {
+            1 => Inherit::Inner,
+            tos => Inherit::Fixed(tos),
+        }
+    }
+
+    fn df(&self) -> Df {
+        match self.df {
+            1 => Df::Set,
+            2 => Df::Inherit,
+            _ => Df::Unset,
+        }
+    }
+
+    fn flow_label(&self) -> FlowLabel {
+        match self.flow_label_policy {
+            LABEL_INHERIT => FlowLabel::Inner,
+            _ => FlowLabel::Fixed(self.flow_label),
+        }
+    }
 }
 
 /// A VXLAN header as an attribute carries it, which is as the wire does.
@@ -455,6 +469,7 @@ mod tests {
         let addresses = ["10.9.0.1", "2001:db8::1"].map(|local| Address {
             ifindex: 3,
             local: local.parse().unwrap(),
+            prefix_len: 24,
         });
         read(
             &vxlan,

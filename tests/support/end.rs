@@ -17,7 +17,7 @@ use nix::sys::socket::{
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::support::netns::Netns;
+use super::netns::Netns;
 
 const PACKET_AUXDATA: i32 = 8;
 const PACKET_VNET_HDR: i32 = 15;
