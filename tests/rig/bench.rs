@@ -36,12 +36,17 @@ impl Bench {
         })
         .expect("some memory");
         let (mut guards, mut pool) = (Vec::new(), Vec::new());
-        while let Some(mut guard) = umem.allocate() {
+        // What lies in a chunk from the frame before is told from what was written into this one.
+        let fill = |umem: &mut Umem, mut frame: Frame| {
             let chunk_len = umem.chunk_len();
-            umem.push(&mut guard, ROOM).expect("as every new frame");
-            assert!(umem.fill(&mut guard, &vec![GUARD; chunk_len]));
-            guards.push(guard);
-            pool.extend(umem.allocate());
+            umem.push(&mut frame, ROOM).expect("as every new frame");
+            assert!(umem.fill(&mut frame, &vec![GUARD; chunk_len]));
+            frame
+        };
+        while let Some(frame) = umem.allocate() {
+            guards.push(fill(&mut umem, frame));
+            let frame = umem.allocate();
+            pool.extend(frame.map(|frame| fill(&mut umem, frame)));
         }
         for frame in pool {
             umem.release(frame);

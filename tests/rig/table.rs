@@ -15,8 +15,8 @@ use super::choices::Choices;
 
 /// Segments of a table at most.
 pub const SEGMENTS_MAX: usize = 4;
-/// Frames that one frame may become, at most: the longest list.
-pub const COPIES_MAX: usize = 5;
+/// VTEPs of a list at most.
+const LIST_LEN_MAX: usize = 5;
 
 const PORTS: [u16; 4] = [8472, 4789, 1, 65535];
 const VNIS: [u32; 6] = [1, 2, 0, 0x80_0000, 0xff_ffff, 0x0a_0b0c];
@@ -200,7 +200,7 @@ fn destination(choices: &mut Choices<'_>, vteps: &[Vtep]) -> Destination {
 }
 
 fn list(choices: &mut Choices<'_>, vteps: &[Vtep]) -> Vec<VtepId> {
-    (0..choices.below(1 + COPIES_MAX))
+    (0..choices.below(1 + LIST_LEN_MAX))
         .map(|_| vtep_id(choices, vteps))
         .collect()
 }

@@ -228,7 +228,7 @@ pub fn encap(data: &[u8]) {
     let number = choices.below(snapshot.segments.len());
     let segment = &snapshot.segments[number];
     let frames = batch(&mut choices, |choices| frames::access(choices, segment));
-    let mut bench = Bench::new(frames.len() * table::COPIES_MAX);
+    let mut bench = Bench::new(copies_of(segment, &frames));
     let outcome = bench.encap(&snapshot, number, &frames);
     bench.check();
     assert_eq!(outcome.verdicts.len(), frames.len());
@@ -255,6 +255,15 @@ pub fn encap(data: &[u8]) {
     }
     assert_eq!(sent.next(), None, "sent, and nobody knows why");
     assert_eq!(bench.counters.flood_copies.get(), copies);
+}
+
+/// How many frames these become at once, at most.
+fn copies_of(segment: &Segment, frames: &[Vec<u8>]) -> usize {
+    let copies = frames.iter().map(|frame| {
+        let (_, frame) = twin::lifted(&segment.config, frame);
+        twin::encap(segment, &frame).map_or(1, |vteps| vteps.len())
+    });
+    copies.sum()
 }
 
 /// No frame that is not left to the kernel could be for a VTEP that only the kernel reaches.
@@ -319,7 +328,7 @@ pub fn round_trip(data: &[u8]) {
     };
     let segment = &near.segments[0];
     let frames = batch(&mut choices, |choices| frames::access(choices, segment));
-    let mut bench = Bench::new(frames.len() * table::COPIES_MAX);
+    let mut bench = Bench::new(copies_of(segment, &frames));
     let sent = bench.encap(&near, 0, &frames).sent.concat();
     bench.check();
     let mut sent = sent.into_iter();
