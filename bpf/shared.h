@@ -32,7 +32,7 @@ struct steer_settings {
 	__u32 device;      /* index of the vxlan device that `vxgate_ingress` sends to */
 	__u32 frame_max;   /* longest frame of that device, in bytes: its MTU and an Ethernet header */
 	__u16 mac[3];      /* Ethernet address of the NIC that `vxgate_underlay` runs on, as on the wire */
-	__u16 zero;
+	__u16 gbp;         /* whether the device's frames carry their marks over the access device */
 };
 
 /* One entry of the counters for each program. */

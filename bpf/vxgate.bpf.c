@@ -11,7 +11,8 @@
  * Each program first asks whether the workers live: a cell that a worker has not stored into for HEARTBEAT_STALE_NS says
  * that it hangs, and then frames take the kernel's own path. When the process dies, the way from `vxgate_underlay` and
  * `vxgate_egress` to what steers dies at once, and the links with it.
- * Whenever in doubt, a frame passes. Nothing is changed in a frame here.
+ * Whenever in doubt, a frame passes. Nothing is changed in a frame here, but that the marks of a device with the Group Policy
+ * extension travel in two tags of their own between `vxgate_egress`, the workers and `vxgate_ingress`.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -384,6 +385,34 @@ static __always_inline bool kernels(struct __sk_buff *skb)
 	return !!bpf_map_lookup_elem(list, &key) == listed_is_kernels;
 }
 
+/* Puts the mark into two tags in front of the frame's own: a tag has 16 bits. The outer one is the upper half. */
+static __always_inline bool push_mark(struct __sk_buff *skb)
+{
+	__u32 mark = skb->mark;
+
+	return !bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021AD), mark & 0xffff) &&
+	       !bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021AD), mark >> 16);
+}
+
+/* Takes one of these tags off. The kernel has moved the outermost tag from the bytes beside them. */
+static __always_inline bool pop_half(struct __sk_buff *skb, __u32 *half)
+{
+	if (!skb->vlan_present || skb->vlan_proto != bpf_htons(ETH_P_8021AD))
+		return false;
+	*half = skb->vlan_tci & 0xffff;
+	return !bpf_skb_vlan_pop(skb);
+}
+
+static __always_inline bool pop_mark(struct __sk_buff *skb)
+{
+	__u32 upper, lower;
+
+	if (!pop_half(skb, &upper) || !pop_half(skb, &lower))
+		return false;
+	skb->mark = upper << 16 | lower;
+	return true;
+}
+
 SEC("tc")
 int steer_egress(struct __sk_buff *skb)
 {
@@ -409,6 +438,11 @@ int steer_egress(struct __sk_buff *skb)
 	/* One flow, one queue, one worker. The queue's number is stored with one added (`skb_record_rx_queue`). */
 	if (settings.workers > 1)
 		skb->queue_mapping = bpf_get_hash_recalc(skb) % settings.workers + 1;
+	if (settings.gbp && !push_mark(skb)) {
+		/* No memory, and maybe one tag too many: it cannot go on as it is. */
+		count_lost(COUNTS_EGRESS);
+		return TC_ACT_SHOT;
+	}
 	count_steered(COUNTS_EGRESS, frames);
 	return bpf_redirect(settings.kernel_side, 0);
 }
@@ -419,6 +453,10 @@ int vxgate_ingress(struct __sk_buff *skb)
 	/* Whatever comes in while no worker lives was not decapsulated by one. Bypass does not stop frames here: a worker
 	 * that drains still hands on what it had received. */
 	if (!any_fresh()) {
+		count_lost(COUNTS_INGRESS);
+		return TC_ACT_SHOT;
+	}
+	if (settings.gbp && !pop_mark(skb)) {
 		count_lost(COUNTS_INGRESS);
 		return TC_ACT_SHOT;
 	}

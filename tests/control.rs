@@ -523,7 +523,6 @@ fn every_attribute_that_is_not_done_is_refused_by_name() {
     let cases = [
         ("local 10.9.0.1 dev u0 learning", "learning"),
         ("dev u0 nolearning", "local"),
-        (&format!("{plain} gbp"), "gbp"),
         (&format!("{plain} proxy"), "proxy"),
         (&format!("{plain} rsc"), "rsc"),
         (&format!("{plain} l2miss"), "l2miss"),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-#[path = "fuzz/checks.rs"]
+#[path = "fuzz/checks/mod.rs"]
 mod checks;
 mod rig;
 
@@ -40,4 +40,29 @@ fn layers() {
 #[test]
 fn netlink() {
     replay("netlink", checks::netlink);
+}
+
+#[test]
+fn encap() {
+    replay("encap", checks::encap);
+}
+
+#[test]
+fn decap() {
+    replay("decap", checks::decap);
+}
+
+#[test]
+fn wire() {
+    replay("wire", checks::wire);
+}
+
+#[test]
+fn config() {
+    replay("config", checks::config);
+}
+
+#[test]
+fn control_protocol() {
+    replay("control_protocol", checks::control_protocol);
 }

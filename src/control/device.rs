@@ -6,14 +6,15 @@ use std::net::IpAddr;
 use super::Refusal;
 use super::refusal;
 use crate::netlink::{
-    self, Address, Link, LinkKind, Socket, attributes, ip_from, u8_from, u16_be_from, u32_from,
+    self, Address, Link, LinkKind, Socket, attributes, flag_or_u8, ip_from, u8_from, u16_be_from,
+    u32_from,
 };
 use crate::table::{
     Df, FlowLabel, Inherit, Policy, ReservedBits, SegmentConfig, SourcePorts, UdpChecksum,
     UdpChecksumRx,
 };
 use crate::wire::ipv6::FLOW_LABEL_MASK;
-use crate::wire::{MacAddr, Vni, vxlan};
+use crate::wire::{MacAddr, Vni, gbp, vxlan};
 
 /// `IANA_VXLAN_UDP_PORT` as the kernel's module has it, for a kernel that does not tell (`drivers/net/vxlan`).
 const DEFAULT_PORT: u16 = 8472;
@@ -60,6 +61,8 @@ pub struct VxlanDevice {
     pub udp_checksum: UdpChecksum,
     /// Whether a received UDP checksum of zero is accepted over IPv6.
     pub accept_udp6_zero_checksum: bool,
+    /// The Group Policy extension: marks of frames are sent and received (`gbp`).
+    pub gbp: bool,
     /// The bits of a received VXLAN header that must be zero, its first byte the highest (`reserved_bits`). Never the I
     /// flag or one of the VNI's.
     pub reserved_bits: u64,
@@ -94,11 +97,12 @@ impl VxlanDevice {
                 UdpChecksumRx::Ignore => false,
             },
             accept_udp6_zero_checksum: self.accept_udp6_zero_checksum,
+            gbp: self.gbp,
             header_bits: match policy.reserved_bits {
                 ReservedBits::Device => !self.reserved_bits,
-                ReservedBits::Strict => vxlan::USED_BITS,
+                ReservedBits::Strict => used_bits(self.gbp),
                 ReservedBits::Ignore => u64::MAX,
-                ReservedBits::Allow(bits) => bits | vxlan::USED_BITS,
+                ReservedBits::Allow(bits) => bits | used_bits(self.gbp),
             },
             peer_check: policy.peer_check,
             ecn_encap: policy.ecn_encap,
@@ -121,21 +125,35 @@ pub struct Found {
 /// Every vxlan device of the namespace, eligible or not, by ascending index.
 pub fn discover(socket: &mut Socket) -> Result<Vec<Found>, netlink::Error> {
     let links = netlink::links_with_kind(socket)?;
-    let is_vxlan = |found: &&LinkKind| found.link.kind.as_deref() == Some("vxlan");
-    if !links.iter().any(|found| is_vxlan(&found)) {
+    if !links.iter().any(is_vxlan) {
         return Ok(Vec::new());
     }
     let addresses = netlink::addresses(socket)?;
-    let defaults = Defaults::read();
+    let with_mdb = netlink::devices_with_mdb(socket)?;
+    Ok(judge(&links, &addresses, &with_mdb, &Defaults::read()))
+}
+
+/// The vxlan devices among these links, as [`discover`] has them; `with_mdb`: the indices of devices with a multicast
+/// database of their own. A pure function: what the kernel tells is judged here.
+pub fn judge(
+    links: &[LinkKind],
+    addresses: &[Address],
+    with_mdb: &[u32],
+    defaults: &Defaults,
+) -> Vec<Found> {
     let mut all: Vec<_> = links
         .iter()
-        .filter(is_vxlan)
-        .filter_map(|found| read(found, &links, &addresses, &defaults))
+        .filter(|found| is_vxlan(found))
+        .filter_map(|found| read(found, links, addresses, defaults))
         .collect();
     all.sort_by_key(|found| found.device.ifindex);
-    refuse_mdb(&mut all, &netlink::devices_with_mdb(socket)?);
+    refuse_mdb(&mut all, with_mdb);
     refuse_ambiguous(&mut all);
-    Ok(all)
+    all
+}
+
+fn is_vxlan(found: &LinkKind) -> bool {
+    found.link.kind.as_deref() == Some("vxlan")
 }
 
 /// A multicast database of its own decides where a device sends frames to IP groups (`vxlan_mdb_xmit`), before the FDB does.
@@ -150,10 +168,14 @@ fn refuse_mdb(all: &mut [Found], with_mdb: &[u32]) {
 }
 
 /// Two devices that differ in nothing but the link of their link-local address are legal. Which of them a frame is for,
-/// by its address or by its group, is no more seen once it has been steered, so that only the first is taken over.
+/// by its address or by its group, is no more seen once it has been steered, so that only the first is taken over. Of two
+/// that differ in what they receive otherwise (`gbp`) only one can be up.
 fn refuse_ambiguous(all: &mut [Found]) {
     let mut taken = Vec::new();
-    for found in all.iter_mut().filter(|found| found.refusal.is_none()) {
+    for found in all
+        .iter_mut()
+        .filter(|found| found.refusal.is_none() && found.device.up)
+    {
         let device = &found.device;
         let endpoint = |addr| (addr, device.port, device.vni);
         let own = [("local", device.local), ("group", device.group)]
@@ -170,12 +192,29 @@ fn refuse_ambiguous(all: &mut [Found]) {
     }
 }
 
+/// The bits of the VXLAN header that have a meaning.
+fn used_bits(gbp: bool) -> u64 {
+    vxlan::USED_BITS | if gbp { gbp::USED_BITS } else { 0 }
+}
+
 /// The namespace's own defaults.
-struct Defaults {
+#[derive(Debug)]
+pub struct Defaults {
     ttl: u8,
     port_range: (u16, u16),
     /// A link's default hop limit by its name; routers may advertise another on each link.
     hop_limit: fn(&str) -> Option<u8>,
+}
+
+impl Default for Defaults {
+    /// The kernel's, where nobody has changed them.
+    fn default() -> Self {
+        Self {
+            ttl: DEFAULT_TTL,
+            port_range: DEFAULT_PORT_RANGE,
+            hop_limit: |_| None,
+        }
+    }
 }
 
 impl Defaults {
@@ -227,11 +266,6 @@ fn read(
         Some(below) if ipv6 => (defaults.hop_limit)(&below.link.name).unwrap_or(DEFAULT_TTL),
         _ => defaults.ttl,
     };
-    let zero_checksum = if ipv6 {
-        raw.udp6_zero_checksum_tx
-    } else {
-        !raw.udp_checksum
-    };
     let device = VxlanDevice {
         ifindex: found.link.ifindex,
         name: found.link.name.clone(),
@@ -249,13 +283,10 @@ fn read(
         tos: raw.tos(),
         df: raw.df(),
         flow_label: raw.flow_label(),
-        udp_checksum: if zero_checksum {
-            UdpChecksum::Zero
-        } else {
-            UdpChecksum::Compute
-        },
+        udp_checksum: raw.udp_checksum(ipv6),
         accept_udp6_zero_checksum: raw.udp6_zero_checksum_rx,
-        reserved_bits: raw.reserved_bits.unwrap_or(!vxlan::USED_BITS),
+        gbp: raw.gbp,
+        reserved_bits: raw.reserved_bits.unwrap_or(!used_bits(raw.gbp)),
     };
     let refusal = of_namespace(found)
         .or_else(|| refusal::of_attributes(&found.data))
@@ -307,6 +338,7 @@ struct Attributes {
     flow_label: u32,
     flow_label_policy: u32,
     /// None from kernels before 6.14, whose devices have no other than the default.
+    gbp: bool,
     reserved_bits: Option<u64>,
 }
 
@@ -341,6 +373,7 @@ impl Attributes {
                 28 => raw.ttl_inherit = u8_from(value) != Some(0),
                 29 => raw.df = u8_from(value).unwrap_or(0),
                 32 => raw.flow_label_policy = u32_from(value).unwrap_or(0),
+                23 => raw.gbp = flag_or_u8(value),
                 33 => raw.reserved_bits = reserved_bits_from(value),
                 _ => {}
             }
@@ -368,6 +401,14 @@ impl Attributes {
             1 => Df::Set,
             2 => Df::Inherit,
             _ => Df::Unset,
+        }
+    }
+
+    /// Each family has an attribute of its own.
+    fn udp_checksum(&self, ipv6: bool) -> UdpChecksum {
+        match (ipv6, self.udp6_zero_checksum_tx, self.udp_checksum) {
+            (true, true, _) | (false, _, false) => UdpChecksum::Zero,
+            _ => UdpChecksum::Compute,
         }
     }
 
@@ -449,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn v02_reserved_bits_are_the_devices_or_the_operators() {
+    fn v02_d01_reserved_bits_are_the_devices_or_the_operators() {
         let bits = |data: RequestBody, reserved_bits| {
             let found = found(data, |_| {});
             let policy = Policy {
@@ -469,10 +510,14 @@ mod tests {
         assert_eq!(bits(plain(), ReservedBits::Ignore), u64::MAX);
         let mask = ReservedBits::Allow(0x8000_0000_0000_0000);
         assert_eq!(bits(lenient(), mask), 0x8800_0000_ffff_ff00);
+        let gbp = || plain().with(23, &[]);
+        for choice in [ReservedBits::Device, ReservedBits::Strict] {
+            assert_eq!(bits(gbp(), choice), 0x88ff_ffff_ffff_ff00, "{choice}");
+        }
     }
 
     #[test]
-    fn v06_checksums_are_verified_on_hardware_or_as_the_operator_says() {
+    fn v06_d08_checksums_are_verified_on_hardware_or_as_the_operator_says() {
         for (udp_checksum_rx, on_hardware, on_veth) in [
             (UdpChecksumRx::Auto, true, false),
             (UdpChecksumRx::Verify, true, true),

@@ -45,7 +45,7 @@ mod running;
 mod topology;
 mod writer;
 
-pub use device::{Found, VxlanDevice, discover};
+pub use device::{Defaults, Found, VxlanDevice, discover, judge};
 pub use error::Error;
 pub use refusal::Refusal;
 pub use report::{GroupReport, Report, SegmentReport, VtepReport};

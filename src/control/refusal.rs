@@ -27,6 +27,8 @@ impl Refusal {
 
 /// The largest IP packet whose frame, outer headers and headroom fit a 4096-byte chunk, in bytes.
 const MTU_MAX: u32 = 3506;
+/// What the mark of a frame takes in addition, on its way to and from a device with the Group Policy extension.
+const GBP_CARRIER_LEN: u32 = 8;
 
 /// What an attribute of the device means for us.
 enum Rule {
@@ -94,11 +96,7 @@ const RULES: &[(u16, &str, Rule)] = {
             "remcsumrx",
             RefusedWhenSet("remote checksum offload is not done"),
         ),
-        (
-            23,
-            "gbp",
-            RefusedWhenSet("the group policy extension is not carried yet"),
-        ),
+        (23, "gbp", Fine),
         (
             24,
             "remcsum-nopartial",
@@ -180,14 +178,19 @@ pub(super) fn of_device(device: &VxlanDevice, underlay: Option<&Link>) -> Option
     if let Some(why) = of_local(device.local) {
         return Some(Refusal::new("local", why));
     }
-    if device.mtu > MTU_MAX {
+    let mtu_max = if device.gbp {
+        MTU_MAX - GBP_CARRIER_LEN
+    } else {
+        MTU_MAX
+    };
+    if device.mtu > mtu_max {
         let why = format!(
-            "its MTU is {}, and frames of more than {MTU_MAX} bytes do not fit a chunk",
+            "its MTU is {}, and frames of more than {mtu_max} bytes do not fit a chunk",
             device.mtu
         );
         return Some(Refusal::new("mtu", why));
     }
-    of_underlay(underlay)
+    of_underlay(underlay, mtu_max)
 }
 
 fn of_local(local: Option<IpAddr>) -> Option<&'static str> {
@@ -202,7 +205,7 @@ fn of_local(local: Option<IpAddr>) -> Option<&'static str> {
     }
 }
 
-fn of_underlay(underlay: Option<&Link>) -> Option<Refusal> {
+fn of_underlay(underlay: Option<&Link>, mtu_max: u32) -> Option<Refusal> {
     let Some(link) = underlay else {
         let why = "the device names no underlay device, and no link holds its local address";
         return Some(Refusal::new("dev", why));
@@ -226,9 +229,9 @@ fn of_underlay(underlay: Option<&Link>) -> Option<Refusal> {
             format!("the underlay device {name} is a tunnel itself"),
         ));
     }
-    if link.mtu > MTU_MAX {
+    if link.mtu > mtu_max {
         let why = format!(
-            "the MTU of the underlay device {name} is {}, and frames of more than {MTU_MAX} bytes do not fit a chunk",
+            "the MTU of the underlay device {name} is {}, and frames of more than {mtu_max} bytes do not fit a chunk",
             link.mtu
         );
         return Some(Refusal::new("mtu", why));
@@ -283,7 +286,7 @@ mod tests {
             let data = flannel().with(number, &[1]);
             assert_eq!(of_attributes(data.as_bytes()).unwrap().attribute, name);
         }
-        for (number, name) in [(23, "gbp"), (24, "remcsum-nopartial"), (27, "gpe")] {
+        for (number, name) in [(24, "remcsum-nopartial"), (27, "gpe")] {
             let data = flannel().with(number, &[]);
             assert_eq!(
                 of_attributes(data.as_bytes()).unwrap().attribute,
@@ -291,6 +294,8 @@ mod tests {
                 "a flag has no value"
             );
         }
+        let marks = flannel().with(23, &[]);
+        assert_eq!(of_attributes(marks.as_bytes()), None, "gbp is served");
         let policy = flannel().with(32, &2u32.to_ne_bytes());
         assert_eq!(
             of_attributes(policy.as_bytes()).unwrap().attribute,

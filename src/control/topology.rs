@@ -14,6 +14,7 @@ pub(super) struct Identity {
     local: Option<IpAddr>,
     group: Option<IpAddr>,
     port: u16,
+    gbp: bool,
     /// Index and queues of the underlay link.
     underlay: Option<(u32, u32, u32)>,
     /// Its Ethernet address, by which steering tells frames for this host.
@@ -33,6 +34,7 @@ impl Identity {
             local: device.local,
             group: device.group,
             port: device.port,
+            gbp: device.gbp,
             underlay: found
                 .underlay
                 .as_ref()

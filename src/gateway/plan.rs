@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::config::{Config, Devices};
 use crate::control::{Found, VxlanDevice};
 use crate::netlink::Link;
+use crate::pipeline::carrier;
 use crate::port::{ChunkSize, ROOM};
 use crate::table::Policy;
 use crate::wire::MacAddr;
@@ -179,6 +180,8 @@ impl Plan {
     pub fn chunk(&self) -> ChunkSize {
         /// Ethernet header and two VLAN tags.
         const LINK_HEADERS: u32 = 14 + 8;
+        let marks = self.devices.iter().any(|found| found.device.gbp);
+        let carrier = if marks { carrier::LEN } else { 0 };
         let longest = self
             .nics
             .iter()
@@ -186,7 +189,7 @@ impl Plan {
             .max()
             .unwrap_or(1500)
             .saturating_add(LINK_HEADERS);
-        if longest as usize + ROOM <= ChunkSize::K2.bytes() as usize {
+        if longest as usize + carrier + ROOM <= ChunkSize::K2.bytes() as usize {
             ChunkSize::K2
         } else {
             ChunkSize::K4
@@ -211,10 +214,11 @@ fn refused(found: &Found) -> PlanError {
 }
 
 /// The MTU of a device's access pair. What the kernel decapsulates may be larger than the device's own MTU (a frame with
-/// two tags is), so whatever fits the underlay has to fit here.
+/// two tags is), so whatever fits the underlay has to fit here, with its mark where it has one.
 pub fn access_mtu(found: &Found) -> u32 {
     let underlay = found.underlay.as_ref().map_or(0, |link| link.mtu);
-    underlay.max(found.device.mtu)
+    let carrier = if found.device.gbp { carrier::LEN } else { 0 };
+    underlay.max(found.device.mtu) + carrier as u32
 }
 
 /// Why this device is left to the kernel: the attribute, and a sentence.
@@ -237,6 +241,7 @@ struct Identity<'a> {
     local: Option<IpAddr>,
     group: Option<IpAddr>,
     port: u16,
+    gbp: bool,
     underlay: Option<u32>,
 }
 
@@ -249,6 +254,7 @@ fn identity(device: &VxlanDevice) -> Identity<'_> {
         local: device.local,
         group: device.group,
         port: device.port,
+        gbp: device.gbp,
         underlay: device.underlay,
     }
 }
@@ -324,6 +330,7 @@ mod tests {
             flow_label: FlowLabel::Fixed(0),
             udp_checksum: UdpChecksum::Compute,
             accept_udp6_zero_checksum: false,
+            gbp: false,
             reserved_bits: !crate::wire::vxlan::USED_BITS,
         };
         Found {
@@ -467,5 +474,10 @@ mod tests {
         assert_eq!(chunk(1500), ChunkSize::K2);
         assert_eq!(chunk(2048 - 256 - 22), ChunkSize::K2);
         assert_eq!(chunk(2048 - 256 - 21), ChunkSize::K4);
+        let mut marked = found(10, link(1, 2048 - 256 - 22, 1));
+        marked.device.gbp = true;
+        let with_marks = plan(vec![marked], &config(&[], None), 1);
+        assert_eq!(with_marks.chunk(), ChunkSize::K4);
+        assert_eq!(access_mtu(&with_marks.devices[0]), 2048 - 256 - 22 + 8);
     }
 }

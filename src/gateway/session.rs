@@ -349,6 +349,7 @@ fn steer_plan(plan: &Plan, accesses: &[AccessPair]) -> SteerPlan {
                 vni: device.vni,
                 local: device.local?,
                 group: device.group,
+                gbp: device.gbp,
                 underlay_ifindex: device.underlay?,
                 port: device.port,
                 kernel_side: pair.kernel_side.clone(),

@@ -24,12 +24,15 @@
 //! Behind a VLAN tag the inner IP header is not looked at in 13 and 14 (as in the kernel: the frame's protocol is then
 //! the tag's). Tags are passed on, unless 12 forbids them.
 //!
+//! On a device with the Group Policy extension its bits are not reserved, and the frame is given the mark that they stand
+//! for on its way to the kernel ([`super::carrier`]).
+//!
 //! Whoever fails at 9 or 11 is put on record, and so is whoever would fail at 9 and is delivered because the peer check
 //! only logs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Outbox, Role, Verdict, Verdicts, ecn, unfinished};
+use super::{Outbox, Role, Verdict, Verdicts, carrier, ecn, unfinished};
 use crate::port::{Batch, Frame, Umem};
 use crate::stats::{DropReason, Offender, PortCounters};
 use crate::table::{
@@ -41,7 +44,7 @@ use crate::wire::ipv6::{self, Ipv6Header};
 use crate::wire::layers::{Layers, Network, Place};
 use crate::wire::udp::{self, UdpHeader};
 use crate::wire::vxlan::{self, VxlanHeader};
-use crate::wire::{MacAddr, checksum, vlan};
+use crate::wire::{MacAddr, checksum, gbp, vlan};
 
 /// Judges a batch that came from the underlay. Writes one verdict a frame: `Deliver`, `DeliverStranger` or `Drop`.
 pub fn decide(snapshot: &Snapshot, umem: &Umem, batch: &Batch, verdicts: &mut Verdicts) {
@@ -51,8 +54,10 @@ pub fn decide(snapshot: &Snapshot, umem: &Umem, batch: &Batch, verdicts: &mut Ve
 }
 
 /// Carries the verdicts out: frames lose their outer headers and go to the outbox of their segment, `out[SegmentId]`;
-/// the dead are counted and released. The batch is empty afterwards.
+/// the dead are counted and released. Where the segment's device has the Group Policy extension, they carry their marks.
+/// The batch is empty afterwards.
 pub fn apply(
+    snapshot: &Snapshot,
     umem: &mut Umem,
     batch: &mut Batch,
     verdicts: &Verdicts,
@@ -61,10 +66,12 @@ pub fn apply(
 ) {
     for (index, mut frame) in batch.drain().enumerate() {
         let delivered = match verdicts.on(index) {
-            Verdict::Deliver(segment) => strip(umem, &mut frame, counters).and(Ok(segment)),
+            Verdict::Deliver(segment) => {
+                strip(snapshot.segment(segment), umem, &mut frame, counters).and(Ok(segment))
+            }
             Verdict::DeliverStranger(segment) => {
                 note(umem.bytes(&frame), DropReason::UnknownPeer, true, counters);
-                strip(umem, &mut frame, counters).map(|()| {
+                strip(snapshot.segment(segment), umem, &mut frame, counters).map(|()| {
                     counters.strangers_delivered.add(1);
                     segment
                 })
@@ -222,7 +229,7 @@ impl<'a> OuterIp<'a> {
             && packet
                 .first_chunk::<{ ipv4::LEN }>()
                 .is_some_and(|header| checksum::sum(header) == 0xffff)
-            && header.total_len() <= packet.len()
+            && (ipv4::LEN..=packet.len()).contains(&header.total_len())
             && header.protocol() == udp::PROTOCOL;
         if !sound {
             return Err(DropReason::OuterMalformed);
@@ -382,12 +389,28 @@ impl Edit {
             inner_len: datagram_len.checked_sub(udp::LEN + vxlan::LEN)?,
         })
     }
+
+    /// The mark that the VXLAN header of the same frame stands for.
+    fn policy_mark(&self, frame: &[u8]) -> u32 {
+        let vxlan = frame.get(self.outer_len - vxlan::LEN..);
+        vxlan
+            .and_then(VxlanHeader::parse)
+            .map_or(0, |(header, _)| gbp::mark_of(header))
+    }
 }
 
-/// Pulls the outer headers off, cuts what is behind the UDP datagram, finishes the inner checksum and marks congestion.
+/// Pulls the outer headers off, cuts what is behind the UDP datagram, finishes the inner checksum, marks congestion, and
+/// puts the mark on that the header stands for.
 #[inline]
-fn strip(umem: &mut Umem, frame: &mut Frame, counters: &PortCounters) -> Result<(), DropReason> {
+fn strip(
+    segment: Option<&Segment>,
+    umem: &mut Umem,
+    frame: &mut Frame,
+    counters: &PortCounters,
+) -> Result<(), DropReason> {
     let edit = Edit::read(umem.bytes(frame)).ok_or(DropReason::OuterMalformed)?;
+    let with_mark = segment.is_some_and(|segment| segment.config.gbp);
+    let policy = with_mark.then(|| edit.policy_mark(umem.bytes(frame)));
     if !umem.pull(frame, edit.outer_len) || !umem.truncate(frame, edit.inner_len) {
         return Err(DropReason::OuterMalformed);
     }
@@ -403,7 +426,10 @@ fn strip(umem: &mut Umem, frame: &mut Frame, counters: &PortCounters) -> Result<
             edit.traffic_class,
         );
     }
-    Ok(())
+    match policy {
+        Some(policy) if !carrier::put(umem, frame, policy) => Err(DropReason::NoFrame),
+        _ => Ok(()),
+    }
 }
 
 /// Writes the ECN bits that RFC 6040 §4.2 asks for, where they differ.
@@ -529,6 +555,18 @@ mod tests {
             assert_eq!(lab.fate_in(&frame), Err(DropReason::OuterFragment));
         }
         assert!(lab.fate_in(&changed(20, 0x40)).is_ok(), "DF is no fragment");
+    }
+
+    #[test]
+    fn a_total_length_without_the_header_is_judged_before_fragments_and_sources() {
+        let mut lab = lab();
+        for total_len in [0, 19] {
+            let mut frame = changed(17, total_len);
+            frame[20] = 0x20; // A first fragment,
+            frame[26..30].copy_from_slice(&[192, 0, 2, 1]); // from ourselves.
+            seal(&mut frame);
+            assert_eq!(lab.fate_in(&frame), Err(DropReason::OuterMalformed));
+        }
     }
 
     #[test]
@@ -759,7 +797,7 @@ mod tests {
     }
 
     #[test]
-    fn d4_all_sixteen_cells_in_both_families_with_the_dscp_kept() {
+    fn d04_all_sixteen_cells_in_both_families_with_the_dscp_kept() {
         let mut lab = lab();
         const EXPECTED: [[Option<u8>; 4]; 4] = [
             [Some(0), Some(0), Some(0), None],
@@ -788,7 +826,7 @@ mod tests {
     }
 
     #[test]
-    fn d4_the_ether_type_alone_says_what_is_ip() {
+    fn d04_the_ether_type_alone_says_what_is_ip() {
         let mut lab = lab();
         let mut inner = with_class(inner4(OWN, b"payload"), 2);
         inner[14] = 0x55;
@@ -816,7 +854,7 @@ mod tests {
     }
 
     #[test]
-    fn d4_congestion_outside_does_not_concern_what_is_not_ip() {
+    fn d04_congestion_outside_does_not_concern_what_is_not_ip() {
         assert_eq!(lab().fate_in(&changed(15, 3)), Ok(GOOD[50..].to_vec()));
     }
 
@@ -874,7 +912,14 @@ mod tests {
         }
         lab.counters.received.add(3);
         decide(&lab.snapshot, &lab.umem, &batch, &mut verdicts);
-        apply(&mut lab.umem, &mut batch, &verdicts, &lab.counters, &mut []);
+        apply(
+            &lab.snapshot,
+            &mut lab.umem,
+            &mut batch,
+            &verdicts,
+            &lab.counters,
+            &mut [],
+        );
         assert_eq!(lab.counters.drops(DropReason::LinkDown), 3);
         lab.check_balance();
     }

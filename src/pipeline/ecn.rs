@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn d4_all_sixteen_cells_of_rfc_6040() {
+    fn d04_all_sixteen_cells_of_rfc_6040() {
         const DROP: Option<u8> = None;
         let table = [
             [Some(0), Some(0), Some(0), DROP],
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn d3_encapsulation_copies_what_its_mode_says() {
+    fn d03_encapsulation_copies_what_its_mode_says() {
         for (mode, outer) in [
             (EcnEncap::Kernel, [0, 1, 2, 2]),
             (EcnEncap::Rfc6040, [0, 1, 2, 3]),

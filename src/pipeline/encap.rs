@@ -19,9 +19,9 @@
 //! counts as 0, and a TTL of 0 as the default, which to a group is 1 where the device chooses by itself), ECN in any case
 //! (`ecn_encap`), DF fixed or the inner header's (not behind tags, as in the
 //! kernel, which looks only at the first EtherType there). An IPv6 flow label is fixed, the inner IPv6 header's, or the
-//! hash of the flow.
+//! hash of the flow. The mark that the frame carried becomes the group's policy, on a device with that extension.
 
-use super::{Exit, Role, Verdict, Verdicts, ecn, unfinished};
+use super::{Exit, Role, Verdict, Verdicts, carrier, ecn, unfinished};
 use crate::port::{BATCH, Batch, Frame, Port, Umem};
 use crate::stats::{DropReason, PortCounters};
 use crate::table::{
@@ -31,7 +31,7 @@ use crate::table::{
 use crate::wire::ethernet::EthernetHeader;
 use crate::wire::ipv6::FLOW_LABEL_MASK;
 use crate::wire::layers::{Layers, Network, Place};
-use crate::wire::{MacAddr, checksum, entropy, vlan};
+use crate::wire::{MacAddr, checksum, entropy, gbp, vlan};
 
 /// Judges a batch that came from the access port of `segment`. Writes one verdict a frame: `Encap`, `Flood`,
 /// `List` or `Drop`.
@@ -264,6 +264,11 @@ fn prepare(
     frame: &mut Frame,
     counters: &PortCounters,
 ) -> OuterFields {
+    let group_policy = if config.gbp {
+        gbp::word_of(carrier::mark_of(umem, frame))
+    } else {
+        0
+    };
     let bytes = umem.bytes_mut(frame);
     let Some(layers) = Layers::parse(bytes) else {
         // Judged to be whole; the values are those of a frame that is not IP.
@@ -274,6 +279,7 @@ fn prepare(
             ttl: 0,
             df: false,
             flow_label: 0,
+            group_policy: 0,
             inner_sum: None,
         };
     };
@@ -302,6 +308,7 @@ fn prepare(
             // 0 would say that there is no label.
             FlowLabel::Hash => (hash & FLOW_LABEL_MASK).max(1),
         },
+        group_policy,
         inner_sum: match config.udp_checksum {
             UdpChecksum::Zero => None,
             UdpChecksum::Compute => Some(checksum::sum(bytes)),

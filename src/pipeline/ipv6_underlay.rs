@@ -129,7 +129,7 @@ fn dual_stack_devices_with_one_vni_and_port_keep_apart() {
 }
 
 #[test]
-fn u2_a_received_zero_checksum_dies_unless_the_device_allows_it() {
+fn u02_a_received_zero_checksum_dies_unless_the_device_allows_it() {
     let mut zero = GOOD.to_vec();
     zero[60..62].fill(0);
     for verify_udp_checksum in [false, true] {
@@ -145,7 +145,7 @@ fn u2_a_received_zero_checksum_dies_unless_the_device_allows_it() {
 }
 
 #[test]
-fn u3_an_allowed_zero_checksum_still_needs_a_known_tunnel() {
+fn u03_an_allowed_zero_checksum_still_needs_a_known_tunnel() {
     let mut lab = lab_with(|config| config.accept_udp6_zero_checksum = true);
     for (at, reason) in [
         (37, DropReason::UnknownPeer),
@@ -184,7 +184,7 @@ fn f04_what_is_behind_the_udp_datagram_and_the_ip_packet_is_cut_off() {
 }
 
 #[test]
-fn d4_all_sixteen_cells_in_both_inner_families_with_the_dscp_kept() {
+fn d04_all_sixteen_cells_in_both_inner_families_with_the_dscp_kept() {
     const EXPECTED: [[Option<u8>; 4]; 4] = [
         [Some(0), Some(0), Some(0), None],
         [Some(1), Some(1), Some(1), Some(3)],
@@ -255,7 +255,7 @@ fn both_inner_families_are_sent_with_every_outer_header_right() {
 }
 
 #[test]
-fn u1_the_checksum_is_right_for_every_length_and_zero_only_on_demand() {
+fn u01_the_checksum_is_right_for_every_length_and_zero_only_on_demand() {
     let mut computing = lab();
     let mut zero = lab_with(|config| config.udp_checksum = UdpChecksum::Zero);
     for len in 0..100 {
@@ -267,7 +267,7 @@ fn u1_the_checksum_is_right_for_every_length_and_zero_only_on_demand() {
 }
 
 #[test]
-fn d3_traffic_class_and_hop_limit_follow_the_device() {
+fn d14_traffic_class_and_hop_limit_follow_the_device() {
     let mut fixed = lab_with(|config| {
         (config.tos, config.ttl) = (Inherit::Fixed(0x28), Inherit::Fixed(9));
     });
@@ -331,7 +331,7 @@ fn d17_the_flow_label_is_fixed_inherited_or_the_flows() {
 }
 
 #[test]
-fn p06_the_outer_packet_fits_the_mtu_to_the_byte_or_dies() {
+fn p01_the_outer_packet_fits_the_mtu_to_the_byte_or_dies() {
     let mut lab = lab();
     let headers = inner6(NEAR, &[]).len();
     let fits = inner6(NEAR, &vec![0; 1500 - 56 - headers]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use etherparse::PacketBuilder;
 
-use super::{Exit, IpIds, Outbox, Verdict, Verdicts, decap, encap};
+use super::{Exit, IpIds, Outbox, Verdict, Verdicts, carrier, decap, encap};
 use crate::port::{BATCH, Batch, ChunkSize, MemoryPort, Port, Umem, UmemConfig};
 use crate::stats::{DropReason, PortCounters};
 use crate::table::{
@@ -60,6 +60,7 @@ pub(super) fn config() -> SegmentConfig {
         udp_checksum: UdpChecksum::Zero,
         verify_udp_checksum: false,
         accept_udp6_zero_checksum: false,
+        gbp: false,
         header_bits: crate::wire::vxlan::USED_BITS,
         peer_check: crate::table::PeerCheck::Strict,
         ecn_encap: crate::table::EcnEncap::Kernel,
@@ -168,6 +169,7 @@ impl Lab {
             .map(|_| Outbox::new())
             .collect();
         decap::apply(
+            &self.snapshot,
             &mut self.umem,
             &mut batch,
             &verdicts,
@@ -197,6 +199,7 @@ impl Lab {
         let (mut batch, mut verdicts, mut outbox) =
             (self.batch(frames), Verdicts::new(), Outbox::new());
         let id = SegmentId(0);
+        carrier::lift(&self.snapshot, id, &mut self.umem, &mut batch);
         encap::decide(&self.snapshot, id, &self.umem, &batch, &mut verdicts);
         let mut exit = Exit {
             port: &mut self.port,

@@ -30,9 +30,10 @@
 //!
 //! ```text
 //!   decap::decide(snapshot, umem, batch, verdicts)
-//!   decap::apply(umem, batch, verdicts, counters, outboxes)     outboxes: one per SegmentId, empty before
+//!   decap::apply(snapshot, umem, batch, verdicts, counters, outboxes)     outboxes: one per SegmentId, empty before
 //!   outboxes[i].flush(port, umem, counters, DropReason::TxRingFull)       each; nothing happens for an empty one
 //!
+//!   carrier::lift(snapshot, segment, umem, batch)              where frames carry marks; nothing happens elsewhere
 //!   encap::decide(snapshot, segment, umem, batch, verdicts)
 //!   encap::apply(snapshot, segment, umem, batch, verdicts, counters, exit)
 //!   exit.flush(umem, counters)
@@ -41,6 +42,7 @@
 //! [`Exit`] borrows the underlay port, its outbox and the worker's running [`IpIds`]. Where a port is missing, the
 //! frames of its outbox go to [`Outbox::discard`].
 
+pub mod carrier;
 pub mod decap;
 #[cfg(test)]
 mod destinations;

@@ -52,7 +52,7 @@ fn offenders(lab: &Lab) -> Vec<(Offender, u64)> {
 }
 
 #[test]
-fn d2_strict_takes_known_vteps_only_and_keeps_the_others_on_record() {
+fn d02_strict_takes_known_vteps_only_and_keeps_the_others_on_record() {
     let mut lab = checking(PeerCheck::Strict);
     lab.counters.offenders.set_now(77);
     assert!(lab.fate_in(&from(2, NEAR)).is_ok());
@@ -72,7 +72,7 @@ fn d2_strict_takes_known_vteps_only_and_keeps_the_others_on_record() {
 }
 
 #[test]
-fn d2_strict_mac_takes_stations_only_from_where_the_fdb_has_them() {
+fn d02_strict_mac_takes_stations_only_from_where_the_fdb_has_them() {
     let mut lab = checking(PeerCheck::StrictMac);
     assert!(lab.fate_in(&from(2, NEAR)).is_ok());
     assert!(lab.fate_in(&from(3, FAR)).is_ok());
@@ -96,7 +96,7 @@ fn d2_strict_mac_takes_stations_only_from_where_the_fdb_has_them() {
 }
 
 #[test]
-fn d2_log_delivers_counts_and_keeps_on_record() {
+fn d02_log_delivers_counts_and_keeps_on_record() {
     let mut lab = checking(PeerCheck::Log);
     let (verdicts, out) = lab.decap(&[from(9, UNKNOWN), from(2, NEAR), from(9, UNKNOWN)]);
     let (stranger, known) = (
@@ -115,7 +115,7 @@ fn d2_log_delivers_counts_and_keeps_on_record() {
 }
 
 #[test]
-fn d2_off_delivers_as_the_kernel_does() {
+fn d02_off_delivers_as_the_kernel_does() {
     let mut lab = checking(PeerCheck::Off);
     let (verdicts, _) = lab.decap(&[from(9, UNKNOWN)]);
     assert_eq!(verdicts, [Verdict::Deliver(SegmentId(0))]);
@@ -124,7 +124,7 @@ fn d2_off_delivers_as_the_kernel_does() {
 }
 
 #[test]
-fn u3_without_a_checksum_over_ipv6_the_source_must_be_known_whatever_peer_check_says() {
+fn u03_without_a_checksum_over_ipv6_the_source_must_be_known_whatever_peer_check_says() {
     let from = |host: u8, checksum: bool| {
         let mut frame = tunnelled6(&inner4(OWN, b"payload"));
         frame[37] = host;
@@ -172,7 +172,7 @@ fn with_bits(bits: u64) -> Vec<u8> {
 }
 
 #[test]
-fn v02_ignore_delivers_39_of_39() {
+fn v02_d01_ignore_delivers_39_of_39() {
     let mut lab = lab_with(|config| config.header_bits = u64::MAX);
     let delivered = reserved_bits().filter(|bit| lab.fate_in(&with_bits(*bit)).is_ok());
     assert_eq!(delivered.count(), 39);
@@ -180,7 +180,7 @@ fn v02_ignore_delivers_39_of_39() {
 }
 
 #[test]
-fn v02_strict_drops_39_of_39() {
+fn v02_d01_strict_drops_39_of_39() {
     let mut lab = lab_with(|config| config.header_bits = USED_BITS);
     for bit in reserved_bits() {
         let fate = lab.fate_in(&with_bits(bit));
@@ -191,7 +191,7 @@ fn v02_strict_drops_39_of_39() {
 }
 
 #[test]
-fn v02_a_mask_lets_exactly_its_bits_through() {
+fn v02_d01_a_mask_lets_exactly_its_bits_through() {
     const MASK: u64 = 0x8100_0010_0000_0081;
     let mut lab = lab_with(|config| config.header_bits = MASK | USED_BITS);
     for bit in reserved_bits() {
@@ -246,7 +246,7 @@ fn v08_tagged_frames_pass_by_default_with_their_priority() {
 }
 
 #[test]
-fn d3_the_outer_ecn_bits_of_a_marked_frame_are_those_that_were_asked_for() {
+fn d03_the_outer_ecn_bits_of_a_marked_frame_are_those_that_were_asked_for() {
     for (mode, outer) in [
         (EcnEncap::Kernel, [0, 1, 2, 2]),
         (EcnEncap::Rfc6040, [0, 1, 2, 3]),

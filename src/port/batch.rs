@@ -85,6 +85,13 @@ impl Batch {
         (0..self.len).map(|place| &self.frames[(self.head + place) & MASK])
     }
 
+    /// The same, each to be edited in place.
+    #[inline]
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Frame> {
+        let (behind, front) = self.frames.split_at_mut(self.head & MASK);
+        front.iter_mut().chain(behind).take(self.len)
+    }
+
     /// Takes the frames from front to back. Those that the iterator has not handed out when it is dropped stay in the
     /// batch: leaving the loop early loses none.
     #[inline]
@@ -143,5 +150,11 @@ mod tests {
         }
         assert_eq!(batch.room(), 0);
         assert_eq!(addresses(&batch), (40..104).collect::<Vec<_>>());
+        assert_eq!(batch.drain().take(60).count(), 60);
+        for (frame, len) in batch.iter_mut().zip(1..) {
+            frame.len = len;
+        }
+        let edited: Vec<_> = batch.iter().map(|frame| (frame.addr, frame.len)).collect();
+        assert_eq!(edited, [(100, 1), (101, 2), (102, 3), (103, 4)]);
     }
 }

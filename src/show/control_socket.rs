@@ -192,17 +192,44 @@ fn answer(stream: &UnixStream, status: &impl Fn() -> Status) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = Vec::new();
     BufReader::new(stream.take(REQUEST_LEN_MAX)).read_until(b'\n', &mut line)?;
-    let answer = match serde_json::from_slice(&line) {
+    (&*stream).write_all(&answer_to(&line, status)?)
+}
+
+/// The answer to what a client wrote: one line of JSON. `status` is asked only when the client asks for it.
+///
+/// # Errors
+/// When the answer cannot be written as JSON, which no status of ours brings about.
+pub fn answer_to(line: &[u8], status: impl FnOnce() -> Status) -> io::Result<Vec<u8>> {
+    let answer = match read_request(line) {
         Ok(Request {
             request: Asked::Status,
         }) => Answer::Status(Box::new(status())),
-        Err(error) => Answer::Error {
-            error: format!("not a request: {error}"),
+        Err(why) => Answer::Error {
+            error: format!("not a request: {why}"),
         },
     };
     let mut bytes = serde_json::to_vec(&answer).map_err(io::Error::other)?;
     bytes.push(b'\n');
-    (&*stream).write_all(&bytes)
+    Ok(bytes)
+}
+
+fn read_request(line: &[u8]) -> Result<Request, String> {
+    // A list of a request's values would do for serde.
+    if !line.trim_ascii_start().starts_with(b"{") {
+        return Err("no JSON object".into());
+    }
+    serde_json::from_slice(line).map_err(|error| error.to_string())
+}
+
+/// What a daemon answered.
+///
+/// # Errors
+/// Why it is no status: the daemon's own words, or what is wrong with the JSON.
+pub fn read_answer(bytes: &[u8]) -> Result<Status, String> {
+    match serde_json::from_slice(bytes).map_err(|error| error.to_string())? {
+        Answer::Status(status) => Ok(*status),
+        Answer::Error { error } => Err(error),
+    }
 }
 
 /// Asks a running daemon for its status.
@@ -232,10 +259,7 @@ pub fn ask(path: &Path) -> Result<Status, SocketError> {
     stream
         .read_to_end(&mut bytes)
         .map_err(|error| bad(error.to_string()))?;
-    match serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))? {
-        Answer::Status(status) => Ok(*status),
-        Answer::Error { error } => Err(bad(error)),
-    }
+    read_answer(&bytes).map_err(bad)
 }
 
 #[cfg(test)]
@@ -270,6 +294,7 @@ mod tests {
         for nonsense in [
             "\n",
             "{\"request\":\"launch\"}\n",
+            "[\"status\"]\n",
             "{\"request\":\"status\",\"x\":1}\n",
             "\u{0}\u{ff}\n",
         ] {

@@ -3,5 +3,5 @@
 mod control_socket;
 mod status;
 
-pub use control_socket::{ControlSocket, SocketError, ask};
+pub use control_socket::{ControlSocket, SocketError, answer_to, ask, read_answer};
 pub use status::{Health, SCHEMA, Status};

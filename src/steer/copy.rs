@@ -33,6 +33,8 @@ pub(super) struct Settings {
     pub frame_max: u32,
     /// Ethernet address of the underlay device.
     pub mac: MacAddr,
+    /// The vxlan device's frames carry their marks over the access device.
+    pub gbp: bool,
 }
 
 impl Settings {
@@ -42,7 +44,7 @@ impl Settings {
             .flat_map(|number| number.to_ne_bytes())
             .collect();
         bytes.extend(self.mac.0);
-        bytes.extend([0, 0]);
+        bytes.extend(u16::from(self.gbp).to_ne_bytes());
         bytes
     }
 }
@@ -240,6 +242,7 @@ pub(super) mod tests {
             device: 0,
             frame_max: 1464,
             mac: MacAddr([4; 6]),
+            gbp: false,
         }
     }
 

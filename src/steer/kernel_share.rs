@@ -328,6 +328,7 @@ mod tests {
             group: None,
             underlay_ifindex: 3,
             port: 8472,
+            gbp: false,
             kernel_side: end(8, "vxg0"),
             worker_side: end(9, "vxg1"),
         };

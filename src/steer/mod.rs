@@ -80,6 +80,8 @@ pub struct DevicePlan {
     pub underlay_ifindex: u32,
     /// Its UDP port.
     pub port: u16,
+    /// Its frames carry their marks in two tags on the access device (`pipeline::carrier` says how).
+    pub gbp: bool,
     /// The access device's end that exchanges frames with it.
     pub kernel_side: AccessLink,
     /// The access device's end with the sockets.
@@ -400,6 +402,7 @@ fn load_copies(plan: &SteerPlan) -> Result<Vec<Copy>, Error> {
         kernel_side: device.kernel_side.ifindex,
         device: device.ifindex,
         frame_max: device.mtu.saturating_add(ethernet::LEN as u32),
+        gbp: device.gbp,
         ..Settings::default()
     });
     let mut copies: Vec<Copy> = Vec::new();

@@ -75,7 +75,11 @@ impl OuterIpv6 {
         let version_class_label = 6 << 28 | u32::from(fields.tos) << 20 | label;
         let udp_checksum = fields.inner_sum.map_or(0, |inner| {
             // The length counts twice: in the pseudo-header and in the UDP header.
-            let sum = self.udp_sum + 2 * u32::from(udp_len) + u32::from(fields.source_port) + inner;
+            let sum = self.udp_sum
+                + 2 * u32::from(udp_len)
+                + u32::from(fields.source_port)
+                + fields.policy_sum()
+                + inner;
             checksum::udp_field(checksum::finish(sum))
         });
 
@@ -89,6 +93,9 @@ impl OuterIpv6 {
         put(&mut bytes, 54, fields.source_port.to_be_bytes());
         put(&mut bytes, 58, udp_len.to_be_bytes());
         put(&mut bytes, 60, udp_checksum.to_be_bytes());
+        let [flags, a, b, c] = fields.group_policy.to_be_bytes();
+        bytes[62] |= flags;
+        [bytes[63], bytes[64], bytes[65]] = [a, b, c];
         *head = bytes;
         true
     }
@@ -152,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn u1_an_independent_parser_reads_all_fields_back_and_finds_the_checksum_right() {
+    fn u01_an_independent_parser_reads_all_fields_back_and_finds_the_checksum_right() {
         for inner_len in [14, 15, 60, 1429, 1430, 8931, 65535 - 16] {
             for (tos, ttl, flow_label) in [(0, 0, 0), (0xb8, 1, 1), (0xff, 255, 0xf_ffff)] {
                 let inner: Vec<u8> = (0..inner_len).map(|n| (n * 7 + 3) as u8).collect();
@@ -192,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn u1_a_computed_zero_is_sent_as_ffff() {
+    fn u01_a_computed_zero_is_sent_as_ffff() {
         let found = (0..=u16::MAX).any(|source_port| {
             let fields = OuterFields {
                 source_port,
@@ -207,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn u2_without_a_sum_the_checksum_is_zero() {
+    fn u02_without_a_sum_the_checksum_is_zero() {
         assert_eq!(written(&template(), &fields(), &[0xaa; 14])[60..62], [0, 0]);
     }
 
@@ -235,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn p6_the_outer_headers_take_70_bytes_and_56_of_the_mtu() {
+    fn p01_the_outer_headers_take_70_bytes_and_56_of_the_mtu() {
         assert_eq!(template().len(), 70);
         assert_eq!(template().ip_packet_len(1444), 1500);
         assert_eq!(template().next_hop_mac(), NEXT_HOP);

@@ -261,6 +261,7 @@ mod tests {
             udp_checksum: UdpChecksum::Zero,
             verify_udp_checksum: false,
             accept_udp6_zero_checksum: false,
+            gbp: false,
             header_bits: crate::wire::vxlan::USED_BITS,
             peer_check: crate::table::PeerCheck::Strict,
             ecn_encap: crate::table::EcnEncap::Kernel,

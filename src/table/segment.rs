@@ -110,6 +110,8 @@ pub struct SegmentConfig {
     /// Whether a received outer UDP checksum of zero is accepted over IPv6 (`udp6zerocsumrx`, RFC 6935 §5). IPv4 always
     /// accepts it.
     pub accept_udp6_zero_checksum: bool,
+    /// Whether the Group Policy extension is used: marks of frames are sent and received (`gbp`).
+    pub gbp: bool,
     /// The bits of a received VXLAN header that may be set, its first byte the highest; I flag and VNI among them.
     pub header_bits: u64,
     /// Who may send to us.
@@ -301,6 +303,7 @@ mod tests {
             udp_checksum: UdpChecksum::Zero,
             verify_udp_checksum: false,
             accept_udp6_zero_checksum: false,
+            gbp: false,
             header_bits: crate::wire::vxlan::USED_BITS,
             peer_check: PeerCheck::Strict,
             ecn_encap: EcnEncap::Kernel,

@@ -38,8 +38,18 @@ pub struct OuterFields {
     pub df: bool,
     /// Flow label of IPv6, 20 bits.
     pub flow_label: u32,
+    /// What the Group Policy extension adds to the first word of the VXLAN header; 0 for nothing.
+    pub group_policy: u32,
     /// The one's complement sum of the inner frame, where the UDP checksum is to be computed.
     pub inner_sum: Option<u32>,
+}
+
+impl OuterFields {
+    /// What the Group Policy extension adds to the sum over the VXLAN header.
+    #[inline]
+    pub(super) fn policy_sum(&self) -> u32 {
+        (self.group_policy >> 16) + (self.group_policy & 0xffff)
+    }
 }
 
 /// Prebuilt outer headers.
@@ -243,7 +253,11 @@ impl OuterIpv4 {
             + (u32::from(ttl) << 8);
         let udp_checksum = fields.inner_sum.map_or(0, |inner| {
             // The length counts twice: in the pseudo-header and in the UDP header.
-            let sum = self.udp_sum + 2 * u32::from(udp_len) + u32::from(fields.source_port) + inner;
+            let sum = self.udp_sum
+                + 2 * u32::from(udp_len)
+                + u32::from(fields.source_port)
+                + fields.policy_sum()
+                + inner;
             checksum::udp_field(checksum::finish(sum))
         });
 
@@ -257,6 +271,9 @@ impl OuterIpv4 {
         put(&mut bytes, 34, fields.source_port);
         put(&mut bytes, 38, udp_len);
         put(&mut bytes, 40, udp_checksum);
+        let [flags, a, b, c] = fields.group_policy.to_be_bytes();
+        bytes[42] |= flags;
+        [bytes[43], bytes[44], bytes[45]] = [a, b, c];
         *head = bytes;
         true
     }
@@ -338,6 +355,7 @@ pub(super) mod tests {
             udp_checksum: UdpChecksum::Compute,
             verify_udp_checksum: false,
             accept_udp6_zero_checksum: false,
+            gbp: false,
             header_bits: crate::wire::vxlan::USED_BITS,
             peer_check: crate::table::PeerCheck::Strict,
             ecn_encap: crate::table::EcnEncap::Kernel,
@@ -371,6 +389,7 @@ pub(super) mod tests {
             ttl: 100,
             df: true,
             flow_label: 0,
+            group_policy: 0,
             inner_sum: None,
         }
     }

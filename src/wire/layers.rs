@@ -1,4 +1,4 @@
-//! Where the headers of an inner frame are: Ethernet, up to two VLAN tags, IPv4 or IPv6, and what that carries.
+//! Where the headers of an inner frame are: Ethernet, VLAN tags, IPv4 or IPv6, and what that carries.
 //!
 //! What is IPv4 or IPv6 is told by the EtherType alone, as in the kernel: a header whose version contradicts it gives its
 //! traffic class and TTL all the same, but carries nothing that could be found.

@@ -11,11 +11,13 @@
 //!   7. refill     pool ─▶ fill rings                        the same
 //! ```
 //!
+//! Where a device's frames carry marks, they are lifted off between 1 and 3 and put on in 4.
+//!
 //! A frame is counted at the port where it came in, whatever happens to it and wherever: what finds no room in the ring
 //! of the port that should send it is dropped there and then, so no queue grows.
 
 use super::{Access, Hands, Plan, Underlay, Worker};
-use crate::pipeline::{Exit, decap, encap};
+use crate::pipeline::{Exit, carrier, decap, encap};
 use crate::port::{Batch, Port, Umem};
 use crate::stats::{DropReason, PortCounters};
 use crate::table::{SegmentId, Snapshot};
@@ -96,7 +98,7 @@ fn from_underlay<P: Port>(
     }
     counters.offenders.set_now(now_ns);
     decap::decide(snapshot, umem, batch, verdicts);
-    decap::apply(umem, batch, verdicts, counters, to_accesses);
+    decap::apply(snapshot, umem, batch, verdicts, counters, to_accesses);
     for (outbox, access) in to_accesses.iter_mut().zip(accesses) {
         outbox.flush(&mut access.port, umem, counters, DropReason::TxRingFull);
     }
@@ -129,6 +131,7 @@ fn from_access<P: Port>(
         outbox: to_underlay,
         ip_ids,
     };
+    carrier::lift(snapshot, segment, umem, batch);
     encap::decide(snapshot, segment, umem, batch, verdicts);
     encap::apply(
         snapshot, segment, umem, batch, verdicts, counters, &mut exit,

@@ -227,7 +227,7 @@ fn over_ipv6(wire: Capture) -> Vec<OnTheWire> {
 }
 
 #[test]
-fn u1_the_wire_shows_right_checksums_one_source_port_a_flow_and_what_the_kernel_sends() {
+fn u01_the_wire_shows_right_checksums_one_source_port_a_flow_and_what_the_kernel_sends() {
     for who in [Who::None, Who::Both] {
         let lab = lab(false); // Without offloads: every checksum on the wire is finished.
         let gateways = who.start(&lab);
@@ -347,7 +347,7 @@ fn crafted(lab: &Lab, next_header: Option<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn u2_zero_checksums_die_as_in_the_kernel_and_extension_headers_are_left_to_it() {
+fn u02_zero_checksums_die_as_in_the_kernel_and_extension_headers_are_left_to_it() {
     const FRAMES: u64 = 20;
     let destination_options = IpNumber::IPV6_DESTINATION_OPTIONS.0;
     let received_by_the_kernel = |lab: &Lab| {

@@ -12,6 +12,7 @@ mod cli;
 mod drops;
 mod dual_stack;
 mod failover;
+mod gbp;
 mod groups;
 mod hostile;
 mod kernel_share;

@@ -180,7 +180,7 @@ fn offenders(status: &Status) -> Vec<Value> {
 }
 
 #[test]
-fn d2_each_peer_check_lets_in_whom_it_says_and_names_the_others() {
+fn d02_each_peer_check_lets_in_whom_it_says_and_names_the_others() {
     let scene = Scene::new();
     let (worker, known) = (
         scene.lab.node(Node::Worker),
@@ -255,7 +255,7 @@ fn d2_each_peer_check_lets_in_whom_it_says_and_names_the_others() {
 }
 
 #[test]
-fn v02_reserved_bits_are_judged_as_the_file_says() {
+fn v02_d01_reserved_bits_are_judged_as_the_file_says() {
     const MASK: u64 = 0x8100_0010_0000_0081;
     let scene = Scene::new();
     for (setting, let_through) in [
@@ -366,7 +366,7 @@ fn v02_a_device_with_reserved_bits_of_its_own_is_followed() {
 }
 
 #[test]
-fn v08_v06_d3_tags_checksums_and_marks_follow_the_file() {
+fn v08_v06_d03_tags_checksums_and_marks_follow_the_file() {
     let scene = Scene::new();
     let node = scene.lab.node(Node::Worker);
     // The kernel's own multicast would be counted among ours.

@@ -12,6 +12,8 @@ use super::site::{Entry, Output, Site};
 
 /// Fewer than the 256 frames that a veth's ring holds.
 pub const WINDOW: usize = 128;
+/// So often a difference must come again.
+const ATTEMPTS: usize = 4;
 /// More of them in a run are no accident.
 const DISTURBANCES_MAX: usize = 20;
 /// An inner flow, as [`flow_of`] writes it down.
@@ -59,8 +61,9 @@ impl Pair {
 
     /// Sends frames to both, and keeps those whose outputs differ for [`Pair::settle`].
     ///
-    /// On a machine that starves the worker for 200 ms the kernel takes over, as it should, and lets go again: a difference
-    /// counts when it comes again.
+    /// On a machine that starves the worker for 200 ms the kernel takes over, as it should, and lets go again; and one that
+    /// starves the kernel's own threads lets an answer of the kernel come after the end of its window. Such things come and
+    /// go: a difference counts when it comes again each time.
     pub fn agree(&mut self, entry: Entry, frames: &[Input]) {
         for window in frames.chunks(WINDOW) {
             if self.difference(entry, window).is_none() {
@@ -69,9 +72,7 @@ impl Pair {
             let before = self.differences.len();
             for frame in window {
                 let frame = std::slice::from_ref(frame);
-                if let (Some(_), Some(alone)) =
-                    (self.difference(entry, frame), self.difference(entry, frame))
-                {
+                if let Some(alone) = self.lasting_difference(entry, frame) {
                     let text = self.describe(entry, frame, &alone);
                     self.differences.push(text);
                 }
@@ -79,13 +80,21 @@ impl Pair {
             // Not one of them by itself: then only what is more or less of the output tells anything.
             if self.differences.len() == before {
                 self.disturbances += 1;
-                if let Some(together) = self.difference(entry, window) {
+                if let Some(together) = self.lasting_difference(entry, window) {
                     let text = self.describe(entry, &[], &together);
                     self.differences
                         .push(format!("of {} frames together: {text}", window.len()));
                 }
             }
         }
+    }
+
+    /// A difference that comes again each time.
+    fn lasting_difference(&mut self, entry: Entry, frames: &[Input]) -> Option<Fates> {
+        for _ in 1..ATTEMPTS {
+            self.difference(entry, frames)?;
+        }
+        self.difference(entry, frames)
     }
 
     /// How many differences there were so far.

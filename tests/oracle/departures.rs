@@ -10,14 +10,6 @@ use super::rows::{PLAIN, cells, leaves, plain, plain_pair};
 use super::site::{self, Entry};
 
 #[test]
-fn v08_two_tags_on_the_way_out() {
-    let inner = Inner::with(ETHER_IPV4, ipv4(0, 64, 0, 17, &udp(&[5; 1400])))
-        .tagged(&[(0x88a8, 0x2014), (0x8100, 10)])
-        .outbound();
-    leaves(&PLAIN, inner.bytes());
-}
-
-#[test]
 fn d09_df_is_not_set_by_default() {
     let inner = Inner::with(ETHER_IPV4, ipv4(0, 64, 0x4000, 17, &udp(b"payload"))).outbound();
     let frame = leaves(&PLAIN, inner.bytes());

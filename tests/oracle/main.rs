@@ -7,6 +7,7 @@
 mod support;
 
 mod bytes;
+mod checksums;
 mod compare;
 mod departures;
 mod ecn;
@@ -14,9 +15,11 @@ mod end;
 mod generate;
 mod generate_outer;
 mod inherit;
+mod inner;
 mod justified;
 mod mtu;
 mod outer;
+mod peer_check;
 mod reserved;
 mod rows;
 mod rows_ipv6;
@@ -24,4 +27,5 @@ mod runs;
 mod script;
 mod sentinel;
 mod setting;
+mod silence;
 mod site;

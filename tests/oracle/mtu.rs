@@ -17,14 +17,14 @@ use super::site::{self, Entry, Output, UNDERLAY_MTU};
 use super::support::wait_until;
 
 /// Of the narrow path.
-const PATH: usize = 1400;
+pub const PATH: usize = 1400;
 /// A full frame of the device.
-const FULL: usize = 1500;
+pub const FULL: usize = 1500;
 const LEARNED_BOUND: Duration = Duration::from_secs(20);
 
 /// What makes the path narrow.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Narrow {
+pub enum Narrow {
     /// The link.
     Link,
     /// Something behind the router, which says so.
@@ -32,7 +32,7 @@ enum Narrow {
 }
 
 #[derive(Clone, Copy)]
-enum Carried {
+pub enum Carried {
     /// IPv4 that must not be fragmented.
     V4Df,
     /// IPv4 that may be.
@@ -42,7 +42,7 @@ enum Carried {
 
 /// What came of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seen {
+pub struct Seen {
     /// Frames on the underlay.
     left: usize,
     /// The MTU that the sender was told.
@@ -52,10 +52,10 @@ struct Seen {
 /// In one piece.
 const WHOLE: Seen = left(1);
 /// In two pieces: fragments of the outer packet, or of the inner one where the node routes by what it knows of paths.
-const CUT: Seen = left(2);
+pub const CUT: Seen = left(2);
 /// An outer packet that may not be cut: by its DF, or because it is IPv6 that the node did not send for a socket of its own
 /// (`ip6_fragment`, `ignore_df`).
-const LOST: Seen = left(0);
+pub const LOST: Seen = left(0);
 
 const fn left(count: usize) -> Seen {
     Seen {
@@ -64,14 +64,19 @@ const fn left(count: usize) -> Seen {
     }
 }
 
-const fn told(mtu: usize) -> Seen {
+pub const fn told(mtu: usize) -> Seen {
     Seen {
         left: 0,
         told: Some(mtu),
     }
 }
 
-fn pair(overlay: Overlay, family: Family, attributes: &'static str, narrow: Narrow) -> Mutex<Pair> {
+pub fn pair(
+    overlay: Overlay,
+    family: Family,
+    attributes: &'static str,
+    narrow: Narrow,
+) -> Mutex<Pair> {
     let link_mtu = match narrow {
         Narrow::Link => PATH,
         Narrow::Learned => UNDERLAY_MTU,
@@ -93,7 +98,7 @@ fn pair(overlay: Overlay, family: Family, attributes: &'static str, narrow: Narr
 }
 
 /// A frame from the host to one behind the third peer, whose IP packet is so long.
-fn frame(overlay: Overlay, carried: Carried, number: u8, len: usize) -> Input {
+pub fn frame(overlay: Overlay, carried: Carried, number: u8, len: usize) -> Input {
     let (ether_type, packet) = match carried {
         Carried::V4Df | Carried::V4 => {
             let fragment = match carried {
@@ -153,7 +158,7 @@ fn seen(output: &Output) -> Seen {
 }
 
 /// What becomes of a frame, in the kernel and in `vxgate`; and whether the device left it to the kernel for its length.
-fn fate(pair: &mut Pair, frame: &Input) -> (Seen, bool) {
+pub fn fate(pair: &mut Pair, frame: &Input) -> (Seen, bool) {
     let before = pair.ours.status().passed("access", "oversize");
     let Fates { kernel, ours } = pair.fates(Entry::Bridge, frame);
     assert_eq!(kernel, ours);
@@ -304,94 +309,94 @@ use Overlay::{Bridged, Routed};
 
 columns! {
     bridged_over_ipv4_link_df_unset(Bridged, V4, "df unset", Link) {
-        p03_ipv4_df row V4Df 11 told(1350), told(1350);
-        p04_ipv4 row V4 12 CUT, CUT;
+        p03_d11_ipv4_df row V4Df 11 told(1350), told(1350);
+        p04_d10_ipv4 row V4 12 CUT, CUT;
         p05_ipv6 row V6 13 told(1350), told(1350);
     }
     bridged_over_ipv4_link_df_set(Bridged, V4, "df set", Link) {
-        p03_ipv4_df row V4Df 11 told(1350), told(1350);
-        p04_ipv4 row V4 12 LOST, LOST;
+        p03_d11_ipv4_df row V4Df 11 told(1350), told(1350);
+        p04_d10_ipv4 row V4 12 LOST, LOST;
         p05_ipv6 row V6 13 told(1350), told(1350);
     }
     bridged_over_ipv4_link_df_inherit(Bridged, V4, "df inherit", Link) {
-        p03_ipv4_df row V4Df 11 told(1350), told(1350);
-        p04_ipv4 row V4 12 CUT, CUT;
+        p03_d11_ipv4_df row V4Df 11 told(1350), told(1350);
+        p04_d10_ipv4 row V4 12 CUT, CUT;
         p05_ipv6 row V6 13 told(1350), told(1350);
     }
     bridged_over_ipv4_learned_df_unset(Bridged, V4, "df unset", Learned) {
-        p03_ipv4_df row V4Df 11 told(1350), told(1350);
-        p04_ipv4 row V4 12 CUT, CUT;
+        p03_d11_ipv4_df row V4Df 11 told(1350), told(1350);
+        p04_d10_ipv4 row V4 12 CUT, CUT;
         p05_ipv6 row V6 13 told(1350), told(1350);
     }
     bridged_over_ipv4_learned_df_set(Bridged, V4, "df set", Learned) {
-        p03_ipv4_df row V4Df 11 told(1350), told(1350);
-        p04_ipv4 row V4 12 LOST, LOST;
+        p03_d11_ipv4_df row V4Df 11 told(1350), told(1350);
+        p04_d10_ipv4 row V4 12 LOST, LOST;
         p05_ipv6 row V6 13 told(1350), told(1350);
     }
     bridged_over_ipv6_link_df_unset(Bridged, V6, "df unset", Link) {
-        p03_ipv4_df row V4Df 11 told(1330), told(1330);
-        p04_ipv4 row V4 12 LOST, LOST;
+        p03_d11_ipv4_df row V4Df 11 told(1330), told(1330);
+        p04_d10_ipv4 row V4 12 LOST, LOST;
         p05_ipv6 row V6 13 told(1330), told(1330);
     }
     bridged_over_ipv6_link_df_set(Bridged, V6, "df set", Link) {
-        p03_ipv4_df row V4Df 11 told(1330), told(1330);
-        p04_ipv4 row V4 12 LOST, LOST;
+        p03_d11_ipv4_df row V4Df 11 told(1330), told(1330);
+        p04_d10_ipv4 row V4 12 LOST, LOST;
         p05_ipv6 row V6 13 told(1330), told(1330);
     }
     bridged_over_ipv6_learned_df_unset(Bridged, V6, "df unset", Learned) {
-        p03_ipv4_df row V4Df 11 told(1330), told(1330);
-        p04_ipv4 row V4 12 LOST, LOST;
+        p03_d11_ipv4_df row V4Df 11 told(1330), told(1330);
+        p04_d10_ipv4 row V4 12 LOST, LOST;
         p05_ipv6 row V6 13 told(1330), told(1330);
     }
     routed_over_ipv4_link_df_unset(Routed, V4, "df unset", Link) {
-        p03_ipv4_df row V4Df 11 CUT, CUT;
-        p03_ipv4_df_by_paths row_by_paths V4Df 21 CUT, told(1350);
-        p04_ipv4 row V4 12 CUT, CUT;
-        p04_ipv4_by_paths row_by_paths V4 22 CUT, CUT;
+        p03_d11_ipv4_df row V4Df 11 CUT, CUT;
+        p03_d11_ipv4_df_by_paths row_by_paths V4Df 21 CUT, told(1350);
+        p04_d10_ipv4 row V4 12 CUT, CUT;
+        p04_d10_ipv4_by_paths row_by_paths V4 22 CUT, CUT;
         p05_ipv6 row V6 13 CUT, told(1350);
     }
     routed_over_ipv4_link_df_set(Routed, V4, "df set", Link) {
-        p03_ipv4_df row V4Df 11 LOST, LOST;
-        p03_ipv4_df_by_paths row_by_paths V4Df 21 LOST, told(1350);
-        p04_ipv4 row V4 12 LOST, LOST;
-        p04_ipv4_by_paths row_by_paths V4 22 LOST, CUT;
+        p03_d11_ipv4_df row V4Df 11 LOST, LOST;
+        p03_d11_ipv4_df_by_paths row_by_paths V4Df 21 LOST, told(1350);
+        p04_d10_ipv4 row V4 12 LOST, LOST;
+        p04_d10_ipv4_by_paths row_by_paths V4 22 LOST, CUT;
         p05_ipv6 row V6 13 LOST, told(1350);
     }
     routed_over_ipv4_link_df_inherit(Routed, V4, "df inherit", Link) {
-        p03_ipv4_df row V4Df 11 LOST, LOST;
-        p03_ipv4_df_by_paths row_by_paths V4Df 21 LOST, told(1350);
-        p04_ipv4 row V4 12 CUT, CUT;
-        p04_ipv4_by_paths row_by_paths V4 22 CUT, CUT;
+        p03_d11_ipv4_df row V4Df 11 LOST, LOST;
+        p03_d11_ipv4_df_by_paths row_by_paths V4Df 21 LOST, told(1350);
+        p04_d10_ipv4 row V4 12 CUT, CUT;
+        p04_d10_ipv4_by_paths row_by_paths V4 22 CUT, CUT;
         p05_ipv6 row V6 13 LOST, told(1350);
     }
     routed_over_ipv4_learned_df_unset(Routed, V4, "df unset", Learned) {
-        p03_ipv4_df row V4Df 11 CUT, CUT;
-        p03_ipv4_df_by_paths row_by_paths V4Df 21 CUT, told(1350);
-        p04_ipv4 row V4 12 CUT, CUT;
+        p03_d11_ipv4_df row V4Df 11 CUT, CUT;
+        p03_d11_ipv4_df_by_paths row_by_paths V4Df 21 CUT, told(1350);
+        p04_d10_ipv4 row V4 12 CUT, CUT;
         p05_ipv6 row V6 13 CUT, told(1350);
     }
     routed_over_ipv4_learned_df_set(Routed, V4, "df set", Learned) {
-        p03_ipv4_df row V4Df 11 LOST, LOST;
-        p03_ipv4_df_by_paths row_by_paths V4Df 21 LOST, told(1350);
-        p04_ipv4 row V4 12 LOST, LOST;
+        p03_d11_ipv4_df row V4Df 11 LOST, LOST;
+        p03_d11_ipv4_df_by_paths row_by_paths V4Df 21 LOST, told(1350);
+        p04_d10_ipv4 row V4 12 LOST, LOST;
         p05_ipv6 row V6 13 LOST, told(1350);
     }
     routed_over_ipv6_link_df_unset(Routed, V6, "df unset", Link) {
-        p03_ipv4_df row V4Df 11 LOST, LOST;
-        p03_ipv4_df_by_paths row_by_paths V4Df 21 LOST, told(1330);
-        p04_ipv4 row V4 12 LOST, LOST;
-        p04_ipv4_by_paths row_by_paths V4 22 LOST, CUT;
+        p03_d11_ipv4_df row V4Df 11 LOST, LOST;
+        p03_d11_ipv4_df_by_paths row_by_paths V4Df 21 LOST, told(1330);
+        p04_d10_ipv4 row V4 12 LOST, LOST;
+        p04_d10_ipv4_by_paths row_by_paths V4 22 LOST, CUT;
         p05_ipv6 row V6 13 LOST, told(1330);
     }
     routed_over_ipv6_link_df_set(Routed, V6, "df set", Link) {
-        p03_ipv4_df row V4Df 11 LOST, LOST;
-        p04_ipv4 row V4 12 LOST, LOST;
+        p03_d11_ipv4_df row V4Df 11 LOST, LOST;
+        p04_d10_ipv4 row V4 12 LOST, LOST;
         p05_ipv6 row V6 13 LOST, told(1330);
     }
     routed_over_ipv6_learned_df_unset(Routed, V6, "df unset", Learned) {
-        p03_ipv4_df row V4Df 11 LOST, LOST;
-        p03_ipv4_df_by_paths row_by_paths V4Df 21 LOST, told(1330);
-        p04_ipv4 row V4 12 LOST, LOST;
+        p03_d11_ipv4_df row V4Df 11 LOST, LOST;
+        p03_d11_ipv4_df_by_paths row_by_paths V4Df 21 LOST, told(1330);
+        p04_d10_ipv4 row V4 12 LOST, LOST;
         p05_ipv6 row V6 13 LOST, told(1330);
     }
 }

@@ -248,6 +248,30 @@ pub fn udp_pseudo(frame: &[u8], family: Family, end: usize) -> Vec<u8> {
     [family.addresses(frame), &[0, 17], &len].concat()
 }
 
+/// The same frame with something in front of its UDP header that says nothing: an option of IPv4, or of IPv6 to the
+/// destination. Steering leaves it to the kernel, which reads past it.
+pub fn for_kernel(mut frame: Vec<u8>) -> Vec<u8> {
+    match Family::of(&frame) {
+        Some(Family::V4) => {
+            let len = be16(&frame, IP + 2).expect("the header is whole");
+            frame[IP] = 0x46;
+            put16(&mut frame, IP + 2, len + 4);
+            put16(&mut frame, IP + 10, 0);
+            frame.splice(IP + 20..IP + 20, [1; 4]);
+            let sum = internet_checksum(&[&frame[IP..IP + 24]]);
+            put16(&mut frame, IP + 10, sum);
+        }
+        Some(Family::V6) => {
+            let len = be16(&frame, IP + 4).expect("the header is whole");
+            put16(&mut frame, IP + 4, len + 8);
+            frame[IP + 6] = 60;
+            frame.splice(IP + 40..IP + 40, [17, 0, 1, 4, 0, 0, 0, 0]);
+        }
+        None => {}
+    }
+    frame
+}
+
 /// Writes the outer IPv4 header's checksum anew; of IPv6 there is none.
 pub fn finish_ip(frame: &mut [u8]) {
     if Family::of(frame) == Some(Family::V4) {

@@ -135,6 +135,7 @@ setting_runs! {
     d07_noudpcsum_fares_as_in_the_kernel with("noudpcsum");
     d14_all_inherit_fares_as_in_the_kernel with("ttl inherit tos inherit df inherit noudpcsum");
     v09_remote_fares_as_in_the_kernel with("remote 10.98.0.4");
+    v10_group_fares_as_in_the_kernel with("group 239.9.9.9");
     d06_srcport_fares_as_in_the_kernel source_ports(with("srcport 50000 50100"), 50_000, 50_099);
     d14_ttl_fixed_over_ipv6_fares_as_in_the_kernel with6("ttl 7");
     d14_ttl_inherit_over_ipv6_fares_as_in_the_kernel with6("ttl inherit");
@@ -152,6 +153,7 @@ setting_runs! {
     d14_all_inherit_over_ipv6_fares_as_in_the_kernel
         with6("ttl inherit tos inherit flowlabel inherit udp6zerocsumtx udp6zerocsumrx");
     v09_remote_over_ipv6_fares_as_in_the_kernel with6("remote fd98::4");
+    v10_group_over_ipv6_fares_as_in_the_kernel with6("group ff05::99");
     d06_srcport_over_ipv6_fares_as_in_the_kernel
         source_ports(with6("srcport 50000 50100"), 50_000, 50_099);
     p04_a_narrow_link_fares_as_in_the_kernel narrow(with(""));

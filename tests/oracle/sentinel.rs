@@ -2,7 +2,7 @@
 
 use super::bytes::{self, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, Inner, be16};
 use super::setting::Overlay;
-use super::site::{DEVICE_MAC, GATEWAY_MAC};
+use super::site::{DEVICE_MAC, GATEWAY_MAC, NODE_MAC};
 
 /// Experimental EtherType (IEEE 802, local experimental 1).
 const TYPE: u16 = 0x88b5;
@@ -14,8 +14,8 @@ const WORD: &[u8] = b"sentinel";
 pub struct Sentinel {
     /// Of the window.
     pub number: u64,
-    /// The device that it passes.
-    pub segment: usize,
+    /// The device that it passes; behind all devices, the kernel's own way to each of them.
+    pub way: usize,
 }
 
 impl Sentinel {
@@ -34,7 +34,7 @@ impl Sentinel {
     }
 
     fn inner(self, overlay: Overlay, [from, to]: [[u8; 4]; 2]) -> Inner {
-        let numbers = [self.number, self.segment as u64].map(u64::to_be_bytes);
+        let numbers = [self.number, self.way as u64].map(u64::to_be_bytes);
         let payload = [WORD, &numbers.concat(), &[0; 24]].concat();
         match overlay {
             Overlay::Bridged => Inner::with(TYPE, payload),
@@ -57,7 +57,7 @@ impl Sentinel {
         let (number, rest) = payload.strip_prefix(WORD)?.split_first_chunk()?;
         Some(Self {
             number: u64::from_be_bytes(*number),
-            segment: u64::from_be_bytes(*rest.first_chunk()?) as usize,
+            way: u64::from_be_bytes(*rest.first_chunk()?) as usize,
         })
     }
 }
@@ -75,8 +75,10 @@ pub fn is_housekeeping(frame: &[u8]) -> bool {
     const ICMP6: u8 = 58;
     const NEIGHBOUR_SOLICITATION: u8 = 135;
     const LISTENER_REPORT_2: u8 = 143;
+    const IGMP: u8 = 2;
     match be16(frame, 12) {
         Some(ETHER_ARP) => true,
+        Some(ETHER_IPV4) => frame[6..12] == NODE_MAC && frame.get(23) == Some(&IGMP),
         Some(ETHER_IPV6) => match frame.get(20) {
             Some(&ICMP6) => frame.get(54) == Some(&NEIGHBOUR_SOLICITATION),
             // Behind a hop-by-hop header of 8 bytes.

@@ -43,6 +43,8 @@ pub struct Setting {
     pub overlay: Overlay,
     /// Of the underlay.
     pub link_mtu: usize,
+    /// What the operator decides: arguments of `vxgate run`.
+    pub policy: &'static [&'static str],
 }
 
 /// What the node does between the port and the device.
@@ -76,6 +78,7 @@ impl Setting {
             source_ports: (32_768, 60_999),
             overlay: Overlay::Bridged,
             link_mtu: UNDERLAY_MTU,
+            policy: &[],
         }
     }
 }

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::end::{End, Input};
-use super::outer::{Outer, inner_of};
+use super::outer::{Outer, for_kernel, inner_of};
 use super::script::{self, Janitor, device_name};
 use super::sentinel::{Sentinel, is_housekeeping};
 use super::setting::{Overlay, Segment, Setting};
@@ -144,7 +144,10 @@ impl Site {
                 states.matches("state forwarding").count() == ports
             });
         }
-        let vxgate = taken.then(|| Vxgate::start(&node, &["--workers", "1"]));
+        let vxgate = taken.then(|| {
+            let arguments = [&["--workers", "1"], setting.policy].concat();
+            Vxgate::start(&node, &arguments)
+        });
         if let Some(vxgate) = &vxgate {
             let status = vxgate.status();
             for name in (0..setting.segments.len()).map(device_name) {
@@ -212,10 +215,12 @@ impl Site {
 
     fn mark(&mut self, entry: Entry, output: &mut Output) {
         self.sentinels += 1;
-        // Each device has a way of its own through the node.
+        // Each device has a way of its own through the node, and two from the wire: through a worker, and through the kernel for
+        // what steering leaves to it. Neither waits for the other.
         let mut missing: Vec<usize> = match entry {
             Entry::Device => vec![0],
-            Entry::Wire | Entry::Bridge => (0..self.segments.len()).collect(),
+            Entry::Bridge => (0..self.segments.len()).collect(),
+            Entry::Wire => (0..2 * self.segments.len()).collect(),
         };
         let deadline = Instant::now() + SENTINEL_BOUND;
         let mut due = Instant::now();
@@ -227,7 +232,7 @@ impl Site {
             }
             for sentinel in self.collect(output) {
                 let of_window = sentinel.number == self.sentinels;
-                missing.retain(|missing| !of_window || *missing != sentinel.segment);
+                missing.retain(|missing| !of_window || *missing != sentinel.way);
             }
             if missing.is_empty() {
                 return;
@@ -249,16 +254,21 @@ impl Site {
     }
 
     fn send_sentinels(&mut self, entry: Entry, to: &[usize]) {
-        let sentinel = |segment| Sentinel {
+        let sentinel = |way| Sentinel {
             number: self.sentinels,
-            segment,
+            way,
         };
         self.sent[entry as usize] += match entry {
             Entry::Wire => {
-                for segment in to {
-                    let outer = Outer::to(&self.segments[*segment]);
-                    let frame = outer.around(&sentinel(*segment).inbound(self.kind));
-                    self.wire.send(&Input::from(frame));
+                let devices = self.segments.len();
+                for way in to {
+                    let outer = Outer::to(&self.segments[way % devices]);
+                    let frame = outer.around(&sentinel(*way).inbound(self.kind));
+                    self.wire.send(&Input::from(if *way < devices {
+                        frame
+                    } else {
+                        for_kernel(frame)
+                    }));
                 }
                 to.len() as u64
             }
@@ -286,12 +296,9 @@ impl Site {
             match inner.and_then(Sentinel::read) {
                 Some(sentinel) => {
                     let mut segments = self.segments.iter();
-                    let segment = segments.position(|segment| segment.sent(&frame));
-                    let segment = segment.expect("a sentinel leaves by a device of the site");
-                    sentinels.push(Sentinel {
-                        segment,
-                        ..sentinel
-                    });
+                    let way = segments.position(|segment| segment.sent(&frame));
+                    let way = way.expect("a sentinel leaves by a device of the site");
+                    sentinels.push(Sentinel { way, ..sentinel });
                 }
                 None if is_housekeeping(&frame) => {}
                 None if routed && inner.is_some_and(is_housekeeping) => {}

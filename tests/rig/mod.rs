@@ -7,9 +7,18 @@
 //! ```
 //!
 //! Access *s* is segment *s*, VNI 100 + *s*, and sends through queue *s* modulo the number of queues.
+//!
+//! That is [`Rig::new`]'s network. [`Rig::on`] takes any other, such as `table` makes up from bytes (`choices`), with
+//! `frames` for it; `bench` runs one direction alone, and `twin` says what must become of a frame.
 
 // Each test binary uses its own part of the rig.
 #![allow(dead_code)]
+
+pub mod bench;
+pub mod choices;
+pub mod frames;
+pub mod table;
+pub mod twin;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -73,7 +82,12 @@ pub struct Rig {
 impl Rig {
     /// Rings filled, ready for frames.
     pub fn new(size: Size) -> Self {
-        let (writer, mut readers) = publication(1, snapshot(size, 0));
+        Self::on(size, snapshot(size, 0))
+    }
+
+    /// The same on another network; of `size` only the ports and the memory count.
+    pub fn on(size: Size, snapshot: Snapshot) -> Self {
+        let (writer, mut readers) = publication(1, snapshot);
         let plan = plan(size, readers.remove(0), || MemoryPort::new(size.ring_len));
         Self {
             size,
@@ -216,6 +230,7 @@ fn segment(size: Size, number: usize, turn: u8) -> Segment {
         udp_checksum: UdpChecksum::Zero,
         verify_udp_checksum: false,
         accept_udp6_zero_checksum: false,
+        gbp: false,
         header_bits: vxgate::wire::vxlan::USED_BITS,
         peer_check: vxgate::table::PeerCheck::Strict,
         ecn_encap: vxgate::table::EcnEncap::Kernel,

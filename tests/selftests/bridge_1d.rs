@@ -1,16 +1,13 @@
 //! A plain (802.1D) bridge over VXLAN: who gets which frames, and what their outer headers say.
 
-use std::time::Duration;
-
 use crate::carrier::{Carried, Carrier, counter};
-use crate::frame::{BROADCAST, Mark, STRANGER, Seen, ethernet_ip, probe, udp, vxlan};
+use crate::frame::{Mark, Seen, ethernet_ip, probe, udp, vxlan};
 use crate::net::mac_text;
 use crate::probe::{Observer, Sender, play};
-use crate::support::stream::Stream;
-use crate::support::wait_until;
 use crate::topology_a::{TopologyA, VNI, Variant};
 
-const PLAIN: Variant = Variant {
+/// The usual port, over IPv4.
+pub const PLAIN: Variant = Variant {
     port: 4789,
     ipv6: false,
 };
@@ -18,7 +15,8 @@ const PORT_8472: Variant = Variant {
     port: 8472,
     ipv6: false,
 };
-const IPV6: Variant = Variant {
+/// The usual port, over IPv6.
+pub const IPV6: Variant = Variant {
     port: 4789,
     ipv6: true,
 };
@@ -27,7 +25,7 @@ const PORT_8472_IPV6: Variant = Variant {
     ipv6: true,
 };
 /// A MAC address that nobody has.
-const UNKNOWN: [u8; 6] = [0xde, 0xad, 0xbe, 0xef, 0x13, 0x37];
+pub const UNKNOWN: [u8; 6] = [0xde, 0xad, 0xbe, 0xef, 0x13, 0x37];
 
 scenarios! {
     vxlan_bridge_1d_ping_flood_unicast
@@ -40,9 +38,6 @@ scenarios! {
     d03_vxlan_bridge_1d_ipv6_ecn_encap
     d04_vxlan_bridge_1d_ecn_decap
     d04_vxlan_bridge_1d_ipv6_ecn_decap
-    d16_vxlan_bridge_1d_learning
-    d16_vxlan_bridge_1d_ipv6_learning
-    vxlan_bridge_1d_learning_of_the_bridge_port
 }
 
 fn vxlan_bridge_1d_ping_flood_unicast(carrier: Carrier) {
@@ -83,14 +78,6 @@ fn d04_vxlan_bridge_1d_ecn_decap(carrier: Carrier) {
 
 fn d04_vxlan_bridge_1d_ipv6_ecn_decap(carrier: Carrier) {
     ecn_decap(carrier, IPV6);
-}
-
-fn d16_vxlan_bridge_1d_learning(carrier: Carrier) {
-    learning(carrier, PLAIN);
-}
-
-fn d16_vxlan_bridge_1d_ipv6_learning(carrier: Carrier) {
-    learning(carrier, IPV6);
 }
 
 fn ping_only(carrier: Carrier, variant: Variant) {
@@ -317,130 +304,4 @@ fn ecn_decap(carrier: Carrier, variant: Variant) {
         "vxgate was the one that dropped them"
     );
     topology.carried.finish(0, 150);
-}
-
-/// Learning is the kernel's. `vxgate` says so, hands the device over while frames flow, and takes it again.
-fn learning(carrier: Carrier, variant: Variant) {
-    let mut topology = TopologyA::up(carrier, variant);
-    let [ns1_host, mac] = [topology.net.mac("ns1", "br2"), UNKNOWN];
-    let address = variant.host(3).to_string();
-    let stream = (!variant.ipv6).then(|| {
-        let [h1, ns1] = ["h1", "ns1"].map(|name| topology.net.ns(name));
-        Stream::start("while learning is switched on", h1, ns1, &address)
-    });
-    topology.net.script(
-        "sw",
-        "ip link set br1 type bridge ageing_time 1000
-         ip link set vx1 type vxlan id 1000 ageing 10
-         ip link set vx1 type vxlan id 1000 learning",
-    );
-    topology.carried.wait_refused("vx1", "learning");
-    end_stream(stream);
-    assert_eq!(topology.ten_probes(mac, 100), [10, 10, 10], "before");
-
-    let sender = Sender::on(topology.net.ns("ns1"), "br2");
-    let from_mac = |mark: &Mark| {
-        let hosts = [variant.host(100), variant.host(1)];
-        ethernet_ip(BROADCAST, mac, &probe(hosts, 0, mark))
-    };
-    let has_learned = |topology: &TopologyA| {
-        let said = topology.net.ns("sw").run("bridge fdb show brport vx1");
-        let text = mac_text(mac);
-        let of_mac: Vec<_> = said.lines().filter(|line| line.contains(&text)).collect();
-        let of_device = of_mac.iter().filter(|line| line.contains("self")).count();
-        [of_device, of_mac.len() - of_device]
-    };
-    let teach = |topology: &TopologyA| {
-        let mut h1 = Observer::on(topology.net.ns("h1"), "eth0");
-        play(
-            &sender,
-            &mut [&mut h1],
-            |mark| vec![from_mac(mark)],
-            |mark| {
-                let hosts = [variant.host(3), variant.host(1)];
-                ethernet_ip(BROADCAST, ns1_host, &probe(hosts, 0, mark))
-            },
-        );
-        assert_eq!(
-            has_learned(topology),
-            [1, 1],
-            "by the device, by the bridge"
-        );
-    };
-    teach(&topology);
-    assert_eq!(topology.ten_probes(mac, 100), [0, 10, 0], "learned");
-    topology.net.script(
-        "sw",
-        &format!("bridge fdb del {} dev vx1 master self", mac_text(mac)),
-    );
-    assert_eq!(topology.ten_probes(mac, 100), [10, 10, 10], "deleted");
-    if !variant.ipv6 {
-        teach(&topology);
-        assert_eq!(topology.ten_probes(mac, 100), [0, 10, 0], "learned again");
-        // Ten seconds, and the device looks every ten.
-        wait_until("the address is forgotten", Duration::from_secs(40), || {
-            has_learned(&topology) == [0, 0]
-        });
-        assert_eq!(topology.ten_probes(mac, 100), [10, 10, 10], "aged");
-    }
-
-    let stream = (!variant.ipv6).then(|| {
-        let [h1, ns1] = ["h1", "ns1"].map(|name| topology.net.ns(name));
-        Stream::start("while learning is switched off", h1, ns1, &address)
-    });
-    topology.net.script(
-        "sw",
-        "ip link set vx1 type vxlan id 1000 nolearning
-         ip link set vx1 type vxlan id 1000 ageing 300",
-    );
-    topology.carried.wait_taken("vx1");
-    end_stream(stream);
-    let before = topology.carried.vxgate().map(|vxgate| vxgate.status());
-    assert_eq!(topology.ten_probes(UNKNOWN_TOO, 100), [10, 10, 10], "after");
-    if let (Some(vxgate), Some(before)) = (topology.carried.vxgate(), before) {
-        let now = vxgate.balanced();
-        let carried = now.forwarded("access") - before.forwarded("access")
-            + now.passed("access", "heartbeat_stale");
-        assert!(carried >= 10, "vxgate carries again: {}", now.0);
-    }
-    topology.carried.stop();
-}
-
-/// What arrives through the device is learned by the bridge, when its port is to learn.
-fn vxlan_bridge_1d_learning_of_the_bridge_port(carrier: Carrier) {
-    let topology = TopologyA::up(carrier, PLAIN);
-    let net = &topology.net;
-    let sender = Sender::on(net.ns("ns1"), "br2");
-    let mut h1 = Observer::on(net.ns("h1"), "eth0");
-    let hosts = [PLAIN.host(100), PLAIN.host(1)];
-    for (learning, mac, entries) in [("off", UNKNOWN, 0), ("on", UNKNOWN_TOO, 1)] {
-        net.script(
-            "sw",
-            &format!("ip link set vx1 type bridge_slave learning {learning}"),
-        );
-        let from_mac = |mark: &Mark| ethernet_ip(BROADCAST, mac, &probe(hosts, 0, mark));
-        let seen = play(
-            &sender,
-            &mut [&mut h1],
-            |mark| vec![from_mac(mark)],
-            from_mac,
-        );
-        assert_eq!(seen[0].len(), 1);
-        let said = net.ns("sw").run("bridge fdb show brport vx1");
-        let text = mac_text(mac);
-        let of_mac = said.lines().filter(|line| line.contains(&text)).count();
-        assert_eq!(of_mac, entries, "learning {learning}: {said}");
-    }
-    topology.carried.finish(0, 6);
-}
-
-/// Another MAC address that nobody has.
-const UNKNOWN_TOO: [u8; 6] = [STRANGER[0], 0, 0x5e, 0x10, 0, 0x98];
-
-/// Nothing is delivered twice or damaged while the carrier changes, and it is short.
-fn end_stream(stream: Option<Stream>) {
-    let Some(stream) = stream else { return };
-    let report = stream.finish();
-    assert_eq!((report.duplicated, report.damaged), (0, 0), "{report:?}");
-    assert!(report.longest_gap_ms < 1000.0, "{report:?}");
 }

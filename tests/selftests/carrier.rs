@@ -46,8 +46,18 @@ pub struct Carried {
 impl Carried {
     /// Lets the carrier have the vxlan devices of a switch; all these are taken over when it returns.
     pub fn start(carrier: Carrier, switch: &Netns, devices: &[&str]) -> Self {
-        let vxgate =
-            (carrier == Carrier::Vxgate).then(|| Vxgate::start(switch, &["--workers", "1"]));
+        Self::start_with(carrier, switch, devices, &[])
+    }
+
+    /// As [`Carried::start`], with more arguments for `vxgate run`.
+    pub fn start_with(
+        carrier: Carrier,
+        switch: &Netns,
+        devices: &[&str],
+        arguments: &[&str],
+    ) -> Self {
+        let arguments = [&["--workers", "1"], arguments].concat();
+        let vxgate = (carrier == Carrier::Vxgate).then(|| Vxgate::start(switch, &arguments));
         let carried = Self {
             switch: switch.name().to_owned(),
             before: vxgate.as_ref().map(Vxgate::status),

@@ -12,7 +12,10 @@ use crate::carrier::{Carried, Carrier};
 use crate::frame::{BROADCAST, Mark, STRANGER, ethernet_ip, probe, udp, vxlan};
 use crate::net::Net;
 use crate::probe::{Observer, Sender, play};
+use crate::support::netns::Netns;
 use crate::support::wait_until;
+use crate::topology_a::ATTRIBUTES;
+use vxgate::netlink::{RequestBody, Socket};
 
 /// The VNI.
 pub const VNI: u32 = 1000;
@@ -25,7 +28,10 @@ pub struct Hop {
     pub carried: Carried,
     /// h1, sw, r.
     pub net: Net,
+    /// The frames on the underlay that the router receives.
+    pub wire: Observer,
     router: Sender,
+    from_h1: Sender,
     h1: Observer,
     vteps: [IpAddr; 2],
     hosts: [IpAddr; 2],
@@ -34,8 +40,22 @@ pub struct Hop {
 }
 
 impl Hop {
-    /// Builds it, with words for `ip link add vx1 type vxlan …`.
-    pub fn up(carrier: Carrier, ipv6: bool, attributes: &str) -> Self {
+    /// Builds it, with the device that all scenarios have.
+    pub fn up(carrier: Carrier, ipv6: bool) -> Self {
+        Self::build(carrier, ipv6, Device::With(ATTRIBUTES), &[])
+    }
+
+    /// Over IPv4, with a device that has a mask of reserved bits which must be zero.
+    pub fn with_reserved_bits(carrier: Carrier, mask: u64) -> Self {
+        Self::build(carrier, false, Device::Masked(mask), &[])
+    }
+
+    /// With words for `ip link add vx1 type vxlan …`, and arguments for `vxgate run`.
+    pub fn with(carrier: Carrier, ipv6: bool, attributes: &str, arguments: &[&str]) -> Self {
+        Self::build(carrier, ipv6, Device::With(attributes), arguments)
+    }
+
+    fn build(carrier: Carrier, ipv6: bool, vxlan: Device<'_>, arguments: &[&str]) -> Self {
         let net = Net::new(&["h1", "sw", "r"], ipv6);
         net.cable(["h1", "eth0"], ["sw", "swp1"]);
         net.cable(["sw", "rp1"], ["r", "rp2"]);
@@ -57,15 +77,22 @@ impl Hop {
                 "ip addr add {first}/{len} dev rp1
                  ip link add br1 type bridge mcast_snooping 0
                  ip link set br1 address $(cat /sys/class/net/swp1/address) up
-                 ip link set swp1 master br1
-                 ip link add vx1 type vxlan id {VNI} local {first} dstport {PORT} {attributes}
-                 ip link set vx1 master br1 up
+                 ip link set swp1 master br1"
+            ),
+        );
+        vxlan.make(&net, first);
+        net.script(
+            "sw",
+            &format!(
+                "ip link set vx1 master br1 up
                  bridge fdb append 00:00:00:00:00:00 dev vx1 dst {second} self"
             ),
         );
         let text = |address: &str| address.parse().expect("an address");
         let hop = Self {
-            carried: Carried::start(carrier, net.ns("sw"), &["vx1"]),
+            carried: Carried::start_with(carrier, net.ns("sw"), &["vx1"], arguments),
+            wire: Observer::on(net.ns("r"), "rp2"),
+            from_h1: Sender::on(net.ns("h1"), "eth0"),
             router: Sender::on(net.ns("r"), "rp2"),
             h1: Observer::on(net.ns("h1"), "eth0"),
             vteps: [text(second), text(first)],
@@ -88,9 +115,21 @@ impl Hop {
 
     /// Sends VXLAN payloads (header and inner frame), made with a mark; how many marked frames reach the host.
     pub fn arrive(&mut self, outer_tos: u8, payloads: impl Fn(&Mark) -> Vec<Vec<u8>>) -> usize {
+        let vteps = self.vteps;
+        self.arrive_changed(vteps, outer_tos, payloads, |frame| frame)
+    }
+
+    /// As [`Hop::arrive`], between these outer addresses, with a last change of the finished frames.
+    pub fn arrive_changed(
+        &mut self,
+        outer_addresses: [IpAddr; 2],
+        outer_tos: u8,
+        payloads: impl Fn(&Mark) -> Vec<Vec<u8>>,
+        change: impl Fn(Vec<u8>) -> Vec<u8>,
+    ) -> usize {
         let [to, from] = self.outer_macs;
-        let outer = |tos, payload: &[u8]| {
-            ethernet_ip(to, from, &udp(self.vteps, tos, [23_456, PORT], payload))
+        let outer = |addresses, tos, payload: &[u8]| {
+            ethernet_ip(to, from, &udp(addresses, tos, [23_456, PORT], payload))
         };
         let seen = play(
             &self.router,
@@ -99,16 +138,88 @@ impl Hop {
                 let payloads = payloads(mark);
                 payloads
                     .iter()
-                    .map(|payload| outer(outer_tos, payload))
+                    .map(|payload| change(outer(outer_addresses, outer_tos, payload)))
                     .collect()
             },
             |mark| {
                 let inner = ethernet_ip(BROADCAST, STRANGER, &probe(self.hosts, 0, mark));
-                outer(0, &[&vxlan(VNI)[..], &inner].concat())
+                outer(self.vteps, 0, &[&vxlan(VNI)[..], &inner].concat())
             },
         );
         seen[0].len()
     }
+
+    /// Sends inner frames from the host, made with a mark; the marked frames on the underlay.
+    pub fn depart(&mut self, frames: impl Fn(&Mark) -> Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        let [there, here] = self.hosts;
+        let (mac, hosts) = (self.host_mac, [here, there]);
+        let sentinel = |mark: &Mark| ethernet_ip(BROADCAST, mac, &probe(hosts, 0, mark));
+        play(&self.from_h1, &mut [&mut self.wire], frames, sentinel).remove(0)
+    }
+
+    /// The addresses of the hosts: of the remote one, of the local one.
+    pub fn hosts(&self) -> [IpAddr; 2] {
+        self.hosts
+    }
+
+    /// The addresses of the VTEPs: of the router, of the switch.
+    pub fn vteps(&self) -> [IpAddr; 2] {
+        self.vteps
+    }
+
+    /// The MAC address of the local host.
+    pub fn host_mac(&self) -> [u8; 6] {
+        self.host_mac
+    }
+}
+
+/// How vx1 is made.
+enum Device<'a> {
+    /// With words for `ip link add`.
+    With(&'a str),
+    /// With a mask of reserved bits which must be zero.
+    Masked(u64),
+}
+
+impl Device<'_> {
+    fn make(self, net: &Net, first: &str) {
+        match self {
+            Device::Masked(mask) => lenient_device(net.ns("sw"), [192, 0, 2, 17], mask),
+            Device::With(attributes) => net.script(
+                "sw",
+                &format!(
+                    "ip link add vx1 type vxlan id {VNI} local {first} dstport {PORT} {attributes}"
+                ),
+            ),
+        }
+    }
+}
+
+/// Makes vx1 with the attribute `reserved_bits`, for which iproute2 has no word before 6.13. Numbers are `IFLA_VXLAN_*`
+/// (`linux/if_link.h`).
+fn lenient_device(switch: &Netns, local: [u8; 4], mask: u64) {
+    let data = RequestBody::default()
+        .with(1, &VNI.to_ne_bytes())
+        .with(4, &local)
+        .with(5, &[100]) // ttl
+        .with(6, &[1]) // tos inherit
+        .with(7, &[0]) // nolearning
+        .with(15, &PORT.to_be_bytes())
+        .with(18, &[0]) // noudpcsum
+        .with(33, &mask.to_be_bytes());
+    let info = RequestBody::default()
+        .with(1, b"vxlan")
+        .with(2 | 1 << 15, data.as_bytes());
+    // `struct ifinfomsg`, then IFLA_IFNAME and IFLA_LINKINFO; RTM_NEWLINK with NLM_F_CREATE|NLM_F_EXCL.
+    let body = RequestBody::new(&[0; 16])
+        .with(3, b"vx1\0")
+        .with(18 | 1 << 15, info.as_bytes());
+    switch.enter(|| {
+        let mut socket = Socket::open().expect("a netlink socket");
+        socket
+            .exchange(16, 0x400 | 0x200, body.as_bytes(), |_| {})
+            .expect("a device with reserved_bits");
+    });
 }
 
 /// Addresses of a maker, for closures that must not borrow a [`Hop`] that they are given to.

@@ -29,8 +29,11 @@ mod topology_a;
 
 mod anycast;
 mod bridge_1d;
+mod checksums;
 mod drops;
 mod flooding;
+mod learning;
 mod path_mtu;
+mod requirements;
 mod tunnels;
 mod vlans;

@@ -70,7 +70,29 @@ fn two_vlans(one_bridge: bool) -> Net {
             devices("10.9.0.34", "10.9.0.17")
         ),
     );
-    let bridges = if one_bridge {
+    let bridges = bridges(one_bridge);
+    net.script(
+        "sw",
+        &format!(
+            "ip addr add 10.9.0.17/24 dev rp1
+             ping -q -c 1 -W 5 10.9.0.34
+             {}{bridges}",
+            devices("10.9.0.17", "10.9.0.34")
+        ),
+    );
+    wait_until("all ports forward", Duration::from_secs(20), || {
+        net.ns("sw")
+            .run("bridge link")
+            .matches("state forwarding")
+            .count()
+            == 4
+    });
+    net
+}
+
+/// The bridges of the switch.
+fn bridges(one_bridge: bool) -> &'static str {
+    if one_bridge {
         "ip link add br1 type bridge mcast_snooping 0
          ip link set br1 up
          for port in vx10 vx20 swp1 swp2; do ip link set $port master br1; done
@@ -91,24 +113,7 @@ fn two_vlans(one_bridge: bool) -> Net {
          ip link set vx20 master br20
          ip link set swp1 master br10
          ip link set swp2 master br20"
-    };
-    net.script(
-        "sw",
-        &format!(
-            "ip addr add 10.9.0.17/24 dev rp1
-             ping -q -c 1 -W 5 10.9.0.34
-             {}{bridges}",
-            devices("10.9.0.17", "10.9.0.34")
-        ),
-    );
-    wait_until("all ports forward", Duration::from_secs(20), || {
-        net.ns("sw")
-            .run("bridge link")
-            .matches("state forwarding")
-            .count()
-            == 4
-    });
-    net
+    }
 }
 
 /// One bridge, two VLANs: frames of each go out in its VNI only, and what comes in by one does not leave by the other.

@@ -206,6 +206,7 @@ pub fn plan(workers: u32, nic: &Link, device: &Link, pair: &AccessPair) -> Steer
             local: IpAddr::V4(LOCAL),
             group: None,
             port: 8472,
+            gbp: false,
             kernel_side: pair.kernel_side.clone(),
             worker_side: pair.worker_side.clone(),
         }],

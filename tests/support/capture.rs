@@ -94,6 +94,11 @@ impl Capture {
             // Ports of the tests' own devices.
             "-d",
             "udp.port==5001-5010,vxlan",
+            // A client's own port says nothing of what it sends, even where some protocol is at home on that number.
+            "-d",
+            "udp.port==32768-60999,data",
+            "-d",
+            "tcp.port==32768-60999,data",
             "-Y",
             filter,
             "-T",

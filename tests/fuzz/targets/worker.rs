@@ -1,7 +1,7 @@
 //! See `checks::worker`.
 #![no_main]
 
-#[path = "../checks.rs"]
+#[path = "../checks/mod.rs"]
 mod checks;
 #[path = "../../rig/mod.rs"]
 mod rig;

@@ -1,0 +1,13 @@
+//! What must hold for any bytes. The fuzz targets call these with what the fuzzer makes up, `tests/corpus.rs` with what it
+//! found worth keeping, `tests/properties.rs` with what proptest makes up. A check fails by panicking.
+
+// Each fuzz target calls one of them.
+#![allow(dead_code)]
+
+mod pipeline;
+mod wire;
+mod words;
+
+pub use pipeline::{decap, encap, round_trip, worker};
+pub use wire::{layers, wire};
+pub use words::{config, control_protocol, netlink};
