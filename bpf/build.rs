@@ -1,25 +1,65 @@
-//! Compiles the steering programs with clang and leaves the object where `src/steer` includes it from.
+//! Compiles the BPF programs with clang and leaves the objects where `src/steer` and `src/loadgen` include them from.
 
 use std::env;
 use std::path::PathBuf;
 
 use libbpf_cargo::SkeletonBuilder;
 
-const SOURCE: &str = "bpf/vxgate.bpf.c";
-const HEADER: &str = "bpf/shared.h";
+/// What the programs of a source need of the compiler besides the warnings.
+struct Source {
+    name: &'static str,
+    file: &'static str,
+    header: &'static str,
+    arguments: &'static [&'static str],
+}
+
+const SOURCES: [Source; 4] = [
+    Source {
+        name: "vxgate",
+        file: "bpf/vxgate.bpf.c",
+        header: "bpf/shared.h",
+        arguments: &[],
+    },
+    // Exchanging and comparing atomically takes the instructions of v3 (kernel 5.12).
+    Source {
+        name: "sink",
+        file: "bpf/sink.bpf.c",
+        header: "bpf/loadgen.h",
+        arguments: &["-mcpu=v3"],
+    },
+    Source {
+        name: "generator",
+        file: "bpf/generator.bpf.c",
+        header: "bpf/loadgen.h",
+        arguments: &["-mcpu=v3"],
+    },
+    // The tests' own: a device that does a known wrong.
+    Source {
+        name: "faults",
+        file: "tests/bench/faults.bpf.c",
+        header: "bpf/loadgen.h",
+        arguments: &[],
+    },
+];
 
 fn main() {
-    println!("cargo:rerun-if-changed={SOURCE}");
-    println!("cargo:rerun-if-changed={HEADER}");
-    let out =
-        PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("vxgate.bpf.o");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     // Debian keeps the headers of the machine's architecture in a folder that clang's BPF target does not look into.
     let machine = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets the target");
     let headers = format!("-I/usr/include/{machine}-linux-gnu");
-    SkeletonBuilder::new()
-        .source(SOURCE)
-        .clang_args(["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", &headers])
-        .obj(&out)
-        .build()
-        .unwrap_or_else(|error| panic!("cannot compile {SOURCE}: {error}; clang and linux-libc-dev are needed (scripts/setup.sh)"));
+    for source in &SOURCES {
+        let file = source.file;
+        println!("cargo:rerun-if-changed={file}");
+        println!("cargo:rerun-if-changed={}", source.header);
+        let warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"];
+        let arguments = warnings.iter().chain(source.arguments).copied();
+        SkeletonBuilder::new()
+            .source(file)
+            .clang_args(arguments.chain([headers.as_str()]))
+            .obj(out.join(format!("{}.bpf.o", source.name)))
+            .build()
+            .unwrap_or_else(|error| {
+                panic!("cannot compile {file}: {error}; clang and linux-libc-dev are needed (scripts/setup.sh)")
+            });
+    }
 }

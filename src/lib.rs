@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   5  show       cli                      what people see and type
-//!   4  config     gateway                  assembly: start in order, stop in reverse
+//!   4  config     gateway  |  loadgen      assembly: start in order, stop in reverse | the other end of the wire
 //!   3  worker  |  control  |  steer        one pinned thread | the writer of the table | BPF and its attachment
 //!   2  pipeline                            the fate of a frame, then the edit; encap and decap as mirror images
 //!   1  table   |  port     |  netlink      what we know | what moves frames | questions to the kernel
@@ -12,12 +12,14 @@
 //! ```
 //!
 //! Reading order: `wire`, `stats`, `table`, `port`, `pipeline`, `worker/turn.rs` (a frame's whole way in seven calls),
-//! then `control` and `steer`, and `gateway` that puts them together.
+//! then `control` and `steer`, and `gateway` that puts them together. `loadgen` judges all this from outside, so it imports
+//! none of it.
 
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod gateway;
+pub mod loadgen;
 pub mod netlink;
 pub mod pipeline;
 pub mod port;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod run;
 mod status;
 
@@ -45,6 +46,8 @@ enum Command {
     Run(run::Run),
     /// Tell whether the running daemon is healthy, and why: devices, ports, workers, VTEPs, and the balance of frames.
     Status(status::ShowStatus),
+    /// Generate, receive, measure and judge traffic, plain or in VXLAN, between two network devices.
+    Bench(bench::Bench),
 }
 
 /// Where the daemon listens.
@@ -60,6 +63,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(run) => run.execute(),
         Command::Status(status) => status.execute(),
+        Command::Bench(bench) => bench.execute(),
     }
 }
 

@@ -468,6 +468,7 @@ mod tests {
         let addresses = ["10.9.0.1", "2001:db8::1"].map(|local| Address {
             ifindex: 3,
             local: local.parse().unwrap(),
+            prefix_len: 24,
         });
         read(
             &vxlan,

@@ -17,6 +17,8 @@ pub struct Address {
     pub ifindex: u32,
     /// Our own end of it.
     pub local: IpAddr,
+    /// How many of its bits, from the first, are the network's.
+    pub prefix_len: u8,
 }
 
 impl Address {
@@ -28,7 +30,7 @@ impl Address {
             _ => return None,
         };
         // struct ifaddrmsg: u8 family, u8 prefix length, u8 flags, u8 scope, u32 index
-        let [_, _, _, _, i0, i1, i2, i3] = *message.payload.first_chunk()?;
+        let [_, prefix_len, _, _, i0, i1, i2, i3] = *message.payload.first_chunk()?;
         let (mut address, mut local) = (None, None);
         for (number, value) in attributes(message.payload.get(8..)?) {
             match number {
@@ -43,6 +45,7 @@ impl Address {
             Self {
                 ifindex: u32::from_ne_bytes([i0, i1, i2, i3]),
                 local: local.or(address)?,
+                prefix_len,
             },
         ))
     }
@@ -79,7 +82,8 @@ mod tests {
             address,
             Address {
                 ifindex: 3,
-                local: "10.0.0.1".parse().unwrap()
+                local: "10.0.0.1".parse().unwrap(),
+                prefix_len: 32,
             }
         );
         assert!(

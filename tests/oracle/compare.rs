@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::bytes::{self, IP, be16, hex, put16, summary};
-use super::end::Input;
 use super::justified;
 use super::outer::{self, Family, inner_of};
 use super::setting::Setting;
 use super::site::{Entry, Output, Site};
+use super::support::end::Input;
 
 /// Fewer than the 256 frames that a veth's ring holds.
 pub const WINDOW: usize = 128;

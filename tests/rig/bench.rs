@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use vxgate::pipeline::{Exit, IpIds, Outbox, Verdict, Verdicts, decap, encap};
+use vxgate::pipeline::{Exit, IpIds, Outbox, Verdict, Verdicts, carrier, decap, encap};
 use vxgate::port::{Batch, ChunkSize, Frame, Port, PortStatistics, ROOM, Umem, UmemConfig};
 use vxgate::stats::{DropReason, PortCounters};
 use vxgate::table::{SegmentId, Snapshot};
@@ -106,6 +106,7 @@ impl Bench {
         let (mut batch, mut verdicts) = (self.batch(frames), Verdicts::new());
         let id = SegmentId(segment as u16);
         let (mut port, mut outbox) = (Keeper::default(), Outbox::new());
+        carrier::lift(snapshot, id, &mut self.umem, &mut batch);
         encap::decide(snapshot, id, &self.umem, &batch, &mut verdicts);
         let mut exit = Exit {
             port: &mut port,

@@ -17,6 +17,7 @@
 pub mod bench;
 pub mod choices;
 pub mod frames;
+pub mod sums;
 pub mod table;
 pub mod twin;
 

@@ -1,0 +1,30 @@
+//! `vxgate bench`: generate, receive, measure, judge. One file a measurement.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+mod ends;
+mod rate;
+mod traffic;
+
+/// Arguments of `vxgate bench`.
+#[derive(Debug, Args)]
+pub(super) struct Bench {
+    #[command(subcommand)]
+    measurement: Measurement,
+}
+
+#[derive(Debug, Subcommand)]
+enum Measurement {
+    /// One load for some time: what was sent, what arrived and how late, what was lost, doubled, reordered or damaged.
+    Rate(Box<rate::MeasureRate>),
+}
+
+impl Bench {
+    pub(super) fn execute(self) -> ExitCode {
+        match self.measurement {
+            Measurement::Rate(rate) => rate.execute(),
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! The engine `afxdp`: frames written into an AF_XDP socket's memory by xsk-rs. On a NIC whose driver has zero-copy it is the
+//! fastest; on virtual devices each frame costs an allocation and a copy in the kernel.
+//!
+//! ```text
+//!   free ─▶ written ─▶ transmit ring ─▶ the kernel ─▶ completion ring ─▶ free
+//! ```
+//!
+//! A frame longer than a chunk takes several descriptors, all but the last marked as continued.
+#![allow(unsafe_code)] // WHY: xsk-rs opens sockets, touches frames and moves descriptors by unsafe functions only.
+
+use std::error::Error;
+use std::io;
+use std::num::NonZeroU32;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+use xsk_rs::config::{
+    BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig,
+};
+use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
+
+use super::frame::{Tag, write_flow};
+use super::layout::header_check;
+use super::load::{Generator, Load, Plan, Position, Sent};
+use super::pace::{Pacer, Turn};
+use super::{Device, EngineError};
+
+/// Bytes of a chunk: a page.
+const CHUNK: u32 = 4096;
+/// Chunks, and entries of the rings: every chunk always has a place.
+const CHUNKS: u32 = 2048;
+/// Frames that are handed over together.
+const BATCH: usize = 64;
+/// `XDP_PKT_CONTD` of `linux/if_xdp.h`.
+const CONTINUED: u32 = 1;
+/// How long the kernel takes to let go of a queue whose socket was just closed, and some more.
+const BUSY_PATIENCE: Duration = Duration::from_secs(2);
+/// A device that has completed nothing for so long has stopped.
+const STALL: Duration = Duration::from_secs(3);
+
+/// A generator on one queue of a device.
+pub struct AfxdpGenerator {
+    device: Device,
+    queue: u32,
+    core: Option<usize>,
+    zero_copy: bool,
+    /// Bytes of a frame in one chunk.
+    chunk_len: usize,
+    /// Whether a frame may take several.
+    several: bool,
+    umem: Umem,
+    transmit: TxQueue,
+    completion: CompQueue,
+    /// Not used, but the socket's.
+    _receive: (RxQueue, FillQueue),
+    free: Vec<FrameDesc>,
+}
+
+impl AfxdpGenerator {
+    /// Opens a socket on a queue of a device of this thread's network namespace. The frames will be sent by a thread
+    /// pinned to `core`.
+    ///
+    /// # Errors
+    /// When there is no such device or queue, or the kernel does not give a socket.
+    pub fn open(ifindex: u32, queue: u32, core: Option<usize>) -> Result<Self, EngineError> {
+        let device = Device::find(ifindex)?;
+        let failed = |source| EngineError::Socket {
+            device: device.name.clone(),
+            queue,
+            source,
+        };
+        let size = QueueSize::new(CHUNKS).map_err(invalid).map_err(failed)?;
+        let config = UmemConfig::builder()
+            .frame_size(FrameSize::new(CHUNK).map_err(invalid).map_err(failed)?)
+            .comp_queue_size(size)
+            .build()
+            .map_err(invalid)
+            .map_err(failed)?;
+        let chunk_len = config.mtu() as usize;
+        let several = device.len_max() > chunk_len;
+        let (umem, free, opened, zero_copy) =
+            bind(&device, queue, config, size, several).map_err(failed)?;
+        let (transmit, receive, Some((fill, completion))) = opened else {
+            return Err(failed(io::Error::other(
+                "the socket has no completion ring",
+            )));
+        };
+        Ok(Self {
+            device,
+            queue,
+            core,
+            zero_copy,
+            chunk_len,
+            several,
+            umem,
+            transmit,
+            completion,
+            _receive: (receive, fill),
+            free,
+        })
+    }
+
+    /// Whether the device reads frames where they are written. Else the kernel copies each.
+    pub fn zero_copy(&self) -> bool {
+        self.zero_copy
+    }
+
+    /// Sends the whole load; what was sent of each stream, and their bytes.
+    fn send(&mut self, plan: &Plan<'_>) -> io::Result<Sent> {
+        let mut batch = Batch::new(plan);
+        let start_ns = now_ns();
+        let mut pacer = Pacer::new(plan, start_ns);
+        let mut progress = Instant::now();
+        loop {
+            if self.reclaim() {
+                progress = Instant::now();
+            }
+            let over = self.fill(plan, &mut pacer, &mut batch);
+            self.submit(&mut batch)?;
+            let waiting = self.free.len() < CHUNKS as usize;
+            if over && !waiting {
+                break;
+            }
+            if waiting && self.transmit.needs_wakeup() {
+                self.transmit.wakeup()?;
+            }
+            if waiting && progress.elapsed() > STALL {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the device has stopped taking frames: is it still there and up?",
+                ));
+            }
+            if !waiting {
+                progress = Instant::now();
+            }
+        }
+        Ok(Sent {
+            per_stream: batch.sent,
+            bytes: batch.bytes,
+            elapsed: Duration::from_nanos(batch.over_ns.saturating_sub(start_ns)),
+            late: pacer.late,
+        })
+    }
+
+    /// Writes the frames whose time has come, as far as there is room; true when the load is over.
+    fn fill(&mut self, plan: &Plan<'_>, pacer: &mut Pacer, batch: &mut Batch) -> bool {
+        let now_ns = now_ns();
+        while batch.descriptors.len() < BATCH && self.free.len() >= batch.chunks_max {
+            match pacer.turn(now_ns) {
+                Turn::Wait => return false,
+                Turn::Over => {
+                    batch.over_ns = if batch.over_ns == 0 {
+                        now_ns
+                    } else {
+                        batch.over_ns
+                    };
+                    return true;
+                }
+                Turn::Send(intended_ns) => self.write(plan, intended_ns, batch),
+            }
+        }
+        false
+    }
+
+    /// Writes the next frame of the load.
+    fn write(&mut self, plan: &Plan<'_>, intended_ns: u64, batch: &mut Batch) {
+        let place = plan
+            .turns
+            .get(batch.turn)
+            .map_or(0, |place| *place as usize);
+        batch.turn = if batch.turn + 1 < plan.turns.len() {
+            batch.turn + 1
+        } else {
+            0
+        };
+        let (Some(stream), Some(position)) =
+            (plan.streams.get(place), batch.positions.get_mut(place))
+        else {
+            return;
+        };
+        let check = batch
+            .checks
+            .get(place)
+            .and_then(|checks| checks.get(position.flow));
+        let (Some(headers), Some(check), Some(len)) = (
+            stream.flows.get(position.flow),
+            check,
+            stream.sizes.get(position.size),
+        ) else {
+            return;
+        };
+        let tag = Tag {
+            stream: stream.id,
+            sequence: position.sequence,
+            intended_ns,
+        };
+        position.advance(stream);
+        let len = *len as usize;
+        let frame = batch.scratch.get_mut(..len).unwrap_or_default();
+        if !write_flow(&stream.layout, headers, *check, tag, frame) {
+            return;
+        }
+        let mut parts = frame.chunks(self.chunk_len).peekable();
+        while let Some(part) = parts.next() {
+            // There are enough: `fill` has looked.
+            let Some(mut chunk) = self.free.pop() else {
+                return;
+            };
+            // SAFETY: the descriptor is of this UMEM, and it was on the free list: the kernel does not have it, and nobody
+            // else holds its bytes.
+            let mut data = unsafe { self.umem.data_mut(&mut chunk) };
+            data.cursor().set_pos(part.len());
+            // The same length: no part is longer than a chunk.
+            for (to, from) in data.contents_mut().iter_mut().zip(part) {
+                *to = *from;
+            }
+            chunk.set_options(if parts.peek().is_some() { CONTINUED } else { 0 });
+            batch.descriptors.push(chunk);
+        }
+        if let Some(sent) = batch.sent.get_mut(place) {
+            *sent += 1;
+        }
+        batch.bytes += len as u64;
+    }
+
+    /// Hands the written frames to the kernel.
+    fn submit(&mut self, batch: &mut Batch) -> io::Result<()> {
+        if batch.descriptors.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: the descriptors are of this UMEM, were written by `write`, and are in no other list from here on.
+        let taken = unsafe { self.transmit.produce(&batch.descriptors) };
+        if taken != batch.descriptors.len() {
+            // There are as many entries as chunks.
+            return Err(io::Error::other(
+                "the transmit ring is full before the memory is",
+            ));
+        }
+        batch.descriptors.clear();
+        Ok(())
+    }
+
+    /// Takes back what the kernel is done with; whether there was any.
+    fn reclaim(&mut self) -> bool {
+        let mut done = [FrameDesc::default(); BATCH];
+        // SAFETY: the completion ring is of this UMEM; a descriptor from it is the kernel's no more.
+        let count = unsafe { self.completion.consume(&mut done) };
+        self.free.extend(done.iter().take(count));
+        count > 0
+    }
+}
+
+impl Generator for AfxdpGenerator {
+    fn run(&mut self, load: &Load<'_>) -> Result<Sent, EngineError> {
+        let plan = Plan::new(load)?;
+        let len_max = plan.len_max();
+        self.device = Device::find(self.device.ifindex)?;
+        self.device.check(len_max)?;
+        if len_max > self.chunk_len && !self.several {
+            return Err(EngineError::Plan(format!(
+                "a frame of {len_max} bytes: when the socket was opened, the MTU allowed for {} only",
+                self.chunk_len
+            )));
+        }
+        let (core, name, queue) = (self.core, self.device.name.clone(), self.queue);
+        let sent = thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                if let Some(id) = core {
+                    core_affinity::set_for_current(core_affinity::CoreId { id });
+                }
+                self.send(&plan)
+            });
+            sender
+                .join()
+                .unwrap_or_else(|cause| std::panic::resume_unwind(cause))
+        });
+        sent.map_err(|source| EngineError::System {
+            doing: format!("send on queue {queue} of {name}"),
+            source,
+        })
+    }
+}
+
+/// Where a run is, and the frames that are to be handed over next.
+struct Batch {
+    descriptors: Vec<FrameDesc>,
+    positions: Vec<Position>,
+    /// By stream and flow.
+    checks: Vec<Vec<u16>>,
+    scratch: Vec<u8>,
+    /// The most chunks of one frame.
+    chunks_max: usize,
+    turn: usize,
+    sent: Vec<u64>,
+    bytes: u64,
+    /// When the load was over; 0: it is not.
+    over_ns: u64,
+}
+
+impl Batch {
+    fn new(plan: &Plan<'_>) -> Self {
+        let count = plan.streams.len();
+        let chunks_max = plan.len_max().div_ceil(CHUNK as usize / 2);
+        let checks = plan.streams.iter().map(|stream| {
+            let shape = stream.layout.shape;
+            stream
+                .flows
+                .iter()
+                .map(|flow| header_check(shape, flow))
+                .collect()
+        });
+        Self {
+            descriptors: Vec::with_capacity(BATCH + chunks_max),
+            positions: vec![Position::default(); count],
+            checks: checks.collect(),
+            scratch: vec![0; plan.len_max()],
+            chunks_max,
+            turn: 0,
+            sent: vec![0; count],
+            bytes: 0,
+            over_ns: 0,
+        }
+    }
+}
+
+type Opened = (TxQueue, RxQueue, Option<(FillQueue, CompQueue)>);
+
+/// Opens the socket, zero-copy where there is any. Asking for one or the other leaves no doubt about which it is: without
+/// either flag the kernel falls back silently.
+fn bind(
+    device: &Device,
+    queue: u32,
+    config: UmemConfig,
+    size: QueueSize,
+    several: bool,
+) -> io::Result<(Umem, Vec<FrameDesc>, Opened, bool)> {
+    let attempt = |mode| {
+        let chunks = NonZeroU32::new(CHUNKS).unwrap_or(NonZeroU32::MIN);
+        let (umem, free) = Umem::new(config, chunks, false).map_err(system)?;
+        let segments = if several {
+            BindFlags::XDP_USE_SG
+        } else {
+            BindFlags::empty()
+        };
+        let config = SocketConfig::builder()
+            .tx_queue_size(size)
+            .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
+            .bind_flags(mode | segments | BindFlags::XDP_USE_NEED_WAKEUP)
+            .build();
+        let name: Interface = device.name.parse().map_err(invalid)?;
+        // SAFETY: the UMEM is this socket's alone, and no program is loaded.
+        let opened = unsafe { Socket::new(config, &umem, &name, queue) }.map_err(system)?;
+        Ok((umem, free, opened))
+    };
+    let deadline = Instant::now() + BUSY_PATIENCE;
+    loop {
+        let zero_copy: io::Result<_> = attempt(BindFlags::XDP_ZEROCOPY);
+        let busy = |error: &io::Error| error.raw_os_error() == Some(libc::EBUSY);
+        let outcome = match zero_copy {
+            Err(error) if !busy(&error) => {
+                attempt(BindFlags::XDP_COPY).map(|opened| (opened, false))
+            }
+            other => other.map(|opened| (opened, true)),
+        };
+        match outcome {
+            Err(error) if busy(&error) && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(20))
+            }
+            outcome => {
+                return outcome
+                    .map(|((umem, free, opened), zero_copy)| (umem, free, opened, zero_copy));
+            }
+        }
+    }
+}
+
+/// The system's error within one of xsk-rs.
+fn system(error: impl Error) -> io::Error {
+    let code = error
+        .source()
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .and_then(io::Error::raw_os_error);
+    code.map_or_else(
+        || io::Error::other(error.to_string()),
+        io::Error::from_raw_os_error,
+    )
+}
+
+fn invalid(error: impl Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, error.to_string())
+}
+
+fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}

@@ -1,0 +1,15 @@
+//! The load generator: the other end of the wire, and an independent judge. It shares no code with what it judges.
+
+pub mod books;
+pub mod cpu;
+pub mod engine;
+pub mod guard;
+pub mod headers;
+pub mod host;
+pub mod mlrsearch;
+pub mod profile;
+pub mod range;
+pub mod rate;
+pub mod report;
+pub mod signature;
+pub mod size;

@@ -1,0 +1,133 @@
+//! `vxgate bench rate` as people run it.
+
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::wire::{Wire, kernel_received};
+
+const VXGATE: &str = env!("CARGO_BIN_EXE_vxgate");
+
+fn bench(wire: &Wire, flags: &str) -> Output {
+    let ends = format!(
+        "bench rate --tx near0 --tx-netns {} --rx far0 --rx-netns {}",
+        wire.near.name(),
+        wire.far.name()
+    );
+    std::process::Command::new(VXGATE)
+        .args(ends.split(' ').chain(flags.split_ascii_whitespace()))
+        .output()
+        .unwrap()
+}
+
+fn measured(wire: &Wire, flags: &str) -> Value {
+    let output = bench(wire, &format!("--json {flags}"));
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn refused(wire: &Wire, flags: &str) -> (Option<i32>, String) {
+    let output = bench(wire, flags);
+    let words = String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), words)
+}
+
+fn number(value: &Value) -> u64 {
+    value
+        .as_u64()
+        .unwrap_or_else(|| panic!("no number: {value}"))
+}
+
+#[test]
+fn a_wire_loses_nothing_by_either_engine_and_the_document_says_so() {
+    let wire = Wire::new("command");
+    let before = kernel_received(&wire.far, "far0");
+    let mut sent = 0;
+    for (engine, traffic) in [
+        ("live", "--flows 1000 --size imix"),
+        ("afxdp", "--vni 1-4000 --flows 4000 --size 64,256"),
+        ("auto", "--ipv6 --proto tcp --size 128"),
+    ] {
+        let document = measured(
+            &wire,
+            &format!("--engine {engine} {traffic} --rate 20k --duration 0.2"),
+        );
+        assert_eq!(document["schema"], "vxgate-bench/1");
+        let trial = &document["trials"][0];
+        let total = &trial["books"]["total"];
+        assert_eq!(total["sent"], total["received"], "{document}");
+        for fate in [
+            "lost",
+            "duplicated",
+            "reordered",
+            "corrupted",
+            "misdelivered",
+        ] {
+            assert_eq!(total[fate], 0, "{fate}: {document}");
+        }
+        assert_eq!(number(&total["sent"]) + number(&trial["late"]), 4000);
+        let latency = &trial["latency"];
+        assert!(number(&latency["p50_ns"]) <= number(&latency["max_ns"]));
+        if engine != "auto" {
+            assert_eq!(document["engine"], engine);
+        }
+        sent += number(&total["sent"]);
+    }
+    // By the kernel's own count, which also has what the receiving end's neighbours say.
+    assert!(kernel_received(&wire.far, "far0") - before >= sent);
+}
+
+#[test]
+fn the_table_is_for_people() {
+    let wire = Wire::new("table");
+    let output = bench(&wire, "--duration 0.1");
+    let text = String::from_utf8(output.stdout).unwrap();
+    for words in [
+        "  engine    ",
+        "  sent  ",
+        "  received  ",
+        "  lost                 0   0.0000 %",
+        "  latency   p50 ",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}
+
+#[test]
+fn what_would_reach_strangers_needs_a_word() {
+    let wire = Wire::new("guard");
+    let (code, words) = refused(&wire, "--dst 192.0.2.1");
+    assert_eq!(code, Some(78));
+    assert!(
+        words.contains("192.0.2.1") && words.contains("--i-know-this-network"),
+        "{words}"
+    );
+    // The namespace's own network is a lab.
+    wire.near.run("ip addr add 192.0.2.10/24 dev near0");
+    measured(&wire, "--dst 192.0.2.1 --duration 0.01");
+    wire.near.run("ip route add default via 192.0.2.1");
+    let (code, words) = refused(&wire, "");
+    assert_eq!(code, Some(78));
+    assert!(
+        words.contains("default route") && words.contains("near0"),
+        "{words}"
+    );
+    measured(&wire, "--i-know-this-network --duration 0.01");
+}
+
+#[test]
+fn what_cannot_be_sent_is_told_with_what_can() {
+    let wire = Wire::new("refused");
+    for (flags, code, words) in [
+        ("--flows 100000", 78, "--src-port"),
+        ("--proto tcp", 78, "the smallest is 74"),
+        ("--rate 80%", 78, "--line-rate"),
+        ("--size 9000", 1, "MTU"),
+        ("--rate fast", 2, "1.5Mfps"),
+        ("--vtep-src 198.18.0.1", 2, "--vni"),
+    ] {
+        let (found, said) = refused(&wire, flags);
+        assert_eq!(found, Some(code), "{flags}: {said}");
+        assert!(said.contains(words), "{flags}: {said}");
+    }
+}

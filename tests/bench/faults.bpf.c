@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/* A device that does a known wrong to frames that pass through it, one at a time and on one CPU.
+ *
+ *   faulty  tc ingress on one device -> redirected to the other one's egress
+ */
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+
+#define FRAME_LEN_MAX 2048
+#define FLOWS_MAX (1 << 20)
+#define VNIS_MAX (1 << 13)
+/* In VXLAN over IPv4: the VNI, and the last three bytes of the inner source address, where tests number their flows. */
+#define VNI_AT 46
+#define FLOW_AT 59
+
+enum fault {
+	NONE,
+	DROP,
+	DUPLICATE,
+	SWAP,
+	FLIP,
+	/* No wrong at all: notes which flows and VNIs pass. */
+	WITNESS,
+};
+
+const volatile struct {
+	__u32 fault;
+	__u32 every;   /* it happens to this frame and each multiple */
+	__u32 flip_at; /* the byte whose lowest bit changes */
+	__u32 out;     /* the other device */
+} settings = {};
+
+struct kept {
+	__u64 seen;
+	__u32 len;
+	__u8 bytes[FRAME_LEN_MAX];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct kept);
+} state SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FLOWS_MAX);
+	__type(key, __u32);
+	__type(value, __u8);
+} flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, VNIS_MAX);
+	__type(key, __u32);
+	__type(value, __u8);
+} vnis SEC(".maps");
+
+/* How many different ones there were. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, __u64);
+} distinct SEC(".maps");
+
+static __always_inline __u32 number_at(struct __sk_buff *skb, __u32 at)
+{
+	__u8 bytes[3] = {};
+
+	bpf_skb_load_bytes(skb, at, bytes, sizeof(bytes));
+	return bytes[0] << 16 | bytes[1] << 8 | bytes[2];
+}
+
+static __always_inline void note(void *seen_by_number, __u32 number, __u32 kind)
+{
+	__u8 *seen = bpf_map_lookup_elem(seen_by_number, &number);
+	__u64 *count = bpf_map_lookup_elem(&distinct, &kind);
+
+	if (!seen || !count || *seen)
+		return;
+	*seen = 1;
+	(*count)++;
+}
+
+/* Keeps the first of two, and sends it behind the second. They must be of one length. */
+static __always_inline int swap(struct __sk_buff *skb, struct kept *kept)
+{
+	__u32 len = skb->len;
+
+	if (len == 0 || len > FRAME_LEN_MAX)
+		return TC_ACT_SHOT;
+	if (!kept->len) {
+		if (bpf_skb_load_bytes(skb, 0, kept->bytes, len))
+			return TC_ACT_SHOT;
+		kept->len = len;
+		return TC_ACT_SHOT;
+	}
+	if (kept->len != len || bpf_clone_redirect(skb, settings.out, 0) || bpf_skb_store_bytes(skb, 0, kept->bytes, len, 0))
+		return TC_ACT_SHOT;
+	kept->len = 0;
+	return bpf_redirect(settings.out, 0);
+}
+
+SEC("tc")
+int faulty(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct kept *kept = bpf_map_lookup_elem(&state, &zero);
+	__u8 byte;
+
+	if (!kept)
+		return TC_ACT_SHOT;
+	if (settings.fault == SWAP)
+		return swap(skb, kept);
+	if (settings.fault == WITNESS) {
+		note(&flows, number_at(skb, FLOW_AT), 0);
+		note(&vnis, number_at(skb, VNI_AT), 1);
+	}
+	kept->seen++;
+	if (settings.every && kept->seen % settings.every == 0) {
+		switch (settings.fault) {
+		case DROP:
+			return TC_ACT_SHOT;
+		case DUPLICATE:
+			bpf_clone_redirect(skb, settings.out, 0);
+			break;
+		case FLIP:
+			bpf_skb_load_bytes(skb, settings.flip_at, &byte, 1);
+			byte ^= 1;
+			bpf_skb_store_bytes(skb, settings.flip_at, &byte, 1, 0);
+			break;
+		}
+	}
+	return bpf_redirect(settings.out, 0);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

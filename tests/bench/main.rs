@@ -1,0 +1,12 @@
+//! The load generator against itself: what it sends is what it says it received, on wires that are whole and on wires that
+//! do a known wrong.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod command;
+mod faults;
+mod frames;
+mod generator;
+mod sink;
+mod wire;

@@ -1,0 +1,212 @@
+//! A wire that is whole: what left is what came, and the kernel's own counters agree.
+//!
+//! ```text
+//!   near namespace          far namespace
+//!   generator ─▶ near0 ════ far0 ─▶ sink
+//! ```
+
+use std::time::Duration;
+
+use serde_json::Value;
+use vxgate::loadgen::engine::{
+    AfxdpGenerator, EngineError, Expectations, Generator, LiveGenerator, Load, Received, Sent,
+    Sink, StreamLoad, StreamReceived,
+};
+use vxgate::loadgen::headers::{Family, FlowHeaders, Shape, Transport};
+
+use crate::frames::{PLAIN, TUNNELLED, VXLAN_PORT, flow};
+use crate::support::netns::Netns;
+use crate::support::wait_until;
+
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Two namespaces and a wire.
+pub struct Wire {
+    pub near: Netns,
+    pub far: Netns,
+}
+
+impl Wire {
+    pub fn new(name: &str) -> Self {
+        let prefix = format!("vx{}-bench-{name}", std::process::id());
+        let wire = Self {
+            near: Netns::create(&format!("{prefix}-near")),
+            far: Netns::create(&format!("{prefix}-far")),
+        };
+        for netns in [&wire.near, &wire.far] {
+            // No router solicitations among the counted frames.
+            netns.run("sysctl -qw net.ipv6.conf.default.disable_ipv6=1");
+        }
+        let far = wire.far.name();
+        wire.near.run(&format!(
+            "ip link add near0 mtu 3400 type veth peer name far0 mtu 3400 netns {far}"
+        ));
+        wire.far.run("ip link set far0 up");
+        wire.near.run("ip link set near0 up");
+        wire
+    }
+
+    pub fn sink(&self, expectations: &Expectations) -> Sink {
+        let far0 = ifindex(&self.far, "far0");
+        self.far.enter(|| Sink::attach(far0, expectations)).unwrap()
+    }
+
+    pub fn generator(&self, engine: Engine) -> Box<dyn Generator + Send> {
+        let near0 = ifindex(&self.near, "near0");
+        self.near.enter(|| engine.open(near0)).unwrap()
+    }
+}
+
+pub fn ifindex(netns: &Netns, device: &str) -> u32 {
+    link(netns, device)["ifindex"].as_u64().unwrap() as u32
+}
+
+fn link(netns: &Netns, device: &str) -> Value {
+    let all: Value =
+        serde_json::from_str(&netns.run(&format!("ip -d -s -j link show dev {device}"))).unwrap();
+    all[0].clone()
+}
+
+/// Frames that a device has received, by the kernel's count.
+pub fn kernel_received(netns: &Netns, device: &str) -> u64 {
+    link(netns, device)["stats64"]["rx"]["packets"]
+        .as_u64()
+        .unwrap()
+}
+
+/// Which engine sends.
+#[derive(Debug, Clone, Copy)]
+pub enum Engine {
+    Live,
+    Afxdp,
+}
+
+impl Engine {
+    pub fn open(self, ifindex: u32) -> Result<Box<dyn Generator + Send>, EngineError> {
+        Ok(match self {
+            Self::Live => Box::new(LiveGenerator::open(ifindex, None)?),
+            Self::Afxdp => Box::new(AfxdpGenerator::open(ifindex, 0, None)?),
+        })
+    }
+}
+
+pub fn flows(shape: Shape, count: u32) -> Vec<FlowHeaders> {
+    (0..count).map(|number| flow(shape, number)).collect()
+}
+
+/// A load that no machine is too slow for: the frames, `count` of them, one after the other.
+pub fn slow_load<'a>(streams: &'a [StreamLoad<'a>], count: u32) -> Load<'a> {
+    const RATE_FPS: f64 = 20_000.0;
+    Load {
+        streams,
+        rate_fps: RATE_FPS,
+        burst: 1,
+        duration: Duration::from_secs_f64(f64::from(count) / RATE_FPS),
+    }
+}
+
+pub fn expect(streams: u16) -> Expectations {
+    Expectations {
+        streams,
+        here: (0..streams).collect(),
+        vxlan_ports: vec![VXLAN_PORT],
+    }
+}
+
+/// Sends, and reads once all has come that is to come.
+pub fn run(
+    wire: &Wire,
+    engine: Engine,
+    load: &Load<'_>,
+    sink: &Sink,
+    lost: impl Fn(u64) -> u64 + Send,
+) -> (Sent, Received) {
+    let mut generator = wire.generator(engine);
+    let sent = wire.near.enter(move || generator.run(load)).unwrap();
+    let due = sent.frames() - lost(sent.frames());
+    wait_until("the last frame at the sink", PATIENCE, || {
+        let received = sink.read().unwrap();
+        let of_one =
+            |stream: &StreamReceived| stream.frames + stream.corrupted + stream.misdelivered;
+        received.per_stream.iter().map(of_one).sum::<u64>() >= due
+    });
+    (sent, sink.read().unwrap())
+}
+
+/// Every frame came, once, whole, in order; and every intended time was kept or is accounted for.
+fn check_whole(sent: &Sent, received: &Received, intended: u64) {
+    assert_eq!(sent.frames() + sent.late, intended);
+    assert!(sent.frames() > 0);
+    for (stream, (sent, received)) in sent.per_stream.iter().zip(&received.per_stream).enumerate() {
+        let expected = StreamReceived {
+            frames: *sent,
+            bytes: received.bytes,
+            gap_max_ns: received.gap_max_ns,
+            ..StreamReceived::default()
+        };
+        assert_eq!(*received, expected, "stream {stream}");
+    }
+    let bytes: u64 = received.per_stream.iter().map(|stream| stream.bytes).sum();
+    assert_eq!(bytes, sent.bytes);
+    assert_eq!(received.foreign, 0);
+    assert_eq!(received.latency.len(), sent.frames());
+    let (first_ns, last_ns) = received.first_last_ns.unwrap();
+    assert!(first_ns < last_ns);
+}
+
+fn sent_is_received(engine: Engine) {
+    let wire = Wire::new(&format!("whole-{engine:?}"));
+    let sink = wire.sink(&expect(4));
+    let tcp6 = Shape {
+        outer: Some(Family::V6),
+        inner: Family::V6,
+        transport: Transport::Tcp,
+    };
+    let icmp = Shape {
+        outer: None,
+        inner: Family::V4,
+        transport: Transport::Icmp,
+    };
+    let all = [PLAIN, TUNNELLED, tcp6, icmp].map(|shape| flows(shape, 10));
+    let sizes: [&[(u16, u16)]; 4] = [
+        &[(60, 1)],
+        &[(110, 7), (616, 4), (1564, 1)],
+        &[(160, 1), (161, 1), (3000, 1)],
+        &[(99, 1)],
+    ];
+    let shapes = [PLAIN, TUNNELLED, tcp6, icmp];
+    let streams: Vec<_> = (0..4)
+        .map(|id| StreamLoad {
+            id: id as u16,
+            shape: shapes[id],
+            flows: &all[id],
+            sizes: sizes[id],
+            share: [4, 3, 2, 1][id],
+        })
+        .collect();
+    let before = kernel_received(&wire.far, "far0");
+    let (sent, received) = run(&wire, engine, &slow_load(&streams, 10_000), &sink, |_| 0);
+    check_whole(&sent, &received, 10_000);
+    let round = sent.frames() / 10;
+    for (sent, share) in sent.per_stream.iter().zip([4, 3, 2, 1]) {
+        assert!(
+            sent.abs_diff(round * share) <= share,
+            "{sent} of {round} rounds"
+        );
+    }
+    assert_eq!(
+        kernel_received(&wire.far, "far0") - before,
+        sent.frames(),
+        "by the kernel's count"
+    );
+}
+
+#[test]
+fn live_what_left_is_what_came() {
+    sent_is_received(Engine::Live);
+}
+
+#[test]
+fn afxdp_what_left_is_what_came() {
+    sent_is_received(Engine::Afxdp);
+}
