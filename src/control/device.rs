@@ -266,11 +266,6 @@ fn read(
         Some(below) if ipv6 => (defaults.hop_limit)(&below.link.name).unwrap_or(DEFAULT_TTL),
         _ => defaults.ttl,
     };
-    let zero_checksum = if ipv6 {
-        raw.udp6_zero_checksum_tx
-    } else {
-        !raw.udp_checksum
-    };
     let device = VxlanDevice {
         ifindex: found.link.ifindex,
         name: found.link.name.clone(),
@@ -288,11 +283,7 @@ fn read(
         tos: raw.tos(),
         df: raw.df(),
         flow_label: raw.flow_label(),
-        udp_checksum: if zero_checksum {
-            UdpChecksum::Zero
-        } else {
-            UdpChecksum::Compute
-        },
+        udp_checksum: raw.udp_checksum(ipv6),
         accept_udp6_zero_checksum: raw.udp6_zero_checksum_rx,
         gbp: raw.gbp,
         reserved_bits: raw.reserved_bits.unwrap_or(!used_bits(raw.gbp)),
@@ -410,6 +401,14 @@ impl Attributes {
             1 => Df::Set,
             2 => Df::Inherit,
             _ => Df::Unset,
+        }
+    }
+
+    /// Each family has an attribute of its own.
+    fn udp_checksum(&self, ipv6: bool) -> UdpChecksum {
+        match (ipv6, self.udp6_zero_checksum_tx, self.udp_checksum) {
+            (true, true, _) | (false, _, false) => UdpChecksum::Zero,
+            _ => UdpChecksum::Compute,
         }
     }
 

@@ -231,14 +231,7 @@ impl PortBook {
             (reason.label().to_owned(), count)
         });
         let (passed, passed_total) = with_total(passed.collect());
-        // Lost between the vxlan device's program and the access device's: arrived, and dead at once.
-        let lost = match self.side {
-            Side::Access => {
-                let refused = of(arrivals, self.ifindex).map_or(0, |counters| counters.lost);
-                ring_drops(self.ifindex) + refused
-            }
-            Side::Underlay => 0,
-        };
+        let lost = self.lost(arrivals, ring_drops);
         fates
             .drops
             .insert(DropReason::AccessRingFull.label().to_owned(), lost);
@@ -277,6 +270,17 @@ impl PortBook {
             drops,
             in_flight,
             balance_ok: in_flight >= 0 && settled,
+        }
+    }
+
+    /// Frames lost at the vxlan device's program or between it and the access device's: arrived, and dead at once.
+    fn lost(&self, arrivals: &[SteerCounters], ring_drops: &impl Fn(u32) -> u64) -> u64 {
+        match self.side {
+            Side::Access => {
+                let by_program = of(arrivals, self.ifindex).map_or(0, |counters| counters.lost);
+                ring_drops(self.ifindex) + by_program
+            }
+            Side::Underlay => 0,
         }
     }
 
