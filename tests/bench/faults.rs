@@ -19,11 +19,11 @@ use crate::wire::{Engine, Wire, flows, ifindex, run, slow_load};
 
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults.bpf.o"));
 const LEN: u16 = 200;
-const FRAMES: u32 = 5_000;
+const FRAMES: u32 = 2_500;
 
 /// What is done to frames; each to every so many, or to a byte of them.
 #[derive(Debug, Clone, Copy)]
-enum Fault {
+pub enum Fault {
     None,
     Drop {
         every: u32,
@@ -59,8 +59,8 @@ impl Fault {
 }
 
 /// The namespace in the middle, and what runs there.
-struct Middle {
-    _netns: Netns,
+pub struct Middle {
+    pub netns: Netns,
     object: Object,
 }
 
@@ -82,7 +82,7 @@ impl Middle {
     }
 }
 
-fn faulty_wire(name: &str, fault: Fault) -> (Wire, Middle) {
+pub fn faulty_wire(name: &str, fault: Fault) -> (Wire, Middle) {
     let prefix = format!("vx{}-bench-{name}", std::process::id());
     let middle = Netns::create(&format!("{prefix}-middle"));
     let wire = Wire {
@@ -112,7 +112,7 @@ fn faulty_wire(name: &str, fault: Fault) -> (Wire, Middle) {
     let (input, output) = (ifindex(&middle, "mid0"), ifindex(&middle, "mid1"));
     let object = middle.enter(|| load(fault, input, output));
     let middle = Middle {
-        _netns: middle,
+        netns: middle,
         object,
     };
     (wire, middle)

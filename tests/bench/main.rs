@@ -5,8 +5,10 @@
 mod support;
 
 mod command;
+mod delay;
 mod faults;
 mod frames;
 mod generator;
+mod limits;
 mod sink;
 mod wire;

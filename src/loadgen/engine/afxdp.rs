@@ -24,7 +24,7 @@ use super::frame::{Tag, write_flow};
 use super::layout::header_check;
 use super::load::{Generator, Load, Plan, Position, Sent};
 use super::pace::{Pacer, Turn};
-use super::{Device, EngineError};
+use super::{Device, EngineError, pin};
 
 /// Bytes of a chunk: a page.
 const CHUNK: u32 = 4096;
@@ -264,20 +264,18 @@ impl Generator for AfxdpGenerator {
             )));
         }
         let (core, name, queue) = (self.core, self.device.name.clone(), self.queue);
-        let sent = thread::scope(|scope| {
+        let failed = |source| EngineError::System {
+            doing: format!("send on queue {queue} of {name}"),
+            source,
+        };
+        thread::scope(|scope| {
             let sender = scope.spawn(|| {
-                if let Some(id) = core {
-                    core_affinity::set_for_current(core_affinity::CoreId { id });
-                }
-                self.send(&plan)
+                pin(core)?;
+                self.send(&plan).map_err(failed)
             });
             sender
                 .join()
                 .unwrap_or_else(|cause| std::panic::resume_unwind(cause))
-        });
-        sent.map_err(|source| EngineError::System {
-            doing: format!("send on queue {queue} of {name}"),
-            source,
         })
     }
 }

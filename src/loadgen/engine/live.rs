@@ -7,57 +7,50 @@
 //! The receiving end must have a NAPI, else the kernel drops such frames without a word: a veth's peer has one while GRO is on
 //! there or an XDP program is attached. [`LiveGenerator::open`] sees it and says it.
 
+use std::fs;
 use std::os::fd::AsFd;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
-use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, Object, ProgramInput, Xdp, XdpFlags};
+use libbpf_rs::{Xdp, XdpFlags};
 use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 
-use super::layout::header_check;
-use super::load::{Generator, Load, Plan, Sent, StreamPlan};
-use super::pace::{FRACTION_BITS, RESYNC_NS};
-use super::{Device, EngineError, object};
-use crate::loadgen::headers::{Family, FlowHeaders, HEADERS_MAX, Transport};
+use super::load::{Generator, Load, Plan, Sent};
+use super::program::{FRAME_MAX, Program};
+use super::{Device, EngineError, pin};
 
-const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/generator.bpf.o"));
-const PROGRAM: &str = "vxgate_generator";
-const WHAT: &str = "generator";
-/// `BPF_F_TEST_XDP_LIVE_FRAMES` of `linux/bpf.h`.
-const LIVE_FRAMES: u32 = 1 << 1;
-/// What each frame starts as: shorter than any headers, so that the kernel clears all that is behind.
-const BLANK: [u8; 42] = [0; 42];
-/// The longest frame: what the kernel keeps of a page for it, on any architecture.
-const FRAME_MAX: usize = 3392;
-/// `sizeof(struct generator_run)`, `sizeof(struct generator_flow)`.
-const RUN_LEN: usize = 104;
-const FLOW_LEN: usize = 152;
-/// Flows that are written by one call.
-const FLOWS_AT_ONCE: usize = 4096;
+/// How often a run is looked after before its end is due.
+const BREATH: Duration = Duration::from_millis(20);
 /// How often the end of a run is looked for, when it is due.
 const LOOK: Duration = Duration::from_millis(1);
 /// How long a run may take beyond its duration: the kernel sets up and takes down, and other programs run, too.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// A generator of live frames on one device.
-#[derive(Debug)]
 pub struct LiveGenerator {
     device: Device,
     core: Option<usize>,
+    program: Option<Program>,
 }
 
 impl LiveGenerator {
+    /// The longest frame, in bytes without FCS.
+    pub const FRAME_MAX: usize = FRAME_MAX;
+
     /// For a device of this thread's network namespace; its thread will be pinned to `core`.
     ///
     /// # Errors
     /// When the device is missing, or drops such frames.
     pub fn open(ifindex: u32, core: Option<usize>) -> Result<Self, EngineError> {
         let device = Device::find(ifindex)?;
-        let generator = Self { device, core };
+        let generator = Self {
+            device,
+            core,
+            program: None,
+        };
         generator.check_receiver()?;
         Ok(generator)
     }
@@ -89,91 +82,82 @@ impl LiveGenerator {
         })
     }
 
-    fn load(&self, plan: &Plan<'_>) -> Result<Object, EngineError> {
-        let mut open = object::open(OBJECT, WHAT)?;
-        let sizes: usize = plan.streams.iter().map(|stream| stream.sizes.len()).sum();
-        let flows: usize = plan.streams.iter().map(|stream| stream.flows.len()).sum();
-        for (map, entries) in [
-            ("turns", plan.turns.len()),
-            ("sizes", sizes),
-            ("flows", flows),
-        ] {
-            let entries = u32::try_from(entries)
-                .map_err(|_| EngineError::Plan(format!("{entries} {map}")))?;
-            object::resize(&mut open, map, entries)?;
-        }
-        let object = open
-            .load()
-            .map_err(|source| EngineError::Load { what: WHAT, source })?;
-        let words = |words: &[u32]| {
-            words
-                .iter()
-                .flat_map(|word| word.to_ne_bytes())
-                .collect::<Vec<_>>()
-        };
-        write(&object::map(&object, "turns")?, 0, &words(&plan.turns), 4)?;
-        let (size_map, flow_map) = (
-            object::map(&object, "sizes")?,
-            object::map(&object, "flows")?,
-        );
-        let stream_map = object::map(&object, "streams")?;
-        let (mut size_first, mut flow_first) = (0, 0);
-        for (place, stream) in plan.streams.iter().enumerate() {
-            let value = stream_bytes(stream, size_first, flow_first);
-            write(&stream_map, place as u32, &value, value.len())?;
-            write(&size_map, size_first, &words(&stream.sizes), 4)?;
-            size_first += stream.sizes.len() as u32;
-            for flows in stream.flows.chunks(FLOWS_AT_ONCE) {
-                let bytes = flow_bytes(stream, flows);
-                write(&flow_map, flow_first, &bytes, FLOW_LEN)?;
-                flow_first += flows.len() as u32;
+    /// The first frames that a load would send, as they would leave: nothing is sent.
+    ///
+    /// # Errors
+    /// As [`Generator::run`].
+    pub fn preview(&mut self, load: &Load<'_>, count: usize) -> Result<Vec<Vec<u8>>, EngineError> {
+        // Without an interval, it is always time for the next one.
+        let plan = Plan::new(&Load {
+            rate_fps: f64::INFINITY,
+            ..*load
+        })?;
+        let program = self.program(&plan)?;
+        program.prepare(&plan, self.device.ifindex)?;
+        let mut frames = Vec::with_capacity(count);
+        while frames.len() < count {
+            match program.call_once().map_err(|source| self.failed(source))? {
+                Some(frame) => frames.push(frame),
+                None => break,
             }
         }
-        write(
-            &object::map(&object, "runs")?,
-            0,
-            &run_bytes(plan, self.device.ifindex),
-            RUN_LEN,
-        )?;
-        Ok(object)
+        self.program = Some(program);
+        Ok(frames)
+    }
+
+    /// The program with the flows of a plan: that of the last run, when it was of the same ones.
+    fn program(&mut self, plan: &Plan<'_>) -> Result<Program, EngineError> {
+        let len_max = plan.len_max();
+        if len_max > FRAME_MAX {
+            return Err(EngineError::Plan(format!(
+                "a frame of {len_max} bytes: the engine `live` makes frames of up to {FRAME_MAX}; use `--engine afxdp`"
+            )));
+        }
+        match self.program.take().filter(|program| program.holds(plan)) {
+            Some(program) => Ok(program),
+            None => Program::load(plan),
+        }
+    }
+
+    fn failed(&self, source: libbpf_rs::Error) -> EngineError {
+        EngineError::Run {
+            device: self.device.name.clone(),
+            source,
+        }
     }
 
     /// Runs the program until the load is over. The thread that is in the kernel meanwhile is one of its own, because a
     /// signal is sent to it.
-    fn send(
-        &self,
-        object: &Object,
-        run: &MapHandle,
-        duration: Duration,
-    ) -> Result<(), EngineError> {
+    fn send(&self, program: &Program, duration: Duration) -> Result<(), EngineError> {
         make_interruptible()?;
         let (announce, announced) = mpsc::channel();
+        let stop = &AtomicBool::new(false);
         thread::scope(|scope| {
-            let sender = scope.spawn(|| {
-                if let Some(id) = self.core {
-                    core_affinity::set_for_current(core_affinity::CoreId { id });
-                }
+            let sender = scope.spawn(move || {
+                pin(self.core)?;
+                leave_signals_to_others()?;
                 // The other end is there until this thread ends.
                 announce.send(pthread_self()).ok();
-                call(object, run)
+                program.call(stop).map_err(|source| self.failed(source))
             });
             let thread = announced.recv();
-            let deadline = Instant::now() + duration + GRACE;
-            thread::sleep(duration);
-            while !sender.is_finished() && !is_over(run) && Instant::now() < deadline {
+            let due = Instant::now() + duration;
+            // A run that could not begin ends at once.
+            while !sender.is_finished() && Instant::now() < due {
+                thread::sleep(BREATH.min(due.saturating_duration_since(Instant::now())));
+            }
+            let deadline = due + GRACE;
+            while !sender.is_finished() && !program.is_over() && Instant::now() < deadline {
                 thread::sleep(LOOK);
             }
+            stop.store(true, Ordering::Release);
             while !sender.is_finished() {
                 interrupt(thread.as_ref().ok());
                 thread::sleep(LOOK);
             }
-            let outcome = sender
+            sender
                 .join()
-                .unwrap_or_else(|cause| std::panic::resume_unwind(cause));
-            outcome.map_err(|source| EngineError::Run {
-                device: self.device.name.clone(),
-                source,
-            })
+                .unwrap_or_else(|cause| std::panic::resume_unwind(cause))
         })
     }
 }
@@ -181,146 +165,16 @@ impl LiveGenerator {
 impl Generator for LiveGenerator {
     fn run(&mut self, load: &Load<'_>) -> Result<Sent, EngineError> {
         let plan = Plan::new(load)?;
-        let len_max = plan.len_max();
         self.device = Device::find(self.device.ifindex)?;
-        self.device.check(len_max)?;
-        if len_max > FRAME_MAX {
-            return Err(EngineError::Plan(format!(
-                "a frame of {len_max} bytes: the engine `live` makes frames of up to {FRAME_MAX}; use `--engine afxdp`"
-            )));
-        }
+        self.device.check(plan.len_max())?;
         self.check_receiver()?;
-        let object = self.load(&plan)?;
-        let run = object::map(&object, "runs")?;
-        self.send(&object, &run, plan.duration)?;
-        self.account(&object, &run, &plan)
+        let program = self.program(&plan)?;
+        program.prepare(&plan, self.device.ifindex)?;
+        self.send(&program, plan.duration)?;
+        let sent = program.account(&plan, &self.device.name);
+        self.program = Some(program);
+        sent
     }
-}
-
-impl LiveGenerator {
-    /// The first frames that a load would send, as they would leave: nothing is sent.
-    ///
-    /// # Errors
-    /// As [`Generator::run`].
-    pub fn preview(&self, load: &Load<'_>, count: usize) -> Result<Vec<Vec<u8>>, EngineError> {
-        const XDP_REDIRECT: u32 = 4;
-        // Without an interval, it is always time for the next one.
-        let plan = Plan::new(&Load {
-            rate_fps: f64::INFINITY,
-            ..*load
-        })?;
-        let object = self.load(&plan)?;
-        let mut program = object.progs_mut().find(|program| program.name() == PROGRAM);
-        let Some(program) = program.as_mut() else {
-            return Err(EngineError::Plan(format!(
-                "the object has no program {PROGRAM}"
-            )));
-        };
-        let mut frames = Vec::with_capacity(count);
-        for _ in 0..count {
-            let mut frame = vec![0; FRAME_MAX];
-            let input = ProgramInput {
-                data_in: Some(&BLANK),
-                data_out: Some(&mut frame),
-                ..ProgramInput::default()
-            };
-            let failed = |source| EngineError::Run {
-                device: self.device.name.clone(),
-                source,
-            };
-            let output = program.test_run(input).map_err(failed)?;
-            if output.return_value != XDP_REDIRECT {
-                break;
-            }
-            frames.push(output.data.map(|bytes| bytes.to_vec()).unwrap_or_default());
-        }
-        Ok(frames)
-    }
-
-    fn account(
-        &self,
-        object: &Object,
-        run: &MapHandle,
-        plan: &Plan<'_>,
-    ) -> Result<Sent, EngineError> {
-        let run = numbers(run, 0)?;
-        // struct generator_run
-        let [
-            _next,
-            _interval,
-            start_ns,
-            end_ns,
-            _left,
-            _resync,
-            late,
-            bytes,
-            failed,
-            ..,
-        ] = run[..]
-        else {
-            return Err(EngineError::Plan("the run has lost its numbers".to_owned()));
-        };
-        if failed > 0 {
-            return Err(EngineError::Unbuilt {
-                device: self.device.name.clone(),
-                count: failed,
-                why: "the kernel gave no room for frames of that length",
-            });
-        }
-        if end_ns == 0 {
-            return Err(EngineError::System {
-                doing: format!("finish the load on {}", self.device.name),
-                source: io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the kernel did not run the generator",
-                ),
-            });
-        }
-        let streams = object::map(object, "streams")?;
-        let sent = |place| {
-            Ok(numbers(&streams, place as u32)?
-                .first()
-                .copied()
-                .unwrap_or(0))
-        };
-        Ok(Sent {
-            per_stream: (0..plan.streams.len())
-                .map(sent)
-                .collect::<Result<_, EngineError>>()?,
-            bytes,
-            elapsed: Duration::from_nanos(end_ns.saturating_sub(start_ns)),
-            late,
-        })
-    }
-}
-
-/// Lets the kernel run the program until it says that the load is over.
-fn call(object: &Object, run: &MapHandle) -> Result<(), libbpf_rs::Error> {
-    let missing = || libbpf_rs::Error::from_raw_os_error(libc::ENOENT);
-    let mut program = object.progs_mut().find(|program| program.name() == PROGRAM);
-    let program = program.as_mut().ok_or_else(missing)?;
-    loop {
-        let input = ProgramInput {
-            data_in: Some(&BLANK),
-            flags: LIVE_FRAMES,
-            repeat: u32::MAX,
-            ..ProgramInput::default()
-        };
-        match program.test_run(input) {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
-            Err(error) => return Err(error),
-        }
-        // Only idle turns are so many. What the new call costs comes out as frames that were late.
-        if is_over(run) {
-            return Ok(());
-        }
-    }
-}
-
-fn is_over(run: &MapHandle) -> bool {
-    // struct generator_run: end_ns is the fourth number.
-    matches!(numbers(run, 0).as_deref(), Ok([_, _, _, end_ns, ..]) if *end_ns > 0)
 }
 
 /// Makes SIGURG interrupt system calls: by itself it is ignored. No other use is made of it.
@@ -340,6 +194,18 @@ fn make_interruptible() -> Result<(), EngineError> {
     Ok(())
 }
 
+/// Has the process's own signals delivered to its other threads: here they would only cut a gap into the load.
+fn leave_signals_to_others() -> Result<(), EngineError> {
+    let mut others = SigSet::all();
+    others.remove(Signal::SIGURG);
+    others
+        .thread_set_mask()
+        .map_err(|errno| EngineError::System {
+            doing: "block signals".to_owned(),
+            source: errno.into(),
+        })
+}
+
 fn interrupt(thread: Option<&Pthread>) {
     if let Some(thread) = thread {
         // A thread that has just ended cannot be told any more, and need not be.
@@ -354,91 +220,4 @@ fn kernel_tells_features() -> bool {
         .split(|char: char| !char.is_ascii_digit())
         .map(|number| number.parse::<u32>().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 3)
-}
-
-fn numbers(map: &MapHandle, key: u32) -> Result<Vec<u64>, EngineError> {
-    let value = map.lookup(&key.to_ne_bytes(), MapFlags::ANY);
-    let value = value.map_err(EngineError::map("the numbers of a run"))?;
-    Ok(object::numbers(&value.unwrap_or_default()))
-}
-
-/// Writes the entries from `first` on.
-fn write(map: &MapHandle, first: u32, values: &[u8], value_len: usize) -> Result<(), EngineError> {
-    let count = (values.len() / value_len) as u32;
-    let keys: Vec<u8> = (first..first + count).flat_map(u32::to_ne_bytes).collect();
-    map.update_batch(&keys, values, count, MapFlags::ANY, MapFlags::ANY)
-        .map_err(EngineError::map("the load"))
-}
-
-/// `struct generator_run`.
-fn run_bytes(plan: &Plan<'_>, ifindex: u32) -> Vec<u8> {
-    let duration_q16 = (plan.duration.as_nanos() as u64) << FRACTION_BITS;
-    let next_q16 = if plan.interval_q16 == 0 {
-        duration_q16
-    } else {
-        0
-    };
-    let resync_q16 = RESYNC_NS << FRACTION_BITS;
-    let long = [
-        next_q16,
-        plan.interval_q16,
-        0,
-        0,
-        plan.bursts,
-        resync_q16,
-        0,
-        0,
-        0,
-    ];
-    let short = [ifindex, plan.burst, 0, plan.turns.len() as u32, 0, 0];
-    let mut bytes: Vec<u8> = long
-        .iter()
-        .flat_map(|number| number.to_ne_bytes())
-        .collect();
-    bytes.extend(short.iter().flat_map(|number| number.to_ne_bytes()));
-    bytes.extend([0; 8]);
-    bytes
-}
-
-/// `struct generator_stream`.
-fn stream_bytes(stream: &StreamPlan<'_>, size_first: u32, flow_first: u32) -> Vec<u8> {
-    let layout = stream.layout;
-    let shape = layout.shape;
-    let version = |family| match family {
-        Family::V4 => 4,
-        Family::V6 => 6,
-    };
-    let mut bytes = vec![0; 8];
-    let flows = [flow_first, stream.flows.len() as u32, 0];
-    let sizes = [size_first, stream.sizes.len() as u32, 0];
-    let words = [0]
-        .into_iter()
-        .chain(flows)
-        .chain(sizes)
-        .chain([stream.period; 2]);
-    bytes.extend(words.flat_map(u32::to_ne_bytes));
-    bytes.extend(stream.id.to_ne_bytes());
-    bytes.extend(shape.header_len().to_ne_bytes());
-    bytes.extend([
-        shape.outer.map_or(0, version),
-        version(shape.inner),
-        shape.inner_at() as u8,
-        layout.outer_udp_times,
-        shape.inner_transport_at() as u8,
-        shape.transport.checksum_at() as u8,
-        layout.transport_times,
-        u8::from(shape.transport == Transport::Udp),
-    ]);
-    bytes
-}
-
-/// `struct generator_flow` of each.
-fn flow_bytes(stream: &StreamPlan<'_>, flows: &[FlowHeaders]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(flows.len() * FLOW_LEN);
-    for flow in flows {
-        bytes.extend_from_slice(&header_check(stream.layout.shape, flow).to_be_bytes());
-        bytes.extend_from_slice(&[0; FLOW_LEN - HEADERS_MAX - 2]);
-        bytes.extend_from_slice(&flow.bytes);
-    }
-    bytes
 }

@@ -220,11 +220,9 @@ fn intervals(load: &Load<'_>) -> Result<(u64, u64), EngineError> {
             load.burst
         )));
     }
-    let interval_q16 = interval_q16 as u64;
-    Ok((
-        interval_q16,
-        (duration_q16 / u128::from(interval_q16)) as u64,
-    ))
+    // Not from the interval, which is rounded; what is lacking for a whole burst by rounding only, is not lacking.
+    let bursts = load.duration.as_secs_f64() * load.rate_fps / f64::from(load.burst);
+    Ok((interval_q16 as u64, ((bursts + 1e-6).floor() as u64).max(1)))
 }
 
 /// A round of places, each as often as its weight says (in lowest terms), and as evenly as can be: at each step the one
@@ -336,7 +334,13 @@ mod tests {
             ..load(&one)
         };
         let plan = Plan::new(&fast).unwrap();
-        assert!(plan.bursts.abs_diff(148_809_520) < 100, "{}", plan.bursts);
+        assert_eq!(plan.bursts, 148_809_520);
+        let uneven = Load {
+            rate_fps: 6_000.0,
+            duration: Duration::from_millis(60),
+            ..load(&one)
+        };
+        assert_eq!(Plan::new(&uneven).unwrap().bursts, 360);
         let flat_out = Load {
             rate_fps: f64::INFINITY,
             ..load(&one)

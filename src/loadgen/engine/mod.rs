@@ -13,6 +13,8 @@ mod live;
 mod load;
 mod object;
 mod pace;
+mod program;
+mod select;
 mod sink;
 
 pub use afxdp::AfxdpGenerator;
@@ -22,7 +24,23 @@ pub use frame::{Tag, write_frame};
 pub use latency::histogram;
 pub use live::LiveGenerator;
 pub use load::{Generator, Load, Sent, StreamLoad};
+pub use select::{Choice, EngineKind, Opened, open};
 pub use sink::{Expectations, Received, Sink, StreamReceived, XdpMode};
 
 /// The most streams of a load.
 pub const STREAMS_MAX: usize = 16;
+
+/// Pins the calling thread to a core, if one is named.
+fn pin(core: Option<usize>) -> Result<(), EngineError> {
+    let Some(id) = core else {
+        return Ok(());
+    };
+    let core = core_affinity::CoreId { id };
+    let there = core_affinity::get_core_ids().is_some_and(|all| all.contains(&core));
+    if !there || !core_affinity::set_for_current(core) {
+        return Err(EngineError::Plan(format!(
+            "there is no core {id} that this process may run on"
+        )));
+    }
+    Ok(())
+}

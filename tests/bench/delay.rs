@@ -1,0 +1,150 @@
+//! Delay in the device is delay in the numbers, all of it: it counts from when a frame was meant to leave.
+
+use std::thread;
+use std::time::Duration;
+
+use vxgate::loadgen::engine::{Load, StreamLoad};
+
+use crate::faults::{Fault, faulty_wire};
+use crate::frames::TUNNELLED;
+use crate::support::frames::RawSocket;
+use crate::support::wait_until;
+use crate::wire::{Engine, PATIENCE, expect, flows};
+
+const LEN: u16 = 250;
+const FAST: &str = "rate 10gbit burst 100kb limit 10mb";
+
+/// A queue that is drained at a fixed rate: the n-th frame of a burst waits for n - 1 others.
+fn a_queue_shows_its_delay(engine: Engine) {
+    // 100 frames of 2000 bits at 2 Mbit/s: the last one waits for almost 100 ms. One frame's worth may pass at once.
+    const DRAIN: &str = "rate 2mbit burst 256 limit 1mb";
+    const FRAMES: u32 = 100;
+    let (wire, middle) = faulty_wire(&format!("delay-{engine:?}"), Fault::None);
+    middle
+        .netns
+        .run(&format!("tc qdisc add dev mid1 root tbf {DRAIN}"));
+    let sink = wire.sink(&expect(1));
+    let flows = flows(TUNNELLED, 1);
+    let streams = [StreamLoad {
+        id: 0,
+        shape: TUNNELLED,
+        flows: &flows,
+        sizes: &[(LEN, 1)],
+        share: 1,
+    }];
+    let load = Load {
+        streams: &streams,
+        rate_fps: 10_000.0,
+        burst: FRAMES,
+        duration: Duration::from_millis(10),
+    };
+    let mut generator = wire.generator(engine);
+    let sent = wire.near.enter(|| generator.run(&load)).unwrap();
+    assert_eq!((sent.frames(), sent.late), (u64::from(FRAMES), 0));
+    wait_until("the last frame at the sink", PATIENCE, || {
+        sink.read().unwrap().latency.len() == u64::from(FRAMES)
+    });
+    let received = sink.read().unwrap();
+    let at_least_ms = |quantile: f64, bound: u64| {
+        let found = received.latency.value_at_quantile(quantile) / 1_000_000;
+        assert!(
+            found >= bound,
+            "{found} ms at {quantile}, which must have waited for {bound}"
+        );
+    };
+    at_least_ms(1.0, 97);
+    at_least_ms(0.9, 87);
+    at_least_ms(0.5, 47);
+    assert!(received.latency_range_ns.unwrap().1 >= 97_000_000);
+}
+
+/// The device stops for a while: every frame that was to pass meanwhile has waited for what was left of the stall.
+fn a_stall_is_in_the_tail_in_full(engine: Engine) {
+    const RATE_FPS: f64 = 4_000.0;
+    const STALL: Duration = Duration::from_millis(150);
+    let (wire, middle) = faulty_wire(&format!("stall-{engine:?}"), Fault::None);
+    middle
+        .netns
+        .run(&format!("tc qdisc add dev mid1 root tbf {FAST}"));
+    let sink = wire.sink(&expect(1));
+    let flows = flows(TUNNELLED, 1);
+    let streams = [StreamLoad {
+        id: 0,
+        shape: TUNNELLED,
+        flows: &flows,
+        sizes: &[(LEN, 1)],
+        share: 1,
+    }];
+    let load = Load {
+        streams: &streams,
+        rate_fps: RATE_FPS,
+        burst: 1,
+        duration: Duration::from_millis(1500),
+    };
+    let mut generator = wire.generator(engine);
+    let arrived = || sink.read().unwrap().latency.len();
+    let sent = thread::scope(|scope| {
+        let run = scope.spawn(|| wire.near.enter(|| generator.run(&load)).unwrap());
+        wait_until("the first frames", PATIENCE, || arrived() > 0);
+        middle
+            .netns
+            .run("tc qdisc change dev mid1 root tbf rate 8bit burst 2kb limit 10mb");
+        let before = arrived();
+        thread::sleep(STALL);
+        // What was in the bucket may have passed after the look, and no more.
+        assert!(arrived() <= before + 16, "the device did not stall");
+        middle
+            .netns
+            .run(&format!("tc qdisc change dev mid1 root tbf {FAST}"));
+        // A queue that is told another rate looks up at the next frame only, and the load may be over by now.
+        let other = RawSocket::open(&middle.netns, "mid1");
+        wait_until("the end of the load", PATIENCE, || {
+            other.send(&[0xff; 60]);
+            run.is_finished()
+        });
+        run.join().unwrap()
+    });
+    wait_until("the last frame at the sink", PATIENCE, || {
+        arrived() == sent.frames()
+    });
+    let received = sink.read().unwrap();
+    let longest_ns = received.latency.max();
+    assert!(
+        u128::from(longest_ns) >= STALL.as_nanos() * 9 / 10,
+        "{longest_ns} ns"
+    );
+    // A third of the stall's frames were meant to leave in its first third, so they waited for two thirds of it.
+    let waited = received
+        .latency
+        .count_between(STALL.as_nanos() as u64 * 2 / 3, longest_ns);
+    let meant = (RATE_FPS * STALL.as_secs_f64() / 3.0) as u64;
+    assert!(
+        waited + sent.late >= meant * 8 / 10,
+        "{waited} frames waited, of {meant}"
+    );
+    let gap = received.per_stream[0].gap_max_ns;
+    assert!(
+        u128::from(gap) >= STALL.as_nanos() * 9 / 10,
+        "the longest gap is {gap} ns"
+    );
+}
+
+#[test]
+fn live_a_queue_shows_its_delay() {
+    a_queue_shows_its_delay(Engine::Live);
+}
+
+#[test]
+fn afxdp_a_queue_shows_its_delay() {
+    a_queue_shows_its_delay(Engine::Afxdp);
+}
+
+#[test]
+fn live_a_stall_is_in_the_tail_in_full() {
+    a_stall_is_in_the_tail_in_full(Engine::Live);
+}
+
+#[test]
+fn afxdp_a_stall_is_in_the_tail_in_full() {
+    a_stall_is_in_the_tail_in_full(Engine::Afxdp);
+}
