@@ -6,7 +6,7 @@
 //!   raw socket ── wire ════ eth1 ── XDP ──▶ XskPort
 //!                            └── flannel.1 ──tcx──▶ vxg0 ════ vxg1 ── XDP ──▶ XskPort
 //! ```
-#![allow(unsafe_code)] // WHY: asking which tcx programs a device has, and superframes with their virtio header, have no safe form.
+#![allow(unsafe_code)] // WHY: asking which tcx programs a device has has no safe form.
 
 mod support;
 

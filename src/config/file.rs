@@ -104,6 +104,7 @@ fn text_of(path: &Path) -> Result<String, ConfigError> {
 pub fn parse(text: &str) -> Result<Settings, ConfigError> {
     let mut reading = Reading {
         text,
+        line_ends: text.match_indices('\n').map(|(at, _)| at).collect(),
         settings: Settings::default(),
         findings: Vec::new(),
     };
@@ -130,6 +131,8 @@ pub fn parse(text: &str) -> Result<Settings, ConfigError> {
 /// A text that is being judged.
 struct Reading<'a> {
     text: &'a str,
+    /// Where its lines end, in ascending order.
+    line_ends: Vec<usize>,
     settings: Settings,
     findings: Vec<Finding>,
 }
@@ -247,9 +250,7 @@ impl Reading<'_> {
 
     /// The number of the line, from 1, in which a byte stands.
     fn line(&self, at: usize) -> usize {
-        let before = self.text.as_bytes().get(..at);
-        let before = before.unwrap_or(self.text.as_bytes());
-        1 + before.iter().filter(|byte| **byte == b'\n').count()
+        1 + self.line_ends.partition_point(|end| *end < at)
     }
 }
 

@@ -266,11 +266,6 @@ fn read(
         Some(below) if ipv6 => (defaults.hop_limit)(&below.link.name).unwrap_or(DEFAULT_TTL),
         _ => defaults.ttl,
     };
-    let zero_checksum = if ipv6 {
-        raw.udp6_zero_checksum_tx
-    } else {
-        !raw.udp_checksum
-    };
     let device = VxlanDevice {
         ifindex: found.link.ifindex,
         name: found.link.name.clone(),
@@ -283,32 +278,12 @@ fn read(
         underlay,
         port: raw.port.unwrap_or(DEFAULT_PORT),
         source_ports: source_ports(raw.port_range, defaults.port_range),
-        ttl: match (raw.ttl_inherit, raw.ttl) {
-            (true, _) => Inherit::Inner,
-            (false, ttl) => Inherit::Fixed(ttl),
-        },
+        ttl: raw.ttl(),
         ttl_default,
-        // The value 1 is what `tos inherit` sends: it has no other meaning (`vxlan_xmit_one`).
-        tos: if raw.tos == 1 {
-            Inherit::Inner
-        } else {
-            Inherit::Fixed(raw.tos)
-        },
-        df: match raw.df {
-            1 => Df::Set,
-            2 => Df::Inherit,
-            _ => Df::Unset,
-        },
-        flow_label: if raw.flow_label_policy == LABEL_INHERIT {
-            FlowLabel::Inner
-        } else {
-            FlowLabel::Fixed(raw.flow_label)
-        },
-        udp_checksum: if zero_checksum {
-            UdpChecksum::Zero
-        } else {
-            UdpChecksum::Compute
-        },
+        tos: raw.tos(),
+        df: raw.df(),
+        flow_label: raw.flow_label(),
+        udp_checksum: raw.udp_checksum(ipv6),
         accept_udp6_zero_checksum: raw.udp6_zero_checksum_rx,
         gbp: raw.gbp,
         reserved_bits: raw.reserved_bits.unwrap_or(!used_bits(raw.gbp)),
@@ -404,6 +379,44 @@ impl Attributes {
             }
         }
         raw
+    }
+
+    fn ttl(&self) -> Inherit {
+        match (self.ttl_inherit, self.ttl) {
+            (true, _) => Inherit::Inner,
+            (false, ttl) => Inherit::Fixed(ttl),
+        }
+    }
+
+    /// The value 1 is what `tos inherit` sends: it has no other meaning (`vxlan_xmit_one`).
+    fn tos(&self) -> Inherit {
+        match self.tos {
+            1 => Inherit::Inner,
+            tos => Inherit::Fixed(tos),
+        }
+    }
+
+    fn df(&self) -> Df {
+        match self.df {
+            1 => Df::Set,
+            2 => Df::Inherit,
+            _ => Df::Unset,
+        }
+    }
+
+    /// Each family has an attribute of its own.
+    fn udp_checksum(&self, ipv6: bool) -> UdpChecksum {
+        match (ipv6, self.udp6_zero_checksum_tx, self.udp_checksum) {
+            (true, true, _) | (false, _, false) => UdpChecksum::Zero,
+            _ => UdpChecksum::Compute,
+        }
+    }
+
+    fn flow_label(&self) -> FlowLabel {
+        match self.flow_label_policy {
+            LABEL_INHERIT => FlowLabel::Inner,
+            _ => FlowLabel::Fixed(self.flow_label),
+        }
     }
 }
 

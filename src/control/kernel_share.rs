@@ -8,8 +8,9 @@ use std::fmt;
 
 use crate::table::{KernelShare, Snapshot};
 
-/// Takes a device's index, and which of its frames are the kernel's.
-type Tell = Box<dyn FnMut(u32, &KernelShare) + Send>;
+/// Takes a device's index, and which of its frames are the kernel's; whether it could do so. If not, it has left more of
+/// them to the kernel, and is told again.
+type Tell = Box<dyn FnMut(u32, &KernelShare) -> bool + Send>;
 
 /// The listener, and what it was told.
 #[derive(Default)]
@@ -64,9 +65,10 @@ impl KernelShares {
         for device in &mut self.devices {
             let share = share_of(device);
             if share != device.told {
-                tell(device.ifindex, &share);
-                device.told = share;
                 any = true;
+                if tell(device.ifindex, &share) {
+                    device.told = share;
+                }
             }
         }
         any
@@ -136,6 +138,7 @@ mod tests {
         let tell = move |ifindex, share: &KernelShare| {
             assert_eq!(ifindex, config().ifindex);
             sink.lock().unwrap().push(share.clone());
+            true
         };
         shares.listen(Box::new(tell), &snapshot(&[OURS, OURS, KERNELS], &[0]));
         assert_eq!(take(), [KernelShare::Only(vec![mac(2)])]);
@@ -159,5 +162,24 @@ mod tests {
         assert_eq!(take(), []);
         shares.narrow();
         assert_eq!(take(), [KernelShare::default()]);
+    }
+
+    #[test]
+    fn what_could_not_be_done_is_told_again() {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let take = || std::mem::take(&mut *heard.lock().unwrap());
+        let (sink, mut good) = (Arc::clone(&heard), [false, false, true].into_iter());
+        let tell = move |_, share: &KernelShare| {
+            sink.lock().unwrap().push(share.clone());
+            good.next().unwrap()
+        };
+        let mut shares = KernelShares::default();
+        shares.listen(Box::new(tell), &snapshot(&[OURS, KERNELS], &[]));
+        for _ in 0..2 {
+            shares.narrow();
+        }
+        assert_eq!(take(), vec![KernelShare::Only(vec![mac(1)]); 3]);
+        shares.narrow();
+        assert_eq!(take(), []);
     }
 }

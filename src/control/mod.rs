@@ -32,6 +32,7 @@ mod error;
 mod fdb;
 mod frame_limit;
 mod kernel_share;
+mod listening;
 mod merge;
 mod mirror;
 mod mirrored;

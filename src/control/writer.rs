@@ -19,10 +19,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::frame_limit::FrameLimits;
 use super::kernel_share::KernelShares;
+use super::listening::{Heard, catch_up, listen};
 use super::mirror::Mirror;
 use super::running::{Running, Shared, SharedSegment, lock};
 use super::{Error, Found};
-use crate::netlink::{Group, Received, Socket, Subscription};
+use crate::netlink::{Group, Socket, Subscription};
 use crate::table::{KernelShare, Policy, Snapshot, Writer};
 
 /// The least time between two publications.
@@ -31,15 +32,9 @@ const PUBLICATION_GAP: Duration = Duration::from_millis(5);
 const REST_PER_BUILD: u32 = 3;
 /// Room for some hundred thousand notifications of about 800 bytes (as the kernel accounts them) while we build.
 const QUEUE_BYTES: usize = 64 << 20;
-/// Notifications taken before looking at the clock again.
-const LISTEN_MAX: usize = 4096;
-/// Notifications thrown away at once: many times what the queue holds. A writer who is faster than that is waited for.
-const DRAIN_MAX: usize = 1 << 20;
 /// How long frames are on their way from the steering programs to a worker, most of the time. Those that were steered
 /// before they became the kernel's are still sent by the snapshot that said so.
 const ON_THEIR_WAY: Duration = Duration::from_millis(5);
-/// How often a dump is repeated at once because announcements were lost again meanwhile.
-const RESYNC_ATTEMPTS: u32 = 3;
 /// How long to wait after a question failed, doubled each time up to 64 times this.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// So many failures in a row, some 10 seconds, are told to the assembly.
@@ -149,10 +144,11 @@ impl Control {
     /// Tells `tell` the index of each device of which some frames are the kernel's, and which: at once, and whenever it
     /// changes, from the mirror's thread. What becomes the kernel's is told before the snapshot is published that says so,
     /// what is no longer when no reader looks at an older one.
+    /// Whoever cannot do so says `false`, has left more frames to the kernel, and is told again with a later build.
     #[must_use]
     pub fn with_kernel_shares(
         mut self,
-        tell: impl FnMut(u32, &KernelShare) + Send + 'static,
+        tell: impl FnMut(u32, &KernelShare) -> bool + Send + 'static,
     ) -> Self {
         let snapshot = self.mirror.snapshot();
         self.kernel_shares.listen(Box::new(tell), &snapshot);
@@ -401,62 +397,4 @@ impl Thread {
 enum Woken {
     Stop,
     Other,
-}
-
-/// What [`listen`] heard.
-#[derive(Debug, Default)]
-struct Heard {
-    events: u64,
-    overruns: u64,
-}
-
-/// Dumps everything, as often as announcements are lost meanwhile, up to a limit: under a storm without end the mirror is
-/// where the last dump was, and still in doubt.
-fn catch_up(
-    subscription: &mut Subscription,
-    mirror: &mut Mirror,
-) -> Result<Heard, crate::netlink::Error> {
-    let io = |source| crate::netlink::Error::Io {
-        doing: "listening to changes",
-        source,
-    };
-    let mut heard = Heard::default();
-    for _ in 0..RESYNC_ATTEMPTS {
-        // What waits now is older than the dump, and after a loss nothing in the queue makes up for that.
-        let drained = subscription.drain(DRAIN_MAX).map_err(io)?;
-        mirror.resync()?;
-        if !drained {
-            mirror.doubt_everything();
-        }
-        let more = listen(subscription, mirror).map_err(io)?;
-        heard.events += more.events;
-        heard.overruns += more.overruns;
-        if !mirror.doubts_everything() {
-            break;
-        }
-    }
-    Ok(heard)
-}
-
-/// Takes what the kernel announced, up to a limit. After a loss all of it is thrown away: applied to a later dump it would
-/// bring back what has changed since, and the announcement of that change may be among the lost ones.
-fn listen(subscription: &mut Subscription, mirror: &mut Mirror) -> io::Result<Heard> {
-    let mut heard = Heard::default();
-    for _ in 0..LISTEN_MAX {
-        let received = subscription.receive(|message| {
-            heard.events += 1;
-            mirror.hear(message);
-        })?;
-        match received {
-            Received::Messages => {}
-            Received::Nothing => break,
-            Received::Overrun => {
-                heard.overruns += 1;
-                mirror.doubt_everything();
-                subscription.drain(DRAIN_MAX)?;
-                break;
-            }
-        }
-    }
-    Ok(heard)
 }

@@ -223,36 +223,19 @@ impl PortBook {
         arrivals: &[SteerCounters],
         ring_drops: &impl Fn(u32) -> u64,
     ) -> PortState {
-        let of = |ifindex: u32| arrivals.iter().find(|counters| counters.ifindex == ifindex);
-        let steered = |looked: &[SteerCounters]| {
-            looked
-                .iter()
-                .find(|counters| counters.ifindex == self.socket_ifindex)
-                .map_or(0, |counters| counters.steered)
-        };
+        let steered =
+            |looked| of(looked, self.socket_ifindex).map_or(0, |counters| counters.steered);
         let passed = PassReason::ALL.iter().map(|reason| {
-            (
-                reason.label().to_owned(),
-                of(self.ifindex).map_or(0, |c| c.passed[*reason as usize]),
-            )
+            let counters = of(arrivals, self.ifindex);
+            let count = counters.map_or(0, |counters| counters.passed[*reason as usize]);
+            (reason.label().to_owned(), count)
         });
         let (passed, passed_total) = with_total(passed.collect());
-        // Lost between the vxlan device's program and the access device's: arrived, and dead at once.
-        let lost = if self.side == Side::Access {
-            ring_drops(self.ifindex) + of(self.ifindex).map_or(0, |counters| counters.lost)
-        } else {
-            0
-        };
+        let lost = self.lost(arrivals, ring_drops);
         fates
             .drops
             .insert(DropReason::AccessRingFull.label().to_owned(), lost);
-        // A worker had counted these as forwarded.
-        let stale: u64 = self
-            .kernel_sides
-            .iter()
-            .filter_map(|side| of(*side))
-            .map(|counters| counters.lost)
-            .sum();
+        let stale = self.stale(arrivals);
         fates
             .drops
             .insert(DropReason::WorkerStale.label().to_owned(), stale);
@@ -261,24 +244,17 @@ impl PortBook {
         let received = steered(arrivals) + passed_total + lost;
         let in_flight =
             received.cast_signed() - (forwarded + passed_total + drops_total).cast_signed();
-        let sockets = i64::try_from(self.sockets.len()).unwrap_or(i64::MAX);
         // What came between the two looks may still be anywhere.
         let between = steered(arrivals)
             .saturating_sub(steered(before))
             .cast_signed();
+        let sockets = i64::try_from(self.sockets.len()).unwrap_or(i64::MAX);
         let settled = in_flight - between <= sockets.saturating_mul(RING_SLACK);
         PortState {
             name: self.name.clone(),
             ifindex: self.ifindex,
-            role: match self.side {
-                Side::Underlay => "underlay".to_owned(),
-                Side::Access => "access".to_owned(),
-            },
-            xdp_mode: match &self.xdp {
-                Some((XdpMode::Native, _)) => "native".to_owned(),
-                Some((XdpMode::Generic, _)) => "generic".to_owned(),
-                None => "none".to_owned(),
-            },
+            role: self.role().to_owned(),
+            xdp_mode: self.xdp_mode().to_owned(),
             zero_copy: !self.sockets.is_empty()
                 && self.sockets.iter().all(|socket| socket.zero_copy),
             why_not_better: self.why_not_better(),
@@ -294,6 +270,39 @@ impl PortBook {
             drops,
             in_flight,
             balance_ok: in_flight >= 0 && settled,
+        }
+    }
+
+    /// Frames lost at the vxlan device's program or between it and the access device's: arrived, and dead at once.
+    fn lost(&self, arrivals: &[SteerCounters], ring_drops: &impl Fn(u32) -> u64) -> u64 {
+        match self.side {
+            Side::Access => {
+                let by_program = of(arrivals, self.ifindex).map_or(0, |counters| counters.lost);
+                ring_drops(self.ifindex) + by_program
+            }
+            Side::Underlay => 0,
+        }
+    }
+
+    /// Frames lost on the way from a worker to the kernel; a worker had counted them as forwarded.
+    fn stale(&self, arrivals: &[SteerCounters]) -> u64 {
+        let sides = self.kernel_sides.iter();
+        let counters = sides.filter_map(|side| of(arrivals, *side));
+        counters.map(|counters| counters.lost).sum()
+    }
+
+    fn role(&self) -> &'static str {
+        match self.side {
+            Side::Underlay => "underlay",
+            Side::Access => "access",
+        }
+    }
+
+    fn xdp_mode(&self) -> &'static str {
+        match &self.xdp {
+            Some((XdpMode::Native, _)) => "native",
+            Some((XdpMode::Generic, _)) => "generic",
+            None => "none",
         }
     }
 
@@ -328,6 +337,11 @@ impl PortBook {
             .find_map(|socket| socket.why_not_zero_copy.clone());
         generic.or(copied)
     }
+}
+
+/// What the programs of one device counted.
+fn of(looked: &[SteerCounters], ifindex: u32) -> Option<&SteerCounters> {
+    looked.iter().find(|counters| counters.ifindex == ifindex)
 }
 
 fn with_total(mut counts: BTreeMap<String, u64>) -> (BTreeMap<String, u64>, u64) {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::SessionError;
 use super::books::{Books, SocketBook, WorkerBook};
 use super::plan::{Nic, Plan, access_mtu};
+use crate::control::Found;
 use crate::port::{Umem, UmemConfig, XskConfig, XskPort, ZeroCopy};
 use crate::stats::{PortCounters, WorkerCounters};
 use crate::steer::{AccessLink, AccessPair, Steering};
@@ -61,40 +62,60 @@ pub(super) fn crew(
     };
     for nic in &plan.nics {
         for queue in own_queues(nic) {
-            let share = crew.underlays.first().map(|first| &first.port);
-            let config = xsk_config(nic.ifindex, &nic.name, queue, nic.mtu, ZeroCopy::Try);
-            let (port, counters) = open(&crew.umem, &config, share, steering, books)?;
-            crew.underlays.push(worker::Underlay {
-                ifindex: nic.ifindex,
-                port,
-                counters,
-            });
+            crew.open_underlay(nic, queue, steering, books)?;
         }
     }
     for (found, pair) in plan.devices.iter().zip(accesses) {
+        crew.open_access(found, pair, number, steering, books)?;
+    }
+    Ok(crew)
+}
+
+impl Crew {
+    fn open_underlay(
+        &mut self,
+        nic: &Nic,
+        queue: u32,
+        steering: &mut Steering,
+        books: &mut Books,
+    ) -> Result<(), SessionError> {
+        let share = self.underlays.first().map(|first| &first.port);
+        let config = xsk_config(nic.ifindex, &nic.name, queue, nic.mtu, ZeroCopy::Try);
+        let (port, counters) = open(&self.umem, &config, share, steering, books)?;
+        self.underlays.push(worker::Underlay {
+            ifindex: nic.ifindex,
+            port,
+            counters,
+        });
+        Ok(())
+    }
+
+    /// After all underlay ports.
+    fn open_access(
+        &mut self,
+        found: &Found,
+        pair: &AccessPair,
+        number: u32,
+        steering: &mut Steering,
+        books: &mut Books,
+    ) -> Result<(), SessionError> {
         let AccessLink { ifindex, name, .. } = &pair.worker_side;
         // veth has no zero-copy. Where the underlay has, the first access port makes a second registration of the same
         // memory, which the others share.
-        let share = crew
-            .accesses
-            .first()
-            .map(|a| &a.port)
-            .or(crew.underlays.first().map(|u| &u.port));
+        let first = self.accesses.first().map(|access| &access.port);
+        let share = first.or(self.underlays.first().map(|underlay| &underlay.port));
         let config = xsk_config(*ifindex, name, number, access_mtu(found), ZeroCopy::Never);
-        let (port, counters) = open(&crew.umem, &config, share, steering, books)?;
+        let (port, counters) = open(&self.umem, &config, share, steering, books)?;
         let below = found.underlay.as_ref().map(|link| link.ifindex);
-        let underlay = crew
-            .underlays
-            .iter()
-            .position(|underlay| Some(underlay.ifindex) == below)
-            .unwrap_or(0);
-        crew.accesses.push(worker::Access {
+        let mut underlays = self.underlays.iter();
+        let underlay = underlays.position(|underlay| Some(underlay.ifindex) == below);
+        self.accesses.push(worker::Access {
             port,
             counters,
-            underlay,
+            underlay: underlay.unwrap_or(0),
         });
+        Ok(())
     }
-    Ok(crew)
 }
 
 fn xsk_config(ifindex: u32, name: &str, queue: u32, mtu: u32, zero_copy: ZeroCopy) -> XskConfig {

@@ -113,9 +113,11 @@ pub struct DeviceState {
     /// VTEPs that get a copy of every frame without an FDB entry.
     pub flood_entries: u64,
     /// Entries of both kinds that lead to VTEPs which only the kernel reaches: their frames are left to it.
+    #[serde(default)]
     pub kernel_entries: u64,
     /// Which of its frames steering leaves to the kernel for their destination, in words; empty when all are the kernel's
     /// because the device is not taken over.
+    #[serde(default)]
     pub kernel_keeps: String,
 }
 
@@ -216,6 +218,7 @@ pub struct VtepState {
     /// The largest outer IP packet that the path to it takes, in bytes, as far as the kernel knows.
     pub path_mtu: u16,
     /// Who sends to it: `vxgate`, or `kernel` when nobody else can.
+    #[serde(default)]
     pub carried_by: String,
 }
 

@@ -18,7 +18,7 @@
 //! | 10 | inner Ethernet header whole; source not our own, not zero, no group | `inner_short`, `local_mac`, `invalid_source_mac` |
 //! | 11 | inner source a station that the FDB has behind the outer source, where the peer check is `strict-mac` | `inner_spoof` |
 //! | 12 | no VLAN tag, where the segment carries none (RFC 7348 §6.1) | `inner_vlan` |
-//! | 13 | inner IP header whole | `inner_truncated` |
+//! | 13 | inner IP header whole; with `gbp`, a tag and 2 bytes behind it | `inner_truncated` |
 //! | 14 | ECN | `tunnel_ecn` |
 //!
 //! Behind a VLAN tag the inner IP header is not looked at in 13 and 14 (as in the kernel: the frame's protocol is then
@@ -306,6 +306,10 @@ fn datagram_len_ipv6(udp: &UdpHeader, payload_len: usize) -> usize {
     }
 }
 
+/// The kernel takes a tag out only when 2 bytes follow its EtherType, and loses the frame else (`skb_vlan_untag`). Behind the
+/// tags of the carrier it would not look.
+const UNTAG_LEN: usize = vlan::LEN + 2;
+
 #[inline]
 fn judge_inner(segment: &Segment, inner: &[u8], outer: &OuterIp<'_>) -> Result<(), DropReason> {
     let config = &*segment.config;
@@ -331,6 +335,9 @@ fn judge_inner(segment: &Segment, inner: &[u8], outer: &OuterIp<'_>) -> Result<(
         ethernet::IPV6 => {
             let header = Ipv6Header::parse(rest).ok_or(DropReason::InnerTruncated)?;
             Some(header.traffic_class())
+        }
+        tag if vlan::is_tag(tag) && config.gbp && rest.len() < UNTAG_LEN => {
+            return Err(DropReason::InnerTruncated);
         }
         _ => None,
     };
@@ -754,6 +761,26 @@ mod tests {
                 );
             }
             assert!(lab.fate_in(&tunnelled(&frame[..whole])).is_ok());
+        }
+    }
+
+    /// Elsewhere the kernel loses such a frame by itself, when it takes the tag out.
+    #[test]
+    fn v11_behind_the_carriers_tags_a_tag_has_two_bytes_behind_it() {
+        for (with_gbp, len, expected) in [
+            (true, 18, Err(DropReason::InnerTruncated)),
+            (true, 19, Err(DropReason::InnerTruncated)),
+            (true, 20, Ok(())),
+            (false, 18, Ok(())),
+        ] {
+            let mut lab = Lab::new(vec![segment(SegmentConfig {
+                gbp: with_gbp,
+                ..config()
+            })]);
+            let mut inner = GOOD[50..].to_vec();
+            inner.splice(12..12, [0x81, 0, 0, 7]);
+            let fate = lab.fate_in(&tunnelled(&inner[..len])).map(drop);
+            assert_eq!(fate, expected, "{len} bytes, gbp {with_gbp}");
         }
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gateway::{
     DeviceState, GroupState, Observation, OffenderState, PolicyState, PortState, VtepState,
+    WorkerState,
 };
 use crate::stats::DropReason;
 
@@ -20,7 +21,8 @@ const VTEPS_SHOWN: usize = 16;
 const OFFENDERS_SHOWN: usize = 8;
 /// Columns of the screen that words of explanation may fill.
 const COLUMNS: usize = 118;
-
+/// Warnings on the screen; JSON has them all.
+const WARNINGS_SHOWN: usize = 32;
 /// Nexthop groups listed on the screen, and members of each.
 const GROUPS_SHOWN: usize = 8;
 const MEMBERS_SHOWN: usize = 8;
@@ -97,50 +99,53 @@ impl fmt::Display for Status {
             write!(f, "{}", PortLines(port))?;
         }
         for worker in &seen.workers {
-            let core = worker
-                .core
-                .map_or_else(|| "any core".to_owned(), |core| format!("core {core}"));
-            let life = if worker.alive { "" } else { "   NOT ALIVE" };
-            let busy = worker.busy_share * 100.0;
-            writeln!(
-                f,
-                "  worker    {} on {core}   busy {busy:.1} %   {} turns{life}",
-                worker.worker, worker.turns
-            )?;
+            writeln!(f, "  worker    {}", WorkerLine(worker))?;
         }
-        let resolved = seen
-            .vteps
-            .iter()
-            .filter(|vtep| vtep.state == "resolved")
-            .count();
-        writeln!(f, "  vteps     {} ({resolved} resolved)", seen.vteps.len())?;
-        for vtep in seen.vteps.iter().take(VTEPS_SHOWN) {
-            writeln!(f, "            {}", VtepLine(vtep))?;
-        }
-        if seen.vteps.len() > VTEPS_SHOWN {
-            writeln!(
-                f,
-                "            and {} more: --json lists them",
-                seen.vteps.len() - VTEPS_SHOWN
-            )?;
-        }
-        for group in seen.groups.iter().take(GROUPS_SHOWN) {
-            writeln!(f, "  group     {}", GroupLine(group))?;
-        }
-        if seen.groups.len() > GROUPS_SHOWN {
-            let more = seen.groups.len() - GROUPS_SHOWN;
-            writeln!(f, "            and {more} more: --json lists them")?;
-        }
+        let resolved = seen.vteps.iter().filter(|vtep| vtep.state == "resolved");
+        let (count, resolved) = (seen.vteps.len(), resolved.count());
+        writeln!(f, "  vteps     {count} ({resolved} resolved)")?;
+        list(f, "", &seen.vteps, VTEPS_SHOWN, VtepLine)?;
+        list(f, "group", &seen.groups, GROUPS_SHOWN, GroupLine)?;
         if !seen.offenders.is_empty() {
             writeln!(f, "  offenders {}, the latest first", seen.offenders.len())?;
         }
-        for offender in seen.offenders.iter().take(OFFENDERS_SHOWN) {
-            writeln!(f, "            {}", OffenderLine(offender))?;
-        }
-        for warning in &seen.warnings {
-            writeln!(f, "  warning   {warning}")?;
-        }
-        Ok(())
+        list(f, "", &seen.offenders, OFFENDERS_SHOWN, OffenderLine)?;
+        list(f, "warning", &seen.warnings, WARNINGS_SHOWN, |words| words)
+    }
+}
+
+/// The first lines of a list, and how many more there would be.
+fn list<'a, T, L: fmt::Display>(
+    f: &mut fmt::Formatter<'_>,
+    head: &str,
+    all: &'a [T],
+    shown: usize,
+    line: impl Fn(&'a T) -> L,
+) -> fmt::Result {
+    for one in all.iter().take(shown) {
+        writeln!(f, "  {head:<9} {}", line(one))?;
+    }
+    match all.len().checked_sub(shown) {
+        None | Some(0) => Ok(()),
+        Some(more) => writeln!(f, "  {:<9} and {more} more: --json lists them", ""),
+    }
+}
+
+struct WorkerLine<'a>(&'a WorkerState);
+
+impl fmt::Display for WorkerLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let worker = self.0;
+        let core = worker
+            .core
+            .map_or_else(|| "any core".to_owned(), |core| format!("core {core}"));
+        let life = if worker.alive { "" } else { "   NOT ALIVE" };
+        let busy = worker.busy_share * 100.0;
+        write!(
+            f,
+            "{} on {core}   busy {busy:.1} %   {} turns{life}",
+            worker.worker, worker.turns
+        )
     }
 }
 
@@ -458,6 +463,10 @@ mod tests {
             assert!(text.contains(words), "{text}");
         }
         assert_eq!(text.matches("192.0.2.9").count(), OFFENDERS_SHOWN);
+        assert!(
+            text.contains("            and 2 more: --json lists them\n"),
+            "{text}"
+        );
         let json = serde_json::to_value(&status).unwrap();
         assert_eq!(json["offenders"][0]["source"], "192.0.2.9");
         assert_eq!(json["policy"]["peer_check"], "strict");
@@ -537,5 +546,32 @@ mod tests {
         assert_eq!(json["state"], "degraded");
         assert_eq!(json["ports"][0]["drops"]["no_i_flag"], 1);
         assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
+    }
+
+    #[test]
+    fn the_answer_of_an_older_daemon_without_the_newer_keys_is_understood() {
+        let json = serde_json::json!({
+            "schema": SCHEMA, "state": "healthy", "version": "0", "pid": 1, "uptime_s": 1,
+            "reasons": [], "warnings": [], "workers": [], "ports": [],
+            "mirror": { "publications": 0, "resyncs": 0 },
+            "devices": [{
+                "name": "vx", "ifindex": 4, "vni": 1, "port": 8472, "local": "10.9.0.1", "mtu": 1450,
+                "underlay": "u0", "access": null, "taken_over": true, "refused": null,
+                "fdb_entries": 1, "flood_entries": 0,
+            }],
+            "vteps": [{
+                "device": "vx", "vni": 1, "addr": "10.9.0.2", "port": 8472, "next_hop": null,
+                "next_hop_mac": null, "state": "no_neighbour", "path_mtu": 1500,
+            }],
+        });
+        let text = serde_json::from_value::<Status>(json).unwrap().to_string();
+        assert!(
+            text.contains("taken over, 1 FDB entries, 0 flood\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("10.9.0.2:8472  no_neighbour  path MTU 1500\n"),
+            "{text}"
+        );
     }
 }

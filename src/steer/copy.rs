@@ -202,7 +202,7 @@ const _: () = assert!(
 );
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use etherparse::PacketBuilder;
     use libbpf_rs::ProgramInput;
 
@@ -217,7 +217,25 @@ mod tests {
         Passed(PassReason),
     }
 
-    fn loaded_settings() -> Settings {
+    /// Where the vxlan device's program sends a frame: on to the kernel, or to the access device.
+    pub(in super::super) const TCX_NEXT: u32 = u32::MAX;
+    pub(in super::super) const TC_ACT_REDIRECT: u32 = 7;
+
+    /// As with a worker that lives, and frames that may be `limit` long.
+    pub(in super::super) fn pretend_alive(copy: &Copy, limit: u64) {
+        let zero = 0u32.to_ne_bytes();
+        let mut cell = [0; HEARTBEAT_STRIDE];
+        // Far in the future: fresh however long the test takes.
+        cell[..8].copy_from_slice(&(i64::MAX as u64 / 2).to_ne_bytes());
+        let heartbeats = copy.heartbeats().unwrap();
+        heartbeats.update(&zero, &cell, MapFlags::ANY).unwrap();
+        let frame_limit = copy.frame_limit().unwrap();
+        frame_limit
+            .update(&zero, &limit.to_ne_bytes(), MapFlags::ANY)
+            .unwrap();
+    }
+
+    pub(in super::super) fn loaded_settings() -> Settings {
         Settings {
             workers: 1,
             kernel_side: 0,
@@ -412,21 +430,10 @@ mod tests {
     /// What the vxlan device's program does with a frame while a worker lives, when it is a superframe of so many segments'
     /// bytes (or 0) and frames may be `limit` long: whether it is left to the kernel as too long.
     fn is_oversize(copy: &Copy, frame: &[u8], gso_size: u32, limit: u64) -> bool {
-        const TC_ACT_REDIRECT: u32 = 7;
-        const TCX_NEXT: u32 = u32::MAX;
         /// Where `struct __sk_buff` has it, and how long that is.
         const GSO_SIZE: usize = 176;
         const SK_BUFF_LEN: usize = 192;
-        let zero = 0u32.to_ne_bytes();
-        let mut cell = [0; HEARTBEAT_STRIDE];
-        // Far in the future: fresh however long the test takes.
-        cell[..8].copy_from_slice(&(i64::MAX as u64 / 2).to_ne_bytes());
-        let heartbeats = copy.heartbeats().unwrap();
-        heartbeats.update(&zero, &cell, MapFlags::ANY).unwrap();
-        let frame_limit = copy.frame_limit().unwrap();
-        frame_limit
-            .update(&zero, &limit.to_ne_bytes(), MapFlags::ANY)
-            .unwrap();
+        pretend_alive(copy, limit);
         let mut context = [0; SK_BUFF_LEN];
         context[GSO_SIZE..][..4].copy_from_slice(&gso_size.to_ne_bytes());
         let mut progs = copy.object.progs_mut();

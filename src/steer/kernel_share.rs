@@ -48,6 +48,8 @@ struct Device {
 #[derive(Default)]
 struct State {
     share: KernelShare,
+    /// What the programs were told may not be all that they have: they have to be told anew, whatever it is.
+    uncertain: bool,
     /// The list that holds the share's addresses; none while a place is empty, or has the empty list.
     list: Option<MapHandle>,
     /// Why everything is left to the kernel, which was not asked for.
@@ -74,11 +76,11 @@ impl KernelShares {
     }
 
     /// Leaves the frames of this share to the kernel, of the vxlan device `ifindex`; all of its frames, when that fails or
-    /// the share has too many names. A device that is not in the plan has no frames here.
-    pub fn set(&self, ifindex: u32, share: &KernelShare) {
-        for device in self.devices.iter().filter(|other| other.ifindex == ifindex) {
-            device.set(share);
-        }
+    /// the share has too many names. Whether it went well. A device that is not in the plan has no frames here.
+    pub fn set(&self, ifindex: u32, share: &KernelShare) -> bool {
+        let mut devices = self.devices.iter();
+        let device = devices.find(|other| other.ifindex == ifindex);
+        device.is_none_or(|device| device.set(share))
     }
 
     /// What of a device's frames is left to the kernel now, in words for people.
@@ -107,7 +109,7 @@ impl fmt::Debug for KernelShares {
 }
 
 impl Device {
-    fn set(&self, share: &KernelShare) {
+    fn set(&self, share: &KernelShare) -> bool {
         let mut state = self.lock();
         let count = share.addresses().len();
         let outcome = if count > ADDRESSES_MAX {
@@ -125,21 +127,25 @@ impl Device {
                 Err(error) => format!("{why}; nor could everything be left to the kernel: {error}"),
             }),
         };
-        if let Some(why) = trouble
-            .as_ref()
-            .filter(|why| state.trouble.as_ref() != Some(why))
-        {
-            tracing::warn!(device = self.name, "{why}");
+        // Not each time that it has another number in it: the table may change many times a second.
+        match (&state.trouble, &trouble) {
+            (None, Some(why)) => tracing::warn!(device = self.name, "{why}"),
+            (Some(_), None) => {
+                tracing::info!(device = self.name, "its frames are told apart again")
+            }
+            _ => {}
         }
         state.trouble = trouble;
+        state.trouble.is_none()
     }
 
     /// From the share that was told before to this one, a frame being judged by one of them at any moment. After a failure
     /// the programs have something in between.
     fn tell(&self, state: &mut State, share: &KernelShare) -> Result<(), libbpf_rs::Error> {
-        if *share == state.share {
+        if *share == state.share && !state.uncertain {
             return Ok(());
         }
+        state.uncertain = true;
         let same_kind = place_of(share) == place_of(&state.share);
         if let Some(list) = state.list.as_ref().filter(|_| same_kind) {
             change(list, state.share.addresses(), share.addresses())?;
@@ -157,14 +163,19 @@ impl Device {
             state.list = Some(list);
         }
         state.share = share.clone();
+        state.uncertain = false;
         Ok(())
     }
 
     /// The way out when something fails: it takes no memory.
     fn leave_everything(&self, state: &mut State) -> Result<(), libbpf_rs::Error> {
-        state.share = KernelShare::EVERYTHING;
-        state.list = None;
-        self.put(ALL_BUT, Some(&self.empty))
+        if state.share == KernelShare::EVERYTHING && !state.uncertain {
+            return Ok(());
+        }
+        (state.list, state.uncertain) = (None, true); // Should the next line fail.
+        self.put(ALL_BUT, Some(&self.empty))?;
+        (state.share, state.uncertain) = (KernelShare::EVERYTHING, false);
+        Ok(())
     }
 
     /// Puts a share's list (or the empty one) into its place, and nothing into the other. In the order in which the one
@@ -281,7 +292,8 @@ mod tests {
 
     use libbpf_rs::ProgramInput;
 
-    use super::super::copy::{COUNTS_EGRESS, HEARTBEAT_STRIDE, Settings};
+    use super::super::copy::tests::{TC_ACT_REDIRECT, TCX_NEXT, loaded_settings, pretend_alive};
+    use super::super::copy::{COUNTS_EGRESS, Settings};
     use super::super::{AccessLink, SteerCounters};
     use super::*;
     use crate::stats::PassReason;
@@ -297,24 +309,11 @@ mod tests {
 
     fn steered() -> Steered {
         let settings = Settings {
-            workers: 1,
-            kernel_side: 0,
             device: DEVICE,
-            frame_max: 1464,
-            mac: MacAddr([4; 6]),
-            gbp: false,
+            ..loaded_settings()
         };
         let copy = Copy::load(&settings, None).unwrap();
-        let zero = 0u32.to_ne_bytes();
-        let mut cell = [0; HEARTBEAT_STRIDE];
-        // Far in the future: fresh however long the test takes.
-        cell[..8].copy_from_slice(&(i64::MAX as u64 / 2).to_ne_bytes());
-        let heartbeats = copy.heartbeats().unwrap();
-        heartbeats.update(&zero, &cell, MapFlags::ANY).unwrap();
-        let limit = copy.frame_limit().unwrap();
-        limit
-            .update(&zero, &u64::MAX.to_ne_bytes(), MapFlags::ANY)
-            .unwrap();
+        pretend_alive(&copy, u64::MAX);
         let end = |ifindex, name: &str| AccessLink {
             ifindex,
             name: name.to_owned(),
@@ -344,8 +343,6 @@ mod tests {
 
         /// What the vxlan device's program does with a frame to this address: whether the kernel keeps it.
         fn is_kernels(&self, mac: MacAddr) -> bool {
-            const TC_ACT_REDIRECT: u32 = 7;
-            const TCX_NEXT: u32 = u32::MAX;
             let mut frame = [0; 60];
             frame[..6].copy_from_slice(&mac.0);
             let mut progs = self.copy.object.progs_mut();

@@ -142,24 +142,7 @@ impl Steering {
             )));
         }
         messages::to_log();
-        let workers = plan.workers;
-        let nics = plan.nics.iter().map(|nic| Settings {
-            workers,
-            mac: nic.mac,
-            ..Settings::default()
-        });
-        let devices = plan.devices.iter().map(|device| Settings {
-            workers,
-            kernel_side: device.kernel_side.ifindex,
-            device: device.ifindex,
-            frame_max: device.mtu.saturating_add(ethernet::LEN as u32),
-            gbp: device.gbp,
-            ..Settings::default()
-        });
-        let mut copies: Vec<Copy> = Vec::new();
-        for settings in nics.chain(devices) {
-            copies.push(Copy::load(&settings, copies.first())?);
-        }
+        let mut copies = load_copies(plan)?;
         let Some(first) = copies.first() else {
             return Err(Error::Plan("there is no device".to_owned()));
         };
@@ -404,6 +387,29 @@ pub fn remove_leftovers() -> Result<Vec<String>, Error> {
         }
     }
     Ok(removed)
+}
+
+/// A copy of the programs for each NIC, then one for each vxlan device.
+fn load_copies(plan: &SteerPlan) -> Result<Vec<Copy>, Error> {
+    let workers = plan.workers;
+    let nics = plan.nics.iter().map(|nic| Settings {
+        workers,
+        mac: nic.mac,
+        ..Settings::default()
+    });
+    let devices = plan.devices.iter().map(|device| Settings {
+        workers,
+        kernel_side: device.kernel_side.ifindex,
+        device: device.ifindex,
+        frame_max: device.mtu.saturating_add(ethernet::LEN as u32),
+        gbp: device.gbp,
+        ..Settings::default()
+    });
+    let mut copies: Vec<Copy> = Vec::new();
+    for settings in nics.chain(devices) {
+        copies.push(Copy::load(&settings, copies.first())?);
+    }
+    Ok(copies)
 }
 
 fn attach_xdp(

@@ -34,6 +34,7 @@ fn frames_become_the_kernels_before_the_table_says_so_and_ours_when_nobody_reads
             assert_eq!(ifindex, vx1);
             let seen = eye.lock().unwrap().as_mut().is_some_and(is_kernels);
             sink.lock().unwrap().push((share.clone(), seen));
+            true
         });
     let only = |last: &[u8]| KernelShare::Only(last.iter().copied().map(mac).collect());
     let take = || std::mem::take(&mut *told.lock().unwrap());

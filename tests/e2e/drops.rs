@@ -1,11 +1,11 @@
 //! Frames that must die: for each reason that somebody outside `vxgate` can cause, frames that differ from a good one in that
 //! respect alone. The counter moves by exactly the number sent, nothing arrives in the pod, and the balance holds.
 
-use std::net::UdpSocket;
 use std::time::Duration;
 
 use vxgate::stats::DropReason;
 
+use crate::pod::Pod;
 use crate::support::frames::{RawSocket, VxlanFrame, finish_outer_ip, mac, offset};
 use crate::support::lab::{Lab, Node};
 use crate::support::vxgate::{Status, Vxgate};
@@ -232,11 +232,7 @@ fn every_reason_has_its_test() {
 fn frames_from_a_remote_die_for_their_reason_and_are_counted() {
     let lab = Lab::up();
     let vxgate = Vxgate::start(&lab.node(Node::Worker), &[]);
-    let pod = lab
-        .client(Node::Worker)
-        .enter(|| UdpSocket::bind(("0.0.0.0", PORT)).expect("a socket in the pod"));
-    pod.set_read_timeout(Some(Duration::from_millis(200)))
-        .expect("SO_RCVTIMEO");
+    let pod = Pod::listen(&lab.client(Node::Worker), PORT);
     let wire = RawSocket::open(&lab.netns("sw"), "p2");
     let good = from_the_master(&lab).bytes(PAYLOAD);
 
@@ -248,7 +244,7 @@ fn frames_from_a_remote_die_for_their_reason_and_are_counted() {
         vxgate.status().forwarded("underlay") == before.forwarded("underlay") + FRAMES
     });
     assert_eq!(
-        delivered(&pod),
+        pod.delivered(FRAMES),
         FRAMES,
         "the frame from which all others differ is delivered"
     );
@@ -257,7 +253,7 @@ fn frames_from_a_remote_die_for_their_reason_and_are_counted() {
         let mut bad = good.clone();
         edit(&mut bad);
         dies(&vxgate, "underlay", *reason, what, || wire.send(&bad));
-        assert_eq!(delivered(&pod), 0, "{what}: nothing is delivered");
+        assert_eq!(pod.delivered(0), 0, "{what}: nothing is delivered");
     }
     vxgate.stop();
 }
@@ -352,16 +348,6 @@ fn from_the_master(lab: &Lab) -> VxlanFrame {
         inner: [[10, 244, 0, 14].into(), [10, 244, 1, 14].into()],
         port: PORT,
     }
-}
-
-/// How many datagrams have arrived in the pod, until none comes for a while.
-fn delivered(pod: &UdpSocket) -> u64 {
-    let mut bytes = [0; 2048];
-    let mut count = 0;
-    while pod.recv(&mut bytes).is_ok() {
-        count += 1;
-    }
-    count
 }
 
 /// Cuts the frame and makes the outer lengths fit, so that nothing but the cut is wrong.

@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 use etherparse::PacketBuilder;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use vxgate::netlink::{RequestBody, Socket};
+use vxgate::netlink::RequestBody;
 
 use crate::support::frames::{RawSocket, mac};
 use crate::support::lab::take_turn;
 use crate::support::netns::Netns;
 use crate::support::vxgate::{Status, Vxgate};
+use crate::support::vxlan;
 use crate::support::wait_until;
 
 const FRAMES: u32 = 100;
@@ -148,27 +149,16 @@ impl Site {
             sender: RawSocket::open(netns, device),
             ends: ends.collect(),
             heard: BTreeMap::new(),
+            judged: Vec::new(),
             next: 0,
         }
     }
 
     /// Sets a flag that `ip` may be too old to know: `IFLA_VXLAN_LOCALBYPASS`.
     fn set_local_bypass(&self, on: bool) {
-        const RTM_NEWLINK: u16 = 16;
-        let [name, info, kind, data, local_bypass] = [3, 18, 1, 2, 31];
-        let attributes = RequestBody::default().with(local_bypass, &[u8::from(on)]);
-        let of_vxlan = RequestBody::default()
-            .with(kind, b"vxlan")
-            .with(data, attributes.as_bytes());
-        let body = RequestBody::new(&[0; 16])
-            .with(name, b"vx1\0")
-            .with(info, of_vxlan.as_bytes());
-        self.node.enter(|| {
-            let mut socket = Socket::open().expect("a netlink socket");
-            socket
-                .exchange(RTM_NEWLINK, 0, body.as_bytes(), |_| {})
-                .expect("Linux 6.5 has the flag");
-        });
+        const LOCAL_BYPASS: u16 = 31;
+        let flag = RequestBody::default().with(LOCAL_BYPASS, &[u8::from(on)]);
+        vxlan::change(&self.node, "vx1", &flag);
     }
 
     /// A count of a device of the node, as `ip` tells it.
@@ -190,6 +180,7 @@ struct Stations {
     ends: Vec<(&'static str, RawSocket)>,
     /// By end and number: how many times.
     heard: BTreeMap<(&'static str, u32), u32>,
+    judged: Vec<Judged>,
     next: u32,
 }
 
@@ -258,29 +249,55 @@ impl Stations {
     }
 
     /// Waits until each of these ends has heard all of the frames; asserts that no other end has heard any, and none twice.
+    /// What comes too late to be seen is seen by the next call.
     fn assert_heard(&mut self, what: &str, numbers: &[u32], ends: &[&str]) {
         let all = numbers.len() as u32;
+        let mut wanted: Vec<_> = self.ends.iter().map(|(end, _)| *end).collect();
+        wanted.retain(|end| ends.contains(end));
+        let judged = Judged {
+            what: what.to_owned(),
+            numbers: numbers.to_vec(),
+            wanted: wanted.into_iter().map(|end| (end, (all, 0))).collect(),
+        };
         let deadline = Instant::now() + PATIENCE;
         loop {
             self.listen();
-            let heard = self
-                .ends
-                .iter()
-                .map(|(end, _)| (*end, self.heard(end, numbers)));
-            let heard: Vec<_> = heard.filter(|(_, counts)| *counts != (0, 0)).collect();
-            let wanted: Vec<_> = self.ends.iter().map(|(end, _)| *end).collect();
-            let wanted = wanted.into_iter().filter(|end| ends.contains(end));
-            let wanted: Vec<_> = wanted.map(|end| (end, (all, 0))).collect();
-            if heard == wanted {
-                return;
+            let heard = self.all_heard(numbers);
+            if heard == judged.wanted {
+                break;
             }
             assert!(
                 Instant::now() < deadline,
-                "{what}: heard {heard:?}, wanted {wanted:?}"
+                "{what}: heard {heard:?}, wanted {:?}",
+                judged.wanted
             );
             std::thread::sleep(Duration::from_millis(2));
         }
+        for earlier in &self.judged {
+            let heard = self.all_heard(&earlier.numbers);
+            assert_eq!(heard, earlier.wanted, "{}, seen later", earlier.what);
+        }
+        self.judged.push(judged);
     }
+
+    /// As [`Stations::heard`], of each end that heard any.
+    fn all_heard(&self, numbers: &[u32]) -> Heard {
+        let all = self
+            .ends
+            .iter()
+            .map(|(end, _)| (*end, self.heard(end, numbers)));
+        all.filter(|(_, counts)| *counts != (0, 0)).collect()
+    }
+}
+
+/// Ends, with how many frames they heard, and how many again.
+type Heard = Vec<(&'static str, (u32, u32))>;
+
+/// Frames whose fate is known, and who may have heard them.
+struct Judged {
+    what: String,
+    numbers: Vec<u32>,
+    wanted: Heard,
 }
 
 /// Frames that have entered by vx1's access port and where they went, since `before`.

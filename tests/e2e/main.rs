@@ -18,6 +18,7 @@ mod hostile;
 mod kernel_share;
 mod multicast;
 mod path_mtu;
+mod pod;
 mod policy;
 mod queues;
 mod scale;

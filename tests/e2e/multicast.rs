@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, UdpHeader, UdpHeaderSlice};
 
-use crate::support::frames::{RawSocket, mac};
+use crate::support::frames::{RawSocket, mac, mac_text};
 use crate::support::lab::{Lab, LabOptions};
 use crate::support::netns::Netns;
 use crate::support::vxgate::Vxgate;
@@ -97,7 +97,7 @@ impl Site {
         for (number, node) in self.nodes.iter().enumerate() {
             for (other, local) in device.locals.iter().enumerate() {
                 if other != number {
-                    let station = text(self.station(device, other));
+                    let station = mac_text(self.station(device, other));
                     node.run(&format!(
                         "bridge fdb add {station} dev {name} dst {local} self permanent"
                     ));
@@ -106,7 +106,7 @@ impl Site {
         }
         self.nodes[GATEWAY].run(&format!(
             "bridge fdb add {} dev {name} dst {} via eth1 self permanent",
-            text(BEHIND_ENTRY),
+            mac_text(BEHIND_ENTRY),
             device.entry_group
         ));
     }
@@ -205,10 +205,6 @@ fn add(device: &Device, node: &Netns, number: usize) {
 
 fn frame(from: [u8; 6], to: [u8; 6]) -> Vec<u8> {
     [&to[..], &from, &MARK, &[0x5a; 50]].concat()
-}
-
-fn text(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// The same bytes but for what differs by right: source port, IPv4 identification, and the sums over them, which are

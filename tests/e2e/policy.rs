@@ -3,19 +3,21 @@
 //! counters move by exactly the number sent, and whoever should not have sent is named.
 
 use std::fs;
-use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use nix::net::if_::if_nametoindex;
 use serde_json::Value;
 use tempfile::TempDir;
-use vxgate::netlink::{RequestBody, Socket, links};
+use vxgate::netlink::RequestBody;
 
+use crate::pod::Pod;
 use crate::support::frames::{RawSocket, VxlanFrame, finish_outer_ip, mac, offset};
 use crate::support::lab::{Lab, Node};
 use crate::support::netns::Netns;
 use crate::support::vxgate::{BINARY, Status, Vxgate};
+use crate::support::vxlan;
 use crate::support::wait_until;
 
 const FRAMES: u64 = 50;
@@ -28,7 +30,7 @@ const STRANGER: &str = "0e:24:40:00:77:77";
 struct Scene {
     lab: Lab,
     wire: RawSocket,
-    pod: UdpSocket,
+    pod: Pod,
     good: Vec<u8>,
 }
 
@@ -37,14 +39,13 @@ struct Scene {
 struct Fates {
     delivered: u64,
     drops: Vec<(String, u64)>,
-    after: Status,
 }
 
 impl Scene {
     fn new() -> Self {
         let lab = Lab::up();
         let wire = RawSocket::open(&lab.netns("sw"), "p2");
-        let pod = receiver(&lab.client(Node::Worker));
+        let pod = Pod::listen(&lab.client(Node::Worker), PORT);
         let frame = VxlanFrame {
             outer_macs: [Node::Master, Node::Worker].map(|node| mac(&lab.mac(node, "eth1"))),
             outer: [[10, 0, 0, 10].into(), [10, 0, 0, 11].into()],
@@ -75,8 +76,22 @@ impl Scene {
         frame
     }
 
-    /// Sends frames from the wire to the worker, and tells what became of them.
+    /// Sends frames from the wire to the worker's pod, and tells what became of them.
     fn send<'a>(&self, vxgate: &Vxgate, frames: impl IntoIterator<Item = &'a Vec<u8>>) -> Fates {
+        let [before, after] = self.put(vxgate, frames);
+        let forwarded = after.forwarded("underlay") - before.forwarded("underlay");
+        Fates {
+            delivered: self.pod.delivered(forwarded),
+            drops: moved(&before, &after, "underlay"),
+        }
+    }
+
+    /// Sends frames from the wire to the worker; the status before, and when all of them have met their fate.
+    fn put<'a>(
+        &self,
+        vxgate: &Vxgate,
+        frames: impl IntoIterator<Item = &'a Vec<u8>>,
+    ) -> [Status; 2] {
         let before = vxgate.balanced();
         let mut sent = 0;
         for frame in frames {
@@ -86,32 +101,8 @@ impl Scene {
         wait_until("the frames have arrived", Duration::from_secs(5), || {
             vxgate.status().received("underlay") >= before.received("underlay") + sent
         });
-        let after = vxgate.balanced();
-        Fates {
-            delivered: delivered(&self.pod),
-            drops: moved(&before, &after, "underlay"),
-            after,
-        }
+        [before, vxgate.balanced()]
     }
-}
-
-/// A socket that waits for our frames.
-fn receiver(netns: &Netns) -> UdpSocket {
-    let socket = netns.enter(|| UdpSocket::bind(("0.0.0.0", PORT)).expect("a socket"));
-    socket
-        .set_read_timeout(Some(Duration::from_millis(200)))
-        .expect("SO_RCVTIMEO");
-    socket
-}
-
-/// How many datagrams have arrived, until none comes for a while.
-fn delivered(socket: &UdpSocket) -> u64 {
-    let mut bytes = [0; 2048];
-    let mut count = 0;
-    while socket.recv(&mut bytes).is_ok() {
-        count += 1;
-    }
-    count
 }
 
 /// The reasons of which frames died between two looks, and how many.
@@ -294,31 +285,15 @@ const LET_THROUGH: u64 = 0x8000_0001_0000_0011;
 
 /// A device whose attribute `reserved_bits` lets some through: iproute2 has no word for it before 6.13.
 fn lenient_device(node: &Netns) {
-    node.enter(|| {
-        let mut socket = Socket::open().expect("a netlink socket");
-        let underlay = links(&mut socket)
-            .expect("the links")
-            .into_iter()
-            .find(|link| link.name == "eth1")
-            .expect("the node has eth1");
-        let data = RequestBody::default()
-            .with(1, &33_u32.to_ne_bytes())
-            .with(3, &underlay.ifindex.to_ne_bytes())
-            .with(4, &[10, 0, 0, 11])
-            .with(7, &[0])
-            .with(15, &8473_u16.to_be_bytes())
-            .with(33, &(!LET_THROUGH & !0x0800_0000_ffff_ff00).to_be_bytes());
-        let info = RequestBody::default()
-            .with(1, b"vxlan")
-            .with(2 | 1 << 15, data.as_bytes());
-        // `struct ifinfomsg`, then IFLA_IFNAME and IFLA_LINKINFO; RTM_NEWLINK with NLM_F_CREATE|NLM_F_EXCL.
-        let body = RequestBody::new(&[0; 16])
-            .with(3, b"lenient\0")
-            .with(18 | 1 << 15, info.as_bytes());
-        socket
-            .exchange(16, 0x400 | 0x200, body.as_bytes(), |_| {})
-            .expect("a device with reserved_bits");
-    });
+    let underlay = node.enter(|| if_nametoindex("eth1").expect("the node has eth1"));
+    let data = RequestBody::default()
+        .with(1, &33_u32.to_ne_bytes())
+        .with(3, &underlay.to_ne_bytes())
+        .with(4, &[10, 0, 0, 11])
+        .with(7, &[0])
+        .with(15, &8473_u16.to_be_bytes())
+        .with(33, &(!LET_THROUGH & !0x0800_0000_ffff_ff00).to_be_bytes());
+    vxlan::add(node, "lenient", &data);
     node.run("ip addr add 10.98.0.2/24 dev lenient");
     node.run("ip link set lenient up");
     node.run(&format!(
@@ -331,7 +306,7 @@ fn v02_a_device_with_reserved_bits_of_its_own_is_followed() {
     let scene = Scene::new();
     let node = scene.lab.node(Node::Worker);
     lenient_device(&node);
-    let socket = receiver(&node);
+    let pod = Pod::listen(&node, PORT);
     let inner = VxlanFrame {
         outer_macs: [Node::Master, Node::Worker].map(|node| mac(&scene.lab.mac(node, "eth1"))),
         outer: [[10, 0, 0, 10].into(), [10, 0, 0, 11].into()],
@@ -352,15 +327,15 @@ fn v02_a_device_with_reserved_bits_of_its_own_is_followed() {
     let expected = u64::from(LET_THROUGH.count_ones()) + 2;
     // The kernel itself first.
     frames.iter().for_each(|frame| scene.wire.send(frame));
-    assert_eq!(delivered(&socket), expected, "by the kernel");
+    assert_eq!(pod.delivered(expected), expected, "by the kernel");
 
     let vxgate = Vxgate::start(&node, &["--vxlan", "lenient"]);
-    let before = vxgate.balanced();
-    let fates = scene.send(&vxgate, &frames);
-    assert_eq!(delivered(&socket), expected, "by vxgate");
+    let [before, after] = scene.put(&vxgate, &frames);
+    assert_eq!(pod.delivered(expected), expected, "by vxgate");
     let dropped = frames.len() as u64 - expected;
-    assert_eq!(fates.drops, [("reserved_bits".to_owned(), dropped)]);
-    let forwarded = fates.after.forwarded("underlay") - before.forwarded("underlay");
+    let drops = moved(&before, &after, "underlay");
+    assert_eq!(drops, [("reserved_bits".to_owned(), dropped)]);
+    let forwarded = after.forwarded("underlay") - before.forwarded("underlay");
     assert_eq!(forwarded, expected, "nothing went past vxgate");
     vxgate.stop();
 }
@@ -415,7 +390,7 @@ fn v08_v06_d03_tags_checksums_and_marks_follow_the_file() {
     );
     // Congestion inside is told outside.
     outward[15] |= 3;
-    finish_inner_ip(&mut outward);
+    finish_outer_ip(&mut outward);
     let wire = RawSocket::open(&scene.lab.netns("sw"), "p2");
     device.send(&outward);
     let mut class = None;
@@ -429,14 +404,6 @@ fn v08_v06_d03_tags_checksums_and_marks_follow_the_file() {
     });
     assert_eq!(class, Some(3), "CE inside, CE outside");
     vxgate.stop();
-}
-
-/// Makes the checksum of the IPv4 header of an inner frame right.
-fn finish_inner_ip(frame: &mut [u8]) {
-    let mut outer = vec![0; offset::UDP];
-    outer[offset::IP..].copy_from_slice(&frame[14..34]);
-    finish_outer_ip(&mut outer);
-    frame[14..34].copy_from_slice(&outer[offset::IP..]);
 }
 
 /// `vxgate run --check` with these arguments; no namespace is needed, since it touches nothing.

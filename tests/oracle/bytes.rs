@@ -1,7 +1,5 @@
 //! Frames written down by hand, byte by byte: a second opinion on every header, which shares no code with `vxgate`.
 
-/// Ethernet, IPv4, UDP and VXLAN headers together.
-pub const OUTER_LEN: usize = 50;
 /// Offsets into a frame of the underlay.
 pub const IP: usize = 14;
 pub const UDP: usize = 34;

@@ -5,10 +5,10 @@ use std::sync::Mutex;
 
 use super::bytes::{partial_sum, put16};
 use super::compare::Pair;
-use super::end::{Input, Offload};
 use super::outer::{Family, Outer, OuterSum, udp_pseudo};
 use super::rows::{Fate, Shared, arrives_at, cells, plain, plain_pair};
 use super::setting::{Segment, Setting};
+use super::support::end::{Input, Offload};
 
 const VERIFY: &[&str] = &["--udp-checksum-rx", "verify"];
 const IGNORE: &[&str] = &["--udp-checksum-rx", "ignore"];

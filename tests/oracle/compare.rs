@@ -4,18 +4,19 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::bytes::{self, IP, be16, hex, put16, summary};
-use super::end::Input;
 use super::justified;
 use super::outer::{self, Family, inner_of};
 use super::setting::Setting;
 use super::site::{Entry, Output, Site};
+use super::support::end::Input;
 
 /// Fewer than the 256 frames that a veth's ring holds.
 pub const WINDOW: usize = 128;
 /// So often a difference must come again.
 const ATTEMPTS: usize = 4;
-/// More of them in a run are no accident.
+/// More of them in a run are no accident: so many, or in a long run one in so many windows.
 const DISTURBANCES_MAX: usize = 20;
+const WINDOWS_A_DISTURBANCE: usize = 40;
 /// An inner flow, as [`flow_of`] writes it down.
 type Flow = Vec<u8>;
 
@@ -32,6 +33,7 @@ pub struct Pair {
     moved: Option<Vec<u8>>,
     /// Windows that differed once and not again.
     disturbances: usize,
+    windows: usize,
 }
 
 /// One frame's outputs.
@@ -56,6 +58,7 @@ impl Pair {
             differences: Vec::new(),
             moved: None,
             disturbances: 0,
+            windows: 0,
         }
     }
 
@@ -66,6 +69,7 @@ impl Pair {
     /// go: a difference counts when it comes again each time.
     pub fn agree(&mut self, entry: Entry, frames: &[Input]) {
         for window in frames.chunks(WINDOW) {
+            self.windows += 1;
             if self.difference(entry, window).is_none() {
                 continue;
             }
@@ -133,9 +137,10 @@ impl Pair {
             self.disturbances
         );
         assert!(
-            self.disturbances < DISTURBANCES_MAX,
-            "{}",
-            self.disturbances
+            self.disturbances < DISTURBANCES_MAX.max(self.windows / WINDOWS_A_DISTURBANCE),
+            "{} of {} windows",
+            self.disturbances,
+            self.windows
         );
         if let Some(frame) = &self.moved {
             // The kernel's own hash gives its own ports.

@@ -1,13 +1,13 @@
 //! What leaves for the underlay, by hand.
 
 use super::bytes::{
-    self, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, IP, Inner, OUTER_LEN, arp, ipv4, ipv6, put16, udp,
+    self, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, IP, Inner, arp, ipv4, ipv6, put16, udp,
 };
 use super::compare::Fates;
-use super::end::{Input, Offload, Segmentation};
 use super::outer::{self, Family};
 use super::rows::{PLAIN, cells, leaves, plain, plain_pair};
 use super::site::{self, Entry};
+use super::support::end::{Input, Offload, Segmentation};
 
 #[test]
 fn d09_df_is_not_set_by_default() {
@@ -16,18 +16,33 @@ fn d09_df_is_not_set_by_default() {
     assert_eq!(frame[IP + 6..IP + 8], [0, 0]);
 }
 
-#[test]
-fn v09_an_unknown_destination_goes_to_every_vtep_of_the_list() {
-    for destination in [[2, 0xdd, 0, 0, 0, 1], [0xff; 6]] {
-        let mut frame = Inner::with(ETHER_ARP, arp()).outbound().bytes();
-        frame[..6].copy_from_slice(&destination);
-        let Fates { kernel, ours } = PLAIN.get().fates(Entry::Bridge, &Input::from(frame));
-        for output in [kernel, ours] {
-            let mut to: Vec<_> = output.wire.iter().map(|frame| frame[33]).collect();
-            to.sort_unstable();
-            assert_eq!(to, [2, 3]);
-        }
+/// To the VTEPs of the all-zero entries, one copy each.
+fn flooded(family: Family, destination: [u8; 6]) {
+    let mut frame = Inner::with(ETHER_ARP, arp()).outbound().bytes();
+    frame[..6].copy_from_slice(&destination);
+    let mut pair = plain_pair(family).get();
+    let Fates { kernel, ours } = pair.fates(Entry::Bridge, &Input::from(frame));
+    for output in [kernel, ours] {
+        // The last byte of the outer destination.
+        let mut to: Vec<_> = output
+            .wire
+            .iter()
+            .filter_map(|frame| family.addresses(frame).last())
+            .collect();
+        to.sort_unstable();
+        assert_eq!(to, [&2, &3]);
     }
+}
+
+const UNKNOWN: [u8; 6] = [2, 0xdd, 0, 0, 0, 1];
+
+cells! {
+    v09_an_unknown_destination flooded(Family::V4, UNKNOWN);
+    v09_an_unknown_destination_over_ipv6 flooded(Family::V6, UNKNOWN);
+    v09_a_broadcast flooded(Family::V4, [0xff; 6]);
+    v09_a_broadcast_over_ipv6 flooded(Family::V6, [0xff; 6]);
+    v09_a_multicast_frame_without_an_entry flooded(Family::V4, [1, 0, 0x5e, 0, 1, 9]);
+    v09_a_multicast_frame_without_an_entry_over_ipv6 flooded(Family::V6, [0x33, 0x33, 0, 0, 0, 9]);
 }
 
 #[test]
@@ -40,7 +55,7 @@ fn v10_a_vtep_behind_a_router_is_reached_through_it() {
 }
 
 /// A superframe of three frames, the last of which is the shortest.
-fn superframe(six: bool, protocol: u8, kind: u8) {
+fn superframe(family: Family, six: bool, protocol: u8, kind: u8) {
     let (network, head, field) = match (six, protocol) {
         (true, 6) => (40, 20, 16),
         (true, _) => (40, 8, 6),
@@ -72,9 +87,9 @@ fn superframe(six: bool, protocol: u8, kind: u8) {
             }),
         }),
     };
-    let Fates { kernel, ours } = PLAIN.get().fates(Entry::Bridge, &input);
+    let Fates { kernel, ours } = plain_pair(family).get().fates(Entry::Bridge, &input);
     assert_eq!(kernel, ours);
-    let headers_len = OUTER_LEN + 14 + network + head;
+    let headers_len = family.outer_len() + 14 + network + head;
     let lengths: Vec<_> = ours
         .wire
         .iter()
@@ -84,10 +99,14 @@ fn superframe(six: bool, protocol: u8, kind: u8) {
 }
 
 cells! {
-    f06_a_superframe_of_tcp_over_ipv4 superframe(false, 6, 1);
-    f06_a_superframe_of_tcp_over_ipv6 superframe(true, 6, 4);
-    f06_a_superframe_of_udp_over_ipv4 superframe(false, 17, 5);
-    f06_a_superframe_of_udp_over_ipv6 superframe(true, 17, 5);
+    f06_a_superframe_of_tcp_in_ipv4 superframe(Family::V4, false, 6, 1);
+    f06_a_superframe_of_tcp_in_ipv6 superframe(Family::V4, true, 6, 4);
+    f06_a_superframe_of_udp_in_ipv4 superframe(Family::V4, false, 17, 5);
+    f06_a_superframe_of_udp_in_ipv6 superframe(Family::V4, true, 17, 5);
+    f06_a_superframe_of_tcp_in_ipv4_over_ipv6 superframe(Family::V6, false, 6, 1);
+    f06_a_superframe_of_tcp_in_ipv6_over_ipv6 superframe(Family::V6, true, 6, 4);
+    f06_a_superframe_of_udp_in_ipv4_over_ipv6 superframe(Family::V6, false, 17, 5);
+    f06_a_superframe_of_udp_in_ipv6_over_ipv6 superframe(Family::V6, true, 17, 5);
 }
 
 /// An FDB entry that has a port or a VNI of its own.

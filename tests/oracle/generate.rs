@@ -1,10 +1,10 @@
 //! Frames from a seed: mostly sound, of every family, and a share of them damaged in one way or several.
 
 use super::bytes::{self, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, put16};
-use super::end::{Input, Offload, Segmentation};
 use super::generate_outer::outer;
 use super::setting::Setting;
 use super::site::{self, Entry};
+use super::support::end::{Input, Offload, Segmentation};
 use super::support::frames::Random;
 
 /// The largest IP packet that enters the overlay.

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use super::bytes::{self, IP, be16, put16};
-use super::end::{Input, Offload};
 use super::generate::{byte, chance, fill, pick, ttl, word};
 use super::outer::{self, Family, Outer, OuterSum};
 use super::setting::Setting;
 use super::site;
+use super::support::end::{Input, Offload};
 use super::support::frames::Random;
 
 /// The outer headers around an inner frame, as a peer, a stranger or a fault on the way would send them.

@@ -2,11 +2,11 @@
 
 use super::bytes::{ETHER_ARP, ETHER_IPV4, Inner, arp, ipv4, udp};
 use super::compare::Fates;
-use super::end::Input;
 use super::outer::{Family, Outer};
 use super::rows::{Fate, arrives_at, cells, leaves, plain, plain_pair};
 use super::setting::Segment;
 use super::site::{self, Entry};
+use super::support::end::Input;
 
 /// A protocol for experiments (IEEE 802): nothing answers to it, and it is no IP.
 const ETHER_EXPERIMENT: u16 = 0x88b5;

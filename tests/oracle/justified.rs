@@ -4,10 +4,10 @@
 //! the frame: another frame, its twin, or none at all. So a justified difference is checked as sharply as equality is.
 
 use super::bytes::{self, be16, partial_sum, put16};
-use super::end::Input;
 use super::outer::{self, Family};
 use super::setting::Setting;
 use super::site::Entry;
+use super::support::end::Input;
 
 /// What the kernel gets in place of a frame.
 enum Twin {

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use super::bytes::{self, ETHER_IPV4, ETHER_IPV6, IP, Inner, be16, ipv4, ipv6, put16, udp};
 use super::compare::{Fates, Pair};
-use super::end::Input;
 use super::outer::{Family, Outer, vxlan_header};
 use super::rows::{Shared, cells};
 use super::setting::{Overlay, Segment, Setting};
 use super::site::{self, Entry, Output, UNDERLAY_MTU};
+use super::support::end::Input;
 use super::support::wait_until;
 
 /// Of the narrow path.

@@ -5,10 +5,10 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use super::bytes::{ETHER_IPV4, ETHER_IPV6, IP, Inner, UDP, VXLAN, ipv4, ipv6, put16, udp};
 use super::compare::{Fates, Pair};
-use super::end::Input;
 use super::outer::{self, Family, Outer};
 use super::setting::Setting;
 use super::site::{self, Entry};
+use super::support::end::Input;
 
 /// One pair for all cells of a kind: building one takes a second, a cell a few milliseconds.
 pub struct Shared(LazyLock<Mutex<Pair>>);

@@ -4,11 +4,11 @@ use std::sync::Mutex;
 
 use super::bytes::{ETHER_IPV6, IP, Inner, ipv6, put16};
 use super::compare::{Fates, Pair};
-use super::end::Input;
 use super::outer::{self, Family, Outer, OuterSum, datagram_sum};
 use super::rows::{Fate, PLAIN6, Shared, arrives_at, cells, leaves, plain};
 use super::setting::{Segment, Setting};
 use super::site::{self, Entry};
+use super::support::end::Input;
 
 const UDP: usize = Family::V6.udp();
 

@@ -136,6 +136,8 @@ setting_runs! {
     d14_all_inherit_fares_as_in_the_kernel with("ttl inherit tos inherit df inherit noudpcsum");
     v09_remote_fares_as_in_the_kernel with("remote 10.98.0.4");
     v10_group_fares_as_in_the_kernel with("group 239.9.9.9");
+    v02_gbp_fares_as_in_the_kernel with("gbp");
+    v02_gbp_over_ipv6_fares_as_in_the_kernel with6("gbp");
     d06_srcport_fares_as_in_the_kernel source_ports(with("srcport 50000 50100"), 50_000, 50_099);
     d14_ttl_fixed_over_ipv6_fares_as_in_the_kernel with6("ttl 7");
     d14_ttl_inherit_over_ipv6_fares_as_in_the_kernel with6("ttl inherit");

@@ -1,6 +1,5 @@
 //! The commands that build the network of a site, and the one that removes it.
 
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
@@ -10,8 +9,10 @@ use super::site::{
     DEVICE_MAC, ELSEWHERE_MAC, GATEWAY_MAC, GROUP_MAC, HOST_MAC, NODE_MAC, OTHER_PORT,
     OTHER_PORT_MAC, OTHER_VNI, OTHER_VNI_MAC, PEER_MACS, REMOTE_MACS, UNDERLAY_MTU,
 };
+use super::support::frames::mac_text;
 use super::support::netns::Netns;
-use vxgate::netlink::{RequestBody, Socket};
+use super::support::vxlan;
+use vxgate::netlink::RequestBody;
 
 /// Removes the namespaces, with the processes in them, when the test program ends, whatever way it does: sites are shared by
 /// tests and so live in statics, which nobody drops. The pipe to it closes with the program.
@@ -45,55 +46,21 @@ impl Janitor {
 
 /// Builds the network of the node.
 pub fn build(node: &Netns, setting: &Setting, ends: &str) {
-    run(node, &of_site(setting, ends));
+    node.script(&of_site(setting, ends));
     if setting.attributes.contains(LABEL_INHERIT) {
-        node.enter(|| {
-            for number in 0..setting.segments.len() {
-                inherit_flow_label(&device_name(number));
-            }
-        });
+        for number in 0..setting.segments.len() {
+            let inherit = RequestBody::default()
+                .with(VXLAN_LABEL_POLICY, &LABEL_POLICY_INHERIT.to_ne_bytes());
+            vxlan::change(node, &device_name(number), &inherit);
+        }
     }
 }
 
 /// The outer flow label is the inner one. Older `ip`s do not know these words.
 const LABEL_INHERIT: &str = "flowlabel inherit";
-
-/// Says so to the kernel (`vxlan_changelink`): `RTM_NEWLINK` with `IFLA_LINKINFO`, `IFLA_INFO_KIND` and `IFLA_INFO_DATA`.
-fn inherit_flow_label(device: &str) {
-    const RTM_NEWLINK: u16 = 16;
-    const IFLA_LINKINFO: u16 = 18;
-    const IFLA_VXLAN_LABEL_POLICY: u16 = 32;
-    const VXLAN_LABEL_INHERIT: u32 = 1;
-    let index = nix::net::if_::if_nametoindex(device).expect("the device was just made");
-    let mut header = [0; 16];
-    header[4..8].copy_from_slice(&index.to_ne_bytes());
-    let data =
-        RequestBody::new(&[]).with(IFLA_VXLAN_LABEL_POLICY, &VXLAN_LABEL_INHERIT.to_ne_bytes());
-    let info = RequestBody::new(&[])
-        .with(1, b"vxlan\0")
-        .with(2, data.as_bytes());
-    let body = RequestBody::new(&header).with(IFLA_LINKINFO, info.as_bytes());
-    let mut socket = Socket::open().expect("a netlink socket");
-    socket
-        .exchange(RTM_NEWLINK, 0, body.as_bytes(), |_| {})
-        .expect("the kernel knows the policy");
-}
-
-/// Runs lines of shell in a namespace.
-fn run(netns: &Netns, lines: &str) {
-    let mut shell = netns
-        .command("sh")
-        .args(["-e", "-s"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("a shell");
-    let mut input = shell.stdin.take().expect("the pipe was asked for");
-    input.write_all(lines.as_bytes()).expect("the shell reads");
-    drop(input);
-    let status = shell.wait().expect("it is our child");
-    assert!(status.success(), "{}: {status}:\n{lines}", netns.name());
-}
+/// `linux/if_link.h`.
+const VXLAN_LABEL_POLICY: u16 = 32;
+const LABEL_POLICY_INHERIT: u32 = 1;
 
 /// All that shell can do.
 fn of_site(setting: &Setting, ends: &str) -> String {
@@ -265,8 +232,4 @@ bridge fdb append {other_vni} dev {name} dst {second_ip} vni {OTHER_VNI} self pe
 /// `vx1` and so on.
 pub fn device_name(number: usize) -> String {
     format!("vx{}", number + 1)
-}
-
-fn mac_text(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
 }

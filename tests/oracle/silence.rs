@@ -3,11 +3,11 @@
 
 use super::bytes::{IP, put16};
 use super::compare::Pair;
-use super::end::Input;
 use super::mtu::{self, CUT, Carried, FULL, LOST, Narrow, Seen, fate, told};
 use super::outer::{self, Family};
 use super::rows::{Shared, cells};
 use super::setting::Overlay;
+use super::support::end::Input;
 
 /// By the family outside.
 static PAIRS: [Shared; 2] = [

@@ -16,11 +16,11 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::end::{End, Input};
 use super::outer::{Outer, for_kernel, inner_of};
 use super::script::{self, Janitor, device_name};
 use super::sentinel::{Sentinel, is_housekeeping};
 use super::setting::{Overlay, Segment, Setting};
+use super::support::end::{End, Input};
 use super::support::netns::Netns;
 use super::support::vxgate::{Status, Vxgate};
 use super::support::wait_until;

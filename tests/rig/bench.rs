@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use vxgate::pipeline::{Exit, IpIds, Outbox, Verdict, Verdicts, decap, encap};
+use vxgate::pipeline::{Exit, IpIds, Outbox, Verdict, Verdicts, carrier, decap, encap};
 use vxgate::port::{Batch, ChunkSize, Frame, Port, PortStatistics, ROOM, Umem, UmemConfig};
 use vxgate::stats::{DropReason, PortCounters};
 use vxgate::table::{SegmentId, Snapshot};
@@ -36,12 +36,17 @@ impl Bench {
         })
         .expect("some memory");
         let (mut guards, mut pool) = (Vec::new(), Vec::new());
-        while let Some(mut guard) = umem.allocate() {
+        // What lies in a chunk from the frame before is told from what was written into this one.
+        let fill = |umem: &mut Umem, mut frame: Frame| {
             let chunk_len = umem.chunk_len();
-            umem.push(&mut guard, ROOM).expect("as every new frame");
-            assert!(umem.fill(&mut guard, &vec![GUARD; chunk_len]));
-            guards.push(guard);
-            pool.extend(umem.allocate());
+            umem.push(&mut frame, ROOM).expect("as every new frame");
+            assert!(umem.fill(&mut frame, &vec![GUARD; chunk_len]));
+            frame
+        };
+        while let Some(frame) = umem.allocate() {
+            guards.push(fill(&mut umem, frame));
+            let frame = umem.allocate();
+            pool.extend(frame.map(|frame| fill(&mut umem, frame)));
         }
         for frame in pool {
             umem.release(frame);
@@ -106,6 +111,7 @@ impl Bench {
         let (mut batch, mut verdicts) = (self.batch(frames), Verdicts::new());
         let id = SegmentId(segment as u16);
         let (mut port, mut outbox) = (Keeper::default(), Outbox::new());
+        carrier::lift(snapshot, id, &mut self.umem, &mut batch);
         encap::decide(snapshot, id, &self.umem, &batch, &mut verdicts);
         let mut exit = Exit {
             port: &mut port,

@@ -6,6 +6,7 @@ use vxgate::table::{Segment, Snapshot};
 use vxgate::wire::MacAddr;
 
 use super::choices::Choices;
+use super::sums::{checksum, fold, octets, pseudo, sum};
 use super::table::{address, own_address, station, vni};
 
 const TCP: u8 = 6;
@@ -15,7 +16,23 @@ const FRAGMENT: u8 = 44;
 /// The longest payload: frames of more than an underlay's MTU, in a chunk of 2,048 bytes.
 const PAYLOAD_MAX: usize = 1600;
 
-/// A frame of the overlay, for the access port of `segment`.
+/// A frame for the access port of `segment`: one of the overlay, with its mark where the device asks for marks.
+pub fn access(choices: &mut Choices<'_>, segment: &Segment) -> Vec<u8> {
+    let mut frame = inner(choices, segment);
+    if segment.config.gbp && !choices.rare() && frame.len() >= 12 {
+        let mark = match choices.below(4) {
+            0 => 0,
+            1 => choices.long() & 0x0048_ffff,
+            2 => 1 << choices.below(32),
+            _ => choices.long(),
+        };
+        let [a, b, c, d] = mark.to_be_bytes();
+        frame.splice(12..12, [0x88, 0xa8, a, b, 0x88, 0xa8, c, d]);
+    }
+    frame
+}
+
+/// A frame of the overlay, as the vxlan device of `segment` sees it.
 pub fn inner(choices: &mut Choices<'_>, segment: &Segment) -> Vec<u8> {
     if choices.rare() {
         return choices.bytes(PAYLOAD_MAX);
@@ -201,6 +218,15 @@ fn vxlan(choices: &mut Choices<'_>, segment: &Segment) -> Vec<u8> {
     }
     .to_wire();
     let mut header = vec![0x08, 0, 0, 0, a, b, c, 0];
+    if segment.config.gbp && choices.bit() {
+        // A group's policy, with a flag or without.
+        header[..4].copy_from_slice(&[
+            choices.pick(&[0x88, 0x08]),
+            choices.byte(),
+            choices.byte(),
+            choices.byte(),
+        ]);
+    }
     if choices.rare() {
         // The I flag more often than each of the others.
         let place = if choices.bit() { 0 } else { choices.below(8) };
@@ -396,36 +422,4 @@ fn mend(frame: &mut [u8]) {
     header[10..12].fill(0);
     let checksum = checksum(sum(header));
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
-}
-
-/// The sum over the pseudo-header, as the RFCs draw it.
-pub fn pseudo(source: IpAddr, destination: IpAddr, protocol: u8, len: usize) -> u64 {
-    sum(&octets(source)) + sum(&octets(destination)) + u64::from(protocol) + len as u64
-}
-
-/// All 16-bit words added up, an odd last byte as if a zero followed it.
-pub fn sum(bytes: &[u8]) -> u64 {
-    bytes
-        .chunks(2)
-        .map(|pair| u64::from(pair[0]) << 8 | u64::from(pair.get(1).copied().unwrap_or(0)))
-        .sum()
-}
-
-/// A sum in 16 bits, with the carries added in.
-pub fn fold(mut sum: u64) -> u16 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
-}
-
-pub fn checksum(sum: u64) -> u16 {
-    !fold(sum)
-}
-
-pub fn octets(addr: IpAddr) -> Vec<u8> {
-    match addr {
-        IpAddr::V4(addr) => addr.octets().to_vec(),
-        IpAddr::V6(addr) => addr.octets().to_vec(),
-    }
 }

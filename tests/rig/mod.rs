@@ -12,11 +12,12 @@
 //! `frames` for it; `bench` runs one direction alone, and `twin` says what must become of a frame.
 
 // Each test binary uses its own part of the rig.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub mod bench;
 pub mod choices;
 pub mod frames;
+pub mod sums;
 pub mod table;
 pub mod twin;
 

@@ -9,14 +9,14 @@ use vxgate::table::{
     InnerVlan, ListId, NextHop, PeerCheck, Segment, SegmentConfig, Snapshot, SourcePorts,
     UdpChecksum, UnresolvedReason, Vtep, VtepId, VtepKey,
 };
-use vxgate::wire::{MacAddr, Vni};
+use vxgate::wire::{MacAddr, Vni, gbp, vxlan};
 
 use super::choices::Choices;
 
 /// Segments of a table at most.
 pub const SEGMENTS_MAX: usize = 4;
-/// Frames that one frame may become, at most: the longest list.
-pub const COPIES_MAX: usize = 5;
+/// VTEPs of a list at most.
+const LIST_LEN_MAX: usize = 5;
 
 const PORTS: [u16; 4] = [8472, 4789, 1, 65535];
 const VNIS: [u32; 6] = [1, 2, 0, 0x80_0000, 0xff_ffff, 0x0a_0b0c];
@@ -104,7 +104,7 @@ pub fn segment(choices: &mut Choices<'_>, number: usize) -> Segment {
 
 /// Any attributes; one line each.
 pub fn config(choices: &mut Choices<'_>, number: usize) -> SegmentConfig {
-    let six = choices.bit();
+    let (six, gbp) = (choices.bit(), choices.below(4) == 3);
     SegmentConfig {
         name: format!("vx{number}"),
         ifindex: 10 + number as u32,
@@ -129,8 +129,8 @@ pub fn config(choices: &mut Choices<'_>, number: usize) -> SegmentConfig {
         udp_checksum: choices.pick(&[UdpChecksum::Zero, UdpChecksum::Compute]),
         verify_udp_checksum: choices.bit(),
         accept_udp6_zero_checksum: choices.bit(),
-        gbp: false,
-        header_bits: header_bits(choices),
+        gbp,
+        header_bits: header_bits(choices, gbp),
         peer_check: one_of(choices, PeerCheck::ALL),
         ecn_encap: one_of(choices, EcnEncap::ALL),
         inner_vlan: one_of(choices, InnerVlan::ALL),
@@ -200,7 +200,7 @@ fn destination(choices: &mut Choices<'_>, vteps: &[Vtep]) -> Destination {
 }
 
 fn list(choices: &mut Choices<'_>, vteps: &[Vtep]) -> Vec<VtepId> {
-    (0..choices.below(1 + COPIES_MAX))
+    (0..choices.below(1 + LIST_LEN_MAX))
         .map(|_| vtep_id(choices, vteps))
         .collect()
 }
@@ -236,13 +236,14 @@ fn one_of<T: Copy>(choices: &mut Choices<'_>, all: &[T]) -> T {
     }
 }
 
-fn header_bits(choices: &mut Choices<'_>) -> u64 {
+/// What may be set beside the bits that mean something.
+fn header_bits(choices: &mut Choices<'_>, with_gbp: bool) -> u64 {
     let others = match choices.below(4) {
         2 => u64::from(choices.long()) << 32 | u64::from(choices.long()),
         3 => u64::MAX,
         _ => 0,
     };
-    others | vxgate::wire::vxlan::USED_BITS
+    others | vxlan::USED_BITS | if with_gbp { gbp::USED_BITS } else { 0 }
 }
 
 fn source_ports(choices: &mut Choices<'_>) -> SourcePorts {

@@ -13,7 +13,8 @@
 use std::time::Duration;
 
 use crate::carrier::{Carried, Carrier};
-use crate::net::{Net, mac_text};
+use crate::net::Net;
+use crate::support::frames::mac_text;
 use crate::support::wait_until;
 use crate::topology_a::ATTRIBUTES;
 

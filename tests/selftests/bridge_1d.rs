@@ -2,8 +2,8 @@
 
 use crate::carrier::{Carried, Carrier, counter};
 use crate::frame::{Mark, Seen, ethernet_ip, probe, udp, vxlan};
-use crate::net::mac_text;
 use crate::probe::{Observer, Sender, play};
+use crate::support::frames::mac_text;
 use crate::topology_a::{TopologyA, VNI, Variant};
 
 /// The usual port, over IPv4.

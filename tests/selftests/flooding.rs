@@ -10,6 +10,7 @@ use crate::carrier::{Carried, Carrier};
 use crate::frame::{Mark, Seen, ethernet_ip, is_marked, probe};
 use crate::net::Net;
 use crate::probe::{Observer, Sender, play};
+use crate::support::frames::mac_text;
 use crate::support::wait_until;
 
 const VNI: u32 = 10;
@@ -79,7 +80,7 @@ fn build(ipv6: bool) -> Net {
          ping -q -c 1 -W 5 {router}\n"
     );
     for (mac, number) in [(SENTINEL_MAC, SENTINEL_VTEP), (STEADY_MAC, STEADY_VTEP)] {
-        let (mac, address) = (crate::net::mac_text(mac), vtep(ipv6, number));
+        let (mac, address) = (mac_text(mac), vtep(ipv6, number));
         lines += &format!("bridge fdb add {mac} dev vx1 dst {address} self permanent\n");
     }
     for number in REMOTES {

@@ -13,9 +13,10 @@ use crate::frame::{BROADCAST, Mark, STRANGER, ethernet_ip, probe, udp, vxlan};
 use crate::net::Net;
 use crate::probe::{Observer, Sender, play};
 use crate::support::netns::Netns;
+use crate::support::vxlan as device;
 use crate::support::wait_until;
 use crate::topology_a::ATTRIBUTES;
-use vxgate::netlink::{RequestBody, Socket};
+use vxgate::netlink::RequestBody;
 
 /// The VNI.
 pub const VNI: u32 = 1000;
@@ -207,19 +208,7 @@ fn lenient_device(switch: &Netns, local: [u8; 4], mask: u64) {
         .with(15, &PORT.to_be_bytes())
         .with(18, &[0]) // noudpcsum
         .with(33, &mask.to_be_bytes());
-    let info = RequestBody::default()
-        .with(1, b"vxlan")
-        .with(2 | 1 << 15, data.as_bytes());
-    // `struct ifinfomsg`, then IFLA_IFNAME and IFLA_LINKINFO; RTM_NEWLINK with NLM_F_CREATE|NLM_F_EXCL.
-    let body = RequestBody::new(&[0; 16])
-        .with(3, b"vx1\0")
-        .with(18 | 1 << 15, info.as_bytes());
-    switch.enter(|| {
-        let mut socket = Socket::open().expect("a netlink socket");
-        socket
-            .exchange(16, 0x400 | 0x200, body.as_bytes(), |_| {})
-            .expect("a device with reserved_bits");
-    });
+    device::add(switch, "vx1", &data);
 }
 
 /// Addresses of a maker, for closures that must not borrow a [`Hop`] that they are given to.

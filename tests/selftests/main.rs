@@ -14,11 +14,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-// The raw ends of the oracle, of which the offloads are not used here.
-#[allow(dead_code)]
-#[path = "../oracle/end.rs"]
-mod end;
-
 #[macro_use]
 mod carrier;
 mod frame;

@@ -1,7 +1,5 @@
 //! Namespaces of one scenario, their cables, and shell lines to run in them.
 
-use std::io::Write as _;
-use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::support::netns::{self, Netns};
@@ -65,19 +63,7 @@ impl Net {
 
     /// Runs shell lines in a namespace; the first that fails ends the test.
     pub fn script(&self, name: &str, lines: &str) {
-        let netns = self.ns(name);
-        let mut shell = netns
-            .command("sh")
-            .args(["-e", "-s"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("a shell");
-        let mut input = shell.stdin.take().expect("the pipe was asked for");
-        input.write_all(lines.as_bytes()).expect("the shell reads");
-        drop(input);
-        let status = shell.wait().expect("it is our child");
-        assert!(status.success(), "{}: {status}:\n{lines}", netns.name());
+        self.ns(name).script(lines);
     }
 
     /// The MAC address of a device.
@@ -100,9 +86,4 @@ impl Net {
             .try_run(&format!("ping -q -c 2 -i 0.01 -W 1 {to}"))
             .is_ok()
     }
-}
-
-/// A MAC address as text.
-pub fn mac_text(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
 }

@@ -6,8 +6,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::end::{End, Input};
 use crate::frame::{Mark, is_marked};
+use crate::support::end::{End, Input};
 use crate::support::netns::Netns;
 
 const BOUND: Duration = Duration::from_secs(20);

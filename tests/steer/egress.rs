@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::UdpSocket;
-use std::os::fd::{AsFd, AsRawFd};
 
 use etherparse::PacketBuilder;
 use vxgate::stats::PassReason;
@@ -10,7 +9,8 @@ use vxgate::table::KernelShare;
 use vxgate::wire::MacAddr;
 
 use crate::scene::{DEVICE_MAC, MINUTE, PATIENCE, REMOTE_MAC, Receiver, Scene, Steered};
-use crate::support::frames::mac;
+use crate::support::end::{End, Input, Offload, Segmentation};
+use crate::support::frames::{mac, sum};
 use crate::support::wait_until;
 
 fn attached(workers: u32) -> (Steered, Vec<Receiver>) {
@@ -64,18 +64,6 @@ fn vlan_tags_are_among_the_bytes() {
     });
 }
 
-/// Sum of 16-bit words in ones' complement (RFC 1071).
-fn sum(parts: &[&[u8]]) -> u16 {
-    let words = parts.iter().flat_map(|part| part.chunks(2));
-    let mut sum: u32 = words
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)))
-        .sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
-}
-
 #[test]
 fn a_superframe_arrives_as_finished_segments() {
     const PAYLOAD: usize = 65_000;
@@ -99,26 +87,20 @@ fn a_superframe_arrives_as_finished_segments() {
         };
         let unfinished = pseudo(&frame).to_be_bytes();
         frame[50..52].copy_from_slice(&unfinished);
-        // struct virtio_net_hdr: NEEDS_CSUM, GSO_TCPV4, hdr_len, gso_size, csum_start, csum_offset
-        let mut bytes = vec![1, 1];
-        for number in [HEADERS, SEGMENT, 34, 16] {
-            bytes.extend((number as u16).to_ne_bytes());
-        }
-        bytes.extend(frame);
-        let raw = scene.raw_on("flannel.1");
-        let on: libc::c_int = 1;
-        // SAFETY: the option's value is a local of the size that is told.
-        let set = unsafe {
-            libc::setsockopt(
-                raw.as_fd().as_raw_fd(),
-                libc::SOL_PACKET,
-                15, // PACKET_VNET_HDR
-                (&raw const on).cast(),
-                size_of_val(&on) as libc::socklen_t,
-            )
+        let superframe = Input {
+            bytes: frame,
+            offload: Some(Offload {
+                start: 34,
+                field: 16,
+                segmentation: Some(Segmentation {
+                    kind: 1, // VIRTIO_NET_HDR_GSO_TCPV4
+                    headers_len: HEADERS as u16,
+                    payload_len: SEGMENT as u16,
+                }),
+            }),
         };
-        assert_eq!(set, 0);
-        raw.send(&bytes);
+        let raw = End::open(&scene.node, "flannel.1", false);
+        raw.send(&superframe);
 
         let segments = receivers[0].wait_for(PAYLOAD.div_ceil(SEGMENT));
         let mut joined = Vec::new();
@@ -142,14 +124,14 @@ fn a_superframe_arrives_as_finished_segments() {
         let limits = steered.steering.frame_limits();
         limits.set(steered.device.ifindex, (HEADERS + SEGMENT - 1) as u32);
         let before = steered.egress();
-        raw.send(&bytes);
+        raw.send(&superframe);
         let oversize = PassReason::Oversize as usize;
         wait_until("it is passed", PATIENCE, || {
             steered.egress().passed[oversize] > before.passed[oversize]
         });
         assert_eq!(steered.egress().steered, before.steered);
         limits.set(steered.device.ifindex, (HEADERS + SEGMENT) as u32);
-        raw.send(&bytes);
+        raw.send(&superframe);
         receivers[0].wait_for(PAYLOAD.div_ceil(SEGMENT));
     });
 }

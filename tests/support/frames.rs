@@ -69,18 +69,24 @@ impl VxlanFrame {
     }
 }
 
-/// Writes the outer IPv4 header's checksum anew after an edit.
+/// Writes the checksum of a frame's first IPv4 header anew after an edit.
 pub fn finish_outer_ip(frame: &mut [u8]) {
     let header = &mut frame[offset::IP..offset::UDP];
     header[10..12].fill(0);
-    let mut sum: u32 = header
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
+    let checksum = !sum(&[header]);
+    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// Sum of 16-bit words in ones' complement (RFC 1071); each part is padded to whole words.
+pub fn sum(parts: &[&[u8]]) -> u16 {
+    let words = parts.iter().flat_map(|part| part.chunks(2));
+    let mut sum: u32 = words
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)))
         .sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
-    header[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    sum as u16
 }
 
 /// A MAC address from its text.
@@ -91,6 +97,11 @@ pub fn mac(text: &str) -> [u8; 6] {
         *byte = u8::from_str_radix(parts.next().expect("six bytes"), 16).expect("hexadecimal");
     }
     bytes
+}
+
+/// Its text.
+pub fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// An `AF_PACKET` socket on one device: sends frames as they are, receives all that the device sees.

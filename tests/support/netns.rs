@@ -1,9 +1,10 @@
 //! Network namespaces: made, entered, and removed with all that runs in them.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::panic;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 
 use nix::sched::{CloneFlags, setns};
@@ -84,6 +85,22 @@ impl Netns {
             .output()
             .expect("iproute2 is installed");
         said(output, || format!("{}: {line}", self.name))
+    }
+
+    /// Runs lines of shell inside; the first that fails ends the test.
+    pub fn script(&self, lines: &str) {
+        let mut shell = self
+            .command("sh")
+            .args(["-e", "-s"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("iproute2 is installed");
+        let mut input = shell.stdin.take().expect("the pipe was asked for");
+        input.write_all(lines.as_bytes()).expect("the shell reads");
+        drop(input);
+        let status = shell.wait().expect("it is our child");
+        assert!(status.success(), "{}: {status}:\n{lines}", self.name);
     }
 
     /// Its devices with the settings that somebody who uses them could leave behind, and without what changes by itself.

@@ -48,7 +48,7 @@ pub fn worker(data: &[u8]) {
             5..=9 => {
                 let access = choices.below(size.segments);
                 let segment = &known.segments[access % known.segments.len()];
-                let frame = frames::inner(&mut choices, segment);
+                let frame = frames::access(&mut choices, segment);
                 rig.deliver(At::Access(access), &frame);
             }
             10..=12 => {
@@ -135,9 +135,11 @@ fn whole(bytes: &[u8]) {
     assert_eq!(14 + ip_len, bytes.len());
     assert_eq!(usize::from(header.length), 8 + udp.payload().len());
     let vxlan = udp.payload().first_chunk::<8>().expect("a VXLAN header");
-    assert_eq!(
-        [vxlan[0], vxlan[1], vxlan[2], vxlan[3], vxlan[7]],
-        [8, 0, 0, 0, 0]
+    assert_eq!((vxlan[0] & 0x7f, vxlan[7]), (8, 0));
+    let policy = [vxlan[1], vxlan[2], vxlan[3]];
+    assert!(
+        vxlan[1] & !0x48 == 0 && (vxlan[0] == 0x88 || policy == [0; 3]),
+        "{vxlan:02x?}"
     );
 }
 
@@ -225,8 +227,8 @@ pub fn encap(data: &[u8]) {
     let snapshot = table(&mut choices);
     let number = choices.below(snapshot.segments.len());
     let segment = &snapshot.segments[number];
-    let frames = batch(&mut choices, |choices| frames::inner(choices, segment));
-    let mut bench = Bench::new(frames.len() * table::COPIES_MAX);
+    let frames = batch(&mut choices, |choices| frames::access(choices, segment));
+    let mut bench = Bench::new(copies_of(segment, &frames));
     let outcome = bench.encap(&snapshot, number, &frames);
     bench.check();
     assert_eq!(outcome.verdicts.len(), frames.len());
@@ -235,6 +237,7 @@ pub fn encap(data: &[u8]) {
     let mut copies = 0;
     let mut last_id = None;
     for (frame, verdict) in frames.iter().zip(outcome.verdicts) {
+        let (mark, frame) = &twin::lifted(&segment.config, frame);
         let fate = twin::encap(segment, frame);
         judge_verdict(segment, frame, verdict, &fate);
         let vteps = fate.unwrap_or_default();
@@ -243,7 +246,7 @@ pub fn encap(data: &[u8]) {
             let sent = sent
                 .next()
                 .unwrap_or_else(|| panic!("{frame:02x?} did not go to {vtep:?}"));
-            let open = judge_sent(&segment.config, vtep, frame, &sent);
+            let open = judge_sent(&segment.config, vtep, *mark, frame, &sent);
             if vtep.key.addr.is_ipv4() {
                 assert!(last_id.is_none_or(|last: u16| last.wrapping_add(1) == open.ip_id));
                 last_id = Some(open.ip_id);
@@ -252,6 +255,15 @@ pub fn encap(data: &[u8]) {
     }
     assert_eq!(sent.next(), None, "sent, and nobody knows why");
     assert_eq!(bench.counters.flood_copies.get(), copies);
+}
+
+/// How many frames these become at once, at most.
+fn copies_of(segment: &Segment, frames: &[Vec<u8>]) -> usize {
+    let copies = frames.iter().map(|frame| {
+        let (_, frame) = twin::lifted(&segment.config, frame);
+        twin::encap(segment, &frame).map_or(1, |vteps| vteps.len())
+    });
+    copies.sum()
 }
 
 /// No frame that is not left to the kernel could be for a VTEP that only the kernel reaches.
@@ -296,9 +308,9 @@ fn judge_verdict(
 }
 
 /// All bytes of a frame that was sent, but for what is free.
-fn judge_sent(config: &SegmentConfig, vtep: &Vtep, frame: &[u8], sent: &[u8]) -> Open {
+fn judge_sent(config: &SegmentConfig, vtep: &Vtep, mark: u32, frame: &[u8], sent: &[u8]) -> Open {
     let open = Open::of(sent);
-    let expected = twin::sent(config, vtep, frame, open);
+    let expected = twin::sent(config, vtep, mark, frame, open);
     assert_eq!(sent, expected, "of {frame:02x?}");
     let ports = config.source_ports;
     assert!((ports.low..=ports.high).contains(&open.source_port));
@@ -306,7 +318,7 @@ fn judge_sent(config: &SegmentConfig, vtep: &Vtep, frame: &[u8], sent: &[u8]) ->
 }
 
 /// A frame of the overlay goes out by one table and comes in by the table of the far end as it went in, but for a
-/// checksum that was left unfinished; or the far end says why not.
+/// checksum that was left unfinished, and bits of its mark that no header has a place for; or the far end says why not.
 pub fn round_trip(data: &[u8]) {
     let mut choices = Choices::new(data);
     let segment = table::segment(&mut choices, 0);
@@ -315,12 +327,13 @@ pub fn round_trip(data: &[u8]) {
         segments: vec![segment],
     };
     let segment = &near.segments[0];
-    let frames = batch(&mut choices, |choices| frames::inner(choices, segment));
-    let mut bench = Bench::new(frames.len() * table::COPIES_MAX);
+    let frames = batch(&mut choices, |choices| frames::access(choices, segment));
+    let mut bench = Bench::new(copies_of(segment, &frames));
     let sent = bench.encap(&near, 0, &frames).sent.concat();
     bench.check();
     let mut sent = sent.into_iter();
     for frame in &frames {
+        let (mark, frame) = &twin::lifted(&segment.config, frame);
         for vtep in twin::encap(segment, frame).unwrap_or_default() {
             let sent = sent.next().expect("as the twin says");
             let far = far_end(segment, vtep);
@@ -328,15 +341,24 @@ pub fn round_trip(data: &[u8]) {
             let mut delivered = bench.decap(&far, &[sent]).sent.concat();
             bench.check();
             match delivered.pop() {
+                Some(delivered) if segment.config.gbp => {
+                    let marked =
+                        twin::carried_by_tags(mark & twin::MARK_BITS, &twin::finish(frame));
+                    assert_eq!(delivered, marked);
+                }
                 Some(delivered) => assert_eq!(delivered, twin::finish(frame)),
-                None => refused_rightly(&bench, frame, segment.config.local == vtep.key.addr),
+                None => {
+                    let ourselves = segment.config.local == vtep.key.addr;
+                    refused_rightly(&bench, frame, ourselves, segment.config.gbp);
+                }
             }
         }
     }
 }
 
-/// A far end takes every frame but those whose inner source no station has, and its own echo.
-fn refused_rightly(bench: &Bench, frame: &[u8], ourselves: bool) {
+/// A far end takes every frame but those whose inner source no station has, its own echo, and with marks a tag that the
+/// kernel could not take out.
+fn refused_rightly(bench: &Bench, frame: &[u8], ourselves: bool, with_gbp: bool) {
     let reasons = DropReason::ALL.iter();
     let died: Vec<_> = reasons
         .filter(|reason| bench.counters.drops(**reason) > 0)
@@ -344,6 +366,10 @@ fn refused_rightly(bench: &Bench, frame: &[u8], ourselves: bool) {
     let right = match died[..] {
         [DropReason::InvalidSourceMac] => frame[6] & 1 != 0 || frame[6..12] == [0; 6],
         [DropReason::MartianSource] => ourselves,
+        [DropReason::InnerTruncated] => {
+            let tagged = matches!(frame[12..14], [0x81, 0x00] | [0x88, 0xa8]);
+            with_gbp && tagged && frame.len() < 20
+        }
         _ => false,
     };
     assert!(right, "{died:?} of {frame:02x?}");

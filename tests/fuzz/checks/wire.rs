@@ -9,10 +9,11 @@ use vxgate::wire::ipv6::{self, Ipv6Header};
 use vxgate::wire::layers::{Layers, Network, Place};
 use vxgate::wire::udp::UdpHeader;
 use vxgate::wire::vxlan::{self, VxlanHeader};
-use vxgate::wire::{MacAddr, Vni, checksum, crc32c, entropy, ethernet, vlan};
+use vxgate::wire::{MacAddr, Vni, checksum, crc32c, entropy, ethernet, gbp, vlan};
 
 use crate::rig::choices::Choices;
-use crate::rig::frames::{self, fold, sum};
+use crate::rig::frames;
+use crate::rig::sums::{self, fold, sum};
 use crate::rig::table;
 use crate::rig::twin;
 
@@ -90,7 +91,7 @@ pub fn wire(data: &[u8]) {
     ipv6(data);
     udp(data);
     vxlan(data);
-    sums(data);
+    checksums(data);
 }
 
 fn ethernet(data: &[u8]) {
@@ -288,18 +289,22 @@ fn vxlan(data: &[u8]) {
     assert_eq!(own.vni().get(), u32::from_be_bytes([0, d, e, f]));
     assert_eq!(vxlan::header(own.vni()), [8, 0, 0, 0, d, e, f, 0]);
     let any = u32::from_be_bytes([flags, a, b, c]);
+    let mark = u32::from_be_bytes([0, a & 0x48, b, c]);
+    assert_eq!(gbp::mark_of(own), if flags & 0x80 != 0 { mark } else { 0 });
+    let word = if any == 0 { 0 } else { 0x8000_0000 | mark };
+    assert_eq!(gbp::word_of(any), word);
     assert_eq!(
         Vni::new(any).map(Vni::get).ok(),
         (any < 1 << 24).then_some(any)
     );
 }
 
-fn sums(data: &[u8]) {
+fn checksums(data: &[u8]) {
     // Two zeros: 0xffff stands for all sums but that over nothing but zeros.
     assert_eq!(checksum::sum(data), u32::from(fold(sum(data))));
     assert_eq!(
         checksum::finish(checksum::sum(data)),
-        frames::checksum(sum(data))
+        sums::checksum(sum(data))
     );
     assert_eq!(crc32c::crc32c([data, &[]]), twin::crc32c(data));
     let middle = data.len() / 2;

@@ -13,7 +13,9 @@ use vxgate::table::{FlowLabel, Policy};
 use vxgate::wire::vxlan::USED_BITS;
 
 /// The kinds that the decoders know, and one that none does.
-const KINDS: [u16; 13] = [16, 17, 20, 21, 24, 25, 28, 29, 104, 105, 116, 117, 77];
+const KINDS: [u16; 15] = [
+    16, 17, 20, 21, 24, 25, 28, 29, 84, 85, 104, 105, 116, 117, 77,
+];
 
 /// Messages and attributes are parts of the datagram, whatever it says of their lengths; every decoder takes what it is
 /// given or leaves it, whatever kind the message claims to be; and of the links and addresses among them, each vxlan device
@@ -63,7 +65,8 @@ fn devices(links: &[LinkKind], addresses: &[Address], with_mdb: &[u32]) {
             );
             assert!(underlay.ethernet && !underlay.loopback);
             assert_eq!(config.header_bits & USED_BITS, USED_BITS);
-            for addr in [Some(config.local), config.group].into_iter().flatten() {
+            let own = [Some(config.local), config.group];
+            for addr in own.into_iter().flatten().filter(|_| device.up) {
                 ends.push((addr, config.port, config.vni));
             }
             continue;
@@ -76,7 +79,7 @@ fn devices(links: &[LinkKind], addresses: &[Address], with_mdb: &[u32]) {
     assert_eq!(
         ends.len(),
         count,
-        "of two devices for one end point one is refused"
+        "of two devices that are up for one end point one is refused"
     );
 }
 
@@ -112,7 +115,7 @@ fn decode(message: &Message<'_>) {
     }
     if let Some((exists, address)) = Address::decode(message) {
         assert_eq!(exists, kind == 20);
-        let octets = crate::rig::frames::octets(address.local);
+        let octets = crate::rig::sums::octets(address.local);
         assert!(
             payload[8..]
                 .windows(octets.len())
@@ -151,6 +154,10 @@ fn decode(message: &Message<'_>) {
                 .resilient
                 .is_none_or(|resilient| resilient.buckets != 0)
         );
+    }
+    if let Some(part) = MdbPart::decode(message) {
+        assert!(matches!(kind, 84 | 85));
+        assert!(!part.has_entries || payload.len() > 12);
     }
     if NexthopBucket::decode(message).is_some() {
         assert!(matches!(kind, 116 | 117));
