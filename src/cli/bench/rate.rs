@@ -14,8 +14,8 @@ use crate::cli::{exit, fail, print};
 use crate::loadgen::books::{Arrivals, Books, Void};
 use crate::loadgen::cpu::CpuTimes;
 use crate::loadgen::engine::{
-    AfxdpGenerator, EngineError, Expectations, Generator, LiveGenerator, Load, Received, Sent,
-    Sink, StreamLoad, StreamReceived, XdpMode,
+    self, Choice, EngineError, EngineKind, Expectations, Generator, Load, Received, Sent, Sink,
+    StreamLoad, StreamReceived, XdpMode,
 };
 use crate::loadgen::guard::{self, NotALab};
 use crate::loadgen::headers::FlowHeaders;
@@ -78,12 +78,22 @@ pub(super) struct MeasureRate {
 /// How frames are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Engine {
-    /// `live` where the device can, else `afxdp`; the report says which, and why.
+    /// AF_XDP where it is zero-copy, else live frames, else AF_XDP; the report says which, and why.
     Auto,
     /// Frames made by a BPF program and handed over as a driver would.
     Live,
     /// An AF_XDP socket.
     Afxdp,
+}
+
+impl From<Engine> for EngineKind {
+    fn from(engine: Engine) -> Self {
+        match engine {
+            Engine::Auto => Self::Auto,
+            Engine::Live => Self::Live,
+            Engine::Afxdp => Self::Afxdp,
+        }
+    }
 }
 
 /// Why there is no result.
@@ -175,15 +185,31 @@ impl MeasureRate {
             vxlan_ports: self.traffic.vxlan_ports(),
         };
         let sink = rx.enter(|| Sink::attach(rx.ifindex, &expectations))??;
-        let (generator, engine, engine_reason) = tx.enter(|| self.engine(tx.ifindex))??;
-        let trial = self.trial(&tx, generator, &load, &sink)?;
+        let choice = Choice {
+            kind: self.engine.into(),
+            ifindex: tx.ifindex,
+            queue: 0,
+            core: self.tx_core,
+            len_max: sizes
+                .iter()
+                .map(|(len, _)| *len)
+                .max()
+                .map_or(0, usize::from),
+        };
+        let opened = tx.enter(|| engine::open(&choice))??;
+        let trial = self.trial(&tx, opened.generator, &load, &sink)?;
         Ok(Report {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host,
             command: env::args().collect(),
-            engine: engine.to_owned(),
-            engine_reason,
+            engine: match opened.kind {
+                EngineKind::Auto => "auto",
+                EngineKind::Live => "live",
+                EngineKind::Afxdp => "afxdp",
+            }
+            .to_owned(),
+            engine_reason: opened.why,
             sink_mode: match rx.enter(|| sink.mode())?? {
                 XdpMode::Native => "native",
                 XdpMode::Generic => "generic",
@@ -209,26 +235,6 @@ impl MeasureRate {
         }
         let line_bps = self.line_rate.map(|gbps| gbps * 1_000_000_000);
         Ok(self.rate.frames_per_second(&stream.sizes, line_bps)?)
-    }
-
-    fn engine(&self, ifindex: u32) -> Result<Opened, EngineError> {
-        let asked = || "asked for".to_owned();
-        let live = || LiveGenerator::open(ifindex, self.tx_core);
-        let afxdp = || AfxdpGenerator::open(ifindex, 0, self.tx_core);
-        match self.engine {
-            Engine::Live => Ok((Box::new(live()?), "live", asked())),
-            Engine::Afxdp => Ok((Box::new(afxdp()?), "afxdp", asked())),
-            Engine::Auto => match live() {
-                Ok(live) => {
-                    let why = "the device takes live frames, several times as many a second as AF_XDP in copy mode";
-                    Ok((Box::new(live), "live", why.to_owned()))
-                }
-                Err(error) => {
-                    let why = format!("live frames cannot be used: {error}");
-                    Ok((Box::new(afxdp()?), "afxdp", why))
-                }
-            },
-        }
     }
 
     fn trial(
@@ -268,8 +274,6 @@ impl MeasureRate {
         }))
     }
 }
-
-type Opened = (Box<dyn Generator + Send>, &'static str, String);
 
 /// A line over the last one.
 fn tell(started: Instant, duration: Duration, sink: &Sink) {
