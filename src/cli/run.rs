@@ -51,7 +51,8 @@ pub(super) struct Run {
 #[derive(Debug, Args)]
 struct Overlay {
     /// Who may send to us: strict (known VTEPs of the VNI), strict-mac (and only stations that the FDB says are behind
-    /// them), log (others, too, but counted and told), off (anybody) [default: strict].
+    /// them), log (others, too, but counted and told), off (anybody). Without a UDP checksum over IPv6 only known VTEPs may
+    /// [default: strict].
     #[arg(long, value_name = "WORD", env = "VXGATE_PEER_CHECK")]
     peer_check: Option<String>,
     /// Reserved VXLAN header bits on receipt: device (as the kernel's device lets through), strict (none), ignore (all),

@@ -152,6 +152,31 @@ impl TrialReport {
     }
 }
 
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = &self.host;
+        writeln!(
+            f,
+            "vxgate bench {}  Linux {}  {} x {}",
+            self.version, host.kernel, host.cores, host.cpu
+        )?;
+        writeln!(
+            f,
+            "  engine    {}: {}; sink {}",
+            self.engine, self.engine_reason, self.sink_mode
+        )?;
+        if host.virtual_machine {
+            writeln!(
+                f,
+                "  note      a virtual machine: time taken by its host shows as gaps and as stolen"
+            )?;
+        }
+        self.trials
+            .iter()
+            .try_for_each(|trial| write!(f, "{trial}"))
+    }
+}
+
 impl fmt::Display for TrialReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let asked = self

@@ -3,13 +3,13 @@
 use std::thread;
 use std::time::Duration;
 
-use vxgate::loadgen::engine::{Load, StreamLoad};
+use vxgate::loadgen::engine::Load;
 
 use crate::faults::{Fault, faulty_wire};
 use crate::frames::TUNNELLED;
 use crate::support::frames::RawSocket;
 use crate::support::wait_until;
-use crate::wire::{Engine, PATIENCE, expect, flows};
+use crate::wire::{Engine, PATIENCE, alone, expect, flows};
 
 const LEN: u16 = 250;
 const FAST: &str = "rate 10gbit burst 100kb limit 10mb";
@@ -25,13 +25,7 @@ fn a_queue_shows_its_delay(engine: Engine) {
         .run(&format!("tc qdisc add dev mid1 root tbf {DRAIN}"));
     let sink = wire.sink(&expect(1));
     let flows = flows(TUNNELLED, 1);
-    let streams = [StreamLoad {
-        id: 0,
-        shape: TUNNELLED,
-        flows: &flows,
-        sizes: &[(LEN, 1)],
-        share: 1,
-    }];
+    let streams = alone(TUNNELLED, &flows, &[(LEN, 1)]);
     let load = Load {
         streams: &streams,
         rate_fps: 10_000.0,
@@ -68,13 +62,7 @@ fn a_stall_is_in_the_tail_in_full(engine: Engine) {
         .run(&format!("tc qdisc add dev mid1 root tbf {FAST}"));
     let sink = wire.sink(&expect(1));
     let flows = flows(TUNNELLED, 1);
-    let streams = [StreamLoad {
-        id: 0,
-        shape: TUNNELLED,
-        flows: &flows,
-        sizes: &[(LEN, 1)],
-        share: 1,
-    }];
+    let streams = alone(TUNNELLED, &flows, &[(LEN, 1)]);
     let load = Load {
         streams: &streams,
         rate_fps: RATE_FPS,

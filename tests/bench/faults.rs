@@ -10,12 +10,12 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use libbpf_rs::{MapCore, MapFlags, Object, ObjectBuilder, TC_INGRESS, TcHookBuilder};
-use vxgate::loadgen::engine::{Expectations, Load, Received, Sent, StreamLoad, StreamReceived};
+use vxgate::loadgen::engine::{Expectations, Load, Received, Sent, StreamReceived};
 use vxgate::loadgen::headers::{FlowHeaders, Shape};
 
 use crate::frames::{PLAIN, TUNNELLED, VXLAN_PORT, flow};
 use crate::support::netns::Netns;
-use crate::wire::{Engine, Wire, flows, ifindex, run, slow_load};
+use crate::wire::{Engine, Wire, alone, flows, ifindex, run, slow_load};
 
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults.bpf.o"));
 const LEN: u16 = 200;
@@ -157,13 +157,7 @@ fn send(
     };
     let sink = wire.sink(&expectations);
     let flows = flows(shape, 7);
-    let streams = [StreamLoad {
-        id: 0,
-        shape,
-        flows: &flows,
-        sizes: &[(LEN, 1)],
-        share: 1,
-    }];
+    let streams = alone(shape, &flows, &[(LEN, 1)]);
     run(&wire, engine, &slow_load(&streams, FRAMES), &sink, lost)
 }
 
@@ -277,13 +271,7 @@ fn a_million_flows_and_four_thousand_vnis_pass() {
     let flows: Vec<_> = (0..FLOWS)
         .map(|number| numbered(flow(TUNNELLED, 0), number))
         .collect();
-    let streams = [StreamLoad {
-        id: 0,
-        shape: TUNNELLED,
-        flows: &flows,
-        sizes: &[(114, 1)],
-        share: 1,
-    }];
+    let streams = alone(TUNNELLED, &flows, &[(114, 1)]);
     let load = Load {
         streams: &streams,
         rate_fps: 250_000.0,

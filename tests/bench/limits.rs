@@ -15,7 +15,7 @@ use vxgate::loadgen::engine::{
 use crate::frames::{PLAIN, TUNNELLED, VXLAN_PORT};
 use crate::support::netns::Netns;
 use crate::support::wait_until;
-use crate::wire::{Engine, PATIENCE, Wire, expect, flows, ifindex, run, slow_load};
+use crate::wire::{Engine, PATIENCE, Wire, alone, expect, flows, ifindex, run, slow_load};
 
 /// Words of an error that must be one.
 fn words<T>(outcome: Result<T, EngineError>) -> String {
@@ -49,13 +49,7 @@ fn live_a_receiver_that_goes_away_is_noticed_before_the_next_run() {
     let mut generator = wire.generator(Engine::Live);
     drop(sink);
     let flows = flows(PLAIN, 1);
-    let streams = [StreamLoad {
-        id: 0,
-        shape: PLAIN,
-        flows: &flows,
-        sizes: &[(60, 1)],
-        share: 1,
-    }];
+    let streams = alone(PLAIN, &flows, &[(60, 1)]);
     let refused = words(wire.near.enter(|| generator.run(&slow_load(&streams, 10))));
     assert!(refused.contains("NAPI"), "{refused}");
 }
@@ -142,13 +136,7 @@ fn live_the_longest_frame_is_as_long_as_it_says() {
     let wire = Wire::new("longest");
     let sink = wire.sink(&expect(1));
     let flows = flows(TUNNELLED, 2);
-    let streams = [StreamLoad {
-        id: 0,
-        shape: TUNNELLED,
-        flows: &flows,
-        sizes: &[(3392, 1)],
-        share: 1,
-    }];
+    let streams = alone(TUNNELLED, &flows, &[(3392, 1)]);
     let (sent, received) = run(&wire, Engine::Live, &slow_load(&streams, 500), &sink, |_| 0);
     assert_eq!(received.per_stream[0].frames, sent.frames());
     assert_eq!(received.per_stream[0].bytes, 3392 * sent.frames());
@@ -173,13 +161,7 @@ fn afxdp_jumbo_frames_arrive_whole() {
     wire.near.run("ip link set near0 mtu 9100");
     let flows = flows(TUNNELLED, 3);
     let sizes = [(9064, 1), (200, 1), (3840, 1), (3841, 1), (7681, 1), (1, 0)];
-    let streams = [StreamLoad {
-        id: 0,
-        shape: TUNNELLED,
-        flows: &flows,
-        sizes: &sizes[..5],
-        share: 1,
-    }];
+    let streams = alone(TUNNELLED, &flows, &sizes[..5]);
     let (sent, received) = run(
         &wire,
         Engine::Afxdp,
@@ -263,13 +245,7 @@ fn runs_do_not_mix(engine: Engine) {
         vxlan_ports: vec![VXLAN_PORT],
     });
     let (few, many) = (flows(PLAIN, 1), flows(TUNNELLED, 50));
-    let one = [StreamLoad {
-        id: 0,
-        shape: PLAIN,
-        flows: &few,
-        sizes: &[(60, 1)],
-        share: 1,
-    }];
+    let one = alone(PLAIN, &few, &[(60, 1)]);
     let others = [
         StreamLoad {
             id: 2,
@@ -338,13 +314,7 @@ fn a_rate_beyond_the_machine_is_late(engine: Engine) {
     let wire = Wire::new(&format!("late-{engine:?}"));
     let sink = wire.sink(&expect(1));
     let flows = flows(PLAIN, 1);
-    let streams = [StreamLoad {
-        id: 0,
-        shape: PLAIN,
-        flows: &flows,
-        sizes: &[(60, 1)],
-        share: 1,
-    }];
+    let streams = alone(PLAIN, &flows, &[(60, 1)]);
     let load = Load {
         streams: &streams,
         rate_fps: 1e9,
@@ -419,13 +389,7 @@ fn a_core_that_is_not_there_is_said() {
     let _sink = wire.sink(&expect(1));
     let near0 = ifindex(&wire.near, "near0");
     let flows = flows(PLAIN, 1);
-    let streams = [StreamLoad {
-        id: 0,
-        shape: PLAIN,
-        flows: &flows,
-        sizes: &[(60, 1)],
-        share: 1,
-    }];
+    let streams = alone(PLAIN, &flows, &[(60, 1)]);
     let load = slow_load(&streams, 10);
     for core in [4095, 1_000_000] {
         let refused = words(
@@ -454,13 +418,7 @@ fn what_needs_privileges_says_which() {
     let sink = wire.sink(&expect(1));
     let near0 = ifindex(&wire.near, "near0");
     let flows = flows(PLAIN, 1);
-    let streams = [StreamLoad {
-        id: 0,
-        shape: PLAIN,
-        flows: &flows,
-        sizes: &[(60, 1)],
-        share: 1,
-    }];
+    let streams = alone(PLAIN, &flows, &[(60, 1)]);
     let load = slow_load(&streams, 10);
     // The thread's own, and it ends with this.
     let refused = wire.near.enter(|| {
@@ -534,13 +492,7 @@ fn live_signals_for_the_process_do_not_end_a_run() {
     let wire = Wire::new("signals");
     let sink = wire.sink(&expect(1));
     let flows = flows(PLAIN, 1);
-    let streams = [StreamLoad {
-        id: 0,
-        shape: PLAIN,
-        flows: &flows,
-        sizes: &[(60, 1)],
-        share: 1,
-    }];
+    let streams = alone(PLAIN, &flows, &[(60, 1)]);
     let seen = Arc::new(AtomicUsize::new(0));
     signal_hook::flag::register_usize(signal_hook::consts::SIGWINCH, Arc::clone(&seen), 1).unwrap();
     let ended = AtomicBool::new(false);

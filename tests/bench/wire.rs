@@ -99,6 +99,21 @@ pub fn flows(shape: Shape, count: u32) -> Vec<FlowHeaders> {
     (0..count).map(|number| flow(shape, number)).collect()
 }
 
+/// The only stream of a load.
+pub fn alone<'a>(
+    shape: Shape,
+    flows: &'a [FlowHeaders],
+    sizes: &'a [(u16, u16)],
+) -> [StreamLoad<'a>; 1] {
+    [StreamLoad {
+        id: 0,
+        shape,
+        flows,
+        sizes,
+        share: 1,
+    }]
+}
+
 /// A load that no machine is too slow for: `count` frames, one after the other. A veth holds 256 frames; at this rate its
 /// reader may be kept from the processor for 50 ms before one is lost.
 pub fn slow_load<'a>(streams: &'a [StreamLoad<'a>], count: u32) -> Load<'a> {

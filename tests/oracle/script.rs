@@ -1,6 +1,8 @@
 //! The commands that build the network of a site, and the one that removes it.
 
+use std::io::Write;
 use std::net::IpAddr;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use super::outer::Family;
@@ -14,20 +16,21 @@ use super::support::netns::Netns;
 use super::support::vxlan;
 use vxgate::netlink::RequestBody;
 
-/// Removes the namespaces, with the processes in them, when the test program ends, whatever way it does: sites are shared by
-/// tests and so live in statics, which nobody drops. The pipe to it closes with the program.
+/// Removes the namespaces, with the processes in them, and folders when the test program ends, whatever way it does: sites are
+/// shared by tests and so live in statics, which nobody drops. The pipe to it closes with the program.
 #[derive(Debug)]
 pub struct Janitor {
     _process: Child,
-    _pipe: ChildStdin,
+    pipe: ChildStdin,
 }
 
 impl Janitor {
     pub fn watch(names: &[String; 2]) -> Self {
         let [node, ends] = names;
         let script = format!(
-            "read _; for n in {node} {ends}; do [ -e /run/netns/$n ] || continue; \
-             for p in $(ip netns pids $n); do kill -9 $p; done; ip netns del $n; done"
+            "while read -r folder; do set -- \"$@\" \"$folder\"; done; \
+             for n in {node} {ends}; do [ -e /run/netns/$n ] || continue; \
+             for p in $(ip netns pids $n); do kill -9 $p; done; ip netns del $n; done; rm -rf -- \"$@\""
         );
         let mut process = Command::new("setsid")
             .args(["sh", "-c", &script])
@@ -39,8 +42,13 @@ impl Janitor {
         let pipe = process.stdin.take().expect("the pipe was asked for");
         Self {
             _process: process,
-            _pipe: pipe,
+            pipe,
         }
+    }
+
+    /// Also removes this folder.
+    pub fn watch_folder(&mut self, folder: &Path) {
+        writeln!(self.pipe, "{}", folder.display()).expect("the janitor waits");
     }
 }
 

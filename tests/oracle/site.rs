@@ -133,7 +133,7 @@ impl Site {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("vx{}-o{number}", std::process::id());
         let names = [format!("{name}-n"), format!("{name}-e")];
-        let janitor = Janitor::watch(&names);
+        let mut janitor = Janitor::watch(&names);
         let [node, ends] = names.map(|name| Netns::create(&name));
         script::build(&node, setting, ends.name());
         if setting.overlay == Overlay::Bridged {
@@ -149,6 +149,12 @@ impl Site {
             Vxgate::start(&node, &arguments)
         });
         if let Some(vxgate) = &vxgate {
+            janitor.watch_folder(
+                vxgate
+                    .socket()
+                    .parent()
+                    .expect("it has a folder of its own"),
+            );
             let status = vxgate.status();
             for name in (0..setting.segments.len()).map(device_name) {
                 let device = status.device(&name).expect("the device is in the status");

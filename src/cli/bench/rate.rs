@@ -15,7 +15,7 @@ use crate::loadgen::books::{Arrivals, Books, Void};
 use crate::loadgen::cpu::CpuTimes;
 use crate::loadgen::engine::{
     self, Choice, EngineError, EngineKind, Expectations, Generator, Load, Received, Sent, Sink,
-    StreamLoad, StreamReceived, XdpMode,
+    StreamLoad, StreamReceived,
 };
 use crate::loadgen::guard::{self, NotALab};
 use crate::loadgen::headers::FlowHeaders;
@@ -147,7 +147,7 @@ impl MeasureRate {
             Err(failure) => return fail(failure.code(), &failure),
         };
         if !self.json {
-            print(&format!("{}", Text(&report)));
+            print(&report.to_string());
             return ExitCode::SUCCESS;
         }
         match serde_json::to_string_pretty(&report) {
@@ -203,19 +203,9 @@ impl MeasureRate {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host,
             command: env::args().collect(),
-            engine: match opened.kind {
-                EngineKind::Auto => "auto",
-                EngineKind::Live => "live",
-                EngineKind::Afxdp => "afxdp",
-            }
-            .to_owned(),
+            engine: opened.kind.name().to_owned(),
             engine_reason: opened.why,
-            sink_mode: match rx.enter(|| sink.mode())?? {
-                XdpMode::Native => "native",
-                XdpMode::Generic => "generic",
-                XdpMode::Detached => "detached",
-            }
-            .to_owned(),
+            sink_mode: rx.enter(|| sink.mode())??.name().to_owned(),
             trials: vec![trial],
         })
     }
@@ -247,12 +237,18 @@ impl MeasureRate {
         let before = CpuTimes::now()?;
         let sent = thread::scope(|scope| {
             let sender = scope.spawn(|| tx.enter(|| generator.run(load)));
-            let progress = (!self.json && io::stderr().is_terminal()).then(Instant::now);
+            let shows = !self.json && io::stderr().is_terminal();
+            let (started, mut told) = (Instant::now(), Instant::now());
             while !sender.is_finished() {
                 thread::park_timeout(LOOK);
-                if let Some(started) = progress {
+                if shows && told.elapsed() >= PROGRESS {
                     tell(started, load.duration, sink);
+                    told = Instant::now();
                 }
+            }
+            if shows {
+                // The line of progress makes room for the result.
+                eprint!("\r\x1b[K");
             }
             match sender.join() {
                 Ok(sent) => sent,
@@ -275,18 +271,13 @@ impl MeasureRate {
     }
 }
 
-/// A line over the last one.
+/// Progress, a line over the last one.
 fn tell(started: Instant, duration: Duration, sink: &Sink) {
     let elapsed = started.elapsed();
-    if elapsed.subsec_millis() >= LOOK.as_millis() as u32 || elapsed < PROGRESS {
-        return;
-    }
-    let frames: u64 = sink.read().map_or(0, |received| {
-        received.per_stream.iter().map(|stream| stream.frames).sum()
-    });
-    let rate = Scaled(frames as f64 / elapsed.as_secs_f64());
+    let Ok(received) = sink.read() else { return };
+    let rate = Scaled(frames(&received) as f64 / elapsed.as_secs_f64());
     let left = duration.saturating_sub(elapsed).as_secs();
-    eprint!("\r  {rate} frames/s received, {left} s left   ");
+    eprint!("\r\x1b[K  {rate} frames/s received, {left} s left");
 }
 
 /// Waits for what is under way.
@@ -329,34 +320,4 @@ fn latency(received: &Received) -> Option<Latency> {
         p999_ns: at(0.999),
         max_ns,
     })
-}
-
-/// The report on a screen.
-struct Text<'a>(&'a Report);
-
-impl std::fmt::Display for Text<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let report = self.0;
-        let host = &report.host;
-        writeln!(
-            f,
-            "vxgate bench {}  Linux {}  {} x {}",
-            report.version, host.kernel, host.cores, host.cpu
-        )?;
-        writeln!(
-            f,
-            "  engine    {}: {}; sink {}",
-            report.engine, report.engine_reason, report.sink_mode
-        )?;
-        if host.virtual_machine {
-            writeln!(
-                f,
-                "  note      a virtual machine: time taken by its host shows as gaps and as stolen"
-            )?;
-        }
-        report
-            .trials
-            .iter()
-            .try_for_each(|trial| write!(f, "{trial}"))
-    }
 }

@@ -14,6 +14,17 @@ pub enum EngineKind {
     Afxdp,
 }
 
+impl EngineKind {
+    /// The word for it, as in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Live => "live",
+            Self::Afxdp => "afxdp",
+        }
+    }
+}
+
 /// Where and what a generator is to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Choice {

@@ -117,6 +117,17 @@ pub enum XdpMode {
     Detached,
 }
 
+impl XdpMode {
+    /// The word for it, as in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Detached => "detached",
+        }
+    }
+}
+
 /// The receiver on one device. Dropping it detaches it.
 pub struct Sink {
     streams: u16,
