@@ -8,7 +8,8 @@ PACKAGES=(
     ca-certificates curl                             # crates.io, rustup, and the scenes' client
     gcc libc6-dev make pkg-config                    # Rust's linker, and the bundled libbpf
     libelf-dev zlib1g-dev linux-libc-dev             # headers of the bundled libbpf and of the BPF programs
-    clang libclang-dev                               # compiles the BPF programs; reads the headers of the bundled libxdp
+    clang                                            # compiles the BPF programs
+    libclang-dev m4                                  # the bundled libxdp: reads its headers, writes its dispatcher
     iproute2 nftables ethtool kmod procps            # the lab: nodes, services, sysctls
     iputils-ping dnsmasq-base python3 jq             # the lab: pods, DNS, web servers; the demo reads JSON
     tshark                                           # decodes what is on the wire
