@@ -10,7 +10,7 @@ PACKAGES=(
     libelf-dev zlib1g-dev linux-libc-dev             # headers of the bundled libbpf and of the BPF programs
     clang                                            # compiles the BPF programs
     libclang-dev m4                                  # the bundled libxdp: reads its headers, writes its dispatcher
-    iproute2 nftables ethtool kmod procps            # the lab: nodes, services, sysctls
+    iproute2 nftables ethtool kmod procps netbase    # the lab: nodes, services, sysctls, and the names of protocols
     iputils-ping dnsmasq-base python3 jq             # the lab: pods, DNS, web servers; the demo reads JSON
     tshark                                           # decodes what is on the wire
 )
