@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 mod ends;
+mod failure;
+mod output;
 mod rate;
+mod tester;
 mod traffic;
 
 /// Arguments of `vxgate bench`.

@@ -1,0 +1,50 @@
+//! Why there is no result.
+
+use std::io;
+
+use super::ends::EndError;
+use crate::cli::exit;
+use crate::loadgen::books::Void;
+use crate::loadgen::engine::EngineError;
+use crate::loadgen::guard::NotALab;
+use crate::loadgen::profile::ProfileError;
+use crate::loadgen::rate::RateError;
+
+/// What ends a measurement without a result.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    End(#[from] EndError),
+    #[error(
+        "the default route of its namespace leaves by {0}: a load there reaches strangers. Use another device, or say --i-know-this-network"
+    )]
+    DefaultRoute(String),
+    #[error("{0} sends and receives: --tx and --rx are two devices")]
+    OneDevice(String),
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    #[error(transparent)]
+    Rate(#[from] RateError),
+    #[error(transparent)]
+    Guard(#[from] NotALab),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("cannot read processor times: {0}")]
+    Cpu(#[from] io::Error),
+    #[error(transparent)]
+    Void(#[from] Void),
+}
+
+impl Failure {
+    /// The exit code that tells its kind.
+    pub(super) fn code(&self) -> u8 {
+        match self {
+            Self::Profile(_)
+            | Self::Rate(_)
+            | Self::Guard(_)
+            | Self::DefaultRoute(_)
+            | Self::OneDevice(_) => exit::CONFIG,
+            _ => exit::FAILED,
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! The tester (RFC 2544): a sending and a receiving device with the device under test between them, and trials through it.
+
+use std::env;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+
+use super::ends::End;
+use super::failure::Failure;
+use super::traffic::Traffic;
+use crate::loadgen::books::{Arrivals, Books};
+use crate::loadgen::cpu::CpuTimes;
+use crate::loadgen::engine::{
+    self, Choice, EngineError, EngineKind, Expectations, Load, Opened, Received, Sent, Sink,
+    StreamLoad, StreamReceived,
+};
+use crate::loadgen::guard;
+use crate::loadgen::headers::{FlowHeaders, Shape};
+use crate::loadgen::host::Host;
+use crate::loadgen::profile::Stream;
+use crate::loadgen::rate::{Rate, Scaled};
+use crate::loadgen::report::{Latency, Measured, Report, SCHEMA, TrialReport};
+
+/// Frames on their way are waited for until none has come for so long.
+const DRAIN: Duration = Duration::from_millis(200);
+/// How often the sink is asked while frames are under way.
+const LOOK: Duration = Duration::from_millis(20);
+/// How often progress is told on a terminal.
+const PROGRESS: Duration = Duration::from_secs(1);
+const DURATION_MAX_S: f64 = 24.0 * 3600.0;
+
+/// The two devices, what is sent between them, and by whom.
+#[derive(Debug, Clone, Args)]
+pub(super) struct TesterFlags {
+    /// Device that sends.
+    #[arg(long, value_name = "DEVICE")]
+    tx: String,
+    /// Device that receives: an XDP program is attached to it for the time of the measurement.
+    #[arg(long, value_name = "DEVICE")]
+    rx: String,
+    /// Network namespace of the sending device [default: this one].
+    #[arg(long, value_name = "NETNS")]
+    tx_netns: Option<String>,
+    /// Network namespace of the receiving device [default: this one].
+    #[arg(long, value_name = "NETNS")]
+    rx_netns: Option<String>,
+    /// How frames are sent.
+    #[arg(long, value_enum, default_value_t = Engine::Auto)]
+    engine: Engine,
+    /// Core of the thread that sends [default: any].
+    #[arg(long, value_name = "CORE")]
+    tx_core: Option<usize>,
+    /// Speed of the line, in Gbit/s, for rates in %.
+    #[arg(long, value_name = "GBPS", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    line_rate: Option<u64>,
+    /// Frames that leave together at one intended time.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    burst: u32,
+    #[command(flatten)]
+    traffic: Traffic,
+    /// Allow addresses outside of the benchmark ranges, and a device with the default route.
+    #[arg(long)]
+    i_know_this_network: bool,
+}
+
+/// How frames are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Engine {
+    /// AF_XDP where it is zero-copy, else live frames, else AF_XDP; the report says which, and why.
+    Auto,
+    /// Frames made by a BPF program and handed over as a driver would.
+    Live,
+    /// An AF_XDP socket.
+    Afxdp,
+}
+
+impl From<Engine> for EngineKind {
+    fn from(engine: Engine) -> Self {
+        match engine {
+            Engine::Auto => Self::Auto,
+            Engine::Live => Self::Live,
+            Engine::Afxdp => Self::Afxdp,
+        }
+    }
+}
+
+/// A time in seconds, as flags give it.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    match text.trim_end_matches('s').parse() {
+        Ok(seconds) if (0.001..=DURATION_MAX_S).contains(&seconds) => {
+            Ok(Duration::from_secs_f64(seconds))
+        }
+        _ => Err(format!("use seconds, 0.001 to {DURATION_MAX_S}")),
+    }
+}
+
+/// A generator and a sink, ready for trials.
+pub(super) struct Tester {
+    tx: End,
+    rx: End,
+    line_bps: Option<u64>,
+    burst: u32,
+    streams: Vec<Prepared>,
+    opened: Opened,
+    sink: Sink,
+    host: Host,
+    shows_progress: bool,
+}
+
+/// A stream with the headers of all its flows.
+struct Prepared {
+    stream: Stream,
+    shape: Shape,
+    flows: Vec<FlowHeaders>,
+    lengths: Vec<(u16, u16)>,
+}
+
+impl Prepared {
+    fn new(stream: Stream) -> Result<Self, Failure> {
+        let flows = (0..stream.flows).map(|number| stream.headers(number));
+        Ok(Self {
+            shape: stream.shape()?,
+            flows: flows.collect::<Result<_, _>>()?,
+            lengths: stream.lengths()?,
+            stream,
+        })
+    }
+
+    fn load(&self, id: u16) -> StreamLoad<'_> {
+        StreamLoad {
+            id,
+            shape: self.shape,
+            flows: &self.flows,
+            sizes: &self.lengths,
+            share: self.stream.share,
+        }
+    }
+}
+
+impl Tester {
+    /// Judges what was asked for, and opens both ends.
+    pub(super) fn open(flags: &TesterFlags, shows_progress: bool) -> Result<Self, Failure> {
+        // Before the tester itself adds to the machine's load.
+        let host = Host::read();
+        let tx = End::find(flags.tx_netns.as_deref(), &flags.tx)?;
+        let rx = End::find(flags.rx_netns.as_deref(), &flags.rx)?;
+        let stream = flags.traffic.stream(tx.mac, rx.mac);
+        flags.judge(&stream, [&tx, &rx])?;
+        let streams = vec![Prepared::new(stream)?];
+        let numbers = 0..streams.len() as u16;
+        let expectations = Expectations {
+            streams: numbers.end,
+            here: numbers.collect(),
+            vxlan_ports: flags.traffic.vxlan_ports(),
+        };
+        let sink = rx.enter(|| Sink::attach(rx.ifindex, &expectations))??;
+        let lengths = streams.iter().flat_map(|prepared| &prepared.lengths);
+        let choice = Choice {
+            kind: flags.engine.into(),
+            ifindex: tx.ifindex,
+            queue: 0,
+            core: flags.tx_core,
+            len_max: lengths.map(|(len, _)| usize::from(*len)).max().unwrap_or(0),
+        };
+        let opened = tx.enter(|| engine::open(&choice))??;
+        Ok(Self {
+            tx,
+            rx,
+            line_bps: flags.line_rate.map(|gbps| gbps * 1_000_000_000),
+            burst: flags.burst,
+            streams,
+            opened,
+            sink,
+            host,
+            shows_progress,
+        })
+    }
+
+    /// What a rate is in frames a second, of all streams together.
+    pub(super) fn frames_per_second(&self, rate: Rate) -> Result<f64, Failure> {
+        // There is one stream, so far.
+        let sizes = self.streams.first().map(|prepared| &prepared.stream.sizes);
+        let frames = sizes.map(|sizes| rate.frames_per_second(sizes, self.line_bps));
+        Ok(frames.transpose()?.unwrap_or(0.0))
+    }
+
+    /// Sends so many frames a second for some time, waits for the last of them, and tells what became of all.
+    pub(super) fn trial(
+        &mut self,
+        rate_fps: f64,
+        duration: Duration,
+    ) -> Result<TrialReport, Failure> {
+        self.sink.reset()?;
+        let numbered = (0..).zip(&self.streams);
+        let streams: Vec<_> = numbered.map(|(id, prepared)| prepared.load(id)).collect();
+        let load = Load {
+            streams: &streams,
+            rate_fps,
+            burst: self.burst,
+            duration,
+        };
+        let before = CpuTimes::now()?;
+        let generator = &mut self.opened.generator;
+        let (tx, sink, shows) = (&self.tx, &self.sink, self.shows_progress);
+        let sent = thread::scope(|scope| {
+            let sender = scope.spawn(|| tx.enter(|| generator.run(&load)));
+            let (started, mut told) = (Instant::now(), Instant::now());
+            while !sender.is_finished() {
+                thread::park_timeout(LOOK);
+                if shows && told.elapsed() >= PROGRESS {
+                    tell(started, duration, sink);
+                    told = Instant::now();
+                }
+            }
+            if shows {
+                // The line of progress makes room for the result.
+                eprint!("\r\x1b[K");
+            }
+            match sender.join() {
+                Ok(sent) => sent,
+                Err(cause) => std::panic::resume_unwind(cause),
+            }
+        })??;
+        let cpu = CpuTimes::now()?.since(&before);
+        let received = drain(sink, &sent)?;
+        let arrivals: Vec<_> = received.per_stream.iter().map(arrivals).collect();
+        Ok(TrialReport::new(Measured {
+            asked_fps: rate_fps,
+            duration_s: sent.elapsed.as_secs_f64(),
+            books: Books::close(&sent.per_stream, &arrivals)?,
+            received_bytes: received.per_stream.iter().map(|stream| stream.bytes).sum(),
+            late: sent.late,
+            foreign: received.foreign,
+            latency: latency(&received),
+            cpu,
+        }))
+    }
+
+    /// The report of a measurement of this name.
+    pub(super) fn report(
+        self,
+        measurement: &str,
+        trials: Vec<TrialReport>,
+    ) -> Result<Report, Failure> {
+        let (rx, sink) = (&self.rx, &self.sink);
+        Ok(Report {
+            schema: SCHEMA.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            measurement: measurement.to_owned(),
+            sink_mode: rx.enter(|| sink.mode())??.name().to_owned(),
+            host: self.host,
+            command: env::args().collect(),
+            engine: self.opened.kind.name().to_owned(),
+            engine_reason: self.opened.why,
+            trials,
+        })
+    }
+}
+
+impl TesterFlags {
+    /// Whether anything speaks against such a load between these devices.
+    fn judge(&self, stream: &Stream, [tx, rx]: [&End; 2]) -> Result<(), Failure> {
+        if tx.ifindex == rx.ifindex && self.tx_netns == self.rx_netns {
+            return Err(Failure::OneDevice(tx.name.clone()));
+        }
+        stream.validate()?;
+        if self.i_know_this_network {
+            return Ok(());
+        }
+        if let Some(end) = [tx, rx].into_iter().find(|end| end.has_default_route) {
+            return Err(Failure::DefaultRoute(end.name.clone()));
+        }
+        let own = [tx.networks.as_slice(), &rx.networks].concat();
+        Ok(guard::check(stream, &own)?)
+    }
+}
+
+/// Progress, a line over the last one.
+fn tell(started: Instant, duration: Duration, sink: &Sink) {
+    let elapsed = started.elapsed();
+    let Ok(received) = sink.read() else { return };
+    let rate = Scaled(frames(&received) as f64 / elapsed.as_secs_f64());
+    let left = duration.saturating_sub(elapsed).as_secs();
+    eprint!("\r\x1b[K  {rate} frames/s received, {left} s left");
+}
+
+/// Waits for what is under way.
+fn drain(sink: &Sink, sent: &Sent) -> Result<Received, EngineError> {
+    let mut received = sink.read()?;
+    let mut last_change = Instant::now();
+    while frames(&received) < sent.frames() && last_change.elapsed() < DRAIN {
+        thread::park_timeout(LOOK);
+        let now = sink.read()?;
+        if frames(&now) != frames(&received) {
+            last_change = Instant::now();
+        }
+        received = now;
+    }
+    Ok(received)
+}
+
+fn frames(received: &Received) -> u64 {
+    let of = |stream: &StreamReceived| stream.frames + stream.corrupted + stream.misdelivered;
+    received.per_stream.iter().map(of).sum()
+}
+
+fn arrivals(stream: &StreamReceived) -> Arrivals {
+    Arrivals {
+        received: stream.frames,
+        duplicated: stream.duplicated,
+        reordered: stream.reordered,
+        corrupted: stream.corrupted,
+        misdelivered: stream.misdelivered,
+    }
+}
+
+fn latency(received: &Received) -> Option<Latency> {
+    let (_, max_ns) = received.latency_range_ns?;
+    let at = |quantile| received.latency.value_at_quantile(quantile);
+    Some(Latency {
+        p50_ns: at(0.5),
+        p90_ns: at(0.9),
+        p99_ns: at(0.99),
+        p999_ns: at(0.999),
+        max_ns,
+    })
+}

@@ -1,0 +1,92 @@
+//! What a measurement says: numbers that can be pasted, and the JSON document that plots are made of.
+
+mod trial;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use trial::{CpuShare, Latency, Measured, TrialReport};
+
+use super::host::Host;
+
+/// The schema of the JSON document; keys are added, never renamed.
+pub const SCHEMA: &str = "vxgate-bench/1";
+
+/// A measurement.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// The program's version.
+    pub version: String,
+    /// What was measured: the subcommand of `vxgate bench`.
+    pub measurement: String,
+    /// The machine.
+    pub host: Host,
+    /// What was run, so that anybody can run it again.
+    pub command: Vec<String>,
+    /// Who sent: `live` or `afxdp`.
+    pub engine: String,
+    /// Why this engine.
+    pub engine_reason: String,
+    /// How the sink's program ran: `native` or `generic`.
+    pub sink_mode: String,
+    /// Every trial, in its order.
+    pub trials: Vec<TrialReport>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = &self.host;
+        writeln!(
+            f,
+            "vxgate bench {} {}  Linux {}  {} x {}",
+            self.measurement, self.version, host.kernel, host.cores, host.cpu
+        )?;
+        writeln!(
+            f,
+            "  engine    {}: {}; sink {}",
+            self.engine, self.engine_reason, self.sink_mode
+        )?;
+        if host.virtual_machine {
+            writeln!(
+                f,
+                "  note      a virtual machine: time taken by its host shows as gaps and as stolen"
+            )?;
+        }
+        self.trials
+            .iter()
+            .try_for_each(|trial| write!(f, "{trial}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::trial::tests::measured;
+    use super::*;
+
+    #[test]
+    fn the_document_survives_the_round_trip() {
+        let unlimited = Measured {
+            asked_fps: f64::INFINITY,
+            ..measured()
+        };
+        let report = Report {
+            schema: SCHEMA.to_owned(),
+            version: "0".to_owned(),
+            measurement: "rate".to_owned(),
+            host: Host::read(),
+            command: vec!["vxgate".to_owned()],
+            engine: "live".to_owned(),
+            engine_reason: "why".to_owned(),
+            sink_mode: "native".to_owned(),
+            trials: vec![TrialReport::new(measured()), TrialReport::new(unlimited)],
+        };
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+        assert!(
+            json.contains("\"schema\":\"vxgate-bench/1\"") && json.contains("\"asked_fps\":null")
+        );
+    }
+}
