@@ -259,8 +259,8 @@ impl Search {
         self.within(next)
     }
 
-    /// The lowest load that is an upper bound, and the highest lower bound below it.
-    fn bounds(&self, goal: &Goal) -> (Option<f64>, Option<f64>) {
+    /// The highest lower bound below the lowest upper bound, and that one, as far as they are known.
+    pub fn bounds(&self, goal: &Goal) -> (Option<f64>, Option<f64>) {
         let of = |class| {
             self.loads()
                 .filter(move |load| self.class(*load, goal) == class)

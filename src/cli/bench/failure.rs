@@ -31,6 +31,8 @@ pub(super) enum Failure {
     Engine(#[from] EngineError),
     #[error("cannot read processor times: {0}")]
     Cpu(#[from] io::Error),
+    #[error("cannot search: {0}")]
+    Search(String),
     #[error(transparent)]
     Void(#[from] Void),
 }
@@ -43,7 +45,8 @@ impl Failure {
             | Self::Rate(_)
             | Self::Guard(_)
             | Self::DefaultRoute(_)
-            | Self::OneDevice(_) => exit::CONFIG,
+            | Self::OneDevice(_)
+            | Self::Search(_) => exit::CONFIG,
             _ => exit::FAILED,
         }
     }

@@ -6,8 +6,10 @@ use clap::{Args, Subcommand};
 
 mod ends;
 mod failure;
+mod ndr;
 mod output;
 mod rate;
+mod search;
 mod tester;
 mod traffic;
 
@@ -22,12 +24,15 @@ pub(super) struct Bench {
 enum Measurement {
     /// One load for some time: what was sent, what arrived and how late, what was lost, doubled, reordered or damaged.
     Rate(Box<rate::MeasureRate>),
+    /// The highest loads that the device bears: without loss (NDR) and with hardly any (PDR), in one search (MLRsearch).
+    Ndr(Box<ndr::SearchNdr>),
 }
 
 impl Bench {
     pub(super) fn execute(self) -> ExitCode {
         match self.measurement {
             Measurement::Rate(rate) => rate.execute(),
+            Measurement::Ndr(ndr) => ndr.execute(),
         }
     }
 }

@@ -254,6 +254,7 @@ impl Tester {
             engine: self.opened.kind.name().to_owned(),
             engine_reason: self.opened.why,
             trials,
+            search: None,
         })
     }
 }

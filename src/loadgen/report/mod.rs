@@ -1,11 +1,13 @@
 //! What a measurement says: numbers that can be pasted, and the JSON document that plots are made of.
 
+mod search;
 mod trial;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use search::{GoalName, GoalReport, Parameters, SearchReport, Throughput, Verdict};
 pub use trial::{CpuShare, Latency, Measured, TrialReport};
 
 use super::host::Host;
@@ -34,6 +36,16 @@ pub struct Report {
     pub sink_mode: String,
     /// Every trial, in its order.
     pub trials: Vec<TrialReport>,
+    /// What a search found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchReport>,
+}
+
+impl Report {
+    /// Whether it says less than was asked for.
+    pub fn is_unfinished(&self) -> bool {
+        self.search.as_ref().is_some_and(|search| !search.finished)
+    }
 }
 
 impl fmt::Display for Report {
@@ -54,6 +66,10 @@ impl fmt::Display for Report {
                 f,
                 "  note      a virtual machine: time taken by its host shows as gaps and as stolen"
             )?;
+        }
+        // The trials of a search are too many to be read.
+        if let Some(search) = &self.search {
+            return write!(f, "{search}");
         }
         self.trials
             .iter()
@@ -82,6 +98,7 @@ mod tests {
             engine_reason: "why".to_owned(),
             sink_mode: "native".to_owned(),
             trials: vec![TrialReport::new(measured()), TrialReport::new(unlimited)],
+            search: None,
         };
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
