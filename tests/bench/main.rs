@@ -5,6 +5,7 @@
 mod support;
 
 mod command;
+mod control;
 mod delay;
 mod faults;
 mod frames;

@@ -289,6 +289,22 @@ impl Sink {
         Ok(received)
     }
 
+    /// By number of stream, how many of its frames must have left: the highest sequence number that has arrived, plus one.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn reached(&self) -> Result<Vec<u64>, EngineError> {
+        let progress = object::map(&self.object, "progress")?;
+        let next = |stream: u32| {
+            let value = progress.lookup(&stream.to_ne_bytes(), MapFlags::ANY);
+            let value = value.map_err(EngineError::map("the progress of a stream"))?;
+            // struct stream_progress
+            let next = object::numbers(&value.unwrap_or_default()).first().copied();
+            Ok(next.unwrap_or(0))
+        };
+        (0..u32::from(self.streams)).map(next).collect()
+    }
+
     fn read_totals(&self, received: &mut Received) -> Result<(), EngineError> {
         let totals = object::map(&self.object, "totals")?;
         for cpu in by_cpu(&totals, 0, "the totals")? {
