@@ -12,4 +12,5 @@ mod frames;
 mod generator;
 mod limits;
 mod sink;
+mod soak;
 mod wire;

@@ -33,6 +33,18 @@ pub(super) enum Failure {
     Cpu(#[from] io::Error),
     #[error(transparent)]
     Void(#[from] Void),
+    #[error(
+        "{count} windows: at most {most} are kept; use a longer --every, or a shorter --duration"
+    )]
+    Windows { count: usize, most: usize },
+    #[error("cannot listen for SIGINT and SIGTERM: {0}")]
+    Signals(#[source] io::Error),
+    #[error("cannot read how much memory this process holds: {0}")]
+    Memory(#[source] io::Error),
+    #[error(
+        "the receiver counts less than before: was it reset by another process? The trial is void"
+    )]
+    Backwards,
 }
 
 impl Failure {
@@ -43,6 +55,7 @@ impl Failure {
             | Self::Rate(_)
             | Self::Guard(_)
             | Self::DefaultRoute(_)
+            | Self::Windows { .. }
             | Self::OneDevice(_) => exit::CONFIG,
             _ => exit::FAILED,
         }

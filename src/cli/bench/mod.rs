@@ -6,8 +6,12 @@ use clap::{Args, Subcommand};
 
 mod ends;
 mod failure;
+mod interrupt;
+mod look;
 mod output;
+mod progress;
 mod rate;
+mod soak;
 mod tester;
 mod traffic;
 
@@ -22,12 +26,15 @@ pub(super) struct Bench {
 enum Measurement {
     /// One load for some time: what was sent, what arrived and how late, what was lost, doubled, reordered or damaged.
     Rate(Box<rate::MeasureRate>),
+    /// One load for hours, with a line a minute: what was lost and how late frames were in each, and what became of all.
+    Soak(Box<soak::MeasureSoak>),
 }
 
 impl Bench {
     pub(super) fn execute(self) -> ExitCode {
         match self.measurement {
             Measurement::Rate(rate) => rate.execute(),
+            Measurement::Soak(soak) => soak.execute(),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! What a measurement says: numbers that can be pasted, and the JSON document that plots are made of.
 
+mod soak;
 mod trial;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use soak::{Soak, Window};
 pub use trial::{CpuShare, Latency, Measured, TrialReport};
 
 use super::host::Host;
@@ -34,6 +36,9 @@ pub struct Report {
     pub sink_mode: String,
     /// Every trial, in its order.
     pub trials: Vec<TrialReport>,
+    /// Of a soak: its windows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soak: Option<Soak>,
 }
 
 impl fmt::Display for Report {
@@ -57,7 +62,11 @@ impl fmt::Display for Report {
         }
         self.trials
             .iter()
-            .try_for_each(|trial| write!(f, "{trial}"))
+            .try_for_each(|trial| write!(f, "{trial}"))?;
+        match &self.soak {
+            Some(soak) => write!(f, "{soak}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -82,6 +91,7 @@ mod tests {
             engine_reason: "why".to_owned(),
             sink_mode: "native".to_owned(),
             trials: vec![TrialReport::new(measured()), TrialReport::new(unlimited)],
+            soak: None,
         };
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
