@@ -6,6 +6,7 @@ pub mod engine;
 pub mod guard;
 pub mod headers;
 pub mod host;
+pub mod memory;
 pub mod mlrsearch;
 pub mod profile;
 pub mod range;

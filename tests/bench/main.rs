@@ -5,10 +5,12 @@
 mod support;
 
 mod command;
+mod control;
 mod delay;
 mod faults;
 mod frames;
 mod generator;
 mod limits;
 mod sink;
+mod soak;
 mod wire;

@@ -140,6 +140,41 @@ fn sequence_numbers_go_on_beyond_32_bits() {
     assert_eq!(counts(&sink.read().unwrap(), 0), expected);
 }
 
+/// Copies are told on both sides of the wrap, and across it, in several rounds of it.
+#[test]
+fn a_copy_is_a_copy_where_sequence_numbers_wrap() {
+    const ROUND: u64 = 1 << 32;
+    let mut sink = sink();
+    let mut see = |full: u64| sink.inspect(&numbered(PLAIN, full as u32)).unwrap();
+    let mut frames = 0;
+    for round in 0..3 {
+        // Steps below 2^31, as a stream takes them.
+        for step in 0..4 {
+            see(round * ROUND + step * (ROUND / 4));
+            frames += 1;
+        }
+        for before in 1..4 {
+            see((round + 1) * ROUND - 4 + before);
+            frames += 1;
+        }
+        // Copies of the last ones, and one that only just comes after them.
+        see((round + 1) * ROUND - 1);
+        see((round + 1) * ROUND - 2);
+        see((round + 1) * ROUND - 4);
+        frames += 1;
+    }
+    see(3 * ROUND);
+    see(3 * ROUND - 1);
+    let expected = StreamReceived {
+        frames: frames + 1,
+        duplicated: 3 * 2 + 1,
+        reordered: 3,
+        ..StreamReceived::default()
+    };
+    assert_eq!(counts(&sink.read().unwrap(), 0), expected);
+    assert_eq!(sink.reached().unwrap(), [3 * ROUND + 1, 0, 0, 0]);
+}
+
 /// What nobody on the way may change: every bit of it. What may change: everything else.
 #[test]
 fn a_flipped_bit_is_corruption_wherever_it_must_not_change() {
@@ -300,8 +335,9 @@ fn latency_is_from_the_intended_time() {
     sink.inspect(&frame(PLAIN, 0, 1, now_ns() + 3600 * SECOND, 100))
         .unwrap();
     assert_eq!(sink.read().unwrap().latency_range_ns.unwrap().0, 0);
-    sink.inspect(&frame(PLAIN, 0, 2, now_ns() - 3600 * SECOND, 100))
-        .unwrap();
+    // A machine may be up for less than that; times count modulo 2^48.
+    let long_ago = now_ns().wrapping_sub(3600 * SECOND);
+    sink.inspect(&frame(PLAIN, 0, 2, long_ago, 100)).unwrap();
     assert!(sink.read().unwrap().latency_range_ns.unwrap().1 >= 3600 * SECOND);
     assert_eq!(sink.read().unwrap().latency.len(), 3);
 }

@@ -35,6 +35,18 @@ pub(super) enum Failure {
     Search(String),
     #[error(transparent)]
     Void(#[from] Void),
+    #[error(
+        "{count} windows: at most {most} are kept; use a longer --every, or a shorter --duration"
+    )]
+    Windows { count: usize, most: usize },
+    #[error("cannot listen for SIGINT and SIGTERM: {0}")]
+    Signals(#[source] io::Error),
+    #[error("cannot read how much memory this process holds: {0}")]
+    Memory(#[source] io::Error),
+    #[error(
+        "the receiver counts less than before: was it reset by another process? The trial is void"
+    )]
+    Backwards,
 }
 
 impl Failure {
@@ -46,7 +58,8 @@ impl Failure {
             | Self::Guard(_)
             | Self::DefaultRoute(_)
             | Self::OneDevice(_)
-            | Self::Search(_) => exit::CONFIG,
+            | Self::Search(_)
+            | Self::Windows { .. } => exit::CONFIG,
             _ => exit::FAILED,
         }
     }

@@ -6,10 +6,14 @@ use clap::{Args, Subcommand};
 
 mod ends;
 mod failure;
+mod interrupt;
+mod look;
 mod ndr;
 mod output;
+mod progress;
 mod rate;
 mod search;
+mod soak;
 mod tester;
 mod traffic;
 
@@ -26,6 +30,8 @@ enum Measurement {
     Rate(Box<rate::MeasureRate>),
     /// The highest loads that the device bears: without loss (NDR) and with hardly any (PDR), in one search (MLRsearch).
     Ndr(Box<ndr::SearchNdr>),
+    /// One load for hours, with a line a minute: what was lost and how late frames were in each, and what became of all.
+    Soak(Box<soak::MeasureSoak>),
 }
 
 impl Bench {
@@ -33,6 +39,7 @@ impl Bench {
         match self.measurement {
             Measurement::Rate(rate) => rate.execute(),
             Measurement::Ndr(ndr) => ndr.execute(),
+            Measurement::Soak(soak) => soak.execute(),
         }
     }
 }

@@ -24,6 +24,11 @@ impl Output {
         !self.json && io::stderr().is_terminal()
     }
 
+    /// Whether there will be one JSON document, and nothing before it.
+    pub(super) fn is_document(&self) -> bool {
+        self.json
+    }
+
     /// Shows a result, or why there is none.
     pub(super) fn show(&self, outcome: Result<Report, Failure>) -> ExitCode {
         let report = match outcome {

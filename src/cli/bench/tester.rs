@@ -1,34 +1,37 @@
 //! The tester (RFC 2544): a sending and a receiving device with the device under test between them, and trials through it.
 
+use std::collections::VecDeque;
 use std::env;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use hdrhistogram::Histogram;
 
 use super::ends::End;
 use super::failure::Failure;
+use super::look::{Look, frames};
+use super::progress::Progress;
 use super::traffic::Traffic;
 use crate::loadgen::books::{Arrivals, Books};
 use crate::loadgen::cpu::CpuTimes;
 use crate::loadgen::engine::{
-    self, Choice, EngineError, EngineKind, Expectations, Load, Opened, Received, Sent, Sink,
-    StreamLoad, StreamReceived,
+    self, Choice, Control, EngineError, EngineKind, Expectations, Load, Opened, Received, Sent,
+    Sink, StreamLoad, StreamReceived,
 };
 use crate::loadgen::guard;
 use crate::loadgen::headers::{FlowHeaders, Shape};
 use crate::loadgen::host::Host;
 use crate::loadgen::profile::Stream;
-use crate::loadgen::rate::{Rate, Scaled};
+use crate::loadgen::rate::Rate;
 use crate::loadgen::report::{Latency, Measured, Report, SCHEMA, TrialReport};
 
 /// Frames on their way are waited for until none has come for so long.
 const DRAIN: Duration = Duration::from_millis(200);
-/// How often the sink is asked while frames are under way.
+/// How often a trial is looked at.
 const LOOK: Duration = Duration::from_millis(20);
-/// How often progress is told on a terminal.
-const PROGRESS: Duration = Duration::from_secs(1);
-const DURATION_MAX_S: f64 = 24.0 * 3600.0;
+/// As long as an engine's clock counts.
+const DURATION_MAX_S: f64 = 72.0 * 3600.0;
 
 /// The two devices, what is sent between them, and by whom.
 #[derive(Debug, Clone, Args)]
@@ -85,13 +88,18 @@ impl From<Engine> for EngineKind {
     }
 }
 
-/// A time in seconds, as flags give it.
+/// A time as flags give it: in seconds, or with its unit.
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
-    match text.trim_end_matches('s').parse() {
+    const UNITS: [(&str, f64); 4] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+    let unit = UNITS
+        .iter()
+        .find_map(|(unit, length_s)| Some((text.strip_suffix(unit)?, *length_s)));
+    let (number, length_s) = unit.unwrap_or((text, 1.0));
+    match number.parse::<f64>().map(|number| number * length_s) {
         Ok(seconds) if (0.001..=DURATION_MAX_S).contains(&seconds) => {
             Ok(Duration::from_secs_f64(seconds))
         }
-        _ => Err(format!("use seconds, 0.001 to {DURATION_MAX_S}")),
+        _ => Err("use seconds (10, 0.5) or a unit (500ms, 90s, 10m, 2h): 1 ms to 72 h".to_owned()),
     }
 }
 
@@ -191,6 +199,18 @@ impl Tester {
         rate_fps: f64,
         duration: Duration,
     ) -> Result<TrialReport, Failure> {
+        let ended = self.watched(rate_fps, [duration; 2], &mut |_| Ok(()))?;
+        Ok(ended.report)
+    }
+
+    /// A trial that somebody looks at every few milliseconds, and may end. It is expected to last for the first duration,
+    /// and ends by itself after the second.
+    pub(super) fn watched(
+        &mut self,
+        rate_fps: f64,
+        [expected, longest]: [Duration; 2],
+        watch: &mut dyn FnMut(&Look<'_>) -> Result<(), Failure>,
+    ) -> Result<Ended, Failure> {
         self.sink.reset()?;
         let numbered = (0..).zip(&self.streams);
         let streams: Vec<_> = numbered.map(|(id, prepared)| prepared.load(id)).collect();
@@ -198,43 +218,58 @@ impl Tester {
             streams: &streams,
             rate_fps,
             burst: self.burst,
-            duration,
+            duration: longest,
         };
         let before = CpuTimes::now()?;
         let generator = &mut self.opened.generator;
-        let (tx, sink, shows) = (&self.tx, &self.sink, self.shows_progress);
-        let sent = thread::scope(|scope| {
-            let sender = scope.spawn(|| tx.enter(|| generator.run(&load)));
-            let (started, mut told) = (Instant::now(), Instant::now());
+        let (tx, sink, control) = (&self.tx, &self.sink, &Control::default());
+        let mut progress = Progress::new(self.shows_progress, expected);
+        let (sent, watched) = thread::scope(|scope| {
+            let sender = scope.spawn(|| tx.enter(|| generator.run_watched(&load, control)));
+            let (started, mut leaving) = (Instant::now(), Leaving::default());
+            let mut watched = Ok(());
             while !sender.is_finished() {
                 thread::park_timeout(LOOK);
-                if shows && told.elapsed() >= PROGRESS {
-                    tell(started, duration, sink);
-                    told = Instant::now();
+                let elapsed = started.elapsed();
+                let settled = leaving.settled(elapsed, control.sent());
+                let look = Look::new(elapsed, settled, (sink, control));
+                progress.tell(&look);
+                if watched.is_ok() {
+                    watched = watch(&look);
+                }
+                if watched.is_err() {
+                    control.stop();
                 }
             }
-            if shows {
-                // The line of progress makes room for the result.
-                eprint!("\r\x1b[K");
-            }
             match sender.join() {
-                Ok(sent) => sent,
+                Ok(sent) => (sent, watched),
                 Err(cause) => std::panic::resume_unwind(cause),
             }
-        })??;
+        });
+        drop(progress);
+        watched?;
+        let sent = sent??;
         let cpu = CpuTimes::now()?.since(&before);
         let received = drain(sink, &sent)?;
         let arrivals: Vec<_> = received.per_stream.iter().map(arrivals).collect();
-        Ok(TrialReport::new(Measured {
+        let report = TrialReport::new(Measured {
             asked_fps: rate_fps,
             duration_s: sent.elapsed.as_secs_f64(),
             books: Books::close(&sent.per_stream, &arrivals)?,
             received_bytes: received.per_stream.iter().map(|stream| stream.bytes).sum(),
             late: sent.late,
             foreign: received.foreign,
-            latency: latency(&received),
+            latency: quantiles(
+                &received.latency,
+                received.latency_range_ns.map(|(_, max_ns)| max_ns),
+            ),
             cpu,
-        }))
+        });
+        Ok(Ended {
+            report,
+            sent,
+            received,
+        })
     }
 
     /// The report of a measurement of this name.
@@ -255,6 +290,7 @@ impl Tester {
             engine_reason: self.opened.why,
             trials,
             search: None,
+            soak: None,
         })
     }
 }
@@ -277,13 +313,32 @@ impl TesterFlags {
     }
 }
 
-/// Progress, a line over the last one.
-fn tell(started: Instant, duration: Duration, sink: &Sink) {
-    let elapsed = started.elapsed();
-    let Ok(received) = sink.read() else { return };
-    let rate = Scaled(frames(&received) as f64 / elapsed.as_secs_f64());
-    let left = duration.saturating_sub(elapsed).as_secs();
-    eprint!("\r\x1b[K  {rate} frames/s received, {left} s left");
+/// What came of a trial, and what it was judged from.
+pub(super) struct Ended {
+    pub(super) report: TrialReport,
+    pub(super) sent: Sent,
+    pub(super) received: Received,
+}
+
+/// How many frames had left by when.
+#[derive(Debug, Default)]
+struct Leaving {
+    told: VecDeque<(Duration, u64)>,
+    settled: u64,
+}
+
+impl Leaving {
+    /// Notes how many have left by now; how many had left so long ago that none of them is under way any more.
+    fn settled(&mut self, now: Duration, sent: u64) -> u64 {
+        self.told.push_back((now, sent));
+        while let Some((then, sent)) = self.told.front()
+            && *then + DRAIN <= now
+        {
+            self.settled = *sent;
+            self.told.pop_front();
+        }
+        self.settled
+    }
 }
 
 /// Waits for what is under way.
@@ -301,11 +356,6 @@ fn drain(sink: &Sink, sent: &Sent) -> Result<Received, EngineError> {
     Ok(received)
 }
 
-fn frames(received: &Received) -> u64 {
-    let of = |stream: &StreamReceived| stream.frames + stream.corrupted + stream.misdelivered;
-    received.per_stream.iter().map(of).sum()
-}
-
 fn arrivals(stream: &StreamReceived) -> Arrivals {
     Arrivals {
         received: stream.frames,
@@ -316,14 +366,55 @@ fn arrivals(stream: &StreamReceived) -> Arrivals {
     }
 }
 
-fn latency(received: &Received) -> Option<Latency> {
-    let (_, max_ns) = received.latency_range_ns?;
-    let at = |quantile| received.latency.value_at_quantile(quantile);
-    Some(Latency {
+/// Of these latencies; `max_ns` is the highest one, where it is known to the nanosecond.
+pub(super) fn quantiles(latency: &Histogram<u64>, max_ns: Option<u64>) -> Option<Latency> {
+    let at = |quantile| latency.value_at_quantile(quantile);
+    (!latency.is_empty()).then(|| Latency {
         p50_ns: at(0.5),
         p90_ns: at(0.9),
         p99_ns: at(0.99),
         p999_ns: at(0.999),
-        max_ns,
+        max_ns: max_ns.unwrap_or_else(|| latency.max()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_in_seconds_or_have_a_unit() {
+        for (text, expected_ms) in [
+            ("10", 10_000),
+            ("0.5", 500),
+            ("250ms", 250),
+            ("90s", 90_000),
+            ("1.5m", 90_000),
+            ("72h", 72 * 3_600_000),
+        ] {
+            assert_eq!(
+                seconds(text),
+                Ok(Duration::from_millis(expected_ms)),
+                "{text}"
+            );
+        }
+        for bad in [
+            "", "s", "0", "-1", "73h", "10d", "1e-4", "NaN", "inf", "1 h 2",
+        ] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_left_long_ago_has_settled() {
+        let mut leaving = Leaving::default();
+        let at = Duration::from_millis;
+        assert_eq!(leaving.settled(at(0), 10), 0);
+        assert_eq!(leaving.settled(at(100), 20), 0);
+        assert_eq!(leaving.settled(at(200), 30), 10);
+        assert_eq!(leaving.settled(at(299), 40), 10);
+        assert_eq!(leaving.settled(at(1_000), 50), 40);
+        assert_eq!(leaving.settled(at(1_200), 50), 50);
+        assert_eq!(leaving.told.len(), 1);
+    }
 }

@@ -14,7 +14,6 @@ use std::num::NonZeroU32;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
 use xsk_rs::config::{
     BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig,
 };
@@ -23,8 +22,8 @@ use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 use super::frame::{Tag, write_flow};
 use super::layout::header_check;
 use super::load::{Generator, Load, Plan, Position, Sent};
-use super::pace::{Pacer, Turn};
-use super::{Device, EngineError, pin};
+use super::pace::{Pacer, Turn, ended_before_it_began, now_ns};
+use super::{Control, Device, EngineError, pin};
 
 /// Bytes of a chunk: a page.
 const CHUNK: u32 = 4096;
@@ -107,7 +106,7 @@ impl AfxdpGenerator {
     }
 
     /// Sends the whole load; what was sent of each stream, and their bytes.
-    fn send(&mut self, plan: &Plan<'_>) -> io::Result<Sent> {
+    fn send(&mut self, plan: &Plan<'_>, control: &Control) -> io::Result<Sent> {
         let mut batch = Batch::new(plan);
         let start_ns = now_ns();
         let mut pacer = Pacer::new(plan, start_ns);
@@ -116,8 +115,12 @@ impl AfxdpGenerator {
             if self.reclaim() {
                 progress = Instant::now();
             }
+            if control.is_stopped() {
+                pacer.stop();
+            }
             let over = self.fill(plan, &mut pacer, &mut batch);
             self.submit(&mut batch)?;
+            control.note_sent(batch.sent.iter().sum());
             let waiting = self.free.len() < CHUNKS as usize;
             if over && !waiting {
                 break;
@@ -134,6 +137,9 @@ impl AfxdpGenerator {
             if !waiting {
                 progress = Instant::now();
             }
+        }
+        if control.is_stopped() && batch.bytes == 0 {
+            return Err(ended_before_it_began());
         }
         Ok(Sent {
             per_stream: batch.sent,
@@ -252,7 +258,7 @@ impl AfxdpGenerator {
 }
 
 impl Generator for AfxdpGenerator {
-    fn run(&mut self, load: &Load<'_>) -> Result<Sent, EngineError> {
+    fn run_watched(&mut self, load: &Load<'_>, control: &Control) -> Result<Sent, EngineError> {
         let plan = Plan::new(load)?;
         let len_max = plan.len_max();
         self.device = Device::find(self.device.ifindex)?;
@@ -271,7 +277,7 @@ impl Generator for AfxdpGenerator {
         thread::scope(|scope| {
             let sender = scope.spawn(|| {
                 pin(core)?;
-                self.send(&plan).map_err(failed)
+                self.send(&plan, control).map_err(failed)
             });
             sender
                 .join()
@@ -387,9 +393,4 @@ fn system(error: impl Error) -> io::Error {
 
 fn invalid(error: impl Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, error.to_string())
-}
-
-fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

@@ -8,6 +8,7 @@
 //! there or an XDP program is attached. [`LiveGenerator::open`] sees it and says it.
 
 use std::fs;
+use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
@@ -19,8 +20,9 @@ use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::load::{Generator, Load, Plan, Sent};
+use super::pace::now_ns;
 use super::program::{FRAME_MAX, Program};
-use super::{Device, EngineError, pin};
+use super::{Control, Device, EngineError, pin};
 
 /// How often a run is looked after before its end is due.
 const BREATH: Duration = Duration::from_millis(20);
@@ -34,6 +36,7 @@ pub struct LiveGenerator {
     device: Device,
     core: Option<usize>,
     program: Option<Program>,
+    turns: u32,
 }
 
 impl LiveGenerator {
@@ -50,9 +53,16 @@ impl LiveGenerator {
             device,
             core,
             program: None,
+            turns: u32::MAX,
         };
         generator.check_receiver()?;
         Ok(generator)
+    }
+
+    /// How often the program runs, idle or not, in one call into the kernel [default: as often as the kernel can count]. A
+    /// longer load takes several calls, one right after the other; what they cost comes out as frames that were late.
+    pub fn set_turns_per_call(&mut self, turns: NonZeroU32) {
+        self.turns = turns.get();
     }
 
     /// Whether frames that XDP sends would leave: the device takes them, and behind a veth somebody listens.
@@ -128,7 +138,12 @@ impl LiveGenerator {
 
     /// Runs the program until the load is over. The thread that is in the kernel meanwhile is one of its own, because a
     /// signal is sent to it.
-    fn send(&self, program: &Program, duration: Duration) -> Result<(), EngineError> {
+    fn send(
+        &self,
+        program: &Program,
+        duration: Duration,
+        control: &Control,
+    ) -> Result<(), EngineError> {
         make_interruptible()?;
         let (announce, announced) = mpsc::channel();
         let stop = &AtomicBool::new(false);
@@ -138,16 +153,23 @@ impl LiveGenerator {
                 leave_signals_to_others()?;
                 // The other end is there until this thread ends.
                 announce.send(pthread_self()).ok();
-                program.call(stop).map_err(|source| self.failed(source))
+                program
+                    .call(stop, self.turns)
+                    .map_err(|source| self.failed(source))
             });
             let thread = announced.recv();
             let due = Instant::now() + duration;
             // A run that could not begin ends at once.
-            while !sender.is_finished() && Instant::now() < due {
+            while !sender.is_finished() && !control.is_stopped() && Instant::now() < due {
                 thread::sleep(BREATH.min(due.saturating_duration_since(Instant::now())));
+                control.note_sent(program.sent());
             }
             let deadline = due + GRACE;
-            while !sender.is_finished() && !program.is_over() && Instant::now() < deadline {
+            while !sender.is_finished()
+                && !control.is_stopped()
+                && !program.is_over()
+                && Instant::now() < deadline
+            {
                 thread::sleep(LOOK);
             }
             stop.store(true, Ordering::Release);
@@ -163,15 +185,17 @@ impl LiveGenerator {
 }
 
 impl Generator for LiveGenerator {
-    fn run(&mut self, load: &Load<'_>) -> Result<Sent, EngineError> {
+    fn run_watched(&mut self, load: &Load<'_>, control: &Control) -> Result<Sent, EngineError> {
         let plan = Plan::new(load)?;
         self.device = Device::find(self.device.ifindex)?;
         self.device.check(plan.len_max())?;
         self.check_receiver()?;
         let program = self.program(&plan)?;
         program.prepare(&plan, self.device.ifindex)?;
-        self.send(&program, plan.duration)?;
-        let sent = program.account(&plan, &self.device.name);
+        self.send(&program, plan.duration, control)?;
+        // A run that was ended from outside had no time to note its end.
+        let stopped_ns = control.is_stopped().then(now_ns);
+        let sent = program.account(&plan, &self.device.name, stopped_ns);
         self.program = Some(program);
         sent
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::layout::Layout;
 use super::pace::FRACTION_BITS;
-use super::{EngineError, STREAMS_MAX};
+use super::{Control, EngineError, STREAMS_MAX};
 use crate::loadgen::headers::{FlowHeaders, Shape};
 use crate::loadgen::signature;
 
@@ -62,7 +62,15 @@ pub trait Generator {
     ///
     /// # Errors
     /// When the load cannot be, the device cannot carry it, or the kernel refuses.
-    fn run(&mut self, load: &Load<'_>) -> Result<Sent, EngineError>;
+    fn run(&mut self, load: &Load<'_>) -> Result<Sent, EngineError> {
+        self.run_watched(load, &Control::default())
+    }
+
+    /// As [`Generator::run`], while others look on, who may end it early.
+    ///
+    /// # Errors
+    /// As [`Generator::run`], and when it was ended before it began.
+    fn run_watched(&mut self, load: &Load<'_>, control: &Control) -> Result<Sent, EngineError>;
 }
 
 /// The longest run that the clock of intended times can count.

@@ -4,6 +4,7 @@
 //! says what arrived. What is in between, and nothing else, explains the difference.
 
 mod afxdp;
+mod control;
 mod device;
 mod error;
 mod frame;
@@ -18,6 +19,7 @@ mod select;
 mod sink;
 
 pub use afxdp::AfxdpGenerator;
+pub use control::Control;
 pub use device::Device;
 pub use error::EngineError;
 pub use frame::{Tag, write_frame};

@@ -1,5 +1,9 @@
 //! When frames leave: the clock of intended times, as `begin_burst` in `bpf/generator.bpf.c` keeps it.
 
+use std::io;
+
+use rustix::time::{ClockId, clock_gettime};
+
 use super::load::Plan;
 
 /// Later than this, intended times are given up: what was to be spread would leave in one burst, which is another load.
@@ -67,6 +71,11 @@ impl Pacer {
         Turn::Send(self.burst_at_ns)
     }
 
+    /// Ends the load now.
+    pub fn stop(&mut self) {
+        (self.left, self.next_q16, self.in_burst) = (0, 0, 0);
+    }
+
     fn begin_burst(&mut self, now_ns: u64) -> Turn {
         let now_q16 = now_ns.saturating_sub(self.start_ns) << FRACTION_BITS;
         if self.interval_q16 == 0 {
@@ -97,6 +106,20 @@ impl Pacer {
         self.left -= 1;
         Turn::Send(at_ns)
     }
+}
+
+/// `CLOCK_MONOTONIC`, in ns.
+pub(super) fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// Of a run that was told to end, and had not begun.
+pub(super) fn ended_before_it_began() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Interrupted,
+        "it was ended before the first frame had left",
+    )
 }
 
 #[cfg(test)]
@@ -174,6 +197,23 @@ mod tests {
         assert_eq!(pacer.turn(1_000_000), Turn::Wait);
         assert_eq!(pacer.turn(1_000_000), Turn::Over);
         assert_eq!(pacer.late, 10);
+    }
+
+    #[test]
+    fn a_run_that_is_stopped_is_over_with_or_without_an_interval() {
+        let mut paced = pacer(3);
+        assert_eq!(paced.turn(5_000), Turn::Send(5_000));
+        paced.stop();
+        assert_eq!(paced.turn(5_001), Turn::Over);
+        let mut flat_out = Pacer {
+            interval_q16: 0,
+            next_q16: 10_000 << FRACTION_BITS,
+            ..pacer(1)
+        };
+        assert_eq!(flat_out.turn(5_001), Turn::Send(5_001));
+        flat_out.stop();
+        assert_eq!(flat_out.turn(5_002), Turn::Over);
+        assert_eq!((paced.late, flat_out.late), (0, 0));
     }
 
     #[test]

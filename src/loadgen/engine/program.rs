@@ -10,8 +10,8 @@ use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, Object, ProgramInput};
 
 use super::layout::header_check;
 use super::load::{Plan, Sent, StreamPlan};
-use super::pace::{FRACTION_BITS, RESYNC_NS};
-use super::{EngineError, object};
+use super::pace::{FRACTION_BITS, RESYNC_NS, ended_before_it_began};
+use super::{EngineError, STREAMS_MAX, object};
 use crate::loadgen::headers::{Family, FlowHeaders, HEADERS_MAX, Transport};
 
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/generator.bpf.o"));
@@ -95,8 +95,8 @@ impl Program {
         write(&self.run, 0, &run_bytes(plan, ifindex), RUN_LEN)
     }
 
-    /// Has the kernel run it until `stop` is set and a signal arrives.
-    pub fn call(&self, stop: &AtomicBool) -> Result<(), libbpf_rs::Error> {
+    /// Has the kernel run it, so many turns by one call, until `stop` is set and a signal arrives.
+    pub fn call(&self, stop: &AtomicBool, turns: u32) -> Result<(), libbpf_rs::Error> {
         let missing = || libbpf_rs::Error::from_raw_os_error(libc::ENOENT);
         let mut program = self
             .object
@@ -107,13 +107,13 @@ impl Program {
             let input = ProgramInput {
                 data_in: Some(&BLANK),
                 flags: LIVE_FRAMES,
-                repeat: u32::MAX,
+                repeat: turns,
                 ..ProgramInput::default()
             };
             match program.test_run(input) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
-                // All turns were used up, of which only idle ones are so many; or a debugger came by. What the new call
-                // costs comes out as frames that were late.
+                // All turns were used up: idle ones, of a slow load, within minutes. Or a debugger came by. The program goes
+                // on where it was; what the new call costs comes out as frames that were late.
                 _ if !stop.load(Ordering::Acquire) && !self.is_over() => {}
                 _ => return Ok(()),
             }
@@ -145,8 +145,19 @@ impl Program {
         matches!(numbers(&self.run, 0).as_deref(), Ok([_, _, _, end_ns, ..]) if *end_ns > 0)
     }
 
-    /// What came of the run.
-    pub fn account(&self, plan: &Plan<'_>, device: &str) -> Result<Sent, EngineError> {
+    /// Frames that have left by now. To be asked while the program runs.
+    pub fn sent(&self) -> u64 {
+        let of = |place: u32| numbers(&self.streams, place).ok()?.first().copied();
+        (0..STREAMS_MAX as u32).filter_map(of).sum()
+    }
+
+    /// What came of the run; `stopped_ns` is when it was ended, if before its time.
+    pub fn account(
+        &self,
+        plan: &Plan<'_>,
+        device: &str,
+        stopped_ns: Option<u64>,
+    ) -> Result<Sent, EngineError> {
         let run = numbers(&self.run, 0)?;
         // struct generator_run
         let [
@@ -171,13 +182,20 @@ impl Program {
                 why: "the kernel gave no room for frames of that length",
             });
         }
-        if end_ns == 0 {
+        let end_ns = match stopped_ns {
+            Some(stopped_ns) if end_ns == 0 => stopped_ns,
+            _ => end_ns,
+        };
+        if start_ns == 0 || end_ns == 0 {
             return Err(EngineError::System {
                 doing: format!("finish the load on {device}"),
-                source: io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the kernel did not run the generator",
-                ),
+                source: match stopped_ns {
+                    Some(_) => ended_before_it_began(),
+                    None => io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "the kernel did not run the generator",
+                    ),
+                },
             });
         }
         let sent = |place| {

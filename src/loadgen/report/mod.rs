@@ -1,6 +1,7 @@
 //! What a measurement says: numbers that can be pasted, and the JSON document that plots are made of.
 
 mod search;
+mod soak;
 mod trial;
 
 use std::fmt;
@@ -8,6 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use search::{GoalName, GoalReport, Parameters, SearchReport, Throughput, Verdict};
+pub use soak::{Soak, Window};
 pub use trial::{CpuShare, Latency, Measured, TrialReport};
 
 use super::host::Host;
@@ -39,6 +41,9 @@ pub struct Report {
     /// What a search found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<SearchReport>,
+    /// Of a soak: its windows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soak: Option<Soak>,
 }
 
 impl Report {
@@ -73,7 +78,11 @@ impl fmt::Display for Report {
         }
         self.trials
             .iter()
-            .try_for_each(|trial| write!(f, "{trial}"))
+            .try_for_each(|trial| write!(f, "{trial}"))?;
+        match &self.soak {
+            Some(soak) => write!(f, "{soak}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -99,6 +108,7 @@ mod tests {
             sink_mode: "native".to_owned(),
             trials: vec![TrialReport::new(measured()), TrialReport::new(unlimited)],
             search: None,
+            soak: None,
         };
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
