@@ -23,7 +23,7 @@ use super::frame::{Tag, write_flow};
 use super::layout::header_check;
 use super::load::{Generator, Load, Plan, Position, Sent};
 use super::pace::{Pacer, Turn, ended_before_it_began, now_ns};
-use super::{Control, Device, EngineError, pin};
+use super::{Control, Device, EngineError, become_sender};
 
 /// Bytes of a chunk: a page.
 const CHUNK: u32 = 4096;

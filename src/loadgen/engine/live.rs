@@ -22,7 +22,7 @@ use nix::sys::signal::{SigSet, Signal};
 use super::load::{Generator, Load, Plan, Sent};
 use super::pace::now_ns;
 use super::program::{FRAME_MAX, Program};
-use super::{Control, Device, EngineError, pin};
+use super::{Control, Device, EngineError, become_sender};
 
 /// How often a run is looked after before its end is due.
 const BREATH: Duration = Duration::from_millis(20);
@@ -149,7 +149,7 @@ impl LiveGenerator {
         let stop = &AtomicBool::new(false);
         thread::scope(|scope| {
             let sender = scope.spawn(move || {
-                pin(self.core)?;
+                become_sender(self.core)?;
                 leave_signals_to_others()?;
                 // The other end is there until this thread ends.
                 announce.send(pthread_self()).ok();

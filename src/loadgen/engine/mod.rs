@@ -32,7 +32,21 @@ pub use sink::{Expectations, Received, Sink, StreamReceived, XdpMode};
 /// The most streams of a load.
 pub const STREAMS_MAX: usize = 16;
 
-/// Pins the calling thread to a core, if one is named.
+/// Makes the calling thread one that sends: on its core, if one is named, and before other programs there.
+fn become_sender(core: Option<usize>) -> Result<(), EngineError> {
+    prefer();
+    pin(core)
+}
+
+/// Whoever shares the core with this thread takes it away for milliseconds at a time: beside two busy programs, a third of
+/// the intended times of 40,000 frames/s passed unused, with precedence 0.03 %. Without the right to it (CAP_SYS_NICE),
+/// the thread goes on as it is: what it cannot keep is counted.
+fn prefer() {
+    /// `nice` -20; 0 is this thread.
+    const FIRST: i32 = -20;
+    rustix::process::setpriority_process(None, FIRST).ok();
+}
+
 fn pin(core: Option<usize>) -> Result<(), EngineError> {
     let Some(id) = core else {
         return Ok(());
