@@ -109,6 +109,7 @@ impl fmt::Display for Rate {
 }
 
 /// A number with the unit's prefix that leaves it at least 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scaled(pub f64);
 
 impl fmt::Display for Scaled {

@@ -1,9 +1,11 @@
 //! The two devices of a measurement, each in a network namespace of its own or in ours.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -14,16 +16,29 @@ use crate::netlink;
 /// Where `ip netns add` puts names.
 const NETNS_FOLDER: &str = "/run/netns";
 
+/// A network namespace other than this thread's.
+#[derive(Debug, Clone)]
+pub(super) enum Netns {
+    /// By the name that `ip netns` knows.
+    Named(String),
+    /// One without a name: the kernel removes it with the last handle, whatever becomes of the process.
+    Unnamed(Arc<File>),
+}
+
 /// A device that sends or receives.
 #[derive(Debug, Clone)]
 pub(super) struct End {
-    netns: Option<String>,
+    netns: Option<Netns>,
     /// Its name, for people.
     pub name: String,
     /// Its index in its namespace.
     pub ifindex: u32,
     /// Its Ethernet address.
     pub mac: Mac,
+    /// Its largest payload, in bytes.
+    pub mtu: u32,
+    /// One end of a veth pair.
+    pub is_veth: bool,
     /// The networks of its namespace.
     pub networks: Vec<(IpAddr, u8)>,
     /// Whether its namespace's default route leaves by it.
@@ -55,39 +70,51 @@ pub(super) enum EndError {
     #[error("cannot open a netlink socket: {0}")]
     Socket(#[from] io::Error),
     /// No such device.
-    #[error("there is no device {0} in {place}; `ip link` shows them", place = place(.1))]
-    Missing(String, Option<String>),
+    #[error("there is no device {0} in {1}; `ip link` shows them")]
+    Missing(String, Place),
     /// Not Ethernet.
     #[error("{0} carries no Ethernet frames")]
     NoEthernet(String),
 }
 
-fn place(netns: &Option<String>) -> String {
-    match netns {
-        Some(name) => format!("network namespace '{name}'"),
-        None => "this network namespace".to_owned(),
+/// Where a device was looked for, for people.
+#[derive(Debug)]
+pub(super) struct Place(Option<Netns>);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(Netns::Named(name)) => write!(f, "network namespace '{name}'"),
+            Some(Netns::Unnamed(_)) => f.write_str("the network namespace of the direct wire"),
+            None => f.write_str("this network namespace"),
+        }
     }
 }
 
 impl End {
     /// Looks the device up.
     pub(super) fn find(netns: Option<&str>, name: &str) -> Result<Self, EndError> {
-        within(netns, || Self::look(netns, name))?
+        Self::find_in(netns.map(|name| Netns::Named(name.to_owned())), name)
+    }
+
+    /// As [`End::find`], in any namespace.
+    pub(super) fn find_in(netns: Option<Netns>, name: &str) -> Result<Self, EndError> {
+        within(netns.as_ref(), || Self::look(netns.as_ref(), name))?
     }
 
     /// Runs something in the device's namespace.
     pub(super) fn enter<T: Send>(&self, body: impl FnOnce() -> T + Send) -> Result<T, EndError> {
-        within(self.netns.as_deref(), body)
+        within(self.netns.as_ref(), body)
     }
 
-    fn look(netns: Option<&str>, name: &str) -> Result<Self, EndError> {
+    fn look(netns: Option<&Netns>, name: &str) -> Result<Self, EndError> {
         let ask = |source| EndError::Ask {
             name: name.to_owned(),
             source,
         };
         let mut socket = netlink::Socket::open()?;
         let links = netlink::links(&mut socket).map_err(ask)?;
-        let missing = || EndError::Missing(name.to_owned(), netns.map(str::to_owned));
+        let missing = || EndError::Missing(name.to_owned(), Place(netns.cloned()));
         let link = links
             .iter()
             .find(|link| link.name == name)
@@ -98,10 +125,12 @@ impl End {
         let addresses = netlink::addresses(&mut socket).map_err(ask)?;
         let network = |address: &netlink::Address| (address.local, address.prefix_len);
         Ok(Self {
-            netns: netns.map(str::to_owned),
+            netns: netns.cloned(),
             name: name.to_owned(),
             ifindex: link.ifindex,
             mac: Mac(link.mac.0),
+            mtu: link.mtu,
+            is_veth: link.kind.as_deref() == Some("veth"),
             networks: addresses.iter().map(network).collect(),
             has_default_route: has_default_route(name),
         })
@@ -109,15 +138,16 @@ impl End {
 }
 
 /// Runs something in a network namespace, on a thread of its own: entering is for good.
-fn within<T: Send>(netns: Option<&str>, body: impl FnOnce() -> T + Send) -> Result<T, EndError> {
-    let Some(name) = netns else {
-        return Ok(body());
+fn within<T: Send>(netns: Option<&Netns>, body: impl FnOnce() -> T + Send) -> Result<T, EndError> {
+    let (name, file) = match netns {
+        None => return Ok(body()),
+        Some(Netns::Named(name)) => (name.as_str(), open_named(name)?),
+        Some(Netns::Unnamed(file)) => ("without a name", Arc::clone(file)),
     };
     let failed = |source| EndError::Namespace {
         name: name.to_owned(),
         source,
     };
-    let file = File::open(format!("{NETNS_FOLDER}/{name}")).map_err(failed)?;
     thread::scope(|scope| {
         let inside = scope.spawn(|| {
             move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
@@ -127,6 +157,14 @@ fn within<T: Send>(netns: Option<&str>, body: impl FnOnce() -> T + Send) -> Resu
             Ok(done) => done.map_err(|error: rustix::io::Errno| failed(error.into())),
             Err(cause) => std::panic::resume_unwind(cause),
         }
+    })
+}
+
+fn open_named(name: &str) -> Result<Arc<File>, EndError> {
+    let file = File::open(format!("{NETNS_FOLDER}/{name}"));
+    file.map(Arc::new).map_err(|source| EndError::Namespace {
+        name: name.to_owned(),
+        source,
     })
 }
 

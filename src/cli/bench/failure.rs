@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::calibration::CalibrationError;
+use super::direct_wire::WireError;
 use super::ends::EndError;
 use crate::cli::exit;
 use crate::loadgen::books::Void;
@@ -33,6 +35,10 @@ pub(super) enum Failure {
     Cpu(#[from] io::Error),
     #[error("cannot search: {0}")]
     Search(String),
+    #[error("cannot calibrate the generator: {0}")]
+    Wire(#[from] WireError),
+    #[error(transparent)]
+    Calibration(#[from] CalibrationError),
     #[error(transparent)]
     Void(#[from] Void),
     #[error(
@@ -59,7 +65,8 @@ impl Failure {
             | Self::DefaultRoute(_)
             | Self::OneDevice(_)
             | Self::Search(_)
-            | Self::Windows { .. } => exit::CONFIG,
+            | Self::Windows { .. }
+            | Self::Calibration(CalibrationError::NoWire(_)) => exit::CONFIG,
             _ => exit::FAILED,
         }
     }

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+mod calibration;
+mod direct_wire;
 mod ends;
 mod failure;
 mod interrupt;

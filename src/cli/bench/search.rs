@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::calibration;
 use super::failure::Failure;
-use super::tester::{Tester, seconds};
+use super::tester::{Tester, TesterFlags, seconds};
 use crate::loadgen::mlrsearch::{Answer, Class, Goal, Search, Trial};
 use crate::loadgen::rate::{Rate, Scaled};
 use crate::loadgen::report::{
-    GoalName, GoalReport, Parameters, SearchReport, Throughput, TrialReport, Verdict,
+    Calibration, GoalName, GoalReport, Parameters, SearchReport, Throughput, TrialReport, Verdict,
 };
 
 /// How often a trial is run again whose outcome is the generator's doing.
@@ -27,9 +28,12 @@ pub(super) struct SearchFlags {
     /// The lowest load that is tried.
     #[arg(long, value_name = "RATE", default_value = "9001")]
     min_rate: Rate,
-    /// The highest load that is tried.
+    /// The highest load that is tried [default: the highest that the generator keeps on a direct wire].
     #[arg(long, value_name = "RATE")]
-    max_rate: Rate,
+    max_rate: Option<Rate>,
+    /// Take --max-rate for what the generator can keep, instead of trying it on a direct wire first.
+    #[arg(long, requires = "max_rate")]
+    no_calibrate: bool,
     /// Seconds of one trial.
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     trial: Duration,
@@ -45,6 +49,9 @@ pub(super) struct SearchFlags {
     /// The share of frames that may be lost for the PDR.
     #[arg(long, value_name = "SHARE", default_value = "0.5%", value_parser = share)]
     pdr_loss: f64,
+    /// The share of a load that the generator may leave unsent; a trial with more is run again, and then counts as lost.
+    #[arg(long, value_name = "SHARE", default_value = "0.1%", value_parser = share)]
+    unsent: f64,
     /// Seconds after which the search ends, whatever it has found.
     #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds)]
     time_limit: Duration,
@@ -72,10 +79,20 @@ pub(super) struct Found {
 
 impl SearchFlags {
     /// Searches until every goal has its answer, or the time is over.
-    pub(super) fn run(&self, tester: &mut Tester, shows_progress: bool) -> Result<Found, Failure> {
-        let parameters = self.parameters(tester)?;
-        let mut run = Run::new(parameters, shows_progress);
+    pub(super) fn run(
+        &self,
+        tester: &mut Tester,
+        flags: &TesterFlags,
+        shows_progress: bool,
+    ) -> Result<Found, Failure> {
         let started = Instant::now();
+        let mut parameters = self.parameters(tester)?;
+        let calibration = self.calibrate(tester, flags, &parameters, shows_progress)?;
+        if let Some(calibration) = &calibration {
+            parameters.max_fps = parameters.max_fps.min(calibration.paced_fps);
+        }
+        judge(&parameters)?;
+        let mut run = Run::new(parameters, shows_progress);
         while let Some((load_fps, trial_s)) = run.judged.next() {
             let duration = Duration::from_secs_f64(trial_s);
             if started.elapsed() + duration > self.time_limit {
@@ -89,42 +106,64 @@ impl SearchFlags {
             // The line of progress makes room for the result.
             eprint!("\r\x1b[K");
         }
-        Ok(run.close(started.elapsed()))
+        Ok(run.close(calibration, started.elapsed()))
+    }
+
+    fn calibrate(
+        &self,
+        tester: &Tester,
+        flags: &TesterFlags,
+        parameters: &Parameters,
+        shows_progress: bool,
+    ) -> Result<Option<Calibration>, Failure> {
+        if self.no_calibrate {
+            return Ok(None);
+        }
+        if shows_progress {
+            eprint!("\r\x1b[K  calibrating the generator on a direct wire");
+        }
+        Ok(Some(calibration::run(tester, flags, parameters)?))
     }
 
     fn parameters(&self, tester: &Tester) -> Result<Parameters, Failure> {
-        let refuse = |why: String| Err(Failure::Search(why));
-        let parameters = Parameters {
+        let max_fps = self.max_rate.map(|rate| tester.frames_per_second(rate));
+        Ok(Parameters {
             min_fps: tester.frames_per_second(self.min_rate)?,
-            max_fps: tester.frames_per_second(self.max_rate)?,
+            max_fps: max_fps.transpose()?.unwrap_or(f64::INFINITY),
             trial_s: self.trial.as_secs_f64(),
             sum_s: self.sum.as_secs_f64(),
             width: self.width,
             exceed_ratio: self.exceed,
             pdr_loss_ratio: self.pdr_loss,
+            unsent_ratio: self.unsent,
             time_limit_s: self.time_limit.as_secs_f64(),
-        };
-        if !parameters.max_fps.is_finite() {
-            return refuse("--max-rate max: a search needs a load that can be paced".to_owned());
-        }
-        if parameters.min_fps >= parameters.max_fps {
-            return refuse(format!(
-                "--min-rate is {} frames/s, and the highest load only {}",
-                Scaled(parameters.min_fps),
-                Scaled(parameters.max_fps)
-            ));
-        }
-        if parameters.sum_s < parameters.trial_s {
-            return refuse("--sum is less than one --trial".to_owned());
-        }
-        if parameters.width <= 0.0 || parameters.width > 0.5 {
-            return refuse("--width is above 0 and at most 50%".to_owned());
-        }
-        if parameters.pdr_loss_ratio <= 0.0 {
-            return refuse("--pdr-loss is above 0: without any loss is the NDR".to_owned());
-        }
-        Ok(parameters)
+        })
     }
+}
+
+/// Whether a search can be made with them.
+fn judge(parameters: &Parameters) -> Result<(), Failure> {
+    let refuse = |why: &str| Err(Failure::Search(why.to_owned()));
+    if !parameters.max_fps.is_finite() {
+        return refuse("--max-rate max: without calibration, name a rate that the generator keeps");
+    }
+    if parameters.min_fps >= parameters.max_fps {
+        return Err(Failure::Search(format!(
+            "the lowest load is {} frames/s, and the highest only {}; see --min-rate",
+            Scaled(parameters.min_fps),
+            Scaled(parameters.max_fps)
+        )));
+    }
+    if parameters.sum_s < parameters.trial_s {
+        return refuse("--sum is less than one --trial");
+    }
+    if parameters.width <= 0.0 || parameters.width > 0.5 {
+        return refuse("--width is above 0 and at most 50%");
+    }
+    if parameters.pdr_loss_ratio <= 0.0 {
+        return refuse("--pdr-loss is above 0: without any loss is the NDR");
+    }
+    Ok(())
 }
 
 /// A search in progress.
@@ -164,10 +203,12 @@ impl Run {
 
     fn record(&mut self, load_fps: f64, duration_s: f64, trial: TrialReport) {
         let fates = trial.books.total;
-        let (lost, meant) = (fates.sent - fates.received, fates.sent + trial.late);
-        // No frame meant: no loss.
-        let unsent_or_lost = (lost + trial.late) as f64 / meant.max(1) as f64;
         let device_lost = trial.loss_ratio;
+        let unsent_or_lost = if trial.unsent_ratio() <= self.parameters.unsent_ratio {
+            device_lost
+        } else {
+            1.0 - fates.received as f64 / (fates.sent + trial.late) as f64
+        };
         self.trials.push(trial);
         let good = |loss: f64, goal: &Goal| loss <= goal.loss_ratio;
         let misleads = self
@@ -212,7 +253,7 @@ impl Run {
         );
     }
 
-    fn close(self, elapsed: Duration) -> Found {
+    fn close(self, calibration: Option<Calibration>, elapsed: Duration) -> Found {
         let goals = self.goals.map(|(name, goal)| self.goal(name, &goal));
         let [ndr, pdr] = self.goals.map(|(_, goal)| self.throughput(&goal));
         let report = SearchReport {
@@ -222,6 +263,7 @@ impl Run {
             goals: goals.to_vec(),
             deviations: self.parameters.deviations(),
             parameters: self.parameters,
+            calibration,
             trial_count: self.judged.trials().len() as u64,
             repeated_count: self.repeated_count,
             seconds: elapsed.as_secs_f64(),

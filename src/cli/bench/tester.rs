@@ -155,6 +155,22 @@ impl Tester {
         let rx = End::find(flags.rx_netns.as_deref(), &flags.rx)?;
         let stream = flags.traffic.stream(tx.mac, rx.mac);
         flags.judge(&stream, [&tx, &rx])?;
+        Self::prepare(flags, stream, (tx, rx), host, shows_progress)
+    }
+
+    /// As [`Tester::open`], on a wire that was made for it, where nobody else listens. The flags have been judged.
+    pub(super) fn on_wire(flags: &TesterFlags, (tx, rx): (End, End)) -> Result<Self, Failure> {
+        let stream = flags.traffic.stream(tx.mac, rx.mac);
+        Self::prepare(flags, stream, (tx, rx), Host::read(), false)
+    }
+
+    fn prepare(
+        flags: &TesterFlags,
+        stream: Stream,
+        (tx, rx): (End, End),
+        host: Host,
+        shows_progress: bool,
+    ) -> Result<Self, Failure> {
         let streams = vec![Prepared::new(stream)?];
         let numbers = 0..streams.len() as u16;
         let expectations = Expectations {
@@ -183,6 +199,11 @@ impl Tester {
             host,
             shows_progress,
         })
+    }
+
+    /// The device that sends.
+    pub(super) fn sending_end(&self) -> &End {
+        &self.tx
     }
 
     /// What a rate is in frames a second, of all streams together.

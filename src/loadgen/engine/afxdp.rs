@@ -276,7 +276,7 @@ impl Generator for AfxdpGenerator {
         };
         thread::scope(|scope| {
             let sender = scope.spawn(|| {
-                pin(core)?;
+                become_sender(core)?;
                 self.send(&plan, control).map_err(failed)
             });
             sender

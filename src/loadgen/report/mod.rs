@@ -1,5 +1,6 @@
 //! What a measurement says: numbers that can be pasted, and the JSON document that plots are made of.
 
+mod calibration;
 mod search;
 mod soak;
 mod trial;
@@ -8,6 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use calibration::Calibration;
 pub use search::{GoalName, GoalReport, Parameters, SearchReport, Throughput, Verdict};
 pub use soak::{Soak, Window};
 pub use trial::{CpuShare, Latency, Measured, TrialReport};

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Calibration;
 use crate::loadgen::mlrsearch::Goal;
 use crate::loadgen::rate::Scaled;
 
@@ -22,6 +23,8 @@ pub struct SearchReport {
     pub parameters: Parameters,
     /// In what the parameters differ from CSIT's, as phrases: a figure that has any is no CSIT figure.
     pub deviations: Vec<String>,
+    /// What the generator can do without the device; none when it was told not to try.
+    pub calibration: Option<Calibration>,
     /// Trials that count.
     pub trial_count: u64,
     /// Trials that were run again, because the generator had not kept enough of the intended times to judge the device.
@@ -104,6 +107,8 @@ pub struct Parameters {
     pub exceed_ratio: f64,
     /// The share of frames that may be lost for the PDR.
     pub pdr_loss_ratio: f64,
+    /// The share of a load that may be left unsent without spoiling the trial: it should be much less than the width.
+    pub unsent_ratio: f64,
     /// Seconds after which the search ends, whatever it has.
     pub time_limit_s: f64,
 }
@@ -181,13 +186,16 @@ impl fmt::Display for SearchReport {
         } = self.parameters;
         writeln!(
             f,
-            "  search    MLRsearch from {} to {} frames/s: {} trials in {:.0} s, {} more had to be run again",
+            "  search    MLRsearch from {} to {} frames/s: {} trials in {:.0} s, {} of them run again for the generator's lateness",
             Scaled(min_fps),
             Scaled(max_fps),
-            self.trial_count,
+            self.trial_count + self.repeated_count,
             self.seconds,
             self.repeated_count
         )?;
+        if let Some(calibration) = &self.calibration {
+            write!(f, "{calibration}")?;
+        }
         match self.deviations.as_slice() {
             [] => writeln!(f, "  goals     CSIT's parameters")?,
             some => writeln!(f, "  goals     not CSIT's: {}", some.join(", "))?,

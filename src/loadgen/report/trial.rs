@@ -127,6 +127,16 @@ impl TrialReport {
     }
 }
 
+impl TrialReport {
+    /// The share of the load that the generator did not send, 0 to 1.
+    pub fn unsent_ratio(&self) -> f64 {
+        match self.books.total.sent + self.late {
+            0 => 0.0,
+            meant => self.late as f64 / meant as f64,
+        }
+    }
+}
+
 impl fmt::Display for TrialReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let asked = self
