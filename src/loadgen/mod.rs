@@ -3,6 +3,7 @@
 pub mod books;
 pub mod cpu;
 pub mod engine;
+pub mod gap;
 pub mod guard;
 pub mod headers;
 pub mod host;

@@ -44,6 +44,14 @@ struct {
 	__type(value, struct kept);
 } state SEC(".maps");
 
+/* How many frames more are dropped, whatever the fault. Set while frames pass. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} breaks SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, FLOWS_MAX);
@@ -111,8 +119,14 @@ int faulty(struct __sk_buff *skb)
 	struct kept *kept = bpf_map_lookup_elem(&state, &zero);
 	__u8 byte;
 
-	if (!kept)
+	__u64 *to_drop = bpf_map_lookup_elem(&breaks, &zero);
+
+	if (!kept || !to_drop)
 		return TC_ACT_SHOT;
+	if (*to_drop) {
+		(*to_drop)--;
+		return TC_ACT_SHOT;
+	}
 	if (settings.fault == SWAP)
 		return swap(skb, kept);
 	if (settings.fault == WITNESS) {

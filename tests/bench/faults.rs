@@ -9,7 +9,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use libbpf_rs::{MapCore, MapFlags, Object, ObjectBuilder, TC_INGRESS, TcHookBuilder};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder, TC_INGRESS, TcHookBuilder};
 use vxgate::loadgen::engine::{Expectations, Load, Received, Sent, StreamReceived};
 use vxgate::loadgen::headers::{FlowHeaders, Shape};
 
@@ -65,6 +65,24 @@ pub struct Middle {
 }
 
 impl Middle {
+    /// Drops the next frames.
+    pub fn drop_next(&self, frames: u64) {
+        self.breaks()
+            .update(&[0; 4], &frames.to_ne_bytes(), MapFlags::ANY)
+            .unwrap();
+    }
+
+    /// How many of these are still to come.
+    pub fn left_to_drop(&self) -> u64 {
+        let value = self.breaks().lookup(&[0; 4], MapFlags::ANY).unwrap();
+        u64::from_ne_bytes(value.unwrap().try_into().unwrap())
+    }
+
+    fn breaks(&self) -> MapHandle {
+        let map = self.object.maps().find(|map| map.name() == "breaks");
+        MapHandle::try_from(&map.unwrap()).unwrap()
+    }
+
     /// How many different flows and VNIs have passed.
     fn distinct(&self) -> [u64; 2] {
         let map = self

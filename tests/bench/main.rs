@@ -7,6 +7,7 @@ mod support;
 mod command;
 mod control;
 mod delay;
+mod disrupt;
 mod faults;
 mod frames;
 mod generator;

@@ -53,6 +53,14 @@ pub(super) enum Failure {
         "the receiver counts less than before: was it reset by another process? The trial is void"
     )]
     Backwards,
+    #[error("there is no command: give it behind `--`")]
+    NoCommand,
+    #[error("cannot start the command {program}: {source}")]
+    Command { program: String, source: io::Error },
+    #[error("cannot wait for the command: {0}")]
+    Wait(#[source] io::Error),
+    #[error("a signal ended the measurement before the command was started")]
+    Interrupted,
 }
 
 impl Failure {

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
+
+use super::failure::Failure;
 use crate::loadgen::engine::{Control, EngineError, Received, Sink, StreamReceived};
+use crate::loadgen::report::Latency;
 
 /// What can be seen, and done, at one moment of a trial.
 pub(super) struct Look<'a> {
-    /// Since the trial was started.
+    /// Since the first frames left, as far as is known: never longer than the trial has lasted.
     pub(super) elapsed: Duration,
     /// Frames that had left so long ago that they have come, or are lost.
     settled: u64,
@@ -53,7 +57,45 @@ impl<'a> Look<'a> {
     }
 }
 
+/// What happened between two looks.
+pub(super) struct Change {
+    pub(super) sent: u64,
+    pub(super) received: u64,
+    /// Below 0: some of those that had been given up arrived after all.
+    pub(super) lost: i64,
+    pub(super) latency: Option<Latency>,
+}
+
 impl Seen {
+    /// What happened since an earlier look of the same trial; without one, since its start.
+    pub(super) fn since(&self, before: Option<&Self>) -> Result<Change, Failure> {
+        let mut latency = self.received.latency.clone();
+        let (mut sent, mut accounted, mut whole) = (0, 0, 0);
+        let mut max_ns = self.max_ns();
+        if let Some(before) = before {
+            (sent, accounted, whole) = (before.sent, before.accounted(), before.whole());
+            // It has all that the later one has.
+            latency
+                .subtract(&before.received.latency)
+                .map_err(|_| Failure::Backwards)?;
+            if max_ns == before.max_ns() {
+                // The slowest came before.
+                max_ns = None;
+            }
+        }
+        let sent = self.sent.saturating_sub(sent);
+        Ok(Change {
+            sent,
+            received: self.whole().saturating_sub(whole),
+            lost: sent as i64 - self.accounted().saturating_sub(accounted) as i64,
+            latency: quantiles(&latency, max_ns),
+        })
+    }
+
+    fn max_ns(&self) -> Option<u64> {
+        self.received.latency_range_ns.map(|(_, max_ns)| max_ns)
+    }
+
     /// Frames that arrived as they should.
     pub(super) fn whole(&self) -> u64 {
         let streams = &self.received.per_stream;
@@ -70,4 +112,16 @@ impl Seen {
 pub(super) fn frames(received: &Received) -> u64 {
     let of = |stream: &StreamReceived| stream.frames + stream.corrupted + stream.misdelivered;
     received.per_stream.iter().map(of).sum()
+}
+
+/// Of these latencies; `max_ns` is the highest one, where it is known to the nanosecond.
+pub(super) fn quantiles(latency: &Histogram<u64>, max_ns: Option<u64>) -> Option<Latency> {
+    let at = |quantile| latency.value_at_quantile(quantile);
+    (!latency.is_empty()).then(|| Latency {
+        p50_ns: at(0.5),
+        p90_ns: at(0.9),
+        p99_ns: at(0.99),
+        p999_ns: at(0.999),
+        max_ns: max_ns.unwrap_or_else(|| latency.max()),
+    })
 }

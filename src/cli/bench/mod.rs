@@ -6,6 +6,8 @@ use clap::{Args, Subcommand};
 
 mod calibration;
 mod direct_wire;
+mod disrupt;
+mod disturber;
 mod ends;
 mod failure;
 mod interrupt;
@@ -32,6 +34,8 @@ enum Measurement {
     Rate(Box<rate::MeasureRate>),
     /// The highest loads that the device bears: without loss (NDR) and with hardly any (PDR), in one search (MLRsearch).
     Ndr(Box<ndr::SearchNdr>),
+    /// A steady load while a command runs: for how long frames did not pass, the longest gap, and the same without the command.
+    Disrupt(Box<disrupt::MeasureDisrupt>),
     /// One load for hours, with a line a minute: what was lost and how late frames were in each, and what became of all.
     Soak(Box<soak::MeasureSoak>),
 }
@@ -41,6 +45,7 @@ impl Bench {
         match self.measurement {
             Measurement::Rate(rate) => rate.execute(),
             Measurement::Ndr(ndr) => ndr.execute(),
+            Measurement::Disrupt(disrupt) => disrupt.execute(),
             Measurement::Soak(soak) => soak.execute(),
         }
     }

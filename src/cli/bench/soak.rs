@@ -7,9 +7,9 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::interrupt::Interrupt;
-use super::look::{Look, Seen};
+use super::look::{Change, Look, Seen};
 use super::output::Output;
-use super::tester::{Ended, Tester, TesterFlags, quantiles, seconds};
+use super::tester::{Ended, Tester, TesterFlags, seconds};
 use crate::cli::{exit, fail, print};
 use crate::loadgen::memory::resident_bytes;
 use crate::loadgen::rate::Rate;
@@ -21,11 +21,12 @@ const WINDOWS_MAX: usize = 10_000;
 /// Arguments of `vxgate bench soak`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Frames count as sent in the window in which they left, and as lost once they are 200 ms overdue; what arrives\n\
-                  later still is taken off again (a loss below 0). The books at the end are exact, and the windows add up to\n\
-                  them. SIGINT and SIGTERM end the soak early, with a report over what was measured; a second one ends it\n\
+    after_help = "Frames count as sent in the window in which they left, and as lost once they are 200 ms overdue; what arrives \
+                  later still is taken off again (a loss below 0). The books at the end are exact, and the windows add up to \
+                  them. SIGINT and SIGTERM end the soak early, with a report over what was measured; a second one ends it \
                   without.\n\
-                  It is one trial at one rate. It does not look for the rate that a device bears at a loss ratio of 1e-7, as\n\
+                  \n\
+                  It is one trial at one rate. It does not look for the rate that a device bears at a loss ratio of 1e-7, as \
                   the SOAK tests of FD.io CSIT (PLRsearch) do."
 )]
 pub(super) struct MeasureSoak {
@@ -174,39 +175,25 @@ impl<'a> Windows<'a> {
 
     /// Closes the last window over all that has not been told.
     fn finish(&mut self, ended: &Ended) -> Result<(), Failure> {
-        let seen = Seen {
-            sent: ended.sent.frames(),
-            received: ended.received.clone(),
-        };
-        self.close(ended.sent.elapsed.max(self.began), seen)
+        self.close(ended.sent.elapsed.max(self.began), ended.seen())
     }
 
     fn close(&mut self, at: Duration, seen: Seen) -> Result<(), Failure> {
-        let mut latency = seen.received.latency.clone();
-        let (mut sent, mut arrived, mut received) = (0, 0, 0);
-        let mut max_ns = seen.received.latency_range_ns.map(|(_, max_ns)| max_ns);
-        if let Some(before) = &self.before {
-            (sent, arrived, received) = (before.sent, before.accounted(), before.whole());
-            // It has all that the later one has.
-            latency
-                .subtract(&before.received.latency)
-                .map_err(|_| Failure::Backwards)?;
-            if max_ns == before.received.latency_range_ns.map(|(_, max_ns)| max_ns) {
-                // The slowest came before.
-                max_ns = None;
-            }
-        }
-        let sent = seen.sent.saturating_sub(sent);
-        let received = seen.whole().saturating_sub(received);
-        let ratio = |frames: i64| frames as f64 / sent.max(1) as f64;
+        let Change {
+            sent,
+            received,
+            lost,
+            latency,
+        } = seen.since(self.before.as_ref())?;
+        let unheard = sent as i64 - received as i64;
         let window = Window {
             at_s: at.as_secs_f64(),
             duration_s: at.saturating_sub(self.began).as_secs_f64(),
             sent,
             received,
-            lost: sent as i64 - (seen.accounted() as i64 - arrived as i64),
-            loss_ratio: ratio(sent as i64 - received as i64),
-            latency: quantiles(&latency, max_ns),
+            lost,
+            loss_ratio: unheard as f64 / sent.max(1) as f64,
+            latency,
             resident_bytes: resident_bytes().map_err(Failure::Memory)?,
         };
         self.soak.show(&window);

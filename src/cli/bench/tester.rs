@@ -6,11 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use hdrhistogram::Histogram;
 
 use super::ends::End;
 use super::failure::Failure;
-use super::look::{Look, frames};
+use super::look::{Look, Seen, frames, quantiles};
 use super::progress::Progress;
 use super::traffic::Traffic;
 use crate::loadgen::books::{Arrivals, Books};
@@ -24,7 +23,7 @@ use crate::loadgen::headers::{FlowHeaders, Shape};
 use crate::loadgen::host::Host;
 use crate::loadgen::profile::Stream;
 use crate::loadgen::rate::Rate;
-use crate::loadgen::report::{Latency, Measured, Report, SCHEMA, TrialReport};
+use crate::loadgen::report::{Measured, Report, SCHEMA, TrialReport};
 
 /// Frames on their way are waited for until none has come for so long.
 const DRAIN: Duration = Duration::from_millis(200);
@@ -214,6 +213,11 @@ impl Tester {
         Ok(frames.transpose()?.unwrap_or(0.0))
     }
 
+    /// Frames that leave together.
+    pub(super) fn burst(&self) -> u32 {
+        self.burst
+    }
+
     /// Sends so many frames a second for some time, waits for the last of them, and tells what became of all.
     pub(super) fn trial(
         &mut self,
@@ -247,12 +251,16 @@ impl Tester {
         let mut progress = Progress::new(self.shows_progress, expected);
         let (sent, watched) = thread::scope(|scope| {
             let sender = scope.spawn(|| tx.enter(|| generator.run_watched(&load, control)));
-            let (started, mut leaving) = (Instant::now(), Leaving::default());
+            let (mut begun, mut leaving) = (None, Leaving::default());
             let mut watched = Ok(());
             while !sender.is_finished() {
                 thread::park_timeout(LOOK);
-                let elapsed = started.elapsed();
-                let settled = leaving.settled(elapsed, control.sent());
+                let sent = control.sent();
+                if sent > 0 && begun.is_none() {
+                    begun = Some(Instant::now());
+                }
+                let elapsed = begun.map_or(Duration::ZERO, |begun| begun.elapsed());
+                let settled = leaving.settled(elapsed, sent);
                 let look = Look::new(elapsed, settled, (sink, control));
                 progress.tell(&look);
                 if watched.is_ok() {
@@ -288,6 +296,7 @@ impl Tester {
         });
         Ok(Ended {
             report,
+            reached: sink.reached()?,
             sent,
             received,
         })
@@ -312,6 +321,7 @@ impl Tester {
             trials,
             search: None,
             soak: None,
+            disruption: None,
         })
     }
 }
@@ -339,6 +349,18 @@ pub(super) struct Ended {
     pub(super) report: TrialReport,
     pub(super) sent: Sent,
     pub(super) received: Received,
+    /// By number of stream, how many frames had left when the last one left that arrived.
+    pub(super) reached: Vec<u64>,
+}
+
+impl Ended {
+    /// What had left and come when all was over.
+    pub(super) fn seen(&self) -> Seen {
+        Seen {
+            sent: self.sent.frames(),
+            received: self.received.clone(),
+        }
+    }
 }
 
 /// How many frames had left by when.
@@ -385,18 +407,6 @@ fn arrivals(stream: &StreamReceived) -> Arrivals {
         corrupted: stream.corrupted,
         misdelivered: stream.misdelivered,
     }
-}
-
-/// Of these latencies; `max_ns` is the highest one, where it is known to the nanosecond.
-pub(super) fn quantiles(latency: &Histogram<u64>, max_ns: Option<u64>) -> Option<Latency> {
-    let at = |quantile| latency.value_at_quantile(quantile);
-    (!latency.is_empty()).then(|| Latency {
-        p50_ns: at(0.5),
-        p90_ns: at(0.9),
-        p99_ns: at(0.99),
-        p999_ns: at(0.999),
-        max_ns: max_ns.unwrap_or_else(|| latency.max()),
-    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What a measurement says: numbers that can be pasted, and the JSON document that plots are made of.
 
 mod calibration;
+mod disruption;
 mod search;
 mod soak;
 mod trial;
@@ -10,6 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use calibration::Calibration;
+pub use disruption::{Blocked, DisruptedRun, Disruption, Outcome, Phase};
 pub use search::{GoalName, GoalReport, Parameters, SearchReport, Throughput, Verdict};
 pub use soak::{Soak, Window};
 pub use trial::{CpuShare, Latency, Measured, TrialReport};
@@ -46,6 +48,9 @@ pub struct Report {
     /// Of a soak: its windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soak: Option<Soak>,
+    /// Of a disruption: its runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disruption: Option<Disruption>,
 }
 
 impl Report {
@@ -81,8 +86,11 @@ impl fmt::Display for Report {
         self.trials
             .iter()
             .try_for_each(|trial| write!(f, "{trial}"))?;
-        match &self.soak {
-            Some(soak) => write!(f, "{soak}"),
+        if let Some(soak) = &self.soak {
+            write!(f, "{soak}")?;
+        }
+        match &self.disruption {
+            Some(disruption) => write!(f, "{disruption}"),
             None => Ok(()),
         }
     }
@@ -111,6 +119,7 @@ mod tests {
             trials: vec![TrialReport::new(measured()), TrialReport::new(unlimited)],
             search: None,
             soak: None,
+            disruption: None,
         };
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
