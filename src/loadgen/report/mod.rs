@@ -1,8 +1,11 @@
 //! What a measurement says: numbers that can be pasted, and the JSON document that plots are made of.
 
 mod calibration;
+mod date;
+mod device;
 mod search;
 mod soak;
+mod traffic;
 mod trial;
 
 use std::fmt;
@@ -10,8 +13,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use calibration::Calibration;
+pub use date::rfc3339;
+pub use device::{Device, Devices};
 pub use search::{GoalName, GoalReport, Parameters, SearchReport, Throughput, Verdict};
 pub use soak::{Soak, Window};
+pub use traffic::{StreamReport, TunnelReport};
 pub use trial::{CpuShare, Latency, Measured, TrialReport};
 
 use super::host::Host;
@@ -46,6 +52,15 @@ pub struct Report {
     /// Of a soak: its windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soak: Option<Soak>,
+    /// When it began: RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
+    /// The devices of both ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<Devices>,
+    /// What was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Vec<StreamReport>>,
 }
 
 impl Report {
@@ -68,6 +83,12 @@ impl fmt::Display for Report {
             "  engine    {}: {}; sink {}",
             self.engine, self.engine_reason, self.sink_mode
         )?;
+        if let Some(devices) = &self.devices {
+            write!(f, "{devices}")?;
+        }
+        for stream in self.traffic.iter().flatten() {
+            writeln!(f, "  traffic   {stream}")?;
+        }
         if host.virtual_machine {
             writeln!(
                 f,
@@ -89,17 +110,27 @@ impl fmt::Display for Report {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::trial::tests::measured;
     use super::*;
 
-    #[test]
-    fn the_document_survives_the_round_trip() {
+    /// A measurement with a trial at a rate and one without.
+    pub fn report() -> Report {
         let unlimited = Measured {
             asked_fps: f64::INFINITY,
             ..measured()
         };
-        let report = Report {
+        let tx = Device {
+            name: "near0".to_owned(),
+            netns: None,
+            driver: Some("veth".to_owned()),
+            mtu: 1500,
+        };
+        let rx = Device {
+            name: "far0".to_owned(),
+            ..tx.clone()
+        };
+        Report {
             schema: SCHEMA.to_owned(),
             version: "0".to_owned(),
             measurement: "rate".to_owned(),
@@ -111,11 +142,32 @@ mod tests {
             trials: vec![TrialReport::new(measured()), TrialReport::new(unlimited)],
             search: None,
             soak: None,
-        };
+            date: Some("2026-12-31T23:59:59Z".to_owned()),
+            devices: Some(Devices { tx, rx }),
+            traffic: None,
+        }
+    }
+
+    #[test]
+    fn the_document_survives_the_round_trip() {
+        let report = report();
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
         assert!(
             json.contains("\"schema\":\"vxgate-bench/1\"") && json.contains("\"asked_fps\":null")
         );
+    }
+
+    #[test]
+    fn a_document_of_an_older_version_is_read() {
+        let report = Report {
+            date: None,
+            devices: None,
+            traffic: None,
+            ..report()
+        };
+        let json = serde_json::to_string(&report).unwrap();
+        assert!(!json.contains("\"devices\"") && !json.contains("\"date\""));
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
     }
 }
