@@ -1,6 +1,7 @@
 //! What a measurement says: numbers that can be pasted, and the JSON document that plots are made of.
 
 mod calibration;
+mod csv;
 mod date;
 mod device;
 mod search;
