@@ -4,13 +4,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod browser;
 mod command;
+mod compare;
 mod control;
 mod delay;
 mod faults;
 mod frames;
 mod generator;
 mod limits;
+mod page;
 mod sink;
 mod soak;
 mod wire;

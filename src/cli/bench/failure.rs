@@ -7,6 +7,7 @@ use super::direct_wire::WireError;
 use super::ends::EndError;
 use crate::cli::exit;
 use crate::loadgen::books::Void;
+use crate::loadgen::comparison::ComparisonError;
 use crate::loadgen::engine::EngineError;
 use crate::loadgen::guard::NotALab;
 use crate::loadgen::profile::ProfileError;
@@ -53,6 +54,10 @@ pub(super) enum Failure {
         "the receiver counts less than before: was it reset by another process? The trial is void"
     )]
     Backwards,
+    #[error("cannot read {name}: {source}")]
+    Read { name: String, source: io::Error },
+    #[error(transparent)]
+    Comparison(#[from] ComparisonError),
 }
 
 impl Failure {
