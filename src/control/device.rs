@@ -444,6 +444,7 @@ mod tests {
             tx_queues: 1,
             master: None,
             peer: None,
+            parent: None,
             loopback: false,
             ethernet: true,
         }

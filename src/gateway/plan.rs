@@ -302,6 +302,7 @@ mod tests {
             tx_queues: queues,
             master: None,
             peer: None,
+            parent: None,
             loopback: false,
             ethernet: true,
         }

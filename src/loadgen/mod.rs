@@ -1,7 +1,9 @@
 //! The load generator: the other end of the wire, and an independent judge. It shares no code with what it judges.
 
 pub mod books;
+pub mod comparison;
 pub mod cpu;
+pub mod csv;
 pub mod engine;
 pub mod gap;
 pub mod guard;

@@ -45,10 +45,21 @@ pub struct Link {
     /// `IFLA_LINK`: the other end of a veth pair, the device below a VLAN. An index of another namespace when
     /// `IFLA_LINK_NETNSID` says so, and then not given here.
     pub peer: Option<u32>,
+    /// The device that a driver drives as this link; virtual devices have none.
+    pub parent: Option<ParentDevice>,
     /// The loopback device.
     pub loopback: bool,
     /// Carries Ethernet frames (`ARPHRD_ETHER`).
     pub ethernet: bool,
+}
+
+/// A device on a bus, as `/sys/bus/BUS/devices/NAME` has it, in every network namespace alike.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ParentDevice {
+    /// `IFLA_PARENT_DEV_BUS_NAME`, such as `pci`.
+    pub bus: String,
+    /// `IFLA_PARENT_DEV_NAME`, such as `0000:00:03.0`.
+    pub name: String,
 }
 
 /// A link and the attributes of its kind.
@@ -112,6 +123,7 @@ impl LinkKind {
             tx_queues: 1,
             master: None,
             peer: None,
+            parent: None,
             loopback: flags & IFF_LOOPBACK != 0,
             ethernet: u16::from_ne_bytes([t0, t1]) == ARPHRD_ETHER,
         };
@@ -129,6 +141,8 @@ impl LinkKind {
                 31 => link.tx_queues = u32_from(value)?,
                 32 => link.rx_queues = u32_from(value)?,
                 37 => elsewhere = true,
+                56 => link.parent.get_or_insert_default().name = text_from(value),
+                57 => link.parent.get_or_insert_default().bus = text_from(value),
                 _ => {}
             }
         }
@@ -188,7 +202,9 @@ mod tests {
             .with(1, &[2, 0, 0, 0, 0, 9])
             .with(4, &1500u32.to_ne_bytes())
             .with(5, &7u32.to_ne_bytes())
-            .with(18, info.as_bytes());
+            .with(18, info.as_bytes())
+            .with(56, b"0000:00:03.0\0")
+            .with(57, b"pci\0");
         let (exists, found) = decode(16, &newlink(0, body)).unwrap();
         assert!(exists && found.link.up && found.link.running && found.link.ethernet);
         assert_eq!(
@@ -200,6 +216,8 @@ mod tests {
             (Some(7), Some("veth"))
         );
         assert_eq!(found.data, [4, 0, 1, 0]);
+        let parent = found.link.parent.unwrap();
+        assert_eq!((&*parent.bus, &*parent.name), ("pci", "0000:00:03.0"));
     }
 
     #[test]

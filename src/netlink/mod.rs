@@ -30,7 +30,7 @@ pub use attribute::{
     RequestBody, attributes, flag_or_u8, ip_from, mac_from, text_from, u8_from, u16_be_from,
     u16_from, u32_from,
 };
-pub use link::{Link, LinkKind, links, links_with_kind};
+pub use link::{Link, LinkKind, ParentDevice, links, links_with_kind};
 pub use mdb::{MdbPart, devices_with_mdb};
 pub use message::{Message, messages};
 pub use neighbour::{Neighbour, neighbour_flag, neighbour_state, neighbours};

@@ -4,7 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod browser;
 mod command;
+mod compare;
 mod control;
 mod delay;
 mod disrupt;
@@ -12,6 +14,7 @@ mod faults;
 mod frames;
 mod generator;
 mod limits;
+mod page;
 mod sink;
 mod soak;
 mod wire;

@@ -11,6 +11,7 @@ use std::thread;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::loadgen::range::Mac;
+use crate::loadgen::report::Device;
 use crate::netlink;
 
 /// Where `ip netns add` puts names.
@@ -43,6 +44,8 @@ pub(super) struct End {
     pub networks: Vec<(IpAddr, u8)>,
     /// Whether its namespace's default route leaves by it.
     pub has_default_route: bool,
+    /// Its driver, where the kernel tells.
+    driver: Option<String>,
 }
 
 /// Why a device cannot be used.
@@ -107,6 +110,20 @@ impl End {
         within(self.netns.as_ref(), body)
     }
 
+    /// As a report names it.
+    pub(super) fn report(&self) -> Device {
+        let netns = match &self.netns {
+            Some(Netns::Named(name)) => Some(name.clone()),
+            Some(Netns::Unnamed(_)) | None => None,
+        };
+        Device {
+            name: self.name.clone(),
+            netns,
+            driver: self.driver.clone(),
+            mtu: self.mtu,
+        }
+    }
+
     fn look(netns: Option<&Netns>, name: &str) -> Result<Self, EndError> {
         let ask = |source| EndError::Ask {
             name: name.to_owned(),
@@ -133,6 +150,7 @@ impl End {
             is_veth: link.kind.as_deref() == Some("veth"),
             networks: addresses.iter().map(network).collect(),
             has_default_route: has_default_route(name),
+            driver: driver(link),
         })
     }
 }
@@ -166,6 +184,17 @@ fn open_named(name: &str) -> Result<Arc<File>, EndError> {
         name: name.to_owned(),
         source,
     })
+}
+
+/// The kind of a virtual device, which is its driver; of others the driver that `/sys/bus` names: unlike `/sys/class/net`, that
+/// is the same in every network namespace.
+fn driver(link: &netlink::Link) -> Option<String> {
+    if let Some(kind) = &link.kind {
+        return Some(kind.clone());
+    }
+    let netlink::ParentDevice { bus, name } = link.parent.as_ref()?;
+    let driver = fs::read_link(format!("/sys/bus/{bus}/devices/{name}/driver")).ok()?;
+    Some(driver.file_name()?.to_string_lossy().into_owned())
 }
 
 /// `/proc/thread-self/net/route` and `ipv6_route` (proc_net(5)): the namespace of this thread. Where they cannot be read,

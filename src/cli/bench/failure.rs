@@ -7,6 +7,7 @@ use super::direct_wire::WireError;
 use super::ends::EndError;
 use crate::cli::exit;
 use crate::loadgen::books::Void;
+use crate::loadgen::comparison::ComparisonError;
 use crate::loadgen::engine::EngineError;
 use crate::loadgen::guard::NotALab;
 use crate::loadgen::profile::ProfileError;
@@ -61,6 +62,10 @@ pub(super) enum Failure {
     Wait(#[source] io::Error),
     #[error("a signal ended the measurement before the command was started")]
     Interrupted,
+    #[error("cannot read {name}: {source}")]
+    Read { name: String, source: io::Error },
+    #[error(transparent)]
+    Comparison(#[from] ComparisonError),
 }
 
 impl Failure {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 mod calibration;
+mod compare;
 mod direct_wire;
 mod disrupt;
 mod disturber;
@@ -14,6 +15,7 @@ mod interrupt;
 mod look;
 mod ndr;
 mod output;
+mod page;
 mod progress;
 mod rate;
 mod search;
@@ -38,6 +40,9 @@ enum Measurement {
     Disrupt(Box<disrupt::MeasureDisrupt>),
     /// One load for hours, with a line a minute: what was lost and how late frames were in each, and what became of all.
     Soak(Box<soak::MeasureSoak>),
+    /// What scripts/bench.sh measured, row by row: everybody's median and spread, the ratios within each round, and whether they
+    /// show a difference.
+    Compare(compare::Compare),
 }
 
 impl Bench {
@@ -47,6 +52,7 @@ impl Bench {
             Measurement::Ndr(ndr) => ndr.execute(),
             Measurement::Disrupt(disrupt) => disrupt.execute(),
             Measurement::Soak(soak) => soak.execute(),
+            Measurement::Compare(compare) => compare.execute(),
         }
     }
 }

@@ -45,7 +45,7 @@ pub(super) struct MeasureSoak {
     #[arg(long, value_name = "RATIO", value_parser = ratio)]
     loss_limit: Option<f64>,
     /// Print each window as a JSON object on a line of its own, as it ends, and the whole document on the last line.
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "csv"])]
     json_lines: bool,
     #[command(flatten)]
     output: Output,
@@ -70,7 +70,7 @@ impl MeasureSoak {
                 Ok(json) => print(&format!("{json}\n")),
                 Err(error) => return fail(exit::FAILED, &error),
             }
-            ExitCode::SUCCESS
+            self.output.write_page(&report)
         } else {
             self.output.show(Ok(report))
         };

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::env;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::{Args, ValueEnum};
 
@@ -23,7 +23,9 @@ use crate::loadgen::headers::{FlowHeaders, Shape};
 use crate::loadgen::host::Host;
 use crate::loadgen::profile::Stream;
 use crate::loadgen::rate::Rate;
-use crate::loadgen::report::{Measured, Report, SCHEMA, TrialReport};
+use crate::loadgen::report::{
+    Devices, Measured, Report, SCHEMA, StreamReport, TrialReport, rfc3339,
+};
 
 /// Frames on their way are waited for until none has come for so long.
 const DRAIN: Duration = Duration::from_millis(200);
@@ -112,6 +114,7 @@ pub(super) struct Tester {
     opened: Opened,
     sink: Sink,
     host: Host,
+    started: SystemTime,
     shows_progress: bool,
 }
 
@@ -196,6 +199,7 @@ impl Tester {
             opened,
             sink,
             host,
+            started: SystemTime::now(),
             shows_progress,
         })
     }
@@ -309,6 +313,10 @@ impl Tester {
         trials: Vec<TrialReport>,
     ) -> Result<Report, Failure> {
         let (rx, sink) = (&self.rx, &self.sink);
+        let streams = self
+            .streams
+            .iter()
+            .map(|prepared| StreamReport::from(&prepared.stream));
         Ok(Report {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -322,6 +330,12 @@ impl Tester {
             search: None,
             soak: None,
             disruption: None,
+            date: Some(rfc3339(self.started)),
+            devices: Some(Devices {
+                tx: self.tx.report(),
+                rx: self.rx.report(),
+            }),
+            traffic: Some(streams.collect()),
         })
     }
 }

@@ -1,9 +1,13 @@
 //! What a measurement says: numbers that can be pasted, and the JSON document that plots are made of.
 
 mod calibration;
+mod csv;
+mod date;
+mod device;
 mod disruption;
 mod search;
 mod soak;
+mod traffic;
 mod trial;
 
 use std::fmt;
@@ -11,9 +15,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use calibration::Calibration;
+pub use date::rfc3339;
+pub use device::{Device, Devices};
 pub use disruption::{Blocked, DisruptedRun, Disruption, Outcome, Phase};
 pub use search::{GoalName, GoalReport, Parameters, SearchReport, Throughput, Verdict};
 pub use soak::{Soak, Window};
+pub use traffic::{StreamReport, TunnelReport};
 pub use trial::{CpuShare, Latency, Measured, TrialReport};
 
 use super::host::Host;
@@ -51,6 +58,15 @@ pub struct Report {
     /// Of a disruption: its runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disruption: Option<Disruption>,
+    /// When it began: RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
+    /// The devices of both ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<Devices>,
+    /// What was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Vec<StreamReport>>,
 }
 
 impl Report {
@@ -73,6 +89,12 @@ impl fmt::Display for Report {
             "  engine    {}: {}; sink {}",
             self.engine, self.engine_reason, self.sink_mode
         )?;
+        if let Some(devices) = &self.devices {
+            write!(f, "{devices}")?;
+        }
+        for stream in self.traffic.iter().flatten() {
+            writeln!(f, "  traffic   {stream}")?;
+        }
         if host.virtual_machine {
             writeln!(
                 f,
@@ -97,17 +119,27 @@ impl fmt::Display for Report {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::trial::tests::measured;
     use super::*;
 
-    #[test]
-    fn the_document_survives_the_round_trip() {
+    /// A measurement with a trial at a rate and one without.
+    pub fn report() -> Report {
         let unlimited = Measured {
             asked_fps: f64::INFINITY,
             ..measured()
         };
-        let report = Report {
+        let tx = Device {
+            name: "near0".to_owned(),
+            netns: None,
+            driver: Some("veth".to_owned()),
+            mtu: 1500,
+        };
+        let rx = Device {
+            name: "far0".to_owned(),
+            ..tx.clone()
+        };
+        Report {
             schema: SCHEMA.to_owned(),
             version: "0".to_owned(),
             measurement: "rate".to_owned(),
@@ -120,11 +152,32 @@ mod tests {
             search: None,
             soak: None,
             disruption: None,
-        };
+            date: Some("2026-12-31T23:59:59Z".to_owned()),
+            devices: Some(Devices { tx, rx }),
+            traffic: None,
+        }
+    }
+
+    #[test]
+    fn the_document_survives_the_round_trip() {
+        let report = report();
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
         assert!(
             json.contains("\"schema\":\"vxgate-bench/1\"") && json.contains("\"asked_fps\":null")
         );
+    }
+
+    #[test]
+    fn a_document_of_an_older_version_is_read() {
+        let report = Report {
+            date: None,
+            devices: None,
+            traffic: None,
+            ..report()
+        };
+        let json = serde_json::to_string(&report).unwrap();
+        assert!(!json.contains("\"devices\"") && !json.contains("\"date\""));
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
     }
 }
