@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 mod calibration;
+mod deadline;
 mod direct_wire;
 mod ends;
 mod failure;
 mod interrupt;
+mod latency;
 mod look;
 mod ndr;
 mod output;
@@ -32,6 +34,8 @@ enum Measurement {
     Rate(Box<rate::MeasureRate>),
     /// The highest loads that the device bears: without loss (NDR) and with hardly any (PDR), in one search (MLRsearch).
     Ndr(Box<ndr::SearchNdr>),
+    /// Latency at shares of the PDR, which is searched for first unless it is given, and of the unloaded device.
+    Latency(Box<latency::MeasureLatency>),
     /// One load for hours, with a line a minute: what was lost and how late frames were in each, and what became of all.
     Soak(Box<soak::MeasureSoak>),
 }
@@ -41,6 +45,7 @@ impl Bench {
         match self.measurement {
             Measurement::Rate(rate) => rate.execute(),
             Measurement::Ndr(ndr) => ndr.execute(),
+            Measurement::Latency(latency) => latency.execute(),
             Measurement::Soak(soak) => soak.execute(),
         }
     }

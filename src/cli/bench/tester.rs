@@ -311,6 +311,7 @@ impl Tester {
             engine_reason: self.opened.why,
             trials,
             search: None,
+            latency_at: None,
             soak: None,
         })
     }

@@ -1,6 +1,7 @@
 //! What a measurement says: numbers that can be pasted, and the JSON document that plots are made of.
 
 mod calibration;
+mod latency_at;
 mod search;
 mod soak;
 mod trial;
@@ -10,6 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use calibration::Calibration;
+pub use latency_at::{Base, LatencyAt, LoadLatency};
 pub use search::{GoalName, GoalReport, Parameters, SearchReport, Throughput, Verdict};
 pub use soak::{Soak, Window};
 pub use trial::{CpuShare, Latency, Measured, TrialReport};
@@ -43,6 +45,9 @@ pub struct Report {
     /// What a search found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<SearchReport>,
+    /// Latency at shares of a rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_at: Option<LatencyAt>,
     /// Of a soak: its windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soak: Option<Soak>,
@@ -74,12 +79,17 @@ impl fmt::Display for Report {
                 "  note      a virtual machine: time taken by its host shows as gaps and as stolen"
             )?;
         }
-        // The trials of a search are too many to be read.
         if let Some(search) = &self.search {
-            return write!(f, "{search}");
+            write!(f, "{search}")?;
         }
+        if let Some(latency_at) = &self.latency_at {
+            write!(f, "{latency_at}")?;
+        }
+        // The trials of a search are too many to be read.
+        let alone = self.search.is_none() && self.latency_at.is_none();
         self.trials
             .iter()
+            .filter(|_| alone)
             .try_for_each(|trial| write!(f, "{trial}"))?;
         match &self.soak {
             Some(soak) => write!(f, "{soak}"),
@@ -110,6 +120,7 @@ mod tests {
             sink_mode: "native".to_owned(),
             trials: vec![TrialReport::new(measured()), TrialReport::new(unlimited)],
             search: None,
+            latency_at: None,
             soak: None,
         };
         let json = serde_json::to_string(&report).unwrap();
