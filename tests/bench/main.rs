@@ -11,6 +11,7 @@ mod faults;
 mod frames;
 mod generator;
 mod limits;
+mod search;
 mod sink;
 mod soak;
 mod wire;
