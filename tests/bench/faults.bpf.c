@@ -22,17 +22,23 @@ enum fault {
 	FLIP,
 	/* No wrong at all: notes which flows and VNIs pass. */
 	WITNESS,
+	/* No more frames a second than one each `every` ns, by the clock. */
+	POLICE,
+	/* The same by the times at which frames were meant to leave: an exact limit, however busy the machine is. */
+	POLICE_INTENDED,
 };
 
 const volatile struct {
 	__u32 fault;
 	__u32 every;   /* it happens to this frame and each multiple */
-	__u32 flip_at; /* the byte whose lowest bit changes */
+	__u32 flip_at; /* the byte whose lowest bit changes; of policers: frames that may come at once */
 	__u32 out;     /* the other device */
 } settings = {};
 
 struct kept {
 	__u64 seen;
+	__u64 last_ns;   /* policers: when the last frame came, */
+	__u64 credit_ns; /* and the time that is left for further ones */
 	__u32 len;
 	__u8 bytes[FRAME_LEN_MAX];
 };
@@ -112,6 +118,45 @@ static __always_inline int swap(struct __sk_buff *skb, struct kept *kept)
 	return bpf_redirect(settings.out, 0);
 }
 
+/* The last 6 bytes of a frame without padding. */
+static __always_inline __u64 intended_ns(struct __sk_buff *skb)
+{
+	__u8 bytes[6] = {};
+	__u64 ns = 0;
+
+	if (skb->len < sizeof(bytes))
+		return 0;
+	bpf_skb_load_bytes(skb, skb->len - sizeof(bytes), bytes, sizeof(bytes));
+	for (__u32 i = 0; i < sizeof(bytes); i++)
+		ns = ns << 8 | bytes[i];
+	return ns;
+}
+
+/* A token bucket. Whether the frame may pass. */
+static __always_inline int conforms(struct __sk_buff *skb, struct kept *kept)
+{
+	__u64 now_ns, since_ns, most_ns = (__u64)settings.every * settings.flip_at;
+
+	if (settings.fault == POLICE) {
+		now_ns = bpf_ktime_get_ns();
+		since_ns = now_ns - kept->last_ns;
+	} else {
+		now_ns = intended_ns(skb);
+		since_ns = now_ns - kept->last_ns;
+		/* The generator was late, or a new load began: such frames have their time, and leave none to others. */
+		if (since_ns > 2 * settings.every)
+			since_ns = settings.every;
+	}
+	kept->last_ns = now_ns;
+	kept->credit_ns += since_ns < most_ns ? since_ns : most_ns;
+	if (kept->credit_ns > most_ns)
+		kept->credit_ns = most_ns;
+	if (kept->credit_ns < settings.every)
+		return 0;
+	kept->credit_ns -= settings.every;
+	return 1;
+}
+
 SEC("tc")
 int faulty(struct __sk_buff *skb)
 {
@@ -129,6 +174,8 @@ int faulty(struct __sk_buff *skb)
 	}
 	if (settings.fault == SWAP)
 		return swap(skb, kept);
+	if (settings.fault == POLICE || settings.fault == POLICE_INTENDED)
+		return conforms(skb, kept) ? bpf_redirect(settings.out, 0) : TC_ACT_SHOT;
 	if (settings.fault == WITNESS) {
 		note(&flows, number_at(skb, FLOW_AT), 0);
 		note(&vnis, number_at(skb, VNI_AT), 1);

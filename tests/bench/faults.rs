@@ -38,6 +38,16 @@ pub enum Fault {
     },
     /// None, but flows and VNIs are noted.
     Witness,
+    /// No more than so many frames a second pass, by the clock; so many more may come at once.
+    Police {
+        fps: u32,
+        burst: u32,
+    },
+    /// The same by the times at which frames were meant to leave.
+    PoliceIntended {
+        fps: u32,
+        burst: u32,
+    },
 }
 
 impl Fault {
@@ -49,6 +59,8 @@ impl Fault {
             Self::Swap => [3, 0, 0],
             Self::Flip { every, at } => [4, every, at],
             Self::Witness => [5, 0, 0],
+            Self::Police { fps, burst } => [6, 1_000_000_000 / fps, burst],
+            Self::PoliceIntended { fps, burst } => [7, 1_000_000_000 / fps, burst],
         };
         numbers
             .into_iter()

@@ -15,6 +15,7 @@ mod frames;
 mod generator;
 mod limits;
 mod page;
+mod search;
 mod sink;
 mod soak;
 mod wire;

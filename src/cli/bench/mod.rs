@@ -6,12 +6,14 @@ use clap::{Args, Subcommand};
 
 mod calibration;
 mod compare;
+mod deadline;
 mod direct_wire;
 mod disrupt;
 mod disturber;
 mod ends;
 mod failure;
 mod interrupt;
+mod latency;
 mod look;
 mod ndr;
 mod output;
@@ -38,6 +40,8 @@ enum Measurement {
     Ndr(Box<ndr::SearchNdr>),
     /// A steady load while a command runs: for how long frames did not pass, the longest gap, and the same without the command.
     Disrupt(Box<disrupt::MeasureDisrupt>),
+    /// Latency at shares of the PDR, which is searched for first unless it is given, and of the unloaded device.
+    Latency(Box<latency::MeasureLatency>),
     /// One load for hours, with a line a minute: what was lost and how late frames were in each, and what became of all.
     Soak(Box<soak::MeasureSoak>),
     /// What scripts/bench.sh measured, row by row: everybody's median and spread, the ratios within each round, and whether they
@@ -51,6 +55,7 @@ impl Bench {
             Measurement::Rate(rate) => rate.execute(),
             Measurement::Ndr(ndr) => ndr.execute(),
             Measurement::Disrupt(disrupt) => disrupt.execute(),
+            Measurement::Latency(latency) => latency.execute(),
             Measurement::Soak(soak) => soak.execute(),
             Measurement::Compare(compare) => compare.execute(),
         }

@@ -36,9 +36,8 @@ impl SearchNdr {
     fn measure(&self) -> Result<Report, Failure> {
         // The search tells of its progress itself.
         let mut tester = Tester::open(&self.tester, false)?;
-        let found = self
-            .search
-            .run(&mut tester, &self.tester, self.output.shows_progress())?;
+        let until = (&self.search.deadline()?, self.output.shows_progress());
+        let found = self.search.run(&mut tester, &self.tester, until)?;
         Ok(Report {
             search: Some(found.report),
             ..tester.report("ndr", found.trials)?

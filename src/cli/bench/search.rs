@@ -5,11 +5,12 @@
 //! twice: with that loss, and with the device's alone. A trial in which the difference matters is run again, a few times; a
 //! bound that is none by the device's loss alone is the generator's.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 
 use super::calibration;
+use super::deadline::Deadline;
 use super::failure::Failure;
 use super::tester::{Tester, TesterFlags, seconds};
 use crate::loadgen::mlrsearch::{Answer, Class, Goal, Search, Trial};
@@ -78,35 +79,38 @@ pub(super) struct Found {
 }
 
 impl SearchFlags {
-    /// Searches until every goal has its answer, or the time is over.
+    /// How long all of it may take, from now on.
+    pub(super) fn deadline(&self) -> Result<Deadline, Failure> {
+        Deadline::new(self.time_limit)
+    }
+
+    /// Searches until every goal has its answer, or the deadline is there.
     pub(super) fn run(
         &self,
         tester: &mut Tester,
         flags: &TesterFlags,
-        shows_progress: bool,
+        (deadline, shows_progress): (&Deadline, bool),
     ) -> Result<Found, Failure> {
-        let started = Instant::now();
         let mut parameters = self.parameters(tester)?;
-        let calibration = self.calibrate(tester, flags, &parameters, shows_progress)?;
+        let calibration = self.calibrate(tester, flags, &parameters, (deadline, shows_progress))?;
         if let Some(calibration) = &calibration {
             parameters.max_fps = parameters.max_fps.min(calibration.paced_fps);
         }
         judge(&parameters)?;
         let mut run = Run::new(parameters, shows_progress);
         while let Some((load_fps, trial_s)) = run.judged.next() {
+            run.tell(load_fps, deadline.elapsed());
             let duration = Duration::from_secs_f64(trial_s);
-            if started.elapsed() + duration > self.time_limit {
-                break;
+            match deadline.trial(tester, load_fps, duration)? {
+                Some(trial) => run.record(load_fps, trial_s, trial),
+                None => break,
             }
-            run.tell(load_fps, started.elapsed());
-            let trial = tester.trial(load_fps, duration)?;
-            run.record(load_fps, trial_s, trial);
         }
         if shows_progress {
             // The line of progress makes room for the result.
             eprint!("\r\x1b[K");
         }
-        Ok(run.close(calibration, started.elapsed()))
+        Ok(run.close(calibration, deadline))
     }
 
     fn calibrate(
@@ -114,7 +118,7 @@ impl SearchFlags {
         tester: &Tester,
         flags: &TesterFlags,
         parameters: &Parameters,
-        shows_progress: bool,
+        (deadline, shows_progress): (&Deadline, bool),
     ) -> Result<Option<Calibration>, Failure> {
         if self.no_calibrate {
             return Ok(None);
@@ -122,7 +126,8 @@ impl SearchFlags {
         if shows_progress {
             eprint!("\r\x1b[K  calibrating the generator on a direct wire");
         }
-        Ok(Some(calibration::run(tester, flags, parameters)?))
+        let calibration = calibration::run(tester, flags, parameters, deadline)?;
+        Ok(Some(calibration))
     }
 
     fn parameters(&self, tester: &Tester) -> Result<Parameters, Failure> {
@@ -253,11 +258,12 @@ impl Run {
         );
     }
 
-    fn close(self, calibration: Option<Calibration>, elapsed: Duration) -> Found {
+    fn close(self, calibration: Option<Calibration>, deadline: &Deadline) -> Found {
         let goals = self.goals.map(|(name, goal)| self.goal(name, &goal));
         let [ndr, pdr] = self.goals.map(|(_, goal)| self.throughput(&goal));
         let report = SearchReport {
             finished: self.judged.next().is_none(),
+            interrupted: deadline.interrupted(),
             ndr,
             pdr,
             goals: goals.to_vec(),
@@ -266,7 +272,7 @@ impl Run {
             calibration,
             trial_count: self.judged.trials().len() as u64,
             repeated_count: self.repeated_count,
-            seconds: elapsed.as_secs_f64(),
+            seconds: deadline.elapsed().as_secs_f64(),
         };
         Found {
             report,

@@ -328,6 +328,7 @@ impl Tester {
             engine_reason: self.opened.why,
             trials,
             search: None,
+            latency_at: None,
             soak: None,
             disruption: None,
             date: Some(rfc3339(self.started)),

@@ -5,6 +5,7 @@ mod csv;
 mod date;
 mod device;
 mod disruption;
+mod latency_at;
 mod search;
 mod soak;
 mod traffic;
@@ -18,6 +19,7 @@ pub use calibration::Calibration;
 pub use date::rfc3339;
 pub use device::{Device, Devices};
 pub use disruption::{Blocked, DisruptedRun, Disruption, Outcome, Phase};
+pub use latency_at::{Base, LatencyAt, LoadLatency};
 pub use search::{GoalName, GoalReport, Parameters, SearchReport, Throughput, Verdict};
 pub use soak::{Soak, Window};
 pub use traffic::{StreamReport, TunnelReport};
@@ -52,6 +54,9 @@ pub struct Report {
     /// What a search found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<SearchReport>,
+    /// Latency at shares of a rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_at: Option<LatencyAt>,
     /// Of a soak: its windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soak: Option<Soak>,
@@ -101,12 +106,17 @@ impl fmt::Display for Report {
                 "  note      a virtual machine: time taken by its host shows as gaps and as stolen"
             )?;
         }
-        // The trials of a search are too many to be read.
         if let Some(search) = &self.search {
-            return write!(f, "{search}");
+            write!(f, "{search}")?;
         }
+        if let Some(latency_at) = &self.latency_at {
+            write!(f, "{latency_at}")?;
+        }
+        // The trials of a search are too many to be read.
+        let alone = self.search.is_none() && self.latency_at.is_none();
         self.trials
             .iter()
+            .filter(|_| alone)
             .try_for_each(|trial| write!(f, "{trial}"))?;
         if let Some(soak) = &self.soak {
             write!(f, "{soak}")?;
@@ -150,6 +160,7 @@ pub(super) mod tests {
             sink_mode: "native".to_owned(),
             trials: vec![TrialReport::new(measured()), TrialReport::new(unlimited)],
             search: None,
+            latency_at: None,
             soak: None,
             disruption: None,
             date: Some("2026-12-31T23:59:59Z".to_owned()),

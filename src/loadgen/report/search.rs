@@ -11,8 +11,10 @@ use crate::loadgen::rate::Scaled;
 /// What a search found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SearchReport {
-    /// Whether every goal has its answer; else the time was over before.
+    /// Whether every goal has its answer; else the time was over before, or a signal came.
     pub finished: bool,
+    /// Whether SIGINT or SIGTERM has ended it.
+    pub interrupted: bool,
     /// The non-drop rate (RFC 2544: the throughput); none when what was found is no limit of the device.
     pub ndr: Option<Throughput>,
     /// The partial-drop rate; none as above.
@@ -86,7 +88,7 @@ pub enum Verdict {
     Generator,
     /// The device does not even bear the lowest load.
     BelowMin,
-    /// It is not known yet: the time was over.
+    /// It is not known yet: the search ended before.
     Unfinished,
 }
 
@@ -193,6 +195,17 @@ impl fmt::Display for SearchReport {
             self.seconds,
             self.repeated_count
         )?;
+        if !self.finished {
+            let why = if self.interrupted {
+                "a signal came"
+            } else {
+                "the time was over"
+            };
+            writeln!(
+                f,
+                "  note      UNFINISHED: {why} before the bounds were close enough"
+            )?;
+        }
         if let Some(calibration) = &self.calibration {
             write!(f, "{calibration}")?;
         }
@@ -267,7 +280,7 @@ impl fmt::Display for GoalReport {
                 write!(f, "below {} frames/s, the lowest load", Scaled(lowest))
             }
             (Verdict::Unfinished, _) => {
-                f.write_str("UNFINISHED, the time was over: ")?;
+                f.write_str("UNFINISHED, so far ")?;
                 bounds(f)
             }
         }
