@@ -1,6 +1,7 @@
 #!/bin/bash
 # test.sh: everything that must hold before a change goes in: format, lints, a release build, the loom model of the table's
-# publication, and all tests, those in network namespaces too (as root). What fails ends it; the last line tells the outcome.
+# publication, all tests, those in network namespaces too (as root), and each micro-benchmark once. What fails ends it; the
+# last line tells the outcome.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin"
@@ -40,3 +41,5 @@ step release cargo build --release --locked
 step loom env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=false \
     CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo test --release --locked --lib table::publish
 step tests cargo test --locked -- --show-output
+# Each micro-benchmark once, unoptimised: that they run, and that no hot action allocates. `cargo test` leaves them out.
+step benches cargo test --locked --bench micro

@@ -1,16 +1,12 @@
 //! The hot path allocates nothing and frees nothing after start: every allocation of the thread that takes turns is
 //! counted, over thousands of turns with floods, drops, full rings and an empty pool, while another thread publishes.
 
-// WHY: a global allocator is an unsafe trait.
-#![allow(unsafe_code)]
-
 mod rig;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use rig::allocations::{Watched, calls, calls_during, watch};
 use rig::*;
 use vxgate::port::MemoryPort;
 use vxgate::stats::DropReason;
@@ -18,64 +14,8 @@ use vxgate::table::publication;
 use vxgate::wire::MacAddr;
 use vxgate::worker::Worker;
 
-/// The system's allocator, with an eye on some threads.
-struct Watched;
-
-thread_local! {
-    /// Whether this thread is being watched.
-    static WATCHED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Calls of watched threads.
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-static FREES: AtomicU64 = AtomicU64::new(0);
-
-fn count(calls: &AtomicU64) {
-    if WATCHED.get() {
-        calls.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Watched {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(&ALLOCATIONS);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(&FREES);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, len: usize) -> *mut u8 {
-        count(&ALLOCATIONS);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.realloc(pointer, layout, len) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Watched = Watched;
-
-/// Allocations and frees of this thread while it does something.
-fn calls_during<T>(action: impl FnOnce() -> T) -> (u64, u64, T) {
-    let before = (
-        ALLOCATIONS.load(Ordering::Relaxed),
-        FREES.load(Ordering::Relaxed),
-    );
-    WATCHED.set(true);
-    let result = action();
-    WATCHED.set(false);
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before.0;
-    (
-        allocations,
-        FREES.load(Ordering::Relaxed) - before.1,
-        result,
-    )
-}
 
 /// One test, because the counts are the process's.
 #[test]
@@ -210,22 +150,15 @@ fn a_thread_from_its_first_heartbeat_to_its_last() {
         let (stop, counters) = (Arc::clone(&stop), Arc::clone(&counters));
         move |_| {
             // What a thread allocates when it ends is not the path's: the last heartbeat is that of the drain.
-            WATCHED.set(!stop.load(Ordering::Relaxed));
+            watch(!stop.load(Ordering::Relaxed));
             if counters.sleeps.get() >= 3 {
                 stop.store(true, Ordering::Relaxed);
             }
         }
     });
-    let before = (
-        ALLOCATIONS.load(Ordering::Relaxed),
-        FREES.load(Ordering::Relaxed),
-    );
+    let before = calls();
     let running = Worker::spawn(plan).unwrap();
     running.join().unwrap();
     assert!(counters.turns.get() > 3);
-    let after = (
-        ALLOCATIONS.load(Ordering::Relaxed),
-        FREES.load(Ordering::Relaxed),
-    );
-    assert_eq!(after, before);
+    assert_eq!(calls(), before);
 }

@@ -57,7 +57,7 @@ mod lab;
 mod outbox;
 #[cfg(test)]
 mod policies;
-mod unfinished;
+pub mod unfinished;
 mod verdict;
 
 pub use outbox::{Exit, IpIds, Outbox, Role};

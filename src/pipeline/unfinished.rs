@@ -26,7 +26,7 @@ const SCTP: u8 = 132;
 
 /// Finishes the checksum of what the frame carries, if it was left unfinished; whether it was. `layers` are the frame's.
 #[inline]
-pub(super) fn complete(frame: &mut [u8], layers: &Layers) -> bool {
+pub fn complete(frame: &mut [u8], layers: &Layers) -> bool {
     // By reference: copying what was just written field by field would wait for all of the stores.
     let Some(transport) = &layers.transport else {
         return false;

@@ -24,7 +24,7 @@ mod holders;
 mod mapping;
 mod memory_port;
 mod opening;
-mod ring;
+pub mod ring;
 mod rings;
 mod socket;
 mod statistics;

@@ -11,6 +11,7 @@
 //! cached and reads the shared one only when the cached one does not suffice, and stores its own once a batch.
 //!
 //! The same code runs over rings that the kernel shares and over plain memory, so a test can play the kernel's side.
+//! Outside of `port` there are only [`pair`]s in plain memory, for whoever measures the ends alone.
 #![allow(unsafe_code)] // WHY: entries live in memory that the kernel writes; `mask` bounds every access.
 
 use std::io;
@@ -23,21 +24,36 @@ use super::mapping::Mapping;
 /// `struct xdp_desc` (`if_xdp.h`): an entry of the receive and the transmit ring.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]
-pub(super) struct Descriptor {
+pub struct Descriptor {
     /// Offset of the first byte in the UMEM area.
-    pub(super) addr: u64,
+    pub addr: u64,
     /// Bytes.
-    pub(super) len: u32,
+    pub len: u32,
     /// `XDP_PKT_CONTD`, `XDP_TX_METADATA`: neither is used.
-    pub(super) options: u32,
+    pub options: u32,
 }
 
 const _: () = assert!(size_of::<Descriptor>() == 16);
 
-/// What a ring can carry: any bits are a valid value, and copying one is reading it.
-pub(super) trait Entry: Copy {}
+/// What a ring can carry: any bits are a valid value, and copying one is reading it. Nobody else can say so of a type.
+pub trait Entry: Copy + sealed::Sealed {}
 impl Entry for u64 {}
 impl Entry for Descriptor {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for u64 {}
+    impl Sealed for super::Descriptor {}
+}
+
+/// Both ends of a ring of `size` entries in plain memory. Each exists once, so that two threads may hold them.
+///
+/// # Errors
+/// When the size is no power of two, or there is no memory.
+pub fn pair<T: Entry>(size: u32) -> io::Result<(Producer<T>, Consumer<T>)> {
+    let ring = Ring::plain(size)?;
+    Ok((ring.clone().producer(), ring.consumer()))
+}
 
 /// Where the parts of a ring are in its mapping, in bytes: `struct xdp_ring_offset` (`if_xdp.h`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -174,7 +190,7 @@ impl<T: Entry> Ring<T> {
 
 /// The end of a ring that adds entries: fill and transmit for us, receive and completion for the kernel.
 #[derive(Debug)]
-pub(super) struct Producer<T> {
+pub struct Producer<T> {
     ring: Ring<T>,
     /// Our index.
     head: u32,
@@ -185,7 +201,7 @@ pub(super) struct Producer<T> {
 impl<T: Entry> Producer<T> {
     /// How many entries fit, up to `wanted`.
     #[inline]
-    pub(super) fn free(&mut self, wanted: u32) -> u32 {
+    pub fn free(&mut self, wanted: u32) -> u32 {
         let mut free = self.ring.size - self.ring.between(self.head, self.tail);
         if free < wanted {
             self.tail = self.ring.consumer_index().load(Ordering::Acquire);
@@ -197,7 +213,7 @@ impl<T: Entry> Producer<T> {
     /// Adds what `next` gives until it gives no more, or `limit` entries are added, or the ring is full; then shows them
     /// all to the consumer at once. Returns how many.
     #[inline]
-    pub(super) fn produce(&mut self, limit: u32, mut next: impl FnMut() -> Option<T>) -> usize {
+    pub fn produce(&mut self, limit: u32, mut next: impl FnMut() -> Option<T>) -> usize {
         let free = self.free(limit);
         let mut count = 0;
         while count < free {
@@ -218,7 +234,7 @@ impl<T: Entry> Producer<T> {
 
     /// How many entries the consumer has not taken yet.
     #[inline]
-    pub(super) fn pending(&self) -> u32 {
+    pub fn pending(&self) -> u32 {
         self.ring.between(
             self.head,
             self.ring.consumer_index().load(Ordering::Acquire),
@@ -240,7 +256,7 @@ impl<T: Entry> Producer<T> {
 
 /// The end of a ring that takes entries: receive and completion for us, fill and transmit for the kernel.
 #[derive(Debug)]
-pub(super) struct Consumer<T> {
+pub struct Consumer<T> {
     ring: Ring<T>,
     /// Our index.
     tail: u32,
@@ -251,7 +267,7 @@ pub(super) struct Consumer<T> {
 impl<T: Entry> Consumer<T> {
     /// Gives up to `limit` entries to `take`, oldest first; then frees their slots at once. Returns how many.
     #[inline]
-    pub(super) fn consume(&mut self, limit: u32, mut take: impl FnMut(T)) -> usize {
+    pub fn consume(&mut self, limit: u32, mut take: impl FnMut(T)) -> usize {
         let mut count = self.ring.between(self.head, self.tail);
         if count < limit {
             self.head = self.ring.producer_index().load(Ordering::Acquire);
@@ -275,7 +291,7 @@ impl<T: Entry> Consumer<T> {
 
     /// How many entries wait.
     #[inline]
-    pub(super) fn pending(&self) -> u32 {
+    pub fn pending(&self) -> u32 {
         self.ring.between(
             self.ring.producer_index().load(Ordering::Acquire),
             self.tail,

@@ -9,11 +9,13 @@
 //! Access *s* is segment *s*, VNI 100 + *s*, and sends through queue *s* modulo the number of queues.
 //!
 //! That is [`Rig::new`]'s network. [`Rig::on`] takes any other, such as `table` makes up from bytes (`choices`), with
-//! `frames` for it; `bench` runs one direction alone, and `twin` says what must become of a frame.
+//! `frames` for it; `bench` runs one direction alone, `twin` says what must become of a frame, and
+//! `allocations` counts what a thread allocates.
 
 // Each test binary uses its own part of the rig.
 #![allow(dead_code, unused_imports)]
 
+pub mod allocations;
 pub mod bench;
 pub mod choices;
 pub mod frames;
