@@ -75,7 +75,7 @@ trap cleanup EXIT
 trap 'exit 130' INT TERM
 
 scripts/setup.sh
-need_packages iperf3 sockperf
+need_packages iperf3 sockperf                            # TCP; requests and responses
 [[ " ${DEVICES[*]} " != *" ovs "* ]] || need_packages openvswitch-switch
 if [ -z "$VXGATE" ]; then
     echo "building vxgate"
@@ -101,6 +101,7 @@ device_up() {
     "${DEVICE}_up"
     endpoints_threaded 0
     check_ping "$DEVICE"
+    if [[ " ${PLAN[*]} " == *" tcp/"* ]]; then check_wire; fi
 }
 
 device_down() {

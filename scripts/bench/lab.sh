@@ -33,9 +33,6 @@ MAC_BPOD=02:00:00:00:02:01 MAC_POD=02:00:00:00:02:02
 
 # in_ns NETNS CMD...: on the generator's core, like this script itself.
 in_ns() { ip netns exec "$@"; }
-# on_device_core CMD...: in the device's namespace, on the device's core.
-on_device_core() { ip netns exec "$GW" taskset -c "$DEVICE_CORE" "$@"; }
-
 lab_up() {
     local netns
     lab_down
@@ -174,3 +171,13 @@ device_runtime_ns() {
 
 # link_stat NETNS DEVICE COUNTER
 link_stat() { in_ns "$1" cat "/sys/class/net/$2/statistics/$3"; }
+
+# wait_until SECONDS WHAT CMD...
+wait_until() {
+    local end=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt "$end" ] || die "gave up waiting for $what"
+        sleep 0.05
+    done
+}

@@ -4,7 +4,8 @@
 vxgate_up() {
     kernel_node_up
     device_threads_up
-    on_device_core "$VXGATE" run --vxlan flannel.1 --log warn --socket "$RUN/vxgate.sock" >"$RUN/vxgate.log" 2>&1 &
+    # Not by in_ns, which would leave the number of a shell in its place.
+    ip netns exec "$GW" taskset -c $DEVICE_CORE "$VXGATE" run --vxlan flannel.1 --log warn --socket "$RUN/vxgate.sock" >"$RUN/vxgate.log" 2>&1 &
     VXGATE_PID=$!
     local tries=0
     until grep -q '^ready' "$RUN/vxgate.log"; do
