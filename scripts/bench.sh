@@ -95,6 +95,7 @@ taskset -cp $GENERATOR_CORE $$ >/dev/null
 # ---- rounds ---------------------------------------------------------------------------------------------------------
 # device_up NAME: a new network with this device in it, proved to carry frames.
 device_up() {
+    # `kernel_up` may choose another one.
     DEVICE=$1 DEVICE_SETTING=threaded
     lab_up
     if [ "$DEVICE" = none ]; then device_threads_up; return; fi
@@ -145,7 +146,10 @@ device_round() {
 
 START=$SECONDS DONE=0 TOTAL=$((ROUNDS * ${#DEVICES[@]} * ${#PLAN[@]})) ROUND=0
 settings_of_run
+MAX_FPS=''
+if [[ " ${PLAN[*]} " == */search* ]]; then calibrate; fi
 if [[ " ${DEVICES[*]} " == *" kernel "* ]]; then choose_kernel_setting; fi
+if [[ " ${DEVICES[*]} " == *" ovs "* ]]; then choose_ovs_setting; fi
 START=$SECONDS
 for ROUND in $(seq "$ROUNDS"); do
     if [ $WHOLE = 1 ]; then control_round; fi

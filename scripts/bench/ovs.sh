@@ -4,11 +4,10 @@
 #
 #   bwire (afxdp) ── br-phy 198.18.1.2 ··· vxlan ── br-pod ── bpod (afxdp)
 
-OVS_PIDS=()
+OVS_PIDS=() OVS_SETTING=spin
 
 ovs_up() {
     local state=$RUN/ovs port
-    DEVICE_SETTING=threaded
     mkdir -p "$state"
     device_threads_up
     export OVS_RUNDIR=$state OVS_DBDIR=$state OVS_LOGDIR=$state OVS_SYSCONFDIR=$state
@@ -20,9 +19,9 @@ ovs_up() {
     OVS_PIDS+=($!)
     wait_until 10 "ovsdb-server" test -S "$state/db.sock"
     ovs_set --no-wait init
-    ovs_set --no-wait set Open_vSwitch . other_config:pmd-cpu-mask=$(printf '0x%x' $((1 << DEVICE_CORE))) \
-        other_config:userspace-tso-enable=false
-    # Its own threads choose their cores by the masks; everything else of it stays off the device's.
+    ovs_set --no-wait set Open_vSwitch . "other_config:pmd-cpu-mask=$(printf '0x%x' $((1 << DEVICE_CORE)))" \
+        other_config:pmd-maxsleep="$(ovs_sleep_us "$OVS_SETTING")"
+    # Its polling thread chooses its core by the mask; everything else of it stays off the device's.
     ip netns exec "$GW" ovs-vswitchd unix:"$state/db.sock" --log-file="$state/vswitchd.log" --unixctl="$state/vswitchd.ctl" \
         --pidfile="$state/ovs-vswitchd.pid" --no-chdir -vconsole:off >/dev/null 2>&1 &
     OVS_PIDS+=($!)
@@ -57,6 +56,10 @@ ovs_down() {
     OVS_PIDS=()
     rm -rf "$RUN/ovs"
 }
+
+# Whether the polling thread spins, or sleeps a little when there is nothing to do, which leaves the core to the receive threads:
+# the longest sleep, by setting.
+ovs_sleep_us() { if [ "$1" = sleep ]; then echo 50; else echo 0; fi; }
 
 ovs_version() { ovs-vswitchd --version | sed -n '1s/.* //p'; }
 

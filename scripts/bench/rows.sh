@@ -61,24 +61,23 @@ setting() {
 }
 
 # ---- frame loads ----------------------------------------------------------------------------------------------------
-# The flags of a load through the device: TESTER, from a direction and a size.
+# The flags of a load: TESTER, from a direction and a size.
 tester_flags() {
     local size=$2
     [ "$size" != imix ] || size=$IMIX
     TESTER=(--size "$size" --flows "$FLOWS" --engine live --tx-core $GENERATOR_CORE)
     case $1 in
-        decap) TESTER+=(--tx wire --tx-netns $G --vni $VNI --vxlan-port $PORT
-            --vtep-src $WIRE_G --vtep-dst $WIRE_GW --outer-dst-mac $MAC_WIRE_GW
-            --src-mac $MAC_VTEP_G --dst-mac $MAC_VTEP_GW --src $POD_G --dst $POD) ;;
-        encap) TESTER+=(--tx eth0 --tx-netns $P --dst-mac $MAC_BPOD --src $POD --dst $POD_G) ;;
+        decap) TESTER+=(--tx wire --tx-netns $G --vni $VNI --vxlan-port $PORT --vtep-src $WIRE_G --vtep-dst $WIRE_GW
+            --outer-dst-mac $MAC_WIRE_GW --src-mac $MAC_VTEP_G --dst-mac $MAC_VTEP_GW) ;;
+        encap) TESTER+=(--tx eth0 --tx-netns $P --dst-mac $MAC_BPOD) ;;
     esac
     # A router between the ends gives frames another Ethernet destination. Without one, the control, they meet the sink where
     # the device would take them.
     case $DEVICE/$1 in
         none/decap) TESTER+=(--rx bwire --rx-netns $GW) ;;
         none/encap) TESTER+=(--rx bpod --rx-netns $GW) ;;
-        */decap) TESTER+=(--rx eth0 --rx-netns $P --arrival-mac $MAC_POD) ;;
-        */encap) TESTER+=(--rx wire --rx-netns $G --arrival-mac $MAC_VTEP_G) ;;
+        */decap) TESTER+=(--src $POD_G --dst $POD --rx eth0 --rx-netns $P --arrival-mac $MAC_POD) ;;
+        */encap) TESTER+=(--src $POD --dst $POD_G --rx wire --rx-netns $G --arrival-mac $MAC_VTEP_G) ;;
     esac
 }
 
@@ -142,7 +141,7 @@ measure_cpu() {
 
 # NDR and PDR of one search. A device whose limit was not found has no value, and the note says what is known instead.
 measure_search() {
-    bench ndr "${SEARCH_FLAGS[@]}"
+    bench ndr "${SEARCH_FLAGS[@]}" --no-calibrate --max-rate "$MAX_FPS"
     measure_goal "$1" ndr
     measure_goal "$1" pdr
 }

@@ -10,14 +10,14 @@ SOFTIRQ_SHARE_MAX=0.05
 
 parameters() {
     OVERLOAD_S=1 CPU_S=2 TCP_S=3 RR_S=2 IDLE_S=3 MODE_FLAG=''
-    SEARCH_FLAGS=(--max-rate 2M --trial 0.5 --sum 2 --width 2% --time-limit 20)
+    SEARCH_FLAGS=(--trial 0.5 --sum 2 --width 2% --time-limit 20)
     case $MODE in
         full)
             OVERLOAD_S=10 CPU_S=10 TCP_S=10 RR_S=10 IDLE_S=10 MODE_FLAG=' --full'
-            SEARCH_FLAGS=(--max-rate 2M --trial 1 --sum 21) ;;
+            SEARCH_FLAGS=(--trial 1 --sum 21) ;;
         quick)
             ROUNDS=1 SOFTIRQ_SHARE_MAX=0.5 OVERLOAD_S=0.3 CPU_S=0.3 TCP_S=1 RR_S=1 IDLE_S=1 MODE_FLAG=' --quick'
-            SEARCH_FLAGS=(--max-rate 2M --trial 0.1 --sum 0.2 --width 10% --time-limit 10) ;;
+            SEARCH_FLAGS=(--trial 0.1 --sum 0.2 --width 10% --time-limit 10) ;;
     esac
 }
 
@@ -45,27 +45,62 @@ settings_of_run() {
     setting idle "processor time of the device's processes and receive threads without load, in % of a core, over $IDLE_S s"
 }
 
-# Which way of receiving is the best for kernel vxlan: frames/s of both directions, 64 bytes, flat out. Only those that keep
-# the device off the generator's core can win; the default does not, and is shown beside them.
+# flat_out DEVICE SETTING: frames/s of both directions together, 64 bytes, the generator flat out, in SUM.
+flat_out() {
+    local direction
+    SUM=0
+    device_up "$1"
+    for direction in decap encap; do
+        tester_flags $direction 64
+        bench rate --rate max --duration "$OVERLOAD_S"
+        [ -z "$FAILURE" ] || warn "$1 with setting $2: $FAILURE"
+        SUM=$((SUM + $(value '.trials[0].received_fps | floor' | sed s/null/0/)))
+    done
+    device_down
+}
+
+# Which way of receiving is the best for kernel vxlan. Only those that keep the device off the generator's core can win; the
+# default does not, and is shown beside them.
 choose_kernel_setting() {
-    local setting direction sum best=0 winner=threaded line=''
-    for setting in threaded rps default; do
-        KERNEL_SETTING=$setting
-        device_up kernel
-        sum=0
-        for direction in decap encap; do
-            tester_flags $direction 64
-            bench rate --rate max --duration "$OVERLOAD_S"
-            [ -z "$FAILURE" ] || warn "kernel setting $setting: $FAILURE"
-            sum=$((sum + $(value '.trials[0].received_fps | floor' | sed s/null/0/)))
-        done
-        device_down
-        line+="$setting $sum, "
-        if [ $setting != default ] && [ $sum -gt $best ]; then best=$sum winner=$setting; fi
+    local name best=0 winner=threaded line=''
+    for name in threaded rps default; do
+        KERNEL_SETTING=$name
+        flat_out kernel $name
+        line+="$name $SUM, "
+        if [ $name != default ] && [ $SUM -gt $best ]; then best=$SUM winner=$name; fi
     done
     KERNEL_SETTING=$winner
-    setting kernel_setting "$winner (decap + encap, 64 bytes, flat out: ${line%, } frames/s; default uses the generator's core too, and may not win)"
-    echo "kernel vxlan's best setting: $winner  (${line%, } frames/s, decap + encap)"
+    tell_setting kernel "$winner, of: ${line%, } frames/s (decap + encap, 64 bytes, flat out); default is on the generator's core and may not win"
+}
+
+# The same for Open vSwitch, on the device's core in any case.
+choose_ovs_setting() {
+    local name best=0 winner=spin line=''
+    for name in spin sleep; do
+        OVS_SETTING=$name
+        flat_out ovs $name
+        line+="$name $SUM, "
+        if [ $SUM -gt $best ]; then best=$SUM winner=$name; fi
+    done
+    OVS_SETTING=$winner
+    tell_setting ovs "polling thread: $winner, of: ${line%, } frames/s (decap + encap, 64 bytes, flat out)"
+}
+
+tell_setting() {
+    setting "${1}_setting" "$2"
+    echo "$1: best setting: $2"
+}
+
+# The highest load that the generator can pace: what it keeps on a direct wire. Found once, not before each of some hundred searches.
+calibrate() {
+    device_up none
+    tester_flags decap 64
+    bench ndr --trial 0.5 --sum 0.5 --width 50% --time-limit 20
+    [ -z "$FAILURE" ] || die "$FAILURE"
+    MAX_FPS=$(value '.search.calibration.paced_fps | floor')
+    device_down
+    [ "$MAX_FPS" != null ] || die "vxgate bench ndr says nothing of what the generator can keep"
+    setting generator "$MAX_FPS frames/s paced, $(value '.search.calibration.flat_out_fps | floor') flat out, on a direct wire"
 }
 
 show_results() {
