@@ -18,35 +18,7 @@ PACKAGES=(
 RUST_MINIMUM=88                                      # rust-version in Cargo.toml: 1.88
 
 die() { echo "setup.sh: $*" >&2; exit 1; }
-
-missing_packages() {
-    local have package
-    # dpkg-query fails when it does not know one of them: that is an answer, too.
-    have=$(dpkg-query -W -f='${db:Status-Abbrev}${Package}\n' "${PACKAGES[@]}" 2>/dev/null || true)
-    for package in "${PACKAGES[@]}"; do
-        grep -qx "ii *$package" <<<"$have" || echo "$package"
-    done
-}
-
-# Without letting a package start a daemon here: policy-rc.d forbids it and is taken away again. A subshell, for its trap.
-install_packages() (
-    policy=/usr/sbin/policy-rc.d log=$(mktemp)
-    trap 'rm -f "$log"; [ -z "${own_policy:-}" ] || rm -f "$policy"' EXIT
-    if [ ! -e $policy ]; then
-        own_policy=1
-        printf '#!/bin/sh\nexit 101\n' >$policy
-        chmod 755 $policy
-    fi
-    export DEBIAN_FRONTEND=noninteractive
-    get() { apt-get -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 install "$@" </dev/null >"$log" 2>&1; }
-    echo "setup.sh: installing $*"
-    # Package lists may be absent or stale: fetch them only when the first try fails.
-    get "$@" && exit 0
-    apt-get -qq -o DPkg::Lock::Timeout=300 update </dev/null >/dev/null 2>&1 || true
-    get "$@" && exit 0
-    tail -n 15 "$log" >&2
-    die "apt-get could not install: $* (its last words stand above; is this Debian 12 with a network?)"
-)
+. "$(dirname "${BASH_SOURCE[0]}")/packages.sh"
 
 rust_is_new_enough() {
     local version
@@ -75,12 +47,5 @@ install_rust() {
 }
 
 command -v dpkg-query >/dev/null || die "this is not Debian (no dpkg): install the counterparts of ${PACKAGES[*]} by hand"
-MISSING=$(missing_packages)
-if [ -n "$MISSING" ]; then
-    [ "$(id -u)" = 0 ] || die "missing packages: ${MISSING//$'\n'/ }; run 'sudo scripts/setup.sh', or install them and come back"
-    # shellcheck disable=SC2086 # one word a package
-    install_packages $MISSING
-    MISSING=$(missing_packages)
-    [ -z "$MISSING" ] || die "still missing after the installation: $MISSING"
-fi
+need_packages "${PACKAGES[@]}"
 rust_is_new_enough || install_rust

@@ -65,6 +65,7 @@ mod tests {
             destination_port: "9".parse().unwrap(),
             source_mac: "02:00:00:00:00:01".parse().unwrap(),
             destination_mac: "02:00:00:00:00:02".parse().unwrap(),
+            arrival_mac: None,
             tunnel: None,
         }
     }

@@ -103,6 +103,8 @@ pub struct Shape {
     pub inner: Family,
     /// The inner transport header.
     pub transport: Transport,
+    /// The inner Ethernet destination that frames arrive with; none: the one that they were sent with.
+    pub arrival_mac: Option<[u8; 6]>,
 }
 
 /// Bytes of an Ethernet header.
@@ -313,6 +315,7 @@ mod tests {
                         outer,
                         inner,
                         transport,
+                        arrival_mac: None,
                     };
                     (shape, headers)
                 })
@@ -388,6 +391,7 @@ mod tests {
                 outer: None,
                 inner,
                 transport,
+                arrival_mac: None,
             }
             .size_min()
         };

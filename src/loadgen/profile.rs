@@ -38,6 +38,9 @@ pub struct Stream {
     pub source_mac: Range<Mac>,
     /// Inner Ethernet destinations.
     pub destination_mac: Range<Mac>,
+    /// The inner Ethernet destination that frames arrive with, where the device under test is a router and gives them another
+    /// than they were sent with.
+    pub arrival_mac: Option<Mac>,
     /// How it is encapsulated, if it is.
     pub tunnel: Option<Tunnel>,
 }
@@ -114,6 +117,7 @@ impl Stream {
                 .map(|tunnel| Family::of(tunnel.source.first())),
             inner: Family::of(self.source.first()),
             transport: self.transport,
+            arrival_mac: self.arrival_mac.map(|mac| mac.0),
         })
     }
 
@@ -228,6 +232,7 @@ mod tests {
             destination_port: "9".parse().unwrap(),
             source_mac: "02:00:00:00:00:01".parse().unwrap(),
             destination_mac: "02:00:00:00:01:00-02:00:00:00:01:03".parse().unwrap(),
+            arrival_mac: None,
             tunnel: None,
         }
     }

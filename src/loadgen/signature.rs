@@ -11,8 +11,9 @@
 //!   +------+--------+------------+-------+-------------------+
 //! ```
 //!
-//! `check` is the ones' complement sum (RFC 1071, not inverted) of what nobody may change on the way: inner destination
-//! address, inner IP addresses, the flow's ports, and all that follows the transport header, the check itself taken as 0.
+//! `check` is the ones' complement sum (RFC 1071, not inverted) of what nobody may change on the way: inner Ethernet
+//! destination (that of arrival, where a router is to change it), inner IP addresses, the flow's ports, and all that follows
+//! the transport header, the check itself taken as 0.
 //! TTL, DSCP, ECN, checksums and everything outside may change, and do.
 
 /// Bytes of a signature.

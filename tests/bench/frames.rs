@@ -17,6 +17,7 @@ pub fn shapes() -> Vec<Shape> {
                     outer,
                     inner,
                     transport,
+                    arrival_mac: None,
                 });
             }
         }
@@ -29,6 +30,7 @@ pub const PLAIN: Shape = Shape {
     outer: None,
     inner: Family::V4,
     transport: Transport::Udp,
+    arrival_mac: None,
 };
 
 /// UDP over IPv4 in VXLAN over IPv4.

@@ -182,11 +182,13 @@ fn sent_is_received(engine: Engine) {
         outer: Some(Family::V6),
         inner: Family::V6,
         transport: Transport::Tcp,
+        arrival_mac: None,
     };
     let icmp = Shape {
         outer: None,
         inner: Family::V4,
         transport: Transport::Icmp,
+        arrival_mac: None,
     };
     let all = [PLAIN, TUNNELLED, tcp6, icmp].map(|shape| flows(shape, 10));
     let sizes: [&[(u16, u16)]; 4] = [

@@ -61,6 +61,9 @@ pub(super) struct Traffic {
     /// Inner Ethernet destinations [default: the receiving device's, or 02:00:00:00:00:02 when encapsulated].
     #[arg(long, value_name = "RANGE")]
     dst_mac: Option<Range<Mac>>,
+    /// Inner Ethernet destination that frames arrive with, where a router between the ends changes it [default: as sent].
+    #[arg(long, value_name = "MAC", value_parser = one_mac)]
+    arrival_mac: Option<Mac>,
     #[command(flatten)]
     tunnel: TunnelFlags,
 }
@@ -136,6 +139,7 @@ impl Traffic {
             destination_port: self.dst_port,
             source_mac: self.src_mac.unwrap_or(Range::one(near)),
             destination_mac: self.dst_mac.unwrap_or(Range::one(far)),
+            arrival_mac: self.arrival_mac,
             tunnel,
         }
     }

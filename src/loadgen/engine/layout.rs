@@ -37,6 +37,10 @@ pub(super) fn header_check(shape: Shape, headers: &FlowHeaders) -> u16 {
         Family::V4 => part(shape.inner_ip_at() + 12, 8),
         Family::V6 => part(shape.inner_ip_at() + 8, 32),
     };
+    let station = match &shape.arrival_mac {
+        Some(mac) => mac.as_slice(),
+        None => part(shape.inner_at(), 6),
+    };
     let ports = part(shape.inner_transport_at() + shape.transport.ports_at(), 4);
-    signature::check(&[part(shape.inner_at(), 6), addresses, ports])
+    signature::check(&[station, addresses, ports])
 }

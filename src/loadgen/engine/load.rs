@@ -290,6 +290,7 @@ mod tests {
         outer: None,
         inner: Family::V4,
         transport: Transport::Udp,
+        arrival_mac: None,
     };
     const FLOWS: [FlowHeaders; 6] = [FlowHeaders {
         bytes: [0; HEADERS_MAX],

@@ -1,0 +1,165 @@
+#!/bin/bash
+# bench.sh: kernel vxlan, Open vSwitch (its userspace data path on AF_XDP ports) and vxgate side by side: the same network, the
+# same loads, one core each, in turn, at least five rounds. scripts/bench/lab.sh draws the network; scripts/bench/rows.sh lists
+# what is measured. Everything happens in network namespaces; nothing is left behind but the results.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export LC_ALL=C PATH="$PATH:$HOME/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin"
+
+usage() {
+    cat <<'EOT'
+usage: scripts/bench.sh [--only PATTERN] [--device NAME] [--rounds N] [--full | --quick] [--output FILE] [--vxgate FILE]
+
+  --only PATTERN   only these rows: a row (decap/64/ndr), the start of one (tcp/8), or a pattern ('*/64/overload')
+  --device NAME    only this device: kernel, ovs, vxgate, or none (the control: the generator straight to the sink)
+  --rounds N       rounds; the devices take turns in each (default 5)
+  --full           CSIT's parameters: trials of 1 s, 21 s of them at each load, TCP for 10 s: takes hours
+  --quick          one short round, to see whether everything works; its figures mean nothing
+  --output FILE    where results go (default: bench/results/DATE-KERNEL.json for a whole comparison, else target/bench/)
+  --vxgate FILE    this binary, instead of building one
+
+Rows: decap|encap / 64|imix|1400 / ndr|pdr|overload|cpu, tcp/1|8/out|in/rate|cpu, rr/p50, rr/p99, idle/cpu
+EOT
+}
+die() { printf '\nbench.sh: %s\n' "$*" >&2; exit 1; }
+warn() { printf '\nbench.sh: %s\n' "$*" >&2; }
+. scripts/packages.sh
+. scripts/bench/lab.sh
+. scripts/bench/rows.sh
+. scripts/bench/sockets.sh
+. scripts/bench/settings.sh
+. scripts/bench/kernel.sh
+. scripts/bench/ovs.sh
+. scripts/bench/vxgate.sh
+
+DEVICES=(kernel ovs vxgate) ROUNDS=5 ONLY='' OUTPUT='' VXGATE='' MODE=default WHOLE=1
+while [ $# -gt 0 ]; do
+    case $1 in
+        --full | --quick) MODE=${1#--}; shift; continue ;;
+        -h | --help) usage; exit 0 ;;
+        --only | --device | --rounds | --output | --vxgate) [ $# -ge 2 ] || die "$1 needs a value" ;;
+        *) usage >&2; exit 2 ;;
+    esac
+    case $1 in
+        --only) ONLY=$2 WHOLE=0 ;;
+        --device) DEVICES=("$2") WHOLE=0 ;;
+        --rounds) ROUNDS=$2 ;;
+        --output) OUTPUT=$2 ;;
+        --vxgate) VXGATE=$(realpath "$2") ;;
+    esac
+    shift 2
+done
+[[ $ROUNDS =~ ^[1-9][0-9]*$ ]] || die "--rounds $ROUNDS: use a number"
+[[ " kernel ovs vxgate none " == *" ${DEVICES[0]} "* ]] || die "--device ${DEVICES[0]}: use kernel, ovs, vxgate or none"
+parameters
+
+PLAN=()
+for step in "${STEPS[@]}"; do
+    if step_wanted "$step"; then PLAN+=("$step"); fi
+done
+[ ${#PLAN[@]} -gt 0 ] || die "--only $ONLY: no such row; the rows are in --help"
+
+[ "$(id -u)" = 0 ] || die "network namespaces need root: run it with sudo"
+[ "$(nproc)" -ge 2 ] || die "it needs two cores, one for the device and one for everything else; this machine lets us use $(nproc)"
+exec 9>/run/vxgate-bench.lock
+flock -n 9 || die "another bench.sh is running here, and measurements disturb each other"
+RUN=$(mktemp -d /tmp/vxgate-bench.XXXXXX)
+DEVICE=''
+cleanup() {
+    local device
+    for device in kernel ovs vxgate; do "${device}_down" || true; done
+    lab_down
+    rm -rf "$RUN"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+scripts/setup.sh
+need_packages iperf3 sockperf                            # TCP; requests and responses
+[[ " ${DEVICES[*]} " != *" ovs "* ]] || need_packages openvswitch-switch
+if [ -z "$VXGATE" ]; then
+    echo "building vxgate"
+    cargo build --release --locked --quiet
+    VXGATE=$PWD/target/release/vxgate
+fi
+if [ -z "$OUTPUT" ]; then
+    OUTPUT=target/bench/$(date +%Y-%m-%d-%H%M%S)-$(uname -r).json
+    if [ $WHOLE = 1 ] && [ $MODE != quick ]; then OUTPUT=bench/results/$(date +%Y-%m-%d)-$(uname -r).json; fi
+fi
+mkdir -p "$(dirname "$OUTPUT")"
+: >"$OUTPUT"
+
+# From here on everything but the device under test is on the generator's core, and what is started inherits it.
+taskset -cp $GENERATOR_CORE $$ >/dev/null
+
+# ---- rounds ---------------------------------------------------------------------------------------------------------
+# device_up NAME: a new network with this device in it, proved to carry frames.
+device_up() {
+    # `kernel_up` may choose another one.
+    DEVICE=$1 DEVICE_SETTING=threaded
+    lab_up
+    if [ "$DEVICE" = none ]; then device_threads_up; return; fi
+    "${DEVICE}_up"
+    endpoints_threaded 0
+    check_ping "$DEVICE"
+    if [[ " ${PLAN[*]} " == *" tcp/"* ]]; then check_wire; fi
+}
+
+device_down() {
+    [ "$DEVICE" = none ] || "${DEVICE}_down"
+    lab_down
+}
+
+# progress TEXT: with the time left, from what the steps of so far have taken.
+progress() {
+    local left='' seconds
+    if [ $DONE -gt 0 ]; then
+        seconds=$(((SECONDS - START) * (TOTAL - DONE) / DONE))
+        left=$(printf '%d:%02d left' $((seconds / 60)) $((seconds % 60)))
+    fi
+    printf '%s  round %s/%s  %-7s %-20s %s\n' "$(date +%T)" "$ROUND" "$ROUNDS" "$DEVICE" "$1" "$left"
+}
+
+# The control: what the generator and the sink can do by themselves.
+control_round() {
+    local step
+    device_up none
+    for step in "${PLAN[@]}"; do
+        if [[ $step == */overload ]]; then
+            run_step "$step"
+            [ -z "$LAST" ] || progress "$LAST"
+        fi
+    done
+    device_down
+}
+
+device_round() {
+    local step
+    device_up "$1"
+    for step in "${PLAN[@]}"; do
+        run_step "$step"
+        DONE=$((DONE + 1))
+        [ -z "$LAST" ] || progress "$LAST"
+    done
+    device_down
+}
+
+START=$SECONDS DONE=0 TOTAL=$((ROUNDS * ${#DEVICES[@]} * ${#PLAN[@]})) ROUND=0
+settings_of_run
+MAX_FPS=''
+if [[ " ${PLAN[*]} " == */search* ]]; then calibrate; fi
+if [[ " ${DEVICES[*]} " == *" kernel "* ]]; then choose_kernel_setting; fi
+if [[ " ${DEVICES[*]} " == *" ovs "* ]]; then choose_ovs_setting; fi
+START=$SECONDS
+for ROUND in $(seq "$ROUNDS"); do
+    if [ $WHOLE = 1 ]; then control_round; fi
+    for turn in $(seq 0 $((${#DEVICES[@]} - 1))); do
+        # A B C, B C A, C A B: nobody always comes first.
+        device=${DEVICES[$(((turn + ROUND - 1) % ${#DEVICES[@]}))]}
+        if [ "$device" = none ]; then control_round; else device_round "$device"; fi
+    done
+done
+setting load_average_at_end "$(cut -d' ' -f1-3 /proc/loadavg)"
+echo
+echo "results: $OUTPUT"
+show_results

@@ -1,0 +1,179 @@
+# shellcheck shell=bash
+# rows.sh of bench.sh: what is measured of a device, and how it is written down.
+#
+# A step is one stretch of measuring; it gives one or more rows. All rows, by step:
+#
+#   DIR/SIZE/search    -> DIR/SIZE/ndr, DIR/SIZE/pdr        DIR: decap, encap; SIZE: 64, imix, 1400
+#   DIR/SIZE/overload  -> DIR/SIZE/overload
+#   DIR/SIZE/cpu       -> DIR/SIZE/cpu
+#   tcp/N/WAY          -> tcp/N/WAY/rate, tcp/N/WAY/cpu     N: streams; WAY: out (encap), in (decap)
+#   rr                 -> rr/p50, rr/p99
+#   idle               -> idle/cpu
+
+STEPS=()
+for size in 64 imix 1400; do
+    for direction in decap encap; do
+        STEPS+=("$direction/$size/search" "$direction/$size/overload" "$direction/$size/cpu")
+    done
+done
+STEPS+=(tcp/1/out tcp/1/in tcp/8/out tcp/8/in rr idle)
+
+# The rows of a step.
+rows_of() {
+    case $1 in
+        */search) echo "${1%/search}/ndr ${1%/search}/pdr" ;;
+        tcp/*) echo "$1/rate $1/cpu" ;;
+        rr) echo "rr/p50 rr/p99" ;;
+        idle) echo "idle/cpu" ;;
+        *) echo "$1" ;;
+    esac
+}
+
+# Whether --only asks for a row: its name, the start of its name, or a pattern of the shell.
+# shellcheck disable=SC2053
+wanted() { [ -z "$ONLY" ] || [[ $1 == $ONLY || $1 == "$ONLY"/* ]]; }
+
+step_wanted() {
+    local row
+    for row in $(rows_of "$1"); do
+        if wanted "$row"; then return 0; fi
+    done
+    return 1
+}
+
+# ---- the results file: one JSON object a line -----------------------------------------------------------------------
+# measure ROW VALUE|null UNIT higher|lower [NOTE]
+measure() {
+    wanted "$1" || return 0
+    jq -nc --arg device "$DEVICE" --arg row "$1" --argjson round "$ROUND" --argjson value "$2" --arg unit "$3" --arg better "$4" \
+        --arg note "${5:-}" --arg command "scripts/bench.sh --only $1 --device $DEVICE$MODE_FLAG" \
+        '{schema: "vxgate-bench/1", kind: "measure", device: $device, row: $row, round: $round, value: $value, unit: $unit,
+          better: $better, command: $command} + (if $note == "" then {} else {note: $note} end)' >>"$OUTPUT"
+    if [ "$2" = null ]; then
+        warn "$DEVICE $1: no value: ${5:-}"
+    else
+        LAST="$1 $(printf '%.4g' "$2") $3"
+    fi
+}
+
+setting() {
+    jq -nc --arg key "$1" --arg value "$2" '{schema: "vxgate-bench/1", kind: "setting", key: $key, value: $value}' >>"$OUTPUT"
+}
+
+# ---- frame loads ----------------------------------------------------------------------------------------------------
+# The flags of a load: TESTER, from a direction and a size.
+tester_flags() {
+    local size=$2
+    [ "$size" != imix ] || size=$IMIX
+    TESTER=(--size "$size" --flows "$FLOWS" --engine live --tx-core $GENERATOR_CORE)
+    case $1 in
+        decap) TESTER+=(--tx wire --tx-netns $G --vni $VNI --vxlan-port $PORT --vtep-src $WIRE_G --vtep-dst $WIRE_GW
+            --outer-dst-mac $MAC_WIRE_GW --src-mac $MAC_VTEP_G --dst-mac $MAC_VTEP_GW) ;;
+        encap) TESTER+=(--tx eth0 --tx-netns $P --dst-mac $MAC_BPOD) ;;
+    esac
+    # A router between the ends gives frames another Ethernet destination. Without one, the control, they meet the sink where
+    # the device would take them.
+    case $DEVICE/$1 in
+        none/decap) TESTER+=(--rx bwire --rx-netns $GW) ;;
+        none/encap) TESTER+=(--rx bpod --rx-netns $GW) ;;
+        */decap) TESTER+=(--src $POD_G --dst $POD --rx eth0 --rx-netns $P --arrival-mac $MAC_POD) ;;
+        */encap) TESTER+=(--src $POD --dst $POD_G --rx wire --rx-netns $G --arrival-mac $MAC_VTEP_G) ;;
+    esac
+}
+
+# bench VERB FLAGS...: a measurement of vxgate bench; its report in $REPORT, or FAILURE says why there is none. One that does not
+# count is made again, twice at most: that is the only reason to throw one away.
+bench() {
+    local before after attempt
+    REPORT=$RUN/report.json
+    for attempt in 1 2 3; do
+        FAILURE=''
+        before=$(carried_frames)
+        if timeout "$BENCH_TIMEOUT_S" "$VXGATE" bench "$@" "${TESTER[@]}" --json >"$REPORT" 2>"$RUN/bench.log" ||
+            jq -e '.search.finished == false' "$REPORT" >/dev/null 2>&1; then
+            after=$(carried_frames)
+            judge_path $((after - before))
+        else
+            FAILURE="vxgate bench $1: $(tail -n 1 "$RUN/bench.log" | cut -c 1-300)"
+        fi
+        [ -n "$FAILURE" ] || return 0
+        [ "$attempt" = 3 ] || warn "$DEVICE: does not count, once more: $FAILURE"
+    done
+}
+
+# What the device itself says it has carried.
+carried_frames() { if [ "$DEVICE" = none ]; then echo 0; else "${DEVICE}_frames"; fi; }
+
+# judge_path CARRIED: a result counts only when the device under test carried the frames, on its own core.
+judge_path() {
+    local received share carried=$1
+    received=$(jq '[.trials[].books.total.received] | add // 0' "$REPORT")
+    share=$(jq "[.trials[].cpu[$GENERATOR_CORE].softirq] | max // 0" "$REPORT")
+    [ "$DEVICE" != none ] || return 0
+    if [ "$received" = 0 ]; then
+        FAILURE="no frame arrived"
+    elif [ $((carried * 100)) -lt $((received * 99)) ]; then
+        FAILURE="$received frames arrived, but only $carried by way of $DEVICE"
+    elif [ "$DEVICE_SETTING" = threaded ] && ! is_pinned; then
+        FAILURE="a receive thread of the device left core $DEVICE_CORE"
+    elif [ "$DEVICE_SETTING" = threaded ] && jq -ne "$share > $SOFTIRQ_SHARE_MAX" >/dev/null; then
+        FAILURE="the generator's core spent $(jq -nr "$share * 100 | round") % in softirq: the device was not on one core"
+    fi
+}
+
+# value FILTER: a number of the report, or null.
+value() { if [ -n "$FAILURE" ]; then echo null; else jq -c "($1) // null" "$REPORT"; fi; }
+
+measure_overload() {
+    bench rate --rate max --duration "$OVERLOAD_S"
+    measure "$1" "$(value '.trials[0].received_fps')" frames/s higher "$FAILURE"
+}
+
+# What the device's processes and receive threads used, with the softirqs that they ran. (Not /proc/stat, whose ticks see little
+# of a core that sleeps between frames; and not all cores, since the generator's is busy at any rate.)
+measure_cpu() {
+    local before after
+    before=$(device_runtime_ns)
+    bench rate --rate "$CPU_RATE" --duration "$CPU_S"
+    after=$(device_runtime_ns)
+    measure "$1" "$(value "$((after - before)) / .trials[0].books.total.received | round")" ns/frame lower "$FAILURE"
+}
+
+# NDR and PDR of one search. A device whose limit was not found has no value, and the note says what is known instead.
+measure_search() {
+    bench ndr "${SEARCH_FLAGS[@]}" --no-calibrate --max-rate "$MAX_FPS"
+    measure_goal "$1" ndr
+    measure_goal "$1" pdr
+}
+
+# measure_goal NAME GOAL
+measure_goal() {
+    local throughput note=$FAILURE
+    throughput=$(value ".search.$2.throughput_fps")
+    if [ "$throughput" = null ] && [ -z "$note" ]; then
+        note=$(jq -r --arg goal "$2" '.search.goals[] | select(.name == ($goal | ascii_upcase))
+            | "verdict \(.verdict), borne \(.lower_fps // "none"), not borne \(.upper_fps // "none")"' "$REPORT")
+    fi
+    measure "$1/$2" "$throughput" frames/s higher "$note"
+}
+
+# run_step STEP
+run_step() {
+    local step=$1 name
+    LAST=''
+    case $step in
+        decap/* | encap/*)
+            name=${step%/*}
+            tester_flags "${step%%/*}" "${name#*/}"
+            endpoints_threaded 0
+            [ "$DEVICE_SETTING" != threaded ] || pin_device
+            case $step in
+                */search) measure_search "$name" ;;
+                */overload) measure_overload "$step" ;;
+                */cpu) measure_cpu "$step" ;;
+            esac ;;
+        tcp/*) measure_tcp "$step" ;;
+        rr) measure_rr ;;
+        idle) measure_idle ;;
+    esac
+}
