@@ -13,4 +13,5 @@ mod generator;
 mod limits;
 mod sink;
 mod soak;
+mod traffic;
 mod wire;

@@ -5,6 +5,7 @@ use std::io;
 use super::calibration::CalibrationError;
 use super::direct_wire::WireError;
 use super::ends::EndError;
+use super::profile::ProfileFileError;
 use crate::cli::exit;
 use crate::loadgen::books::Void;
 use crate::loadgen::engine::EngineError;
@@ -25,6 +26,10 @@ pub(super) enum Failure {
     OneDevice(String),
     #[error(transparent)]
     Profile(#[from] ProfileError),
+    #[error("stream {name}: {source}")]
+    Stream { name: String, source: ProfileError },
+    #[error(transparent)]
+    File(#[from] ProfileFileError),
     #[error(transparent)]
     Rate(#[from] RateError),
     #[error(transparent)]
@@ -60,6 +65,8 @@ impl Failure {
     pub(super) fn code(&self) -> u8 {
         match self {
             Self::Profile(_)
+            | Self::Stream { .. }
+            | Self::File(_)
             | Self::Rate(_)
             | Self::Guard(_)
             | Self::DefaultRoute(_)

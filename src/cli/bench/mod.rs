@@ -12,6 +12,8 @@ mod interrupt;
 mod look;
 mod ndr;
 mod output;
+mod prepared;
+mod profile;
 mod progress;
 mod rate;
 mod search;

@@ -3,6 +3,7 @@
 mod calibration;
 mod search;
 mod soak;
+mod stream;
 mod trial;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use calibration::Calibration;
 pub use search::{GoalName, GoalReport, Parameters, SearchReport, Throughput, Verdict};
 pub use soak::{Soak, Window};
+pub use stream::StreamReport;
 pub use trial::{CpuShare, Latency, Measured, TrialReport};
 
 use super::host::Host;
@@ -38,6 +40,9 @@ pub struct Report {
     pub engine_reason: String,
     /// How the sink's program ran: `native` or `generic`.
     pub sink_mode: String,
+    /// What was sent, by number of stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streams: Option<Vec<StreamReport>>,
     /// Every trial, in its order.
     pub trials: Vec<TrialReport>,
     /// What a search found.
@@ -78,9 +83,14 @@ impl fmt::Display for Report {
         if let Some(search) = &self.search {
             return write!(f, "{search}");
         }
-        self.trials
-            .iter()
-            .try_for_each(|trial| write!(f, "{trial}"))?;
+        let streams = self.streams.as_deref().unwrap_or_default();
+        for trial in &self.trials {
+            write!(f, "{trial}")?;
+            if streams.len() > 1 {
+                let fates = &trial.books.streams;
+                write!(f, "{}", stream::Table { streams, fates })?;
+            }
+        }
         match &self.soak {
             Some(soak) => write!(f, "{soak}"),
             None => Ok(()),
@@ -90,8 +100,45 @@ impl fmt::Display for Report {
 
 #[cfg(test)]
 mod tests {
+    use super::super::books::{Arrivals, Books};
     use super::trial::tests::measured;
     use super::*;
+
+    fn stream(name: &str) -> StreamReport {
+        StreamReport {
+            name: name.to_owned(),
+            share: 1,
+            flows: 1,
+            sizes: "64".to_owned(),
+            vnis: None,
+            order: "inc".to_owned(),
+            seed: None,
+        }
+    }
+
+    #[test]
+    fn several_streams_have_a_line_each() {
+        let arrivals = [99, 50].map(|received| Arrivals {
+            received,
+            ..Arrivals::default()
+        });
+        let measured = Measured {
+            books: Books::close(&[100, 50], &arrivals).unwrap(),
+            ..measured()
+        };
+        let mut report = report(vec![TrialReport::new(measured)]);
+        report.streams = Some(vec![stream("web"), stream("bulk transfer")]);
+        let text = report.to_string();
+        for line in [
+            "  stream                sent     received       lost ",
+            "  web                    100           99          1 ",
+            "  bulk transfer           50           50          0 ",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        report.streams = Some(vec![stream("web")]);
+        assert!(!report.to_string().contains("web"));
+    }
 
     #[test]
     fn the_document_survives_the_round_trip() {
@@ -99,7 +146,19 @@ mod tests {
             asked_fps: f64::INFINITY,
             ..measured()
         };
-        let report = Report {
+        let report = report(vec![
+            TrialReport::new(measured()),
+            TrialReport::new(unlimited),
+        ]);
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+        assert!(
+            json.contains("\"schema\":\"vxgate-bench/1\"") && json.contains("\"asked_fps\":null")
+        );
+    }
+
+    fn report(trials: Vec<TrialReport>) -> Report {
+        Report {
             schema: SCHEMA.to_owned(),
             version: "0".to_owned(),
             measurement: "rate".to_owned(),
@@ -108,14 +167,10 @@ mod tests {
             engine: "live".to_owned(),
             engine_reason: "why".to_owned(),
             sink_mode: "native".to_owned(),
-            trials: vec![TrialReport::new(measured()), TrialReport::new(unlimited)],
+            streams: Some(vec![stream("only")]),
+            trials,
             search: None,
             soak: None,
-        };
-        let json = serde_json::to_string(&report).unwrap();
-        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
-        assert!(
-            json.contains("\"schema\":\"vxgate-bench/1\"") && json.contains("\"asked_fps\":null")
-        );
+        }
     }
 }
