@@ -11,6 +11,7 @@ pub mod headers;
 pub mod host;
 pub mod memory;
 pub mod mlrsearch;
+pub mod order;
 pub mod profile;
 pub mod range;
 pub mod rate;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::size::{LINK_OVERHEAD, Sizes};
+use super::size::LINK_OVERHEAD;
 
 /// What is offered. `100k`, `1.5Mfps` (frames a second), `2Gbps` (bits of the frames with their FCS, layer 2), `2GbpsL1`
 /// (with preamble and gap, layer 1), `80%` (of the line's layer 1), `max` (as fast as the generator goes).
@@ -43,12 +43,17 @@ pub enum RateError {
 const FRAMES_MAX: f64 = 15e9;
 
 impl Rate {
-    /// Frames a second for these sizes; infinite for [`Rate::Max`]. `line_bps`: the line's speed in bits a second.
+    /// Frames a second of this mean size, in bytes with the FCS; infinite for [`Rate::Max`]. `line_bps`: the line's speed in
+    /// bits a second.
     ///
     /// # Errors
     /// [`RateError::NoLine`] for a share of a line without speed.
-    pub fn frames_per_second(self, sizes: &Sizes, line_bps: Option<u64>) -> Result<f64, RateError> {
-        let l2_bits = sizes.mean() * 8.0;
+    pub fn frames_per_second(
+        self,
+        mean_size: f64,
+        line_bps: Option<u64>,
+    ) -> Result<f64, RateError> {
+        let l2_bits = mean_size * 8.0;
         let l1_bits = l2_bits + f64::from(LINK_OVERHEAD) * 8.0;
         Ok(match self {
             Self::Frames(frames) => frames,
@@ -132,26 +137,25 @@ impl fmt::Display for Scaled {
 mod tests {
     use super::*;
 
-    fn frames(rate: &str, size: &str) -> f64 {
+    fn frames(rate: &str, size: f64) -> f64 {
         let rate: Rate = rate.parse().unwrap();
-        rate.frames_per_second(&size.parse().unwrap(), Some(10_000_000_000))
-            .unwrap()
+        rate.frames_per_second(size, Some(10_000_000_000)).unwrap()
     }
 
     #[test]
     fn the_line_rate_of_ten_gigabits_is_the_published_one() {
-        assert_eq!(frames("100%", "64") as u64, 14_880_952);
-        assert_eq!(frames("10GbpsL1", "1518") as u64, 812_743);
-        assert_eq!(frames("50%", "64") as u64, 7_440_476);
+        assert_eq!(frames("100%", 64.0) as u64, 14_880_952);
+        assert_eq!(frames("10GbpsL1", 1518.0) as u64, 812_743);
+        assert_eq!(frames("50%", 64.0) as u64, 7_440_476);
     }
 
     #[test]
     fn frames_and_bits_are_read_in_every_scale() {
-        assert_eq!(frames("250k", "64"), 250_000.0);
-        assert_eq!(frames("1.5Mfps", "64"), 1_500_000.0);
-        assert_eq!(frames("42", "64"), 42.0);
-        assert_eq!(frames("512Mbps", "64"), 1_000_000.0);
-        assert_eq!(frames("max", "64"), f64::INFINITY);
+        assert_eq!(frames("250k", 64.0), 250_000.0);
+        assert_eq!(frames("1.5Mfps", 64.0), 1_500_000.0);
+        assert_eq!(frames("42", 64.0), 42.0);
+        assert_eq!(frames("512Mbps", 64.0), 1_000_000.0);
+        assert_eq!(frames("max", 64.0), f64::INFINITY);
     }
 
     #[test]
@@ -186,7 +190,7 @@ mod tests {
             );
         }
         let share: Rate = "10%".parse().unwrap();
-        let alone = share.frames_per_second(&"64".parse().unwrap(), None);
+        let alone = share.frames_per_second(64.0, None);
         assert_eq!(alone, Err(RateError::NoLine));
     }
 }

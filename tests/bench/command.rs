@@ -20,19 +20,19 @@ fn bench(wire: &Wire, flags: &str) -> Output {
         .unwrap()
 }
 
-fn measured(wire: &Wire, flags: &str) -> Value {
+pub fn measured(wire: &Wire, flags: &str) -> Value {
     let output = bench(wire, &format!("--json {flags}"));
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn refused(wire: &Wire, flags: &str) -> (Option<i32>, String) {
+pub fn refused(wire: &Wire, flags: &str) -> (Option<i32>, String) {
     let output = bench(wire, flags);
     let words = String::from_utf8(output.stderr).unwrap();
     (output.status.code(), words)
 }
 
-fn number(value: &Value) -> u64 {
+pub fn number(value: &Value) -> u64 {
     value
         .as_u64()
         .unwrap_or_else(|| panic!("no number: {value}"))

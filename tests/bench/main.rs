@@ -18,4 +18,5 @@ mod page;
 mod search;
 mod sink;
 mod soak;
+mod traffic;
 mod wire;

@@ -5,6 +5,7 @@ use std::io;
 use super::calibration::CalibrationError;
 use super::direct_wire::WireError;
 use super::ends::EndError;
+use super::profile::ProfileFileError;
 use crate::cli::exit;
 use crate::loadgen::books::Void;
 use crate::loadgen::comparison::ComparisonError;
@@ -26,6 +27,10 @@ pub(super) enum Failure {
     OneDevice(String),
     #[error(transparent)]
     Profile(#[from] ProfileError),
+    #[error("stream {name}: {source}")]
+    Stream { name: String, source: ProfileError },
+    #[error(transparent)]
+    File(#[from] ProfileFileError),
     #[error(transparent)]
     Rate(#[from] RateError),
     #[error(transparent)]
@@ -73,6 +78,8 @@ impl Failure {
     pub(super) fn code(&self) -> u8 {
         match self {
             Self::Profile(_)
+            | Self::Stream { .. }
+            | Self::File(_)
             | Self::Rate(_)
             | Self::Guard(_)
             | Self::DefaultRoute(_)

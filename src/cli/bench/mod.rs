@@ -18,6 +18,8 @@ mod look;
 mod ndr;
 mod output;
 mod page;
+mod prepared;
+mod profile;
 mod progress;
 mod rate;
 mod search;

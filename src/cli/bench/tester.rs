@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::env;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,22 +11,20 @@ use clap::{Args, ValueEnum};
 use super::ends::End;
 use super::failure::Failure;
 use super::look::{Look, Seen, frames, quantiles};
+use super::prepared::{self, Prepared};
+use super::profile::{self, Entry};
 use super::progress::Progress;
-use super::traffic::Traffic;
+use super::traffic::{self, Traffic};
 use crate::loadgen::books::{Arrivals, Books};
 use crate::loadgen::cpu::CpuTimes;
 use crate::loadgen::engine::{
-    self, Choice, Control, EngineError, EngineKind, Expectations, Load, Opened, Received, Sent,
-    Sink, StreamLoad, StreamReceived,
+    self, Choice, Control, EngineError, EngineKind, Expectations, Load, Opened, Received,
+    STREAMS_MAX, Sent, Sink, StreamReceived,
 };
 use crate::loadgen::guard;
-use crate::loadgen::headers::{FlowHeaders, Shape};
 use crate::loadgen::host::Host;
-use crate::loadgen::profile::Stream;
 use crate::loadgen::rate::Rate;
-use crate::loadgen::report::{
-    Devices, Measured, Report, SCHEMA, StreamReport, TrialReport, rfc3339,
-};
+use crate::loadgen::report::{Devices, Measured, Report, SCHEMA, TrialReport, rfc3339};
 
 /// Frames on their way are waited for until none has come for so long.
 const DRAIN: Duration = Duration::from_millis(200);
@@ -61,6 +60,10 @@ pub(super) struct TesterFlags {
     /// Frames that leave together at one intended time.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     burst: u32,
+    /// Send the streams of this file together: TOML, a table [[stream]] for each, whose keys are the flags of one stream
+    /// below, and `name` and `share`. The flags themselves are not for use beside it.
+    #[arg(long, value_name = "FILE", conflicts_with_all = traffic::FLAGS)]
+    profile: Option<PathBuf>,
     #[command(flatten)]
     traffic: Traffic,
     /// Allow addresses outside of the benchmark ranges, and a device with the default route.
@@ -118,36 +121,6 @@ pub(super) struct Tester {
     shows_progress: bool,
 }
 
-/// A stream with the headers of all its flows.
-struct Prepared {
-    stream: Stream,
-    shape: Shape,
-    flows: Vec<FlowHeaders>,
-    lengths: Vec<(u16, u16)>,
-}
-
-impl Prepared {
-    fn new(stream: Stream) -> Result<Self, Failure> {
-        let flows = (0..stream.flows).map(|number| stream.headers(number));
-        Ok(Self {
-            shape: stream.shape()?,
-            flows: flows.collect::<Result<_, _>>()?,
-            lengths: stream.lengths()?,
-            stream,
-        })
-    }
-
-    fn load(&self, id: u16) -> StreamLoad<'_> {
-        StreamLoad {
-            id,
-            shape: self.shape,
-            flows: &self.flows,
-            sizes: &self.lengths,
-            share: self.stream.share,
-        }
-    }
-}
-
 impl Tester {
     /// Judges what was asked for, and opens both ends.
     pub(super) fn open(flags: &TesterFlags, shows_progress: bool) -> Result<Self, Failure> {
@@ -155,30 +128,35 @@ impl Tester {
         let host = Host::read();
         let tx = End::find(flags.tx_netns.as_deref(), &flags.tx)?;
         let rx = End::find(flags.rx_netns.as_deref(), &flags.rx)?;
-        let stream = flags.traffic.stream(tx.mac, rx.mac);
-        flags.judge(&stream, [&tx, &rx])?;
-        Self::prepare(flags, stream, (tx, rx), host, shows_progress)
+        let entries = flags.entries()?;
+        flags.judge(&entries, [&tx, &rx])?;
+        Self::prepare(flags, &entries, (tx, rx), host, shows_progress)
     }
 
     /// As [`Tester::open`], on a wire that was made for it, where nobody else listens. The flags have been judged.
     pub(super) fn on_wire(flags: &TesterFlags, (tx, rx): (End, End)) -> Result<Self, Failure> {
-        let stream = flags.traffic.stream(tx.mac, rx.mac);
-        Self::prepare(flags, stream, (tx, rx), Host::read(), false)
+        let entries = flags.entries()?;
+        Self::prepare(flags, &entries, (tx, rx), Host::read(), false)
     }
 
     fn prepare(
         flags: &TesterFlags,
-        stream: Stream,
+        entries: &[Entry],
         (tx, rx): (End, End),
         host: Host,
         shows_progress: bool,
     ) -> Result<Self, Failure> {
-        let streams = vec![Prepared::new(stream)?];
+        let streams = entries.iter().map(|entry| {
+            let name = entry.name.clone().unwrap_or_else(|| "0".to_owned());
+            let stream = entry.stream([&tx, &rx]);
+            Prepared::new(name, stream, entry.traffic.order())
+        });
+        let streams = streams.collect::<Result<Vec<_>, _>>()?;
         let numbers = 0..streams.len() as u16;
         let expectations = Expectations {
             streams: numbers.end,
             here: numbers.collect(),
-            vxlan_ports: flags.traffic.vxlan_ports(),
+            vxlan_ports: profile::vxlan_ports(entries),
         };
         let sink = rx.enter(|| Sink::attach(rx.ifindex, &expectations))??;
         let lengths = streams.iter().flat_map(|prepared| &prepared.lengths);
@@ -211,10 +189,8 @@ impl Tester {
 
     /// What a rate is in frames a second, of all streams together.
     pub(super) fn frames_per_second(&self, rate: Rate) -> Result<f64, Failure> {
-        // There is one stream, so far.
-        let sizes = self.streams.first().map(|prepared| &prepared.stream.sizes);
-        let frames = sizes.map(|sizes| rate.frames_per_second(sizes, self.line_bps));
-        Ok(frames.transpose()?.unwrap_or(0.0))
+        let mean_size = prepared::mean_size(&self.streams);
+        Ok(rate.frames_per_second(mean_size, self.line_bps)?)
     }
 
     /// Frames that leave together.
@@ -313,10 +289,6 @@ impl Tester {
         trials: Vec<TrialReport>,
     ) -> Result<Report, Failure> {
         let (rx, sink) = (&self.rx, &self.sink);
-        let streams = self
-            .streams
-            .iter()
-            .map(|prepared| StreamReport::from(&prepared.stream));
         Ok(Report {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -336,18 +308,39 @@ impl Tester {
                 tx: self.tx.report(),
                 rx: self.rx.report(),
             }),
-            traffic: Some(streams.collect()),
+            traffic: Some(self.streams.iter().map(Prepared::report).collect()),
         })
     }
 }
 
 impl TesterFlags {
+    /// The streams that were asked for: those of the profile, or the one of the flags.
+    fn entries(&self) -> Result<Vec<Entry>, Failure> {
+        match &self.profile {
+            Some(path) => Ok(profile::read(path, STREAMS_MAX)?),
+            None => Ok(vec![Entry {
+                name: None,
+                share: 1,
+                traffic: self.traffic.clone(),
+            }]),
+        }
+    }
+
     /// Whether anything speaks against such a load between these devices.
-    fn judge(&self, stream: &Stream, [tx, rx]: [&End; 2]) -> Result<(), Failure> {
+    fn judge(&self, entries: &[Entry], [tx, rx]: [&End; 2]) -> Result<(), Failure> {
         if tx.ifindex == rx.ifindex && self.tx_netns == self.rx_netns {
             return Err(Failure::OneDevice(tx.name.clone()));
         }
-        stream.validate()?;
+        let streams: Vec<_> = entries.iter().map(|entry| entry.stream([tx, rx])).collect();
+        for (entry, stream) in entries.iter().zip(&streams) {
+            stream.validate().map_err(|source| match &entry.name {
+                Some(name) => Failure::Stream {
+                    name: name.clone(),
+                    source,
+                },
+                None => Failure::Profile(source),
+            })?;
+        }
         if self.i_know_this_network {
             return Ok(());
         }
@@ -355,7 +348,9 @@ impl TesterFlags {
             return Err(Failure::DefaultRoute(end.name.clone()));
         }
         let own = [tx.networks.as_slice(), &rx.networks].concat();
-        Ok(guard::check(stream, &own)?)
+        streams
+            .iter()
+            .try_for_each(|stream| Ok(guard::check(stream, &own)?))
     }
 }
 

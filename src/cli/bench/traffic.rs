@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use clap::{Args, ValueEnum};
 
 use crate::loadgen::headers::{Family, Transport};
+use crate::loadgen::order::Order;
 use crate::loadgen::profile::{Stream, Tunnel};
 use crate::loadgen::range::{Mac, Range, Vni};
 use crate::loadgen::size::Sizes;
@@ -22,6 +23,15 @@ enum Protocol {
 enum SizeOf {
     Inner,
     Outer,
+}
+
+/// In which order flows take their turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FlowOrder {
+    /// By number: addresses and ports count up.
+    Inc,
+    /// Shuffled by --seed.
+    Random,
 }
 
 /// One stream of frames. With `--vni` they are encapsulated; without, they are plain.
@@ -64,6 +74,12 @@ pub(super) struct Traffic {
     /// Inner Ethernet destination that frames arrive with, where a router between the ends changes it [default: as sent].
     #[arg(long, value_name = "MAC", value_parser = one_mac)]
     arrival_mac: Option<Mac>,
+    /// The order in which flows take their turns.
+    #[arg(long, value_enum, default_value_t = FlowOrder::Inc)]
+    order: FlowOrder,
+    /// What makes the order random: the same seed, the same order.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     #[command(flatten)]
     tunnel: TunnelFlags,
 }
@@ -94,6 +110,30 @@ struct TunnelFlags {
     #[arg(long, requires = "vni")]
     zero_checksum6: bool,
 }
+
+/// All of the flags above, by their fields: none of them goes with a file that says what is sent.
+pub(super) const FLAGS: [&str; 20] = [
+    "flows",
+    "size",
+    "size_of",
+    "proto",
+    "ipv6",
+    "src",
+    "dst",
+    "src_port",
+    "dst_port",
+    "src_mac",
+    "dst_mac",
+    "order",
+    "seed",
+    "vni",
+    "vtep_src",
+    "vtep_dst",
+    "vtep_src_port",
+    "vxlan_port",
+    "outer_dst_mac",
+    "zero_checksum6",
+];
 
 fn one_mac(text: &str) -> Result<Mac, String> {
     let range: Range<Mac> = text.parse().map_err(|_| bad_mac())?;
@@ -144,9 +184,17 @@ impl Traffic {
         }
     }
 
-    /// The UDP ports behind which a sink finds frames encapsulated: also those that a device under test encapsulates.
-    pub(super) fn vxlan_ports(&self) -> Vec<u16> {
-        vec![self.tunnel.vxlan_port]
+    /// The order of its flows.
+    pub(super) fn order(&self) -> Order {
+        match self.order {
+            FlowOrder::Inc => Order::Increasing,
+            FlowOrder::Random => Order::Random { seed: self.seed },
+        }
+    }
+
+    /// The UDP port behind which a sink finds frames encapsulated: also those that a device under test encapsulates.
+    pub(super) fn vxlan_port(&self) -> u16 {
+        self.tunnel.vxlan_port
     }
 
     /// Inner source and destination. A default takes the family of the address that was given.
@@ -200,9 +248,9 @@ impl TunnelFlags {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     #[derive(Parser)]
     struct Line {
@@ -213,12 +261,19 @@ mod tests {
     const SENDER: Mac = Mac([2, 0, 0, 0, 1, 1]);
     const RECEIVER: Mac = Mac([2, 0, 0, 0, 1, 2]);
 
-    fn stream(flags: &str) -> Stream {
+    pub fn stream(flags: &str) -> Stream {
         let line =
             Line::try_parse_from(["bench"].into_iter().chain(flags.split_ascii_whitespace()));
         line.unwrap_or_else(|error| panic!("{error}"))
             .traffic
             .stream(SENDER, RECEIVER)
+    }
+
+    #[test]
+    fn no_flag_is_left_out_of_the_list() {
+        let command = Line::command();
+        let flags: Vec<_> = command.get_arguments().map(|flag| flag.get_id()).collect();
+        assert_eq!(flags, FLAGS);
     }
 
     #[test]

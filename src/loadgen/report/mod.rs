@@ -114,10 +114,14 @@ impl fmt::Display for Report {
         }
         // The trials of a search are too many to be read.
         let alone = self.search.is_none() && self.latency_at.is_none();
-        self.trials
-            .iter()
-            .filter(|_| alone)
-            .try_for_each(|trial| write!(f, "{trial}"))?;
+        let streams = self.traffic.as_deref().unwrap_or_default();
+        for trial in self.trials.iter().filter(|_| alone) {
+            write!(f, "{trial}")?;
+            if streams.len() > 1 {
+                let fates = &trial.books.streams;
+                write!(f, "{}", traffic::Table { streams, fates })?;
+            }
+        }
         if let Some(soak) = &self.soak {
             write!(f, "{soak}")?;
         }
@@ -130,6 +134,8 @@ impl fmt::Display for Report {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::books::{Arrivals, Books};
+    use super::traffic::tests::stream;
     use super::trial::tests::measured;
     use super::*;
 
@@ -177,6 +183,33 @@ pub(super) mod tests {
         assert!(
             json.contains("\"schema\":\"vxgate-bench/1\"") && json.contains("\"asked_fps\":null")
         );
+    }
+
+    #[test]
+    fn several_streams_have_a_line_each() {
+        let arrivals = [99, 50].map(|received| Arrivals {
+            received,
+            ..Arrivals::default()
+        });
+        let measured = Measured {
+            books: Books::close(&[100, 50], &arrivals).unwrap(),
+            ..measured()
+        };
+        let mut report = Report {
+            trials: vec![TrialReport::new(measured)],
+            traffic: Some(vec![stream("web"), stream("bulk transfer")]),
+            ..report()
+        };
+        let text = report.to_string();
+        for line in [
+            "  stream                sent     received       lost ",
+            "  web                    100           99          1 ",
+            "  bulk transfer           50           50          0 ",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        report.traffic = Some(vec![stream("web")]);
+        assert!(!report.to_string().contains("  web "));
     }
 
     #[test]

@@ -4,12 +4,16 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::loadgen::books::Fates;
 use crate::loadgen::headers::Transport;
+use crate::loadgen::order::Order;
 use crate::loadgen::profile::{Stream, Tunnel};
 
-/// One stream of a measurement.
+/// One stream of a measurement. Its place in the list is its number: that in its frames, and in `books.streams` of each trial.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamReport {
+    /// Its name.
+    pub name: String,
     /// Its share of the rate, among those of all streams.
     pub share: u16,
     /// Flows.
@@ -26,6 +30,10 @@ pub struct StreamReport {
     pub dst: String,
     /// The outer headers; none when the frames are plain.
     pub tunnel: Option<TunnelReport>,
+    /// The order of its flows: `inc` or `random`.
+    pub order: String,
+    /// What made that order, when it is random.
+    pub seed: Option<u64>,
 }
 
 /// How a stream is encapsulated.
@@ -41,8 +49,9 @@ pub struct TunnelReport {
     pub port: u16,
 }
 
-impl From<&Stream> for StreamReport {
-    fn from(stream: &Stream) -> Self {
+impl StreamReport {
+    /// What there is to say of it.
+    pub fn new(name: &str, stream: &Stream, order: Order) -> Self {
         let size_of = if stream.outer_sizes { "outer" } else { "inner" };
         let proto = match stream.transport {
             Transport::Udp => "udp",
@@ -50,6 +59,7 @@ impl From<&Stream> for StreamReport {
             Transport::Icmp => "icmp",
         };
         Self {
+            name: name.to_owned(),
             share: stream.share,
             flows: stream.flows,
             sizes: stream.sizes.to_string(),
@@ -58,6 +68,8 @@ impl From<&Stream> for StreamReport {
             src: stream.source.to_string(),
             dst: stream.destination.to_string(),
             tunnel: stream.tunnel.as_ref().map(TunnelReport::from),
+            order: order.name().to_owned(),
+            seed: order.seed(),
         }
     }
 }
@@ -92,9 +104,62 @@ impl fmt::Display for StreamReport {
     }
 }
 
+/// The fates of several streams, a line each.
+pub(super) struct Table<'a> {
+    pub streams: &'a [StreamReport],
+    pub fates: &'a [Fates],
+}
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let widths = self
+            .streams
+            .iter()
+            .map(|stream| stream.name.chars().count());
+        let width = widths.max().unwrap_or(0).max(6);
+        writeln!(
+            f,
+            "  {:<width$} {:>12} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10}",
+            "stream", "sent", "received", "lost", "corrupted", "misled", "doubled", "reordered"
+        )?;
+        for (stream, fates) in self.streams.iter().zip(self.fates) {
+            writeln!(
+                f,
+                "  {:<width$} {:>12} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10}",
+                stream.name,
+                fates.sent,
+                fates.received,
+                fates.lost,
+                fates.corrupted,
+                fates.misdelivered,
+                fates.duplicated,
+                fates.reordered
+            )?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A stream of this name.
+    pub fn stream(name: &str) -> StreamReport {
+        StreamReport {
+            name: name.to_owned(),
+            share: 1,
+            flows: 4000,
+            sizes: "imix".to_owned(),
+            size_of: "inner".to_owned(),
+            proto: "udp".to_owned(),
+            src: "198.18.0.1".to_owned(),
+            dst: "198.19.0.1".to_owned(),
+            tunnel: None,
+            order: "inc".to_owned(),
+            seed: None,
+        }
+    }
 
     #[test]
     fn a_stream_is_told_in_a_line() {
@@ -105,14 +170,8 @@ mod tests {
             port: 8472,
         };
         let stream = StreamReport {
-            share: 1,
-            flows: 4000,
-            sizes: "imix".to_owned(),
-            size_of: "inner".to_owned(),
-            proto: "udp".to_owned(),
-            src: "198.18.0.1".to_owned(),
-            dst: "198.19.0.1".to_owned(),
             tunnel: Some(tunnel),
+            ..stream("any")
         };
         assert_eq!(
             stream.to_string(),
