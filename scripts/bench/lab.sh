@@ -106,7 +106,8 @@ napi_threads() {
 pin_device() {
     local thread
     for thread in $(napi_threads bwire bpod); do
-        taskset -cp $DEVICE_CORE "$thread" >/dev/null
+        # One that an attachment replaces may be gone by now.
+        taskset -cp $DEVICE_CORE "$thread" >/dev/null 2>&1 || true
     done
     is_pinned || die "bwire and bpod have no receive threads on core $DEVICE_CORE; does this kernel have threaded NAPI (5.12)?"
 }
@@ -149,7 +150,10 @@ lab_down() {
     for netns in $G $GW $P; do
         [ ! -e "/run/netns/$netns" ] || ip netns del "$netns" || true
     done
+    # The kernel removes the devices a little later, and their threads must not be taken for the next ones'.
+    wait_until 20 "the end of the receive threads" no_threads
 }
+no_threads() { [ -z "$(napi_threads bwire bpod)" ]; }
 
 # Pings through the device, both ways.
 check_ping() {
