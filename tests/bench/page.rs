@@ -147,6 +147,7 @@ fn a_search_shows_its_curves() {
             "5k",
             "--max-rate",
             "20k",
+            "--no-calibrate",
             "--trial",
             "0.1",
             "--sum",

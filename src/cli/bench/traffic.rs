@@ -112,7 +112,7 @@ struct TunnelFlags {
 }
 
 /// All of the flags above, by their fields: none of them goes with a file that says what is sent.
-pub(super) const FLAGS: [&str; 20] = [
+pub(super) const FLAGS: [&str; 21] = [
     "flows",
     "size",
     "size_of",
@@ -124,6 +124,7 @@ pub(super) const FLAGS: [&str; 20] = [
     "dst_port",
     "src_mac",
     "dst_mac",
+    "arrival_mac",
     "order",
     "seed",
     "vni",
