@@ -2,7 +2,7 @@
 //!
 //! 1. Flat out, once: what arrives is what it can offer at all.
 //! 2. Paced, at a little less; as long as that is too much, at less again. A load is kept when two trials of it are whole:
-//!    hardly anything unsent or lost. Several may fail before, because a gap in the machine is not the generator's limit.
+//!    hardly anything unsent, nothing lost. Several may fail before, because a gap in the machine is not the generator's limit.
 
 use std::time::Duration;
 
@@ -113,8 +113,10 @@ impl Bare<'_> {
         let mut least_missing = f64::INFINITY;
         let (mut whole, mut broken) = (0, 0);
         loop {
-            let missing = missing(self.trial(load_fps)?);
-            if missing <= self.parameters.unsent_ratio {
+            let unsent_ratio = self.parameters.unsent_ratio;
+            let trial = self.trial(load_fps)?;
+            let missing = missing(trial);
+            if trial.loss_ratio == 0.0 && missing <= unsent_ratio {
                 whole += 1;
             } else {
                 broken += 1;

@@ -212,7 +212,8 @@ impl Run {
         let unsent_or_lost = if trial.unsent_ratio() <= self.parameters.unsent_ratio {
             device_lost
         } else {
-            1.0 - fates.received as f64 / (fates.sent + trial.late) as f64
+            let meant = fates.sent + trial.late;
+            (meant - fates.received) as f64 / meant as f64
         };
         self.trials.push(trial);
         let good = |loss: f64, goal: &Goal| loss <= goal.loss_ratio;
@@ -337,6 +338,105 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loadgen::books::{Arrivals, Books};
+    use crate::loadgen::report::Measured;
+
+    fn run() -> Run {
+        Run::new(
+            Parameters {
+                min_fps: 1_000.0,
+                max_fps: 100_000.0,
+                trial_s: 1.0,
+                sum_s: 1.0,
+                width: 0.01,
+                exceed_ratio: 0.5,
+                pdr_loss_ratio: 0.005,
+                unsent_ratio: 0.001,
+                time_limit_s: 60.0,
+            },
+            false,
+        )
+    }
+
+    /// Of a second.
+    fn trial(sent: u64, late: u64, received: u64) -> TrialReport {
+        let arrived = Arrivals {
+            received,
+            ..Arrivals::default()
+        };
+        TrialReport::new(Measured {
+            asked_fps: (sent + late) as f64,
+            duration_s: 1.0,
+            books: Books::close(&[sent], &[arrived]).unwrap(),
+            received_bytes: received * 60,
+            late,
+            foreign: 0,
+            latency: None,
+            cpu: Vec::new(),
+        })
+    }
+
+    /// Searches a device that loses nothing up to its limit, by a generator that sends nothing above its own.
+    fn search(device_fps: f64, generator_fps: f64) -> Run {
+        let mut run = run();
+        while let Some((load_fps, trial_s)) = run.judged.next() {
+            let sent = load_fps.min(generator_fps);
+            let late = (load_fps - sent) as u64;
+            let received = sent.min(device_fps) as u64;
+            run.record(load_fps, trial_s, trial(sent as u64, late, received));
+            assert!(run.trials.len() < 1_000, "it does not end");
+        }
+        run
+    }
+
+    #[test]
+    fn a_limit_of_the_device_is_a_figure() {
+        let run = search(30_000.0, f64::INFINITY);
+        let [(name, ndr), _] = run.goals;
+        assert_eq!(run.goal(name, &ndr).verdict, Verdict::Device);
+        let found = run.throughput(&ndr).unwrap();
+        assert!(found.lower_fps <= 30_001.0 && found.upper_fps >= 30_000.0);
+        assert_eq!(
+            found.throughput_bps,
+            found.throughput_fps * 64.0 * 8.0,
+            "with FCS"
+        );
+        assert_eq!(run.repeated_count, 0);
+    }
+
+    #[test]
+    fn a_limit_of_the_generator_is_none() {
+        let run = search(f64::INFINITY, 30_000.0);
+        for (name, goal) in run.goals {
+            let report = run.goal(name, &goal);
+            assert_eq!(report.verdict, Verdict::Generator);
+            assert!(report.at_least_fps.unwrap() <= 30_200.0);
+            assert!(run.throughput(&goal).is_none());
+        }
+        assert!(run.repeated_count > 0);
+    }
+
+    #[test]
+    fn what_the_generator_left_unsent_is_tried_again_before_it_counts() {
+        let mut run = run();
+        for before in 0..REPEATS {
+            run.record(50_000.0, 1.0, trial(49_000, 1_000, 49_000));
+            assert_eq!(
+                (run.judged.trials().len(), run.repeated_count),
+                (0, u64::from(before) + 1)
+            );
+        }
+        run.record(50_000.0, 1.0, trial(49_000, 1_000, 49_000));
+        assert_eq!(run.judged.trials()[0].loss_ratio, 0.02);
+        assert_eq!(run.device.trials()[0].loss_ratio, 0.0);
+        // So little does not matter.
+        run.record(40_000.0, 1.0, trial(39_960, 40, 39_960));
+        assert_eq!(run.judged.trials()[1].loss_ratio, 0.0);
+        // Where the device loses anyway, nothing would change.
+        run.record(60_000.0, 1.0, trial(59_000, 1_000, 30_000));
+        assert_eq!(run.judged.trials()[2].loss_ratio, 0.5);
+        assert_eq!(run.trials.len(), 6);
+    }
 
     #[test]
     fn shares_are_read_in_percent_and_plain() {

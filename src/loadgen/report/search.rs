@@ -286,3 +286,119 @@ impl fmt::Display for GoalReport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> SearchReport {
+        let parameters = Parameters {
+            min_fps: 9_001.0,
+            max_fps: 1e6,
+            trial_s: 1.0,
+            sum_s: 21.0,
+            width: 0.005,
+            exceed_ratio: 0.5,
+            pdr_loss_ratio: 0.005,
+            unsent_ratio: 0.001,
+            time_limit_s: 3600.0,
+        };
+        let goal = GoalReport {
+            name: GoalName::Ndr,
+            loss_ratio: 0.0,
+            verdict: Verdict::Device,
+            lower_fps: Some(299_000.0),
+            upper_fps: Some(300_000.0),
+            at_least_fps: None,
+        };
+        SearchReport {
+            finished: true,
+            interrupted: false,
+            ndr: Some(Throughput {
+                throughput_fps: 299_000.0,
+                throughput_bps: 153.088e6,
+                lower_fps: 299_000.0,
+                upper_fps: 300_000.0,
+            }),
+            pdr: None,
+            goals: vec![
+                goal,
+                GoalReport {
+                    name: GoalName::Pdr,
+                    loss_ratio: 0.005,
+                    verdict: Verdict::Generator,
+                    upper_fps: Some(400_000.0),
+                    at_least_fps: Some(310_000.0),
+                    ..goal
+                },
+            ],
+            deviations: parameters.deviations(),
+            parameters,
+            calibration: None,
+            trial_count: 80,
+            repeated_count: 3,
+            seconds: 100.0,
+        }
+    }
+
+    #[test]
+    fn a_figure_is_given_for_the_device_only() {
+        let text = report().to_string();
+        for words in [
+            "  search    MLRsearch from 9.001k to 1M frames/s: 83 trials in 100 s, 3 of them",
+            "  goals     CSIT's parameters\n",
+            "  NDR 0 %   299k frames/s, 153.1Mbit/s with FCS; bears 299k, does not bear 300k\n",
+            "  PDR 0.5 % at least 310k frames/s: above, it is the generator",
+        ] {
+            assert!(text.contains(words), "{words}{text}");
+        }
+        assert!(!text.contains("UNFINISHED"), "{text}");
+    }
+
+    #[test]
+    fn what_differs_from_csit_is_said() {
+        let parameters = Parameters {
+            trial_s: 0.1,
+            width: 0.02,
+            pdr_loss_ratio: 0.01,
+            ..report().parameters
+        };
+        let expected = [
+            "trials 0.1 s (CSIT 1 s)",
+            "width 2 % (CSIT 0.5 %)",
+            "loss of PDR 1 % (CSIT 0.5 %)",
+        ];
+        assert_eq!(parameters.deviations(), expected);
+    }
+
+    #[test]
+    fn an_unfinished_search_says_why_and_what_it_has() {
+        let mut unfinished = report();
+        unfinished.finished = false;
+        unfinished.ndr = None;
+        unfinished.goals[0].verdict = Verdict::Unfinished;
+        unfinished.goals[0].upper_fps = None;
+        let text = unfinished.to_string();
+        assert!(text.contains("UNFINISHED: the time was over"), "{text}");
+        assert!(
+            text.contains("UNFINISHED, so far between 299k and ? frames/s"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_document_survives_the_round_trip() {
+        let json = serde_json::to_string(&report()).unwrap();
+        assert_eq!(
+            serde_json::from_str::<SearchReport>(&json).unwrap(),
+            report()
+        );
+        for words in [
+            "\"pdr\":null",
+            "\"verdict\":\"generator\"",
+            "\"name\":\"NDR\"",
+        ] {
+            assert!(json.contains(words), "{words}: {json}");
+        }
+    }
+}
