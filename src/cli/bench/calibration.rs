@@ -36,7 +36,7 @@ pub(super) enum CalibrationError {
     NoWire(String),
     /// Too slow.
     #[error(
-        "the generator keeps no load of {0} frames/s or more on a direct wire, though it sends {1} flat out: the machine is too busy. Give the generator a core of its own (--tx-core), or lower --min-rate"
+        "the generator keeps no load of {0} frames/s or more on a direct wire, though it sends {1} flat out: the machine is too busy. Keep other programs off the generator's core (--tx-core), or lower --min-rate"
     )]
     TooBusy(Scaled, Scaled),
     /// Ended before.
