@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2086,SC2153,SC2154,SC2206 # one script in several files; its constants are words
 # rows.sh of bench.sh: what is measured of a device, and how it is written down.
 #
 # A step is one stretch of measuring; it gives one or more rows. All rows, by step:

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034 # rows.sh and sockets.sh use what is set here
+# shellcheck shell=bash disable=SC2034,SC2086,SC2153,SC2154,SC2206 # one script in several files; its constants are words
 # settings.sh of bench.sh: the parameters of a run, what is recorded of them, and the kernel's best setting.
 
 # The mix: CSIT's, with the largest size that fits the overlay's MTU in place of 1518.
