@@ -84,7 +84,7 @@ if [ -z "$VXGATE" ]; then
 fi
 if [ -z "$OUTPUT" ]; then
     OUTPUT=target/bench/$(date +%Y-%m-%d-%H%M%S)-$(uname -r).json
-    if [ $WHOLE = 1 ] && [ $MODE != quick ]; then OUTPUT=bench/results/$(date +%Y-%m-%d)-$(uname -r).json; fi
+    if [ $WHOLE = 1 ] && [ "$MODE" != quick ]; then OUTPUT=bench/results/$(date +%Y-%m-%d)-$(uname -r).json; fi
 fi
 mkdir -p "$(dirname "$OUTPUT")"
 : >"$OUTPUT"

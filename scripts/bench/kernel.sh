@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2086,SC2153,SC2154,SC2206 # one script in several files; its constants are words
 # kernel.sh of bench.sh: kernel vxlan as the device under test, set up as flanneld leaves it.
 
 # The node's own side of the lab: also what vxgate takes over.

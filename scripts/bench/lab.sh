@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034 # the other files of bench.sh use what is set here
+# shellcheck shell=bash disable=SC2034,SC2086,SC2153,SC2154,SC2206 # one script in several files; its constants are words
 # lab.sh of bench.sh: the network that all devices under test are put into, sourced by it.
 #
 #   core 0                        core 1                          core 0

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2086,SC2153,SC2154,SC2206 # one script in several files; its constants are words
 # ovs.sh of bench.sh: Open vSwitch's userspace data path on AF_XDP ports as the device under test. A router by flows, in two
 # bridges, as its manual has it for tunnels: br-phy has the wire and the VTEP's address, br-pod the pod's port and the tunnel.
 #

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2086,SC2153,SC2154,SC2206 # one script in several files; its constants are words
 # sockets.sh of bench.sh: what programs in pods notice: TCP, request and response, and what the device costs at rest.
 
 IPERF_PORT=5201 SOCKPERF_PORT=11111

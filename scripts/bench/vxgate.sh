@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2086,SC2153,SC2154,SC2206 # one script in several files; its constants are words
 # vxgate.sh of bench.sh: vxgate as the device under test, on the node of kernel.sh, whose flannel.1 it takes over.
 
 vxgate_up() {

@@ -44,3 +44,42 @@ pub(super) fn header_check(shape: Shape, headers: &FlowHeaders) -> u16 {
     let ports = part(shape.inner_transport_at() + shape.transport.ports_at(), 4);
     signature::check(&[station, addresses, ports])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loadgen::headers::Flow;
+
+    #[test]
+    fn the_check_is_over_the_ethernet_destination_of_arrival() {
+        const ROUTER: [u8; 6] = [2, 0, 0, 0, 0, 9];
+        const STATION: [u8; 6] = [2, 0, 0, 0, 7, 2];
+        let headers = |destination_mac| {
+            let flow = Flow {
+                outer: None,
+                source_mac: [2, 0, 0, 0, 0, 1],
+                destination_mac,
+                source: "198.18.0.1:1000".parse().unwrap(),
+                destination: "198.19.0.1:9".parse().unwrap(),
+            };
+            FlowHeaders::new(&flow, Transport::Udp).unwrap()
+        };
+        let direct = Shape {
+            outer: None,
+            inner: Family::V4,
+            transport: Transport::Udp,
+            arrival_mac: None,
+        };
+        let routed = Shape {
+            arrival_mac: Some(STATION),
+            ..direct
+        };
+        let (sent, arrived) = (headers(ROUTER), headers(STATION));
+        assert_eq!(
+            header_check(routed, &sent),
+            header_check(direct, &arrived),
+            "what the sink computes from the frame that arrives"
+        );
+        assert_ne!(header_check(direct, &sent), header_check(direct, &arrived));
+    }
+}
