@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::ends::End;
+use super::engine::{Engine, Receives};
 use super::failure::Failure;
 use super::look::{Look, Seen, frames, quantiles};
 use super::prepared::{self, Prepared};
@@ -18,7 +19,7 @@ use super::traffic::{self, Traffic};
 use crate::loadgen::books::{Arrivals, Books};
 use crate::loadgen::cpu::CpuTimes;
 use crate::loadgen::engine::{
-    self, Choice, Control, EngineError, EngineKind, Expectations, Load, Opened, Received, Receiver,
+    self, Choice, Control, EngineError, Expectations, Load, Opened, Received, Receiver,
     ReceiverKind, STREAMS_MAX, Sent, StreamReceived,
 };
 use crate::loadgen::guard;
@@ -75,47 +76,6 @@ pub(super) struct TesterFlags {
     /// Allow addresses outside of the benchmark ranges, and a device with the default route.
     #[arg(long)]
     i_know_this_network: bool,
-}
-
-/// How frames are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Engine {
-    /// AF_XDP where it is zero-copy, else live frames, else AF_XDP; the report says which, and why.
-    Auto,
-    /// Frames made by a BPF program and handed over as a driver would.
-    Live,
-    /// An AF_XDP socket.
-    Afxdp,
-}
-
-impl From<Engine> for EngineKind {
-    fn from(engine: Engine) -> Self {
-        match engine {
-            Engine::Auto => Self::Auto,
-            Engine::Live => Self::Live,
-            Engine::Afxdp => Self::Afxdp,
-        }
-    }
-}
-
-/// How frames are received.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Receives {
-    /// Counted in the kernel by an XDP program, which judges by the frames' signatures.
-    Xdp,
-    /// Taken to this program through AF_XDP, on all queues of the device, and inspected in full: every header, checksum and
-    /// byte of payload, reported by kind. It bears less than xdp: a trial in which it could not keep up is void. Latency
-    /// then includes the way to this program.
-    Afxdp,
-}
-
-impl From<Receives> for ReceiverKind {
-    fn from(receives: Receives) -> Self {
-        match receives {
-            Receives::Xdp => Self::Xdp,
-            Receives::Afxdp => Self::Afxdp,
-        }
-    }
 }
 
 /// A time as flags give it: in seconds, or with its unit.

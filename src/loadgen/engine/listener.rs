@@ -29,7 +29,7 @@ use super::received::{Expectations, Received};
 use super::receiver::{Receiver, XdpMode};
 use super::sink::by_cpu;
 use super::socket::{self, Opened};
-use super::{Device, EngineError, Tally, object, pin};
+use super::{Device, EngineError, Tally, object, pin, prefer};
 
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/listener.bpf.o"));
 const PROGRAM: &str = "vxgate_listener";
@@ -258,6 +258,8 @@ fn start(
 ) -> Result<JoinHandle<()>, EngineError> {
     let (tell, told) = mpsc::channel();
     let body = move || {
+        // As the thread that sends: who waits for a core meanwhile loses frames.
+        prefer();
         let pinned = pin(core);
         let stays = pinned.is_ok();
         if tell.send(pinned).is_ok() && stays {
