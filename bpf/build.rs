@@ -9,35 +9,41 @@ use libbpf_cargo::SkeletonBuilder;
 struct Source {
     name: &'static str,
     file: &'static str,
-    header: &'static str,
+    headers: &'static [&'static str],
     arguments: &'static [&'static str],
 }
 
-const SOURCES: [Source; 4] = [
+const SOURCES: [Source; 5] = [
     Source {
         name: "vxgate",
         file: "bpf/vxgate.bpf.c",
-        header: "bpf/shared.h",
+        headers: &["bpf/shared.h"],
         arguments: &[],
     },
     // Exchanging and comparing atomically takes the instructions of v3 (kernel 5.12).
     Source {
         name: "sink",
         file: "bpf/sink.bpf.c",
-        header: "bpf/loadgen.h",
+        headers: &["bpf/loadgen.h", "bpf/signature.h"],
+        arguments: &["-mcpu=v3"],
+    },
+    Source {
+        name: "listener",
+        file: "bpf/listener.bpf.c",
+        headers: &["bpf/loadgen.h", "bpf/signature.h"],
         arguments: &["-mcpu=v3"],
     },
     Source {
         name: "generator",
         file: "bpf/generator.bpf.c",
-        header: "bpf/loadgen.h",
+        headers: &["bpf/loadgen.h"],
         arguments: &["-mcpu=v3"],
     },
     // The tests' own: a device that does a known wrong.
     Source {
         name: "faults",
         file: "tests/bench/faults.bpf.c",
-        header: "bpf/loadgen.h",
+        headers: &["bpf/loadgen.h"],
         arguments: &[],
     },
 ];
@@ -50,7 +56,9 @@ fn main() {
     for source in &SOURCES {
         let file = source.file;
         println!("cargo:rerun-if-changed={file}");
-        println!("cargo:rerun-if-changed={}", source.header);
+        for header in source.headers {
+            println!("cargo:rerun-if-changed={header}");
+        }
         let warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"];
         let arguments = warnings.iter().chain(source.arguments).copied();
         SkeletonBuilder::new()

@@ -51,6 +51,12 @@ struct sink_counts {
 	__u64 latency_count;
 };
 
+/* What came where a socket listens, on one CPU. */
+struct listener_counts {
+	__u64 foreign;
+	__u64 generated; /* what the sockets were to get */
+};
+
 /* What is known of one stream over all CPUs, in a cache line of its own. */
 struct stream_progress {
 	__u64 next; /* the highest sequence number seen, plus one */

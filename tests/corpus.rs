@@ -66,3 +66,8 @@ fn config() {
 fn control_protocol() {
     replay("control_protocol", checks::control_protocol);
 }
+
+#[test]
+fn inspect() {
+    replay("inspect", checks::inspect);
+}

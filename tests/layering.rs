@@ -56,13 +56,15 @@ const MODULES: &[Module] = &[
     },
 ];
 
-/// Where `unsafe` may stand: folders end in a slash. The load generator's file calls xsk-rs, whose functions on frames and
+/// Where `unsafe` may stand: folders end in a slash. The load generator's files call xsk-rs, whose functions on frames and
 /// rings are unsafe: it has no safe ones.
 const UNSAFE: &[&str] = &[
     "port/",
     "steer/",
     "table/publish.rs",
     "loadgen/engine/afxdp.rs",
+    "loadgen/engine/listener.rs",
+    "loadgen/engine/socket.rs",
 ];
 
 /// The root declares the modules; the binary parses and runs.

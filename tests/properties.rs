@@ -2,6 +2,7 @@
 //! targets' (`tests/fuzz/checks`), with other bytes on every run, and shrunk to the shortest that fails.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -15,6 +16,8 @@ use rig::choices::Choices;
 use rig::table::table;
 use rig::{frames, twin};
 use vxgate::gateway::Observation;
+use vxgate::loadgen::engine::{Tag, write_frame};
+use vxgate::loadgen::headers::{Family, Flow, FlowHeaders, Outer, Shape, Transport};
 use vxgate::show::Status;
 use vxgate::stats::DropReason;
 
@@ -138,6 +141,73 @@ proptest! {
     #[test]
     fn a_word_of_the_control_protocol_gets_one_answer(word in protocol_word()) {
         checks::control_protocol(&word);
+    }
+}
+
+/// A frame of the load generator's, some of its bits changed.
+fn generated_frame() -> impl Strategy<Value = Vec<u8>> {
+    let addresses = |six: bool, port: u16| {
+        let texts = if six {
+            ["2001:2::1", "2001:2::2"]
+        } else {
+            ["198.18.0.1", "198.18.0.2"]
+        };
+        texts.map(|text| SocketAddr::new(text.parse().unwrap(), port))
+    };
+    let transports = vec![Transport::Udp, Transport::Tcp, Transport::Icmp];
+    let flips = prop::collection::vec((any::<prop::sample::Index>(), 0..8_u8), 0..4);
+    (
+        any::<[bool; 3]>(),
+        prop::sample::select(transports),
+        any::<u32>(),
+        0..90_usize,
+        flips,
+    )
+        .prop_map(
+            move |([six, tunnelled, outer_six], transport, sequence, more, flips)| {
+                let [source, destination] = addresses(six, 9);
+                let [from, to] = addresses(outer_six, 4789);
+                let outer = tunnelled.then_some(Outer {
+                    source_mac: [2, 0, 0, 0, 0, 3],
+                    destination_mac: [2, 0, 0, 0, 0, 4],
+                    source: from,
+                    destination: to,
+                    vni: 7,
+                    zero_checksum: !outer_six,
+                });
+                let flow = Flow {
+                    source_mac: [2, 0, 0, 0, 0, 1],
+                    destination_mac: [2, 0, 0, 0, 0, 2],
+                    source,
+                    destination,
+                    outer,
+                };
+                let shape = Shape {
+                    outer: tunnelled.then_some(Family::of(from.ip())),
+                    inner: Family::of(source.ip()),
+                    transport,
+                    arrival_mac: None,
+                };
+                let headers = FlowHeaders::new(&flow, transport).unwrap();
+                let tag = Tag {
+                    stream: 1,
+                    sequence,
+                    intended_ns: 77,
+                };
+                let mut frame = vec![0; usize::from(shape.header_len()) + 16 + more];
+                assert!(write_frame(shape, &headers, tag, &mut frame));
+                for (at, bit) in flips {
+                    *at.get_mut(&mut frame) ^= 1 << bit;
+                }
+                frame
+            },
+        )
+}
+
+proptest! {
+    #[test]
+    fn a_generated_frame_is_inspected_within_its_bounds(bytes in prop_oneof![4 => generated_frame(), 1 => made_of(300)]) {
+        checks::inspect(&bytes);
     }
 }
 

@@ -77,6 +77,38 @@ fn a_wire_loses_nothing_by_either_engine_and_the_document_says_so() {
     assert!(kernel_received(&wire.far, "far0") - before >= sent);
 }
 
+/// Either receiver says the same of a wire, and the one that sees all bytes has found nothing.
+#[test]
+fn either_receiver_can_be_asked_for() {
+    let wire = Wire::with_queues("receivers", 2);
+    for receiver in ["xdp", "afxdp"] {
+        let flags = format!("--receiver {receiver} --vni 1-9 --flows 9 --rate 5k --duration 0.2");
+        let document = measured(&wire, &flags);
+        let name = document["receiver"].as_str().unwrap();
+        assert!(name.starts_with(receiver), "{name}");
+        let trial = &document["trials"][0];
+        let total = &trial["books"]["total"];
+        assert_eq!(total["sent"], total["received"], "{document}");
+        let inspection = &trial["inspection"];
+        if receiver == "xdp" {
+            assert!(inspection.is_null(), "{inspection}");
+            continue;
+        }
+        assert_eq!(inspection["inspected"], total["sent"]);
+        let counts = inspection.as_object().unwrap();
+        let found = counts
+            .iter()
+            .filter(|(kind, count)| *kind != "inspected" && **count != 0);
+        assert_eq!(found.count(), 0, "{inspection}");
+    }
+    let output = bench(&wire, "--receiver afxdp --rx-core 0 --duration 0.1");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("sink afxdp, copying, native") && text.contains("   in full\n"),
+        "{text}"
+    );
+}
+
 #[test]
 fn the_table_is_for_people() {
     let wire = Wire::new("table");
@@ -124,6 +156,7 @@ fn what_cannot_be_sent_is_told_with_what_can() {
         ("--rate 80%", 78, "--line-rate"),
         ("--size 9000", 1, "MTU"),
         ("--rate fast", 2, "1.5Mfps"),
+        ("--receiver afxdp --rx-core 4000", 1, "no core 4000"),
         ("--vtep-src 198.18.0.1", 2, "--vni"),
     ] {
         let (found, said) = refused(&wire, flags);

@@ -15,7 +15,10 @@ use vxgate::loadgen::headers::{FlowHeaders, Shape};
 
 use crate::frames::{PLAIN, TUNNELLED, VXLAN_PORT, flow};
 use crate::support::netns::Netns;
-use crate::wire::{Engine, Wire, alone, flows, ifindex, run, slow_load};
+use crate::wire::{
+    AFXDP_TO_AFXDP, AFXDP_TO_XDP, Engine, Hands, LIVE_TO_AFXDP, LIVE_TO_XDP, Wire, alone, flows,
+    ifindex, run, slow_load,
+};
 
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults.bpf.o"));
 const LEN: u16 = 200;
@@ -173,22 +176,23 @@ fn load(fault: Fault, input: u32, output: u32) -> Object {
 
 /// One stream through a fault; `lost` says how many frames of so many do not come.
 fn send(
-    engine: Engine,
+    hands: Hands,
     name: &str,
     fault: Fault,
     shape: Shape,
     lost: impl Fn(u64) -> u64 + Send,
 ) -> (Sent, Received) {
-    let (wire, _middle) = faulty_wire(&format!("{name}-{engine:?}"), fault);
+    let (wire, _middle) = faulty_wire(&format!("{name}-{}", hands.word()), fault);
     let expectations = Expectations {
         streams: 1,
         here: vec![0],
         vxlan_ports: vec![VXLAN_PORT],
     };
-    let sink = wire.sink(&expectations);
+    let receiver = wire.receiver(hands.receiver, &expectations);
     let flows = flows(shape, 7);
     let streams = alone(shape, &flows, &[(LEN, 1)]);
-    run(&wire, engine, &slow_load(&streams, FRAMES), &sink, lost)
+    let load = slow_load(&streams, FRAMES);
+    run(&wire, hands.engine, &load, receiver.as_ref(), lost)
 }
 
 /// Without bytes and gaps, which no fault is about.
@@ -201,8 +205,8 @@ fn counts(received: &Received) -> StreamReceived {
     }
 }
 
-fn a_sound_device_changes_nothing(engine: Engine) {
-    let (sent, received) = send(engine, "sound", Fault::None, TUNNELLED, |_| 0);
+fn a_sound_device_changes_nothing(hands: Hands) {
+    let (sent, received) = send(hands, "sound", Fault::None, TUNNELLED, |_| 0);
     let expected = StreamReceived {
         frames: sent.frames(),
         ..StreamReceived::default()
@@ -211,9 +215,9 @@ fn a_sound_device_changes_nothing(engine: Engine) {
     assert_eq!(received.per_stream[0].bytes, sent.bytes);
 }
 
-fn every_hundredth_is_lost(engine: Engine) {
+fn every_hundredth_is_lost(hands: Hands) {
     let (sent, received) = send(
-        engine,
+        hands,
         "drop",
         Fault::Drop { every: 100 },
         TUNNELLED,
@@ -228,9 +232,9 @@ fn every_hundredth_is_lost(engine: Engine) {
     assert_eq!(counts(&received), expected);
 }
 
-fn neighbours_change_places(engine: Engine) {
+fn neighbours_change_places(hands: Hands) {
     // Of an odd number, the last one waits for a neighbour that never comes.
-    let (sent, received) = send(engine, "swap", Fault::Swap, TUNNELLED, |sent| sent % 2);
+    let (sent, received) = send(hands, "swap", Fault::Swap, TUNNELLED, |sent| sent % 2);
     let pairs = sent.frames() / 2;
     let expected = StreamReceived {
         frames: 2 * pairs,
@@ -240,9 +244,9 @@ fn neighbours_change_places(engine: Engine) {
     assert_eq!(counts(&received), expected);
 }
 
-fn copies_are_told_from_frames(engine: Engine) {
+fn copies_are_told_from_frames(hands: Hands) {
     let (sent, received) = send(
-        engine,
+        hands,
         "copy",
         Fault::Duplicate { every: 50 },
         TUNNELLED,
@@ -257,8 +261,8 @@ fn copies_are_told_from_frames(engine: Engine) {
     assert_eq!(counts(&received), expected);
 }
 
-fn flipped(engine: Engine, name: &str, shape: Shape, at: u32) {
-    let (sent, received) = send(engine, name, Fault::Flip { every: 10, at }, shape, |_| 0);
+fn flipped(hands: Hands, name: &str, shape: Shape, at: u32) {
+    let (sent, received) = send(hands, name, Fault::Flip { every: 10, at }, shape, |_| 0);
     let sent = sent.frames();
     let expected = StreamReceived {
         frames: sent - sent / 10,
@@ -268,19 +272,19 @@ fn flipped(engine: Engine, name: &str, shape: Shape, at: u32) {
     assert_eq!(counts(&received), expected);
 }
 
-fn a_bit_of_the_payload_is_corruption(engine: Engine) {
+fn a_bit_of_the_payload_is_corruption(hands: Hands) {
     flipped(
-        engine,
+        hands,
         "payload",
         TUNNELLED,
         u32::from(TUNNELLED.header_len()) + 20,
     );
-    flipped(engine, "plain", PLAIN, u32::from(PLAIN.header_len()) + 20);
+    flipped(hands, "plain", PLAIN, u32::from(PLAIN.header_len()) + 20);
 }
 
-fn a_bit_of_the_inner_address_is_corruption(engine: Engine) {
+fn a_bit_of_the_inner_address_is_corruption(hands: Hands) {
     flipped(
-        engine,
+        hands,
         "address",
         TUNNELLED,
         u32::from(TUNNELLED.inner_at()) + 5,
@@ -335,42 +339,47 @@ fn numbered(mut flow: FlowHeaders, number: u32) -> FlowHeaders {
     flow
 }
 
-macro_rules! by_engine {
-    ($($module:ident $engine:expr),+) => {$(
+macro_rules! by_hands {
+    ($($module:ident $hands:expr),+) => {$(
         mod $module {
             use super::*;
 
             #[test]
             fn a_sound_device_changes_nothing() {
-                super::a_sound_device_changes_nothing($engine);
+                super::a_sound_device_changes_nothing($hands);
             }
 
             #[test]
             fn every_hundredth_is_lost() {
-                super::every_hundredth_is_lost($engine);
+                super::every_hundredth_is_lost($hands);
             }
 
             #[test]
             fn neighbours_change_places() {
-                super::neighbours_change_places($engine);
+                super::neighbours_change_places($hands);
             }
 
             #[test]
             fn copies_are_told_from_frames() {
-                super::copies_are_told_from_frames($engine);
+                super::copies_are_told_from_frames($hands);
             }
 
             #[test]
             fn a_bit_of_the_payload_is_corruption() {
-                super::a_bit_of_the_payload_is_corruption($engine);
+                super::a_bit_of_the_payload_is_corruption($hands);
             }
 
             #[test]
             fn a_bit_of_the_inner_address_is_corruption() {
-                super::a_bit_of_the_inner_address_is_corruption($engine);
+                super::a_bit_of_the_inner_address_is_corruption($hands);
             }
         }
     )+};
 }
 
-by_engine!(live Engine::Live, afxdp Engine::Afxdp);
+by_hands!(
+    live_to_xdp LIVE_TO_XDP,
+    live_to_afxdp LIVE_TO_AFXDP,
+    afxdp_to_xdp AFXDP_TO_XDP,
+    afxdp_to_afxdp AFXDP_TO_AFXDP
+);

@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use vxgate::loadgen::engine::{
     AfxdpGenerator, Choice, EngineError, EngineKind, Expectations, Generator, LiveGenerator, Load,
-    Sink, StreamLoad, StreamReceived, XdpMode, open as open_engine,
+    ReceiverKind, Sink, StreamLoad, StreamReceived, XdpMode, open as open_engine,
 };
 
 use crate::frames::{PLAIN, TUNNELLED, VXLAN_PORT};
@@ -436,11 +436,10 @@ fn what_needs_privileges_says_which() {
     drop(sink);
 }
 
-/// Two generators at once, each with its queue and its stream, into one sink on several processors.
-#[test]
-fn afxdp_two_queues_are_two_generators() {
-    let wire = Wire::with_queues("two", 2);
-    let sink = wire.sink(&expect(2));
+/// Two generators at once, each with its queue and its stream, into one receiver on several queues and processors.
+fn two_queues_are_two_generators(kind: ReceiverKind) {
+    let wire = Wire::with_queues(&format!("two-{kind:?}"), 2);
+    let sink = wire.receiver(kind, &expect(2));
     let near0 = ifindex(&wire.near, "near0");
     let flows = [flows(PLAIN, 3), flows(TUNNELLED, 3)];
     let stream = |id: usize| StreamLoad {
@@ -484,6 +483,22 @@ fn afxdp_two_queues_are_two_generators() {
         };
         assert_eq!(*received, expected);
     }
+    // Each queue had its share.
+    let counts = wire.far.run("ethtool -S far0");
+    for (queue, sent) in sent.into_iter().enumerate() {
+        let count = format!("rx_queue_{queue}_xdp_packets: {sent}\n");
+        assert!(counts.contains(&count), "{counts}");
+    }
+}
+
+#[test]
+fn afxdp_two_queues_are_two_generators_to_xdp() {
+    two_queues_are_two_generators(ReceiverKind::Xdp);
+}
+
+#[test]
+fn afxdp_two_queues_are_two_generators_to_afxdp() {
+    two_queues_are_two_generators(ReceiverKind::Afxdp);
 }
 
 /// A terminal that changes its size must not cut a run short.

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agreement;
 mod browser;
 mod command;
 mod compare;
@@ -13,7 +14,9 @@ mod disrupt;
 mod faults;
 mod frames;
 mod generator;
+mod inspector;
 mod limits;
+mod listener;
 mod page;
 mod search;
 mod sink;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use vxgate::loadgen::engine::{
-    AfxdpGenerator, EngineError, Expectations, Generator, LiveGenerator, Load, Received, Sent,
-    Sink, StreamLoad, StreamReceived,
+    AfxdpGenerator, EngineError, Expectations, Generator, LiveGenerator, Load, Received, Receiver,
+    ReceiverKind, Sent, Sink, StreamLoad, StreamReceived,
 };
 use vxgate::loadgen::headers::{Family, FlowHeaders, Shape, Transport};
 
@@ -56,6 +56,17 @@ impl Wire {
         self.far.enter(|| Sink::attach(far0, expectations)).unwrap()
     }
 
+    pub fn receiver(
+        &self,
+        kind: ReceiverKind,
+        expectations: &Expectations,
+    ) -> Box<dyn Receiver + Send + Sync> {
+        let far0 = ifindex(&self.far, "far0");
+        self.far
+            .enter(|| kind.attach(far0, expectations, None))
+            .unwrap()
+    }
+
     pub fn generator(&self, engine: Engine) -> Box<dyn Generator + Send> {
         let near0 = ifindex(&self.near, "near0");
         self.near.enter(|| engine.open(near0)).unwrap()
@@ -92,6 +103,37 @@ impl Engine {
             Self::Live => Box::new(LiveGenerator::open(ifindex, None)?),
             Self::Afxdp => Box::new(AfxdpGenerator::open(ifindex, 0, None)?),
         })
+    }
+}
+
+/// Who sends and who receives.
+#[derive(Debug, Clone, Copy)]
+pub struct Hands {
+    pub engine: Engine,
+    pub receiver: ReceiverKind,
+}
+
+pub const LIVE_TO_XDP: Hands = Hands {
+    engine: Engine::Live,
+    receiver: ReceiverKind::Xdp,
+};
+pub const LIVE_TO_AFXDP: Hands = Hands {
+    engine: Engine::Live,
+    receiver: ReceiverKind::Afxdp,
+};
+pub const AFXDP_TO_XDP: Hands = Hands {
+    engine: Engine::Afxdp,
+    receiver: ReceiverKind::Xdp,
+};
+pub const AFXDP_TO_AFXDP: Hands = Hands {
+    engine: Engine::Afxdp,
+    receiver: ReceiverKind::Afxdp,
+};
+
+impl Hands {
+    /// For the names of devices.
+    pub fn word(self) -> String {
+        format!("{:?}-{:?}", self.engine, self.receiver).to_lowercase()
     }
 }
 
@@ -139,7 +181,7 @@ pub fn run(
     wire: &Wire,
     engine: Engine,
     load: &Load<'_>,
-    sink: &Sink,
+    sink: &dyn Receiver,
     lost: impl Fn(u64) -> u64 + Send,
 ) -> (Sent, Received) {
     let mut generator = wire.generator(engine);
@@ -151,7 +193,9 @@ pub fn run(
             |stream: &StreamReceived| stream.frames + stream.corrupted + stream.misdelivered;
         received.per_stream.iter().map(of_one).sum::<u64>() >= due
     });
-    (sent, sink.read().unwrap())
+    let received = sink.read().unwrap();
+    assert_eq!(received.receiver_lost, 0);
+    (sent, received)
 }
 
 /// Every frame came, once, whole, in order; and every intended time was kept or is accounted for.
@@ -175,9 +219,9 @@ fn check_whole(sent: &Sent, received: &Received, intended: u64) {
     assert!(first_ns < last_ns);
 }
 
-fn sent_is_received(engine: Engine) {
-    let wire = Wire::new(&format!("whole-{engine:?}"));
-    let sink = wire.sink(&expect(4));
+fn sent_is_received(hands: Hands) {
+    let wire = Wire::new(&format!("whole-{}", hands.word()));
+    let receiver = wire.receiver(hands.receiver, &expect(4));
     let tcp6 = Shape {
         outer: Some(Family::V6),
         inner: Family::V6,
@@ -208,7 +252,13 @@ fn sent_is_received(engine: Engine) {
         })
         .collect();
     let before = kernel_received(&wire.far, "far0");
-    let (sent, received) = run(&wire, engine, &slow_load(&streams, 2_500), &sink, |_| 0);
+    let (sent, received) = run(
+        &wire,
+        hands.engine,
+        &slow_load(&streams, 2_500),
+        receiver.as_ref(),
+        |_| 0,
+    );
     check_whole(&sent, &received, 2_500);
     let round = sent.frames() / 10;
     for (sent, share) in sent.per_stream.iter().zip([4, 3, 2, 1]) {
@@ -225,11 +275,21 @@ fn sent_is_received(engine: Engine) {
 }
 
 #[test]
-fn live_what_left_is_what_came() {
-    sent_is_received(Engine::Live);
+fn live_to_xdp_what_left_is_what_came() {
+    sent_is_received(LIVE_TO_XDP);
 }
 
 #[test]
-fn afxdp_what_left_is_what_came() {
-    sent_is_received(Engine::Afxdp);
+fn live_to_afxdp_what_left_is_what_came() {
+    sent_is_received(LIVE_TO_AFXDP);
+}
+
+#[test]
+fn afxdp_to_xdp_what_left_is_what_came() {
+    sent_is_received(AFXDP_TO_XDP);
+}
+
+#[test]
+fn afxdp_to_afxdp_what_left_is_what_came() {
+    sent_is_received(AFXDP_TO_AFXDP);
 }

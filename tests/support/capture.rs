@@ -58,6 +58,13 @@ impl Capture {
         Self { child, directory }
     }
 
+    /// Bytes of the file so far. The kernel hands frames over some time after they passed, and those that it has not handed over
+    /// when the capture ends are not in it: who counts frames waits for their bytes.
+    pub fn bytes(&self) -> u64 {
+        let file = self.directory.path().join("wire.pcapng");
+        file.metadata().map_or(0, |file| file.len())
+    }
+
     /// Ends the capture and decodes all VXLAN frames of the underlay in it.
     pub fn finish(self) -> Vec<Decoded> {
         let fields = [

@@ -48,6 +48,10 @@ pub(super) enum Failure {
     #[error(transparent)]
     Void(#[from] Void),
     #[error(
+        "the receiver lost {0} frames that had reached it, so nobody knows what became of them all. The trial is void; use --receiver xdp, a lower --rate, or a core of its own (--rx-core)"
+    )]
+    ReceiverLost(u64),
+    #[error(
         "{count} windows: at most {most} are kept; use a longer --every, or a shorter --duration"
     )]
     Windows { count: usize, most: usize },

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::failure::Failure;
-use crate::loadgen::engine::{Control, EngineError, Received, Sink, StreamReceived};
+use crate::loadgen::engine::{Control, EngineError, Received, Receiver, StreamReceived};
 use crate::loadgen::report::Latency;
 
 /// What can be seen, and done, at one moment of a trial.
@@ -14,7 +14,7 @@ pub(super) struct Look<'a> {
     pub(super) elapsed: Duration,
     /// Frames that had left so long ago that they have come, or are lost.
     settled: u64,
-    sink: &'a Sink,
+    sink: &'a dyn Receiver,
     control: &'a Control,
 }
 
@@ -31,7 +31,7 @@ impl<'a> Look<'a> {
     pub(super) fn new(
         elapsed: Duration,
         settled: u64,
-        (sink, control): (&'a Sink, &'a Control),
+        (sink, control): (&'a dyn Receiver, &'a Control),
     ) -> Self {
         Self {
             elapsed,

@@ -11,6 +11,7 @@ mod direct_wire;
 mod disrupt;
 mod disturber;
 mod ends;
+mod engine;
 mod failure;
 mod interrupt;
 mod latency;

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::ends::End;
+use super::engine::{Engine, Receives};
 use super::failure::Failure;
 use super::look::{Look, Seen, frames, quantiles};
 use super::prepared::{self, Prepared};
@@ -18,8 +19,8 @@ use super::traffic::{self, Traffic};
 use crate::loadgen::books::{Arrivals, Books};
 use crate::loadgen::cpu::CpuTimes;
 use crate::loadgen::engine::{
-    self, Choice, Control, EngineError, EngineKind, Expectations, Load, Opened, Received,
-    STREAMS_MAX, Sent, Sink, StreamReceived,
+    self, Choice, Control, EngineError, Expectations, Load, Opened, Received, Receiver,
+    ReceiverKind, STREAMS_MAX, Sent, StreamReceived,
 };
 use crate::loadgen::guard;
 use crate::loadgen::host::Host;
@@ -54,6 +55,12 @@ pub(super) struct TesterFlags {
     /// Core of the thread that sends [default: any].
     #[arg(long, value_name = "CORE")]
     tx_core: Option<usize>,
+    /// How frames are received.
+    #[arg(long, value_enum, default_value_t = Receives::Xdp)]
+    receiver: Receives,
+    /// Core of the thread that receives by AF_XDP [default: any].
+    #[arg(long, value_name = "CORE")]
+    rx_core: Option<usize>,
     /// Speed of the line, in Gbit/s, for rates in %.
     #[arg(long, value_name = "GBPS", value_parser = clap::value_parser!(u64).range(1..=1000))]
     line_rate: Option<u64>,
@@ -71,27 +78,6 @@ pub(super) struct TesterFlags {
     i_know_this_network: bool,
 }
 
-/// How frames are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Engine {
-    /// AF_XDP where it is zero-copy, else live frames, else AF_XDP; the report says which, and why.
-    Auto,
-    /// Frames made by a BPF program and handed over as a driver would.
-    Live,
-    /// An AF_XDP socket.
-    Afxdp,
-}
-
-impl From<Engine> for EngineKind {
-    fn from(engine: Engine) -> Self {
-        match engine {
-            Engine::Auto => Self::Auto,
-            Engine::Live => Self::Live,
-            Engine::Afxdp => Self::Afxdp,
-        }
-    }
-}
-
 /// A time as flags give it: in seconds, or with its unit.
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     const UNITS: [(&str, f64); 4] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
@@ -107,7 +93,7 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A generator and a sink, ready for trials.
+/// A generator and a receiver, ready for trials.
 pub(super) struct Tester {
     tx: End,
     rx: End,
@@ -115,7 +101,9 @@ pub(super) struct Tester {
     burst: u32,
     streams: Vec<Prepared>,
     opened: Opened,
-    sink: Sink,
+    sink: Box<dyn Receiver + Send + Sync>,
+    /// Between the ends is nothing but a wire of the tester's own: what the receiver loses is what the tester cannot do.
+    on_wire: bool,
     host: Host,
     started: SystemTime,
     shows_progress: bool,
@@ -136,7 +124,11 @@ impl Tester {
     /// As [`Tester::open`], on a wire that was made for it, where nobody else listens. The flags have been judged.
     pub(super) fn on_wire(flags: &TesterFlags, (tx, rx): (End, End)) -> Result<Self, Failure> {
         let entries = flags.entries()?;
-        Self::prepare(flags, &entries, (tx, rx), Host::read(), false)
+        let tester = Self::prepare(flags, &entries, (tx, rx), Host::read(), false)?;
+        Ok(Self {
+            on_wire: true,
+            ..tester
+        })
     }
 
     fn prepare(
@@ -158,7 +150,8 @@ impl Tester {
             here: numbers.collect(),
             vxlan_ports: profile::vxlan_ports(entries),
         };
-        let sink = rx.enter(|| Sink::attach(rx.ifindex, &expectations))??;
+        let receiver = ReceiverKind::from(flags.receiver);
+        let sink = rx.enter(|| receiver.attach(rx.ifindex, &expectations, flags.rx_core))??;
         let lengths = streams.iter().flat_map(|prepared| &prepared.lengths);
         let choice = Choice {
             kind: flags.engine.into(),
@@ -176,6 +169,7 @@ impl Tester {
             streams,
             opened,
             sink,
+            on_wire: false,
             host,
             started: SystemTime::now(),
             shows_progress,
@@ -227,7 +221,7 @@ impl Tester {
         };
         let before = CpuTimes::now()?;
         let generator = &mut self.opened.generator;
-        let (tx, sink, control) = (&self.tx, &self.sink, &Control::default());
+        let (tx, sink, control) = (&self.tx, self.sink.as_ref(), &Control::default());
         let mut progress = Progress::new(self.shows_progress, expected);
         let (sent, watched) = thread::scope(|scope| {
             let sender = scope.spawn(|| tx.enter(|| generator.run_watched(&load, control)));
@@ -260,6 +254,9 @@ impl Tester {
         let sent = sent??;
         let cpu = CpuTimes::now()?.since(&before);
         let received = drain(sink, &sent)?;
+        if received.receiver_lost > 0 && !self.on_wire {
+            return Err(Failure::ReceiverLost(received.receiver_lost));
+        }
         let arrivals: Vec<_> = received.per_stream.iter().map(arrivals).collect();
         let report = TrialReport::new(Measured {
             asked_fps: rate_fps,
@@ -268,6 +265,7 @@ impl Tester {
             received_bytes: received.per_stream.iter().map(|stream| stream.bytes).sum(),
             late: sent.late,
             foreign: received.foreign,
+            inspection: received.inspection,
             latency: quantiles(
                 &received.latency,
                 received.latency_range_ns.map(|(_, max_ns)| max_ns),
@@ -288,12 +286,14 @@ impl Tester {
         measurement: &str,
         trials: Vec<TrialReport>,
     ) -> Result<Report, Failure> {
-        let (rx, sink) = (&self.rx, &self.sink);
+        let (rx, sink) = (&self.rx, self.sink.as_ref());
+        let sink_mode = rx.enter(|| sink.mode())??;
         Ok(Report {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             measurement: measurement.to_owned(),
-            sink_mode: rx.enter(|| sink.mode())??.name().to_owned(),
+            receiver: Some(sink.name().to_owned()),
+            sink_mode: sink_mode.name().to_owned(),
             host: self.host,
             command: env::args().collect(),
             engine: self.opened.kind.name().to_owned(),
@@ -395,7 +395,7 @@ impl Leaving {
 }
 
 /// Waits for what is under way.
-fn drain(sink: &Sink, sent: &Sent) -> Result<Received, EngineError> {
+fn drain(sink: &dyn Receiver, sent: &Sent) -> Result<Received, EngineError> {
     let mut received = sink.read()?;
     let mut last_change = Instant::now();
     while frames(&received) < sent.frames() && last_change.elapsed() < DRAIN {

@@ -8,33 +8,23 @@
 //! A frame longer than a chunk takes several descriptors, all but the last marked as continued.
 #![allow(unsafe_code)] // WHY: xsk-rs opens sockets, touches frames and moves descriptors by unsafe functions only.
 
-use std::error::Error;
 use std::io;
-use std::num::NonZeroU32;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use xsk_rs::config::{
-    BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig,
-};
-use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
+use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
 
 use super::frame::{Tag, write_flow};
 use super::layout::header_check;
 use super::load::{Generator, Load, Plan, Position, Sent};
 use super::pace::{Pacer, Turn, ended_before_it_began, now_ns};
+use super::socket::{self, CHUNK, CONTINUED};
 use super::{Control, Device, EngineError, become_sender};
 
-/// Bytes of a chunk: a page.
-const CHUNK: u32 = 4096;
 /// Chunks, and entries of the rings: every chunk always has a place.
 const CHUNKS: u32 = 2048;
 /// Frames that are handed over together.
 const BATCH: usize = 64;
-/// `XDP_PKT_CONTD` of `linux/if_xdp.h`.
-const CONTINUED: u32 = 1;
-/// How long the kernel takes to let go of a queue whose socket was just closed, and some more.
-const BUSY_PATIENCE: Duration = Duration::from_secs(2);
 /// A device that has completed nothing for so long has stopped.
 const STALL: Duration = Duration::from_secs(3);
 
@@ -64,39 +54,19 @@ impl AfxdpGenerator {
     /// When there is no such device or queue, or the kernel does not give a socket.
     pub fn open(ifindex: u32, queue: u32, core: Option<usize>) -> Result<Self, EngineError> {
         let device = Device::find(ifindex)?;
-        let failed = |source| EngineError::Socket {
-            device: device.name.clone(),
-            queue,
-            source,
-        };
-        let size = QueueSize::new(CHUNKS).map_err(invalid).map_err(failed)?;
-        let config = UmemConfig::builder()
-            .frame_size(FrameSize::new(CHUNK).map_err(invalid).map_err(failed)?)
-            .comp_queue_size(size)
-            .build()
-            .map_err(invalid)
-            .map_err(failed)?;
-        let chunk_len = config.mtu() as usize;
-        let several = device.len_max() > chunk_len;
-        let (umem, free, opened, zero_copy) =
-            bind(&device, queue, config, size, several).map_err(failed)?;
-        let (transmit, receive, Some((fill, completion))) = opened else {
-            return Err(failed(io::Error::other(
-                "the socket has no completion ring",
-            )));
-        };
+        let opened = socket::open(&device, queue, CHUNKS)?;
         Ok(Self {
             device,
             queue,
             core,
-            zero_copy,
-            chunk_len,
-            several,
-            umem,
-            transmit,
-            completion,
-            _receive: (receive, fill),
-            free,
+            zero_copy: opened.zero_copy,
+            chunk_len: opened.chunk_len,
+            several: opened.several,
+            umem: opened.umem,
+            transmit: opened.transmit,
+            completion: opened.completion,
+            _receive: (opened.receive, opened.fill),
+            free: opened.chunks,
         })
     }
 
@@ -326,71 +296,4 @@ impl Batch {
             over_ns: 0,
         }
     }
-}
-
-type Opened = (TxQueue, RxQueue, Option<(FillQueue, CompQueue)>);
-
-/// Opens the socket, zero-copy where there is any. Asking for one or the other leaves no doubt about which it is: without
-/// either flag the kernel falls back silently.
-fn bind(
-    device: &Device,
-    queue: u32,
-    config: UmemConfig,
-    size: QueueSize,
-    several: bool,
-) -> io::Result<(Umem, Vec<FrameDesc>, Opened, bool)> {
-    let attempt = |mode| {
-        let chunks = NonZeroU32::new(CHUNKS).unwrap_or(NonZeroU32::MIN);
-        let (umem, free) = Umem::new(config, chunks, false).map_err(system)?;
-        let segments = if several {
-            BindFlags::XDP_USE_SG
-        } else {
-            BindFlags::empty()
-        };
-        let config = SocketConfig::builder()
-            .tx_queue_size(size)
-            .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-            .bind_flags(mode | segments | BindFlags::XDP_USE_NEED_WAKEUP)
-            .build();
-        let name: Interface = device.name.parse().map_err(invalid)?;
-        // SAFETY: the UMEM is this socket's alone, and no program is loaded.
-        let opened = unsafe { Socket::new(config, &umem, &name, queue) }.map_err(system)?;
-        Ok((umem, free, opened))
-    };
-    let deadline = Instant::now() + BUSY_PATIENCE;
-    loop {
-        let zero_copy: io::Result<_> = attempt(BindFlags::XDP_ZEROCOPY);
-        let busy = |error: &io::Error| error.raw_os_error() == Some(libc::EBUSY);
-        let outcome = match zero_copy {
-            Err(error) if !busy(&error) => {
-                attempt(BindFlags::XDP_COPY).map(|opened| (opened, false))
-            }
-            other => other.map(|opened| (opened, true)),
-        };
-        match outcome {
-            Err(error) if busy(&error) && Instant::now() < deadline => {
-                thread::sleep(Duration::from_millis(20))
-            }
-            outcome => {
-                return outcome
-                    .map(|((umem, free, opened), zero_copy)| (umem, free, opened, zero_copy));
-            }
-        }
-    }
-}
-
-/// The system's error within one of xsk-rs.
-fn system(error: impl Error) -> io::Error {
-    let code = error
-        .source()
-        .and_then(|source| source.downcast_ref::<io::Error>())
-        .and_then(io::Error::raw_os_error);
-    code.map_or_else(
-        || io::Error::other(error.to_string()),
-        io::Error::from_raw_os_error,
-    )
-}
-
-fn invalid(error: impl Error) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, error.to_string())
 }

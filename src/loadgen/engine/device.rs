@@ -27,6 +27,8 @@ pub struct Device {
     pub up: bool,
     /// Frames can leave (`IFF_RUNNING`): there is a carrier.
     pub running: bool,
+    /// Queues that it has room to receive by; it may use fewer.
+    pub rx_queues: u32,
 }
 
 impl Device {
@@ -52,11 +54,13 @@ impl Device {
             mtu: 0,
             up: link.header.flags.contains(LinkFlags::Up),
             running: link.header.flags.contains(LinkFlags::Running),
+            rx_queues: 1,
         };
         for attribute in link.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => device.name = name,
                 LinkAttribute::Mtu(mtu) => device.mtu = mtu,
+                LinkAttribute::NumRxQueues(queues) => device.rx_queues = queues,
                 _ => {}
             }
         }
@@ -147,6 +151,7 @@ mod tests {
             mtu: 1500,
             up: true,
             running: true,
+            rx_queues: 1,
         };
         assert!(device.check(1518).is_ok());
         let words = |device: &Device, len| device.check(len).unwrap_err().to_string();

@@ -1,6 +1,6 @@
 //! The engines: what sends a load, and what receives it.
 //!
-//! Both ends follow one account. A generator hands frames over at the times intended for them, and says how many. A sink
+//! Both ends follow one account. A generator hands frames over at the times intended for them, and says how many. A receiver
 //! says what arrived. What is in between, and nothing else, explains the difference.
 
 mod afxdp;
@@ -8,26 +8,39 @@ mod control;
 mod device;
 mod error;
 mod frame;
+mod inspect;
+mod inspection;
 mod latency;
 mod layout;
+mod listener;
 mod live;
 mod load;
 mod object;
 mod pace;
 mod program;
+mod received;
+mod receiver;
 mod select;
 mod sink;
+mod socket;
+mod tally;
 
 pub use afxdp::AfxdpGenerator;
 pub use control::Control;
 pub use device::Device;
 pub use error::EngineError;
 pub use frame::{Tag, write_frame};
+pub use inspect::{Inspected, inspect};
+pub use inspection::Inspection;
 pub use latency::histogram;
+pub use listener::AfxdpListener;
 pub use live::LiveGenerator;
 pub use load::{Generator, Load, Sent, StreamLoad};
+pub use received::{Expectations, Received, StreamReceived};
+pub use receiver::{Receiver, ReceiverKind, XdpMode};
 pub use select::{Choice, EngineKind, Opened, open};
-pub use sink::{Expectations, Received, Sink, StreamReceived, XdpMode};
+pub use sink::Sink;
+pub use tally::Tally;
 
 /// The most streams of a load.
 pub const STREAMS_MAX: usize = 16;

@@ -1,23 +1,17 @@
-//! The receiver: an XDP program (`bpf/sink.bpf.c`) that checks and counts generated frames where they arrive.
-//!
-//! For each stream, every frame that arrives is exactly one of: `frames` (whole, here, the first copy), `duplicated`,
-//! `corrupted`, `misdelivered`. `reordered` counts some of `frames` again. What was sent and is none of `frames`,
-//! `corrupted` and `misdelivered` is lost: duplicates replace nothing.
-//!
-//! Not looked into, and so foreign: frames with a VLAN tag, fragments, IP headers with options or extensions.
+//! The receiver in the kernel: an XDP program (`bpf/sink.bpf.c`) that checks and counts generated frames where they arrive.
+//! `received.rs` says what the counts mean.
 
-use hdrhistogram::Histogram;
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ProgramInput, Xdp, XdpFlags};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ProgramInput};
 use std::os::fd::AsFd;
 
 use super::latency::{self, OCTAVES};
+use super::received::{Expectations, Received};
+use super::receiver::{Receiver, XdpMode};
 use super::{Device, EngineError, STREAMS_MAX, object};
 
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sink.bpf.o"));
 const PROGRAM: &str = "vxgate_sink";
 const WHAT: &str = "receiver";
-/// `VXLAN_PORTS_MAX` of `bpf/loadgen.h`.
-const VXLAN_PORTS_MAX: usize = 4;
 /// `STREAM_CHUNKS` and `CHUNK_SLOTS` of `bpf/loadgen.h`; a slot has 4 bytes.
 const STREAM_CHUNKS: u32 = 1024;
 const CHUNK_LEN: usize = 4 * 1024;
@@ -25,109 +19,6 @@ const CHUNK_LEN: usize = 4 * 1024;
 const PROGRESS_LEN: usize = 64;
 /// Chunks that are cleared by one call.
 const CHUNKS_AT_ONCE: usize = 64;
-
-/// What a sink is to expect.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expectations {
-    /// How many streams are sent, by all generators together: their numbers are below.
-    pub streams: u16,
-    /// The numbers of those that are to arrive here; any other is misdelivered.
-    pub here: Vec<u16>,
-    /// UDP ports behind which frames are encapsulated; at most 4. A frame that arrives encapsulated behind
-    /// any other port is taken for a plain one, and its signature's check does not hold.
-    pub vxlan_ports: Vec<u16>,
-}
-
-impl Expectations {
-    /// `struct sink_settings`.
-    fn to_bytes(&self) -> Result<Vec<u8>, EngineError> {
-        let refuse = |why: String| Err(EngineError::Plan(why));
-        if !(1..=STREAMS_MAX as u16).contains(&self.streams) {
-            return refuse(format!(
-                "{} streams: 1 to {STREAMS_MAX} are possible",
-                self.streams
-            ));
-        }
-        if self.vxlan_ports.len() > VXLAN_PORTS_MAX {
-            return refuse(format!(
-                "{} VXLAN ports: at most {VXLAN_PORTS_MAX}",
-                self.vxlan_ports.len()
-            ));
-        }
-        if let Some(stream) = self.here.iter().find(|stream| **stream >= self.streams) {
-            return refuse(format!(
-                "stream {stream} is expected, but only {} are sent",
-                self.streams
-            ));
-        }
-        let mask = self
-            .here
-            .iter()
-            .fold(0, |mask, stream| mask | 1_u32 << stream);
-        let mut bytes = u32::from(self.streams).to_ne_bytes().to_vec();
-        bytes.extend(mask.to_ne_bytes());
-        let ports = self.vxlan_ports.iter().copied().chain([0; VXLAN_PORTS_MAX]);
-        bytes.extend(ports.take(VXLAN_PORTS_MAX).flat_map(u16::to_be_bytes));
-        Ok(bytes)
-    }
-}
-
-/// What arrived of one stream. All but `bytes` in frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct StreamReceived {
-    /// Distinct whole frames that belong here.
-    pub frames: u64,
-    /// Their bytes, without FCS, as they arrived.
-    pub bytes: u64,
-    /// Further copies of them.
-    pub duplicated: u64,
-    /// Those of `frames` that came behind one with a higher sequence number. Numbers have 32 bits and are extended to the
-    /// nearest: behind a gap of 2^31 frames (half an hour without a single one, at a million a second) all seem to be late.
-    pub reordered: u64,
-    /// Those whose check says that they are not what was sent. Their stream may be wrong, too.
-    pub corrupted: u64,
-    /// Whole frames that belong elsewhere.
-    pub misdelivered: u64,
-    /// The longest time between two of `frames`, in ns. With several queues on several processors, an estimate.
-    pub gap_max_ns: u64,
-}
-
-/// What arrived since the sink was loaded or reset.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Received {
-    /// By number of stream.
-    pub per_stream: Vec<StreamReceived>,
-    /// Frames without a signature of a known stream; they went on to the kernel.
-    pub foreign: u64,
-    /// From the intended time of sending to arrival, of all `frames`, in ns.
-    pub latency: Histogram<u64>,
-    /// The lowest and the highest latency, in ns, as measured.
-    pub latency_range_ns: Option<(u64, u64)>,
-    /// Arrival of the first and last of `frames`: `CLOCK_MONOTONIC`, in ns.
-    pub first_last_ns: Option<(u64, u64)>,
-}
-
-/// How the program runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum XdpMode {
-    /// In the driver.
-    Native,
-    /// In the kernel's stack, for any driver: several times slower.
-    Generic,
-    /// Not attached.
-    Detached,
-}
-
-impl XdpMode {
-    /// The word for it, as in reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-            Self::Detached => "detached",
-        }
-    }
-}
 
 /// The receiver on one device. Dropping it detaches it.
 pub struct Sink {
@@ -221,8 +112,6 @@ impl Sink {
     /// # Errors
     /// When the kernel does not say.
     pub fn mode(&self) -> Result<XdpMode, EngineError> {
-        /// `XDP_ATTACHED_SKB` of `linux/if_link.h`.
-        const XDP_ATTACHED_SKB: u8 = 2;
         let program = self
             .object
             .progs()
@@ -230,13 +119,7 @@ impl Sink {
         let (Some(device), Some(program)) = (self.device, program) else {
             return Ok(XdpMode::Detached);
         };
-        let query = Xdp::new(program.as_fd()).query(device as i32, XdpFlags::NONE);
-        Ok(
-            match query.map_err(EngineError::map("the XDP mode"))?.attach_mode {
-                XDP_ATTACHED_SKB => XdpMode::Generic,
-                _ => XdpMode::Native,
-            },
-        )
+        XdpMode::of(program.as_fd(), device)
     }
 
     /// What has arrived by now. Frames that arrive meanwhile may be in some of the numbers and not in others: let the wire
@@ -247,15 +130,8 @@ impl Sink {
     pub fn read(&self) -> Result<Received, EngineError> {
         let by_stream = object::map(&self.object, "by_stream")?;
         let progress = object::map(&self.object, "progress")?;
-        let mut received = Received {
-            per_stream: Vec::new(),
-            foreign: 0,
-            latency: latency::histogram(),
-            latency_range_ns: None,
-            first_last_ns: None,
-        };
-        for stream in 0..u32::from(self.streams) {
-            let mut sum = StreamReceived::default();
+        let mut received = Received::nothing(self.streams);
+        for (stream, sum) in (0_u32..).zip(&mut received.per_stream) {
             for cpu in by_cpu(&by_stream, stream, "the counts of a stream")? {
                 // struct stream_counts
                 if let [
@@ -284,7 +160,6 @@ impl Sink {
             {
                 sum.gap_max_ns = gap_max_ns;
             }
-            received.per_stream.push(sum);
         }
         self.read_totals(&mut received)?;
         Ok(received)
@@ -384,60 +259,35 @@ impl Sink {
     }
 }
 
+impl Receiver for Sink {
+    fn read(&self) -> Result<Received, EngineError> {
+        Sink::read(self)
+    }
+
+    fn reset(&mut self) -> Result<(), EngineError> {
+        Sink::reset(self)
+    }
+
+    fn reached(&self) -> Result<Vec<u64>, EngineError> {
+        Sink::reached(self)
+    }
+
+    fn mode(&self) -> Result<XdpMode, EngineError> {
+        Sink::mode(self)
+    }
+
+    fn name(&self) -> &'static str {
+        "xdp"
+    }
+}
+
 /// The numbers of an entry, on each CPU.
-fn by_cpu(map: &MapHandle, key: u32, what: &'static str) -> Result<Vec<Vec<u64>>, EngineError> {
+pub(super) fn by_cpu(
+    map: &MapHandle,
+    key: u32,
+    what: &'static str,
+) -> Result<Vec<Vec<u64>>, EngineError> {
     let values = map.lookup_percpu(&key.to_ne_bytes(), MapFlags::ANY);
     let values = values.map_err(EngineError::map(what))?.unwrap_or_default();
     Ok(values.iter().map(|value| object::numbers(value)).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_stand_as_the_program_reads_them() {
-        let expectations = Expectations {
-            streams: 3,
-            here: vec![0, 2],
-            vxlan_ports: vec![4789, 8472],
-        };
-        let mut bytes = 3_u32.to_ne_bytes().to_vec();
-        bytes.extend(5_u32.to_ne_bytes());
-        bytes.extend([0x12, 0xb5, 0x21, 0x18, 0, 0, 0, 0]);
-        assert_eq!(expectations.to_bytes().unwrap(), bytes);
-    }
-
-    #[test]
-    fn contradictions_are_refused() {
-        let good = Expectations {
-            streams: 2,
-            here: vec![1],
-            vxlan_ports: vec![4789],
-        };
-        for bad in [
-            Expectations {
-                streams: 0,
-                ..good.clone()
-            },
-            Expectations {
-                streams: 17,
-                ..good.clone()
-            },
-            Expectations {
-                here: vec![2],
-                ..good.clone()
-            },
-            Expectations {
-                vxlan_ports: vec![1, 2, 3, 4, 5],
-                ..good.clone()
-            },
-        ] {
-            assert!(
-                matches!(bad.to_bytes(), Err(EngineError::Plan(_))),
-                "{bad:?}"
-            );
-        }
-        assert!(good.to_bytes().is_ok());
-    }
 }

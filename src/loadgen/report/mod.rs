@@ -5,6 +5,7 @@ mod csv;
 mod date;
 mod device;
 mod disruption;
+mod inspection;
 mod latency_at;
 mod search;
 mod soak;
@@ -47,6 +48,9 @@ pub struct Report {
     pub engine: String,
     /// Why this engine.
     pub engine_reason: String,
+    /// Who received: `xdp`, or `afxdp` and how it got the frames.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receiver: Option<String>,
     /// How the sink's program ran: `native` or `generic`.
     pub sink_mode: String,
     /// Every trial, in its order.
@@ -91,8 +95,13 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "  engine    {}: {}; sink {}",
-            self.engine, self.engine_reason, self.sink_mode
+            "  engine    {}: {}; sink {}{}",
+            self.engine,
+            self.engine_reason,
+            self.receiver
+                .as_ref()
+                .map_or(String::new(), |receiver| format!("{receiver}, ")),
+            self.sink_mode
         )?;
         if let Some(devices) = &self.devices {
             write!(f, "{devices}")?;
@@ -163,6 +172,7 @@ pub(super) mod tests {
             command: vec!["vxgate".to_owned()],
             engine: "live".to_owned(),
             engine_reason: "why".to_owned(),
+            receiver: Some("xdp".to_owned()),
             sink_mode: "native".to_owned(),
             trials: vec![TrialReport::new(measured()), TrialReport::new(unlimited)],
             search: None,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::loadgen::books::{Books, Fates};
 use crate::loadgen::cpu::CpuTime;
+use crate::loadgen::engine::Inspection;
 use crate::loadgen::rate::Scaled;
 use crate::loadgen::size::FCS_LEN;
 
@@ -36,6 +37,9 @@ pub struct TrialReport {
     pub cpu: Vec<CpuShare>,
     /// Processor time of all cores for each frame received, in nanoseconds; generator and sink included.
     pub cpu_ns_per_frame: Option<f64>,
+    /// What a receiver that looks into all bytes has found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inspection: Option<Inspection>,
 }
 
 /// Latencies in nanoseconds.
@@ -93,6 +97,8 @@ pub struct Measured {
     pub late: u64,
     /// Frames without signature.
     pub foreign: u64,
+    /// What was found by looking into all bytes, if anybody did.
+    pub inspection: Option<Inspection>,
     /// Latencies.
     pub latency: Option<Latency>,
     /// Processor time of each core.
@@ -123,6 +129,7 @@ impl TrialReport {
                 .map(|core| CpuShare::new(core, seconds))
                 .collect(),
             cpu_ns_per_frame: (received > 0).then(|| busy_s * 1e9 / received as f64),
+            inspection: measured.inspection,
         }
     }
 }
@@ -182,6 +189,9 @@ impl fmt::Display for TrialReport {
         ];
         for (name, frames) in others.into_iter().filter(|(_, frames)| *frames > 0) {
             writeln!(f, "  {name:<9} {frames:>12}")?;
+        }
+        if let Some(inspection) = &self.inspection {
+            write!(f, "{inspection}")?;
         }
         if let Some(latency) = &self.latency {
             writeln!(f, "  latency   {latency}")?;
@@ -249,6 +259,7 @@ pub(super) mod tests {
             received_bytes: 999_000 * 60,
             late: 3,
             foreign: 0,
+            inspection: None,
             latency: Some(Latency {
                 p50_ns: 10_000,
                 p90_ns: 20_000,

@@ -4,10 +4,12 @@
 // Each fuzz target calls one of them.
 #![allow(dead_code)]
 
+mod inspect;
 mod pipeline;
 mod wire;
 mod words;
 
+pub use inspect::inspect;
 pub use pipeline::{decap, encap, round_trip, worker};
 pub use wire::{layers, wire};
 pub use words::{config, control_protocol, netlink};

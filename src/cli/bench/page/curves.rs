@@ -283,6 +283,7 @@ mod tests {
                 received_bytes: 60 * received,
                 late: 0,
                 foreign: 0,
+                inspection: None,
                 latency: (*received > 0).then_some(Latency {
                     p50_ns: 1,
                     p90_ns: 2,
