@@ -151,7 +151,10 @@ impl Device {
         let same_groups = share(&mut segment.groups, self.layout.groups.clone());
         let same_lists = share(&mut segment.lists, self.layout.lists.clone());
         let same_flood = share(&mut segment.flood, self.layout.flood.clone());
-        let same_peers = share(&mut segment.peers, self.layout.peers.clone());
+        let same_peers = segment.peers[..] == self.layout.peers;
+        if !same_peers {
+            segment.peers = Arc::new(self.layout.peers.clone().into());
+        }
         share(&mut self.next_hops, next_hops);
         let same_sets = same_groups && same_lists && same_flood;
         !(same_config && same_fdb && same_vteps && same_sets && same_peers)

@@ -637,7 +637,7 @@ mod tests {
             vni: Vni::new(2).unwrap(),
             ..config()
         });
-        other.peers = Arc::new(vec!["192.0.2.9".parse().unwrap()]);
+        other.peers = Arc::new(vec!["192.0.2.9".parse().unwrap()].into());
         let mut lab = Lab::new(vec![segment(config()), other]);
         assert_eq!(lab.fate_in(&changed(48, 2)), Err(DropReason::UnknownPeer));
         let mut frame = changed(48, 2);

@@ -124,7 +124,7 @@ fn dual_stack_devices_with_one_vni_and_port_keep_apart() {
     let (_, out) = lab.decap(&[tunnelled6(&inner), tunnelled(&inner)]);
     assert_eq!(out, [(SegmentId(0), inner.clone()), (SegmentId(1), inner)]);
     // A peer of the one family says nothing about the other.
-    lab.snapshot.segments[1].peers = Arc::new(vec!["192.0.2.2".parse().unwrap()]);
+    lab.snapshot.segments[1].peers = Arc::new(vec!["192.0.2.2".parse().unwrap()].into());
     assert_eq!(lab.fate_in(&GOOD), Err(DropReason::UnknownPeer));
 }
 

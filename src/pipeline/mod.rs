@@ -91,7 +91,7 @@ mod tests {
             accept_udp6_zero_checksum: near.udp_checksum == UdpChecksum::Zero,
             ..config()
         });
-        segment.peers = Arc::new(vec![peer.parse().unwrap()]);
+        segment.peers = Arc::new(vec![peer.parse().unwrap()].into());
         Lab::new(vec![segment])
     }
 

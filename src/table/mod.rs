@@ -7,6 +7,7 @@ mod destination;
 mod fdb;
 mod kernel_share;
 mod outer_ipv6;
+mod peers;
 mod policy;
 mod publish;
 mod segment;
@@ -17,6 +18,7 @@ pub use destination::{BucketUse, Destination, Group, GroupId, ListId};
 pub use fdb::Fdb;
 pub use kernel_share::KernelShare;
 pub use outer_ipv6::OUTER_IPV6_LEN;
+pub use peers::Peers;
 pub use policy::{EcnEncap, InnerVlan, PeerCheck, Policy, ReservedBits, UdpChecksumRx};
 pub use publish::{Reader, Writer, publication};
 pub use segment::{

@@ -83,20 +83,20 @@ impl OuterIpv6 {
             checksum::udp_field(checksum::finish(sum))
         });
 
-        let mut bytes = self.bytes;
-        put(&mut bytes, 14, version_class_label.to_be_bytes());
-        put(&mut bytes, 18, udp_len.to_be_bytes());
-        bytes[21] = match fields.ttl {
+        // Patched where it stands, as the IPv4 headers are.
+        *head = self.bytes;
+        put(head, 14, version_class_label.to_be_bytes());
+        put(head, 18, udp_len.to_be_bytes());
+        head[21] = match fields.ttl {
             0 => self.hop_limit_default,
             hop_limit => hop_limit,
         };
-        put(&mut bytes, 54, fields.source_port.to_be_bytes());
-        put(&mut bytes, 58, udp_len.to_be_bytes());
-        put(&mut bytes, 60, udp_checksum.to_be_bytes());
+        put(head, 54, fields.source_port.to_be_bytes());
+        put(head, 58, udp_len.to_be_bytes());
+        put(head, 60, udp_checksum.to_be_bytes());
         let [flags, a, b, c] = fields.group_policy.to_be_bytes();
-        bytes[62] |= flags;
-        [bytes[63], bytes[64], bytes[65]] = [a, b, c];
-        *head = bytes;
+        head[62] |= flags;
+        [head[63], head[64], head[65]] = [a, b, c];
         true
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Destination, EcnEncap, Fdb, Group, InnerVlan, NextHop, OUTER_IPV4_LEN, OUTER_IPV6_LEN,
-    PeerCheck,
+    PeerCheck, Peers,
 };
 use crate::wire::{MacAddr, Vni, ethernet};
 
@@ -181,15 +181,15 @@ pub struct Segment {
     pub lists: Arc<Vec<Vec<VtepId>>>,
     /// Where frames go that no FDB entry names (the all-zero entries): one copy each.
     pub flood: Arc<Vec<VtepId>>,
-    /// Addresses that may send to us, sorted: every VTEP's address once, those of groups and lists too.
-    pub peers: Arc<Vec<IpAddr>>,
+    /// Addresses that may send to us: every VTEP's, those of groups and lists too.
+    pub peers: Arc<Peers>,
 }
 
 impl Segment {
     /// Whether this address may send to us: it is a VTEP's.
     #[inline]
     pub fn is_peer(&self, addr: IpAddr) -> bool {
-        self.peers.binary_search(&addr).is_ok()
+        self.peers.knows(addr)
     }
 
     /// The VTEPs that a destination may mean.

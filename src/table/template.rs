@@ -261,20 +261,20 @@ impl OuterIpv4 {
             checksum::udp_field(checksum::finish(sum))
         });
 
-        let mut bytes = self.bytes;
-        bytes[15] = fields.tos;
-        put(&mut bytes, 16, ip_len);
-        put(&mut bytes, 18, fields.ip_id);
-        put(&mut bytes, 20, df);
-        bytes[22] = ttl;
-        put(&mut bytes, 24, checksum::finish(header_sum));
-        put(&mut bytes, 34, fields.source_port);
-        put(&mut bytes, 38, udp_len);
-        put(&mut bytes, 40, udp_checksum);
+        // Patched where it stands: a patched copy would have to be read again before all of its stores are through.
+        *head = self.bytes;
+        head[15] = fields.tos;
+        put(head, 16, ip_len);
+        put(head, 18, fields.ip_id);
+        put(head, 20, df);
+        head[22] = ttl;
+        put(head, 24, checksum::finish(header_sum));
+        put(head, 34, fields.source_port);
+        put(head, 38, udp_len);
+        put(head, 40, udp_checksum);
         let [flags, a, b, c] = fields.group_policy.to_be_bytes();
-        bytes[42] |= flags;
-        [bytes[43], bytes[44], bytes[45]] = [a, b, c];
-        *head = bytes;
+        head[42] |= flags;
+        [head[43], head[44], head[45]] = [a, b, c];
         true
     }
 }

@@ -67,7 +67,7 @@ pub struct Layers {
 
 impl Place {
     /// Finds the network header; `None` when the Ethernet header is cut short.
-    #[inline]
+    #[inline(always)]
     pub fn find(frame: &[u8]) -> Option<Self> {
         let (ethernet, rest) = EthernetHeader::parse(frame)?;
         let other = Self {
@@ -99,28 +99,35 @@ impl Place {
 
 impl Layers {
     /// Finds the headers; `None` when the Ethernet header is cut short.
-    #[inline]
+    ///
+    /// Always inlined: what a caller does not read is then not worked out, and the rest stays in registers.
+    #[inline(always)]
     pub fn parse(frame: &[u8]) -> Option<Self> {
         let place = Place::find(frame)?;
         let bytes = frame.get(place.offset..).unwrap_or(&[]);
-        let read = match place.network {
-            Network::Ipv4 => Self::ipv4(place, bytes),
-            Network::Ipv6 => Self::ipv6(place, bytes),
-            Network::Cut | Network::Other => None,
-        };
-        Some(read.unwrap_or(Self {
+        let without = Self {
             place,
             traffic_class: 0,
             ttl: 0,
             df: false,
             flow_label: 0,
             transport: None,
-        }))
+        };
+        Some(match place.network {
+            Network::Ipv4 => match Ipv4Header::parse(bytes) {
+                Some(header) => Self::ipv4(place, header, bytes),
+                None => without,
+            },
+            Network::Ipv6 => match Ipv6Header::parse(bytes) {
+                Some(header) => Self::ipv6(place, header, bytes),
+                None => without,
+            },
+            Network::Cut | Network::Other => without,
+        })
     }
 
-    #[inline]
-    fn ipv4(place: Place, bytes: &[u8]) -> Option<Self> {
-        let header = Ipv4Header::parse(bytes)?;
+    #[inline(always)]
+    fn ipv4(place: Place, header: &Ipv4Header, bytes: &[u8]) -> Self {
         let (header_len, total_len) = (header.header_len(), header.total_len());
         let sound = header.version() == 4
             && header_len >= super::ipv4::LEN
@@ -132,19 +139,18 @@ impl Layers {
             len: total_len - header_len,
             direct: true,
         });
-        Some(Self {
+        Self {
             place,
             traffic_class: header.tos(),
             ttl: header.ttl(),
             df: header.df(),
             flow_label: 0,
             transport,
-        })
+        }
     }
 
-    #[inline]
-    fn ipv6(place: Place, bytes: &[u8]) -> Option<Self> {
-        let header = Ipv6Header::parse(bytes)?;
+    #[inline(always)]
+    fn ipv6(place: Place, header: &Ipv6Header, bytes: &[u8]) -> Self {
         let behind = bytes
             .get(ipv6::LEN..)
             .and_then(|rest| rest.get(..header.payload_len()))
@@ -158,15 +164,14 @@ impl Layers {
                 direct: !payload.routed,
             })
         });
-        let (traffic_class, ttl) = (header.traffic_class(), header.hop_limit());
-        Some(Self {
+        Self {
             place,
-            traffic_class,
-            ttl,
+            traffic_class: header.traffic_class(),
+            ttl: header.hop_limit(),
             df: false,
             flow_label: header.flow_label(),
             transport,
-        })
+        }
     }
 }
 

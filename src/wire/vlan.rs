@@ -20,7 +20,17 @@ pub const fn is_tag(ether_type: u16) -> bool {
 /// Walks over the tags behind an Ethernet header with this EtherType: the EtherType behind the last one, how many there
 /// were, and the bytes after them. `None` when a tag is cut short.
 #[inline]
-pub fn skip(mut ether_type: u16, mut bytes: &[u8]) -> Option<(u16, usize, &[u8])> {
+pub fn skip(ether_type: u16, bytes: &[u8]) -> Option<(u16, usize, &[u8])> {
+    if is_tag(ether_type) {
+        walk(ether_type, bytes)
+    } else {
+        Some((ether_type, 0, bytes))
+    }
+}
+
+/// Apart, so that frames without tags carry no loop along.
+#[inline(never)]
+fn walk(mut ether_type: u16, mut bytes: &[u8]) -> Option<(u16, usize, &[u8])> {
     let mut tags = 0;
     while is_tag(ether_type) && tags < TAGS_MAX {
         let ([_, _, high, low], rest) = bytes.split_first_chunk::<LEN>()?;

@@ -61,7 +61,7 @@ fn a_device_of_flannels_second_stack_is_taken_beside_the_first() {
             .iter()
             .zip(["10.9.0.2", "fd09::2"])
             .all(|(segment, vtep)| {
-                *segment.peers == [addr(vtep)]
+                segment.peers[..] == [addr(vtep)]
                     && matches!(&segment.vteps[..], [only] if only.key.addr == addr(vtep)
                     && matches!(only.next_hop, vxgate::table::NextHop::Resolved(_)))
             })

@@ -80,8 +80,6 @@ pub fn segment(choices: &mut Choices<'_>, number: usize) -> Segment {
         // One whose entry cannot be served in the other direction.
         peers.push(address(choices.bit(), choices.byte()));
     }
-    peers.sort_unstable();
-    peers.dedup();
     let groups: Vec<_> = (0..choices.below(3))
         .map(|_| group(choices, &vteps))
         .collect();
@@ -96,7 +94,7 @@ pub fn segment(choices: &mut Choices<'_>, number: usize) -> Segment {
         fdb: Arc::new(fdb),
         groups: Arc::new(groups),
         lists: Arc::new(lists),
-        peers: Arc::new(peers),
+        peers: Arc::new(peers.into()),
         vteps: Arc::new(vteps),
         config: Arc::new(config),
     }

@@ -396,7 +396,7 @@ fn far_end(near: &Segment, vtep: &Vtep) -> Snapshot {
         ..(*near.config).clone()
     };
     let segment = Segment {
-        peers: Arc::new(vec![near.config.local]),
+        peers: Arc::new(vec![near.config.local].into()),
         config: Arc::new(config),
         ..near.clone()
     };
