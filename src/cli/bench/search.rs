@@ -373,6 +373,7 @@ mod tests {
             foreign: 0,
             latency: None,
             cpu: Vec::new(),
+            inspection: None,
         })
     }
 
