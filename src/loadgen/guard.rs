@@ -29,21 +29,32 @@ pub fn check(stream: &Stream, own: &[(IpAddr, u8)]) -> Result<(), NotALab> {
     let inner = [stream.source, stream.destination];
     let tunnel = stream.tunnel.iter();
     let outer = tunnel.flat_map(|tunnel| [tunnel.source, tunnel.destination]);
-    let prefixes: Vec<_> = LAB
+    let mut all = inner.into_iter().chain(outer);
+    all.try_for_each(|range| stays(range, own))
+}
+
+/// Judges one address.
+///
+/// # Errors
+/// When it is not in the lab.
+pub fn check_address(addr: IpAddr, own: &[(IpAddr, u8)]) -> Result<(), NotALab> {
+    stays(Range::one(addr), own)
+}
+
+fn stays(range: Range<IpAddr>, own: &[(IpAddr, u8)]) -> Result<(), NotALab> {
+    let mut prefixes = LAB
         .iter()
         .chain(own)
-        .filter_map(|(addr, len)| network(*addr, *len))
-        .collect();
-    let stays = |range: &Range<IpAddr>| {
-        prefixes.iter().any(|(first, last)| {
-            first.alike(range.first())
-                && first.to_number() <= range.first().to_number()
-                && range.last().to_number() <= last.to_number()
-        })
-    };
-    match inner.into_iter().chain(outer).find(|range| !stays(range)) {
-        Some(range) => Err(NotALab { range }),
-        None => Ok(()),
+        .filter_map(|(addr, len)| network(*addr, *len));
+    let within = prefixes.any(|(first, last)| {
+        first.alike(range.first())
+            && first.to_number() <= range.first().to_number()
+            && range.last().to_number() <= last.to_number()
+    });
+    if within {
+        Ok(())
+    } else {
+        Err(NotALab { range })
     }
 }
 
@@ -99,5 +110,7 @@ mod tests {
             let error = check(&stream(from, to), &own).unwrap_err();
             assert!(error.to_string().contains("--i-know-this-network"));
         }
+        assert!(check_address("10.0.0.77".parse().unwrap(), &own).is_ok());
+        assert!(check_address("10.0.1.77".parse().unwrap(), &own).is_err());
     }
 }

@@ -15,6 +15,7 @@ pub mod order;
 pub mod profile;
 pub mod range;
 pub mod rate;
+pub mod recording;
 pub mod report;
 pub mod signature;
 pub mod size;

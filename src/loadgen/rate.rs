@@ -6,7 +6,8 @@ use std::str::FromStr;
 use super::size::LINK_OVERHEAD;
 
 /// What is offered. `100k`, `1.5Mfps` (frames a second), `2Gbps` (bits of the frames with their FCS, layer 2), `2GbpsL1`
-/// (with preamble and gap, layer 1), `80%` (of the line's layer 1), `max` (as fast as the generator goes).
+/// (with preamble and gap, layer 1), `80%` (of the line's layer 1), `2x` (twice as fast as it was recorded), `max` (as fast as the
+/// generator goes).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rate {
     /// Frames a second.
@@ -17,6 +18,8 @@ pub enum Rate {
     BitsL1(f64),
     /// A share of the line's bits a second, 0 to 1.
     Line(f64),
+    /// A multiple of the speed of a recording.
+    Recorded(f64),
     /// No limit.
     Max,
 }
@@ -26,7 +29,7 @@ pub enum Rate {
 pub enum RateError {
     /// None of the forms.
     #[error(
-        "rate '{0}': use frames a second (250k, 1.5Mfps), bits a second (2Gbps, 2GbpsL1), a share of the line (80%), or max"
+        "rate '{0}': use frames a second (250k, 1.5Mfps), bits a second (2Gbps, 2GbpsL1), a share of the line (80%), a multiple of a recording's speed (1x), or max"
     )]
     Unreadable(String),
     /// Zero, negative, or more than a line.
@@ -37,6 +40,11 @@ pub enum RateError {
         "a rate in % needs the line's speed, and the device tells none (virtual devices have none): give --line-rate, or a rate in frames or bits a second"
     )]
     NoLine,
+    /// A multiple of nothing.
+    #[error(
+        "a rate of {0}x is a multiple of a recording's speed, and none is sent: give --pcap FILE"
+    )]
+    NoRecording(String),
 }
 
 /// The highest rate that is taken for meant, in frames a second: 100 lines of 100 Gbit/s.
@@ -47,7 +55,7 @@ impl Rate {
     /// bits a second.
     ///
     /// # Errors
-    /// [`RateError::NoLine`] for a share of a line without speed.
+    /// [`RateError::NoLine`] for a share of a line without speed, [`RateError::NoRecording`] for a multiple of a recording's.
     pub fn frames_per_second(
         self,
         mean_size: f64,
@@ -60,6 +68,7 @@ impl Rate {
             Self::BitsL2(bits) => bits / l2_bits,
             Self::BitsL1(bits) => bits / l1_bits,
             Self::Line(share) => share * line_bps.ok_or(RateError::NoLine)? as f64 / l1_bits,
+            Self::Recorded(multiple) => return Err(RateError::NoRecording(multiple.to_string())),
             Self::Max => f64::INFINITY,
         })
     }
@@ -90,6 +99,7 @@ impl FromStr for Rate {
             "" | "fps" | "pps" => (Self::Frames(number), FRAMES_MAX),
             "bps" | "bpsl2" | "bit" => (Self::BitsL2(number), FRAMES_MAX * 512.0),
             "bpsl1" => (Self::BitsL1(number), FRAMES_MAX * 512.0),
+            "x" if scale == 1.0 => (Self::Recorded(number), 1e6),
             "%" if scale == 1.0 => (Self::Line(number / 100.0), 100.0),
             _ => return Err(unreadable()),
         };
@@ -108,6 +118,7 @@ impl fmt::Display for Rate {
             Self::BitsL2(bits) => write!(f, "{}bps", Scaled(*bits)),
             Self::BitsL1(bits) => write!(f, "{}bpsL1", Scaled(*bits)),
             Self::Line(share) => write!(f, "{}%", share * 100.0),
+            Self::Recorded(multiple) => write!(f, "{multiple}x"),
             Self::Max => f.write_str("max"),
         }
     }
@@ -166,6 +177,8 @@ mod tests {
             "2Gbps",
             "2.25GbpsL1",
             "80%",
+            "2x",
+            "0.5x",
             "max",
             "999.9Mfps",
         ] {
@@ -189,6 +202,9 @@ mod tests {
                 "{text:?}"
             );
         }
+        let multiple: Rate = "1x".parse().unwrap();
+        let alone = multiple.frames_per_second(64.0, None);
+        assert_eq!(alone, Err(RateError::NoRecording("1".to_owned())));
         let share: Rate = "10%".parse().unwrap();
         let alone = share.frames_per_second(64.0, None);
         assert_eq!(alone, Err(RateError::NoLine));

@@ -18,6 +18,7 @@ mod inspector;
 mod limits;
 mod listener;
 mod page;
+mod recording;
 mod search;
 mod sink;
 mod soak;

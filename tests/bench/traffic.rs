@@ -8,7 +8,7 @@ use crate::command::{measured, number, refused};
 use crate::wire::Wire;
 
 /// What was sent came whole and in order, and every intended time is accounted for; how many were sent.
-fn check_whole(document: &Value, intended: u64) -> u64 {
+pub fn check_whole(document: &Value, intended: u64) -> u64 {
     let trial = &document["trials"][0];
     let total = &trial["books"]["total"];
     assert_eq!(total["sent"], total["received"], "{document}");

@@ -13,6 +13,7 @@ use crate::loadgen::engine::EngineError;
 use crate::loadgen::guard::NotALab;
 use crate::loadgen::profile::ProfileError;
 use crate::loadgen::rate::RateError;
+use crate::loadgen::recording::RecordingError;
 
 /// What ends a measurement without a result.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,12 @@ pub(super) enum Failure {
     Stream { name: String, source: ProfileError },
     #[error(transparent)]
     File(#[from] ProfileFileError),
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
+    #[error(
+        "the engine `live` makes its frames in the kernel, from headers only: a recording goes by `--engine afxdp`"
+    )]
+    LiveRecording,
     #[error(transparent)]
     Rate(#[from] RateError),
     #[error(transparent)]
@@ -82,6 +89,8 @@ impl Failure {
     pub(super) fn code(&self) -> u8 {
         match self {
             Self::Profile(_)
+            | Self::Recording(_)
+            | Self::LiveRecording
             | Self::Stream { .. }
             | Self::File(_)
             | Self::Rate(_)

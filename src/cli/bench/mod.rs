@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 mod calibration;
 mod compare;
+mod content;
 mod deadline;
 mod direct_wire;
 mod disrupt;
@@ -23,6 +24,7 @@ mod prepared;
 mod profile;
 mod progress;
 mod rate;
+mod replayed;
 mod search;
 mod soak;
 mod tester;

@@ -16,7 +16,8 @@ use crate::loadgen::report::Report;
 pub(super) struct MeasureRate {
     #[command(flatten)]
     tester: TesterFlags,
-    /// Frames a second (250k, 1.5Mfps), bits a second (2Gbps, 2GbpsL1), a share of the line (80%), or max.
+    /// Frames a second (250k, 1.5Mfps), bits a second (2Gbps, 2GbpsL1), a share of the line (80%), a multiple of a
+    /// recording's speed (1x), or max.
     #[arg(long, default_value = "10k")]
     rate: Rate,
     /// Time to send, in seconds.

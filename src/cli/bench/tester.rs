@@ -8,21 +8,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
 
+use super::content::{Asked, Content};
 use super::ends::End;
 use super::engine::{Engine, Receives};
 use super::failure::Failure;
 use super::look::{Look, Seen, frames, quantiles};
-use super::prepared::{self, Prepared};
 use super::profile::{self, Entry};
 use super::progress::Progress;
+use super::replayed::ReplayFlags;
 use super::traffic::{self, Traffic};
 use crate::loadgen::books::{Arrivals, Books};
 use crate::loadgen::cpu::CpuTimes;
 use crate::loadgen::engine::{
-    self, Choice, Control, EngineError, Expectations, Load, Opened, Received, Receiver,
+    self, Choice, Control, EngineError, EngineKind, Expectations, Opened, Received, Receiver,
     ReceiverKind, STREAMS_MAX, Sent, StreamReceived,
 };
-use crate::loadgen::guard;
 use crate::loadgen::host::Host;
 use crate::loadgen::rate::Rate;
 use crate::loadgen::report::{Devices, Measured, Report, SCHEMA, TrialReport, rfc3339};
@@ -72,6 +72,8 @@ pub(super) struct TesterFlags {
     #[arg(long, value_name = "FILE", conflicts_with_all = traffic::FLAGS)]
     profile: Option<PathBuf>,
     #[command(flatten)]
+    replay: ReplayFlags,
+    #[command(flatten)]
     traffic: Traffic,
     /// Allow addresses outside of the benchmark ranges, and a device with the default route.
     #[arg(long)]
@@ -99,7 +101,7 @@ pub(super) struct Tester {
     rx: End,
     line_bps: Option<u64>,
     burst: u32,
-    streams: Vec<Prepared>,
+    content: Content,
     opened: Opened,
     sink: Box<dyn Receiver + Send + Sync>,
     /// Between the ends is nothing but a wire of the tester's own: what the receiver loses is what the tester cannot do.
@@ -116,15 +118,14 @@ impl Tester {
         let host = Host::read();
         let tx = End::find(flags.tx_netns.as_deref(), &flags.tx)?;
         let rx = End::find(flags.rx_netns.as_deref(), &flags.rx)?;
-        let entries = flags.entries()?;
-        flags.judge(&entries, [&tx, &rx])?;
-        Self::prepare(flags, &entries, (tx, rx), host, shows_progress)
+        let asked = flags.asked()?;
+        flags.judge(&asked, [&tx, &rx])?;
+        Self::prepare(flags, asked, (tx, rx), host, shows_progress)
     }
 
     /// As [`Tester::open`], on a wire that was made for it, where nobody else listens. The flags have been judged.
     pub(super) fn on_wire(flags: &TesterFlags, (tx, rx): (End, End)) -> Result<Self, Failure> {
-        let entries = flags.entries()?;
-        let tester = Self::prepare(flags, &entries, (tx, rx), Host::read(), false)?;
+        let tester = Self::prepare(flags, flags.asked()?, (tx, rx), Host::read(), false)?;
         Ok(Self {
             on_wire: true,
             ..tester
@@ -133,40 +134,38 @@ impl Tester {
 
     fn prepare(
         flags: &TesterFlags,
-        entries: &[Entry],
+        asked: Asked,
         (tx, rx): (End, End),
         host: Host,
         shows_progress: bool,
     ) -> Result<Self, Failure> {
-        let streams = entries.iter().map(|entry| {
-            let name = entry.name.clone().unwrap_or_else(|| "0".to_owned());
-            let stream = entry.stream([&tx, &rx]);
-            Prepared::new(name, stream, entry.traffic.order())
-        });
-        let streams = streams.collect::<Result<Vec<_>, _>>()?;
-        let numbers = 0..streams.len() as u16;
+        let vxlan_ports = asked.vxlan_ports();
+        let content = asked.prepare([&tx, &rx])?;
+        let numbers = 0..content.streams();
         let expectations = Expectations {
             streams: numbers.end,
             here: numbers.collect(),
-            vxlan_ports: profile::vxlan_ports(entries),
+            vxlan_ports,
         };
         let receiver = ReceiverKind::from(flags.receiver);
         let sink = rx.enter(|| receiver.attach(rx.ifindex, &expectations, flags.rx_core))??;
-        let lengths = streams.iter().flat_map(|prepared| &prepared.lengths);
         let choice = Choice {
-            kind: flags.engine.into(),
+            kind: flags.kind(&content)?,
             ifindex: tx.ifindex,
             queue: 0,
             core: flags.tx_core,
-            len_max: lengths.map(|(len, _)| usize::from(*len)).max().unwrap_or(0),
+            len_max: content.len_max(),
         };
-        let opened = tx.enter(|| engine::open(&choice))??;
+        let mut opened = tx.enter(|| engine::open(&choice))??;
+        if matches!(content, Content::Recording(_)) && flags.engine == Engine::Auto {
+            opened.why = "live frames carry no recorded payloads".to_owned();
+        }
         Ok(Self {
             tx,
             rx,
             line_bps: flags.line_rate.map(|gbps| gbps * 1_000_000_000),
             burst: flags.burst,
-            streams,
+            content,
             opened,
             sink,
             on_wire: false,
@@ -183,8 +182,7 @@ impl Tester {
 
     /// What a rate is in frames a second, of all streams together.
     pub(super) fn frames_per_second(&self, rate: Rate) -> Result<f64, Failure> {
-        let mean_size = prepared::mean_size(&self.streams);
-        Ok(rate.frames_per_second(mean_size, self.line_bps)?)
+        self.content.frames_per_second(rate, self.line_bps)
     }
 
     /// Frames that leave together.
@@ -211,20 +209,13 @@ impl Tester {
         watch: &mut dyn FnMut(&Look<'_>) -> Result<(), Failure>,
     ) -> Result<Ended, Failure> {
         self.sink.reset()?;
-        let numbered = (0..).zip(&self.streams);
-        let streams: Vec<_> = numbered.map(|(id, prepared)| prepared.load(id)).collect();
-        let load = Load {
-            streams: &streams,
-            rate_fps,
-            burst: self.burst,
-            duration: longest,
-        };
+        let load = (rate_fps, self.burst, longest);
         let before = CpuTimes::now()?;
-        let generator = &mut self.opened.generator;
+        let (generator, content) = (self.opened.generator.as_mut(), &self.content);
         let (tx, sink, control) = (&self.tx, self.sink.as_ref(), &Control::default());
         let mut progress = Progress::new(self.shows_progress, expected);
         let (sent, watched) = thread::scope(|scope| {
-            let sender = scope.spawn(|| tx.enter(|| generator.run_watched(&load, control)));
+            let sender = scope.spawn(|| tx.enter(|| content.send(generator, load, control)));
             let (mut begun, mut leaving) = (None, Leaving::default());
             let mut watched = Ok(());
             while !sender.is_finished() {
@@ -265,7 +256,9 @@ impl Tester {
             received_bytes: received.per_stream.iter().map(|stream| stream.bytes).sum(),
             late: sent.late,
             foreign: received.foreign,
-            inspection: received.inspection,
+            inspection: received
+                .inspection
+                .map(|inspection| content.judge_payload(inspection)),
             latency: quantiles(
                 &received.latency,
                 received.latency_range_ns.map(|(_, max_ns)| max_ns),
@@ -288,6 +281,7 @@ impl Tester {
     ) -> Result<Report, Failure> {
         let (rx, sink) = (&self.rx, self.sink.as_ref());
         let sink_mode = rx.enter(|| sink.mode())??;
+        let (traffic, recording) = self.content.report();
         Ok(Report {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -298,6 +292,7 @@ impl Tester {
             command: env::args().collect(),
             engine: self.opened.kind.name().to_owned(),
             engine_reason: self.opened.why,
+            recording,
             trials,
             search: None,
             latency_at: None,
@@ -308,49 +303,49 @@ impl Tester {
                 tx: self.tx.report(),
                 rx: self.rx.report(),
             }),
-            traffic: Some(self.streams.iter().map(Prepared::report).collect()),
+            traffic,
         })
     }
 }
 
 impl TesterFlags {
-    /// The streams that were asked for: those of the profile, or the one of the flags.
-    fn entries(&self) -> Result<Vec<Entry>, Failure> {
-        match &self.profile {
-            Some(path) => Ok(profile::read(path, STREAMS_MAX)?),
-            None => Ok(vec![Entry {
+    /// What is to be sent: a recording, the streams of a profile, or the one of the flags.
+    fn asked(&self) -> Result<Asked, Failure> {
+        if let Some(replayed) = self.replay.read(&self.traffic)? {
+            return Ok(Asked::Recording(replayed));
+        }
+        Ok(Asked::Streams(match &self.profile {
+            Some(path) => profile::read(path, STREAMS_MAX)?,
+            None => vec![Entry {
                 name: None,
                 share: 1,
                 traffic: self.traffic.clone(),
-            }]),
+            }],
+        }))
+    }
+
+    /// The engine that is to be opened.
+    fn kind(&self, content: &Content) -> Result<EngineKind, Failure> {
+        match (content, self.engine) {
+            (Content::Recording(_), Engine::Live) => Err(Failure::LiveRecording),
+            (Content::Recording(_), _) => Ok(EngineKind::Afxdp),
+            (Content::Streams(_), engine) => Ok(engine.into()),
         }
     }
 
     /// Whether anything speaks against such a load between these devices.
-    fn judge(&self, entries: &[Entry], [tx, rx]: [&End; 2]) -> Result<(), Failure> {
+    fn judge(&self, asked: &Asked, [tx, rx]: [&End; 2]) -> Result<(), Failure> {
         if tx.ifindex == rx.ifindex && self.tx_netns == self.rx_netns {
             return Err(Failure::OneDevice(tx.name.clone()));
         }
-        let streams: Vec<_> = entries.iter().map(|entry| entry.stream([tx, rx])).collect();
-        for (entry, stream) in entries.iter().zip(&streams) {
-            stream.validate().map_err(|source| match &entry.name {
-                Some(name) => Failure::Stream {
-                    name: name.clone(),
-                    source,
-                },
-                None => Failure::Profile(source),
-            })?;
-        }
         if self.i_know_this_network {
-            return Ok(());
+            return asked.judge([tx, rx], None);
         }
         if let Some(end) = [tx, rx].into_iter().find(|end| end.has_default_route) {
             return Err(Failure::DefaultRoute(end.name.clone()));
         }
         let own = [tx.networks.as_slice(), &rx.networks].concat();
-        streams
-            .iter()
-            .try_for_each(|stream| Ok(guard::check(stream, &own)?))
+        asked.judge([tx, rx], Some(&own))
     }
 }
 

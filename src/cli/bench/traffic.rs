@@ -135,8 +135,10 @@ pub(super) const FLAGS: [&str; 21] = [
     "outer_dst_mac",
     "zero_checksum6",
 ];
+/// Where those are among them that say what a receiver looks for, whatever is sent.
+pub(super) const RECEIVED_AT: [usize; 2] = [11, 18];
 
-fn one_mac(text: &str) -> Result<Mac, String> {
+pub(super) fn one_mac(text: &str) -> Result<Mac, String> {
     let range: Range<Mac> = text.parse().map_err(|_| bad_mac())?;
     if range.len() == 1 {
         Ok(range.first())
@@ -191,6 +193,11 @@ impl Traffic {
             FlowOrder::Inc => Order::Increasing,
             FlowOrder::Random => Order::Random { seed: self.seed },
         }
+    }
+
+    /// The Ethernet destination that frames arrive with, if it is another than they were sent with.
+    pub(super) fn arrival_mac(&self) -> Option<Mac> {
+        self.arrival_mac
     }
 
     /// The UDP port behind which a sink finds frames encapsulated: also those that a device under test encapsulates.
@@ -275,6 +282,10 @@ pub(super) mod tests {
         let command = Line::command();
         let flags: Vec<_> = command.get_arguments().map(|flag| flag.get_id()).collect();
         assert_eq!(flags, FLAGS);
+        assert_eq!(
+            RECEIVED_AT.map(|at| FLAGS[at]),
+            ["arrival_mac", "vxlan_port"]
+        );
     }
 
     #[test]

@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
 
-use super::frame::{Tag, write_flow};
-use super::layout::header_check;
-use super::load::{Generator, Load, Plan, Position, Sent};
-use super::pace::{Pacer, Turn, ended_before_it_began, now_ns};
+use super::load::{Generator, Load, Plan, Sent};
+use super::pace::{Turn, ended_before_it_began, now_ns};
+use super::replay::{Replay, Replaying};
 use super::socket::{self, CHUNK, CONTINUED};
+use super::source::{Planned, Source};
 use super::{Control, Device, EngineError, become_sender};
 
 /// Chunks, and entries of the rings: every chunk always has a place.
@@ -75,20 +75,20 @@ impl AfxdpGenerator {
         self.zero_copy
     }
 
-    /// Sends the whole load; what was sent of each stream, and their bytes.
-    fn send(&mut self, plan: &Plan<'_>, control: &Control) -> io::Result<Sent> {
-        let mut batch = Batch::new(plan);
+    /// Sends all of it; what was sent of each stream, and their bytes.
+    fn send(&mut self, source: &mut impl Source, control: &Control) -> io::Result<Sent> {
+        let mut batch = Batch::new(source);
         let start_ns = now_ns();
-        let mut pacer = Pacer::new(plan, start_ns);
+        source.start(start_ns);
         let mut progress = Instant::now();
         loop {
             if self.reclaim() {
                 progress = Instant::now();
             }
             if control.is_stopped() {
-                pacer.stop();
+                source.stop();
             }
-            let over = self.fill(plan, &mut pacer, &mut batch);
+            let over = self.fill(source, &mut batch);
             self.submit(&mut batch)?;
             control.note_sent(batch.sent.iter().sum());
             let waiting = self.free.len() < CHUNKS as usize;
@@ -115,15 +115,15 @@ impl AfxdpGenerator {
             per_stream: batch.sent,
             bytes: batch.bytes,
             elapsed: Duration::from_nanos(batch.over_ns.saturating_sub(start_ns)),
-            late: pacer.late,
+            late: source.late(),
         })
     }
 
     /// Writes the frames whose time has come, as far as there is room; true when the load is over.
-    fn fill(&mut self, plan: &Plan<'_>, pacer: &mut Pacer, batch: &mut Batch) -> bool {
+    fn fill(&mut self, source: &mut impl Source, batch: &mut Batch) -> bool {
         let now_ns = now_ns();
         while batch.descriptors.len() < BATCH && self.free.len() >= batch.chunks_max {
-            match pacer.turn(now_ns) {
+            match source.turn(now_ns) {
                 Turn::Wait => return false,
                 Turn::Over => {
                     batch.over_ns = if batch.over_ns == 0 {
@@ -133,50 +133,18 @@ impl AfxdpGenerator {
                     };
                     return true;
                 }
-                Turn::Send(intended_ns) => self.write(plan, intended_ns, batch),
+                Turn::Send(intended_ns) => self.write(source, intended_ns, batch),
             }
         }
         false
     }
 
-    /// Writes the next frame of the load.
-    fn write(&mut self, plan: &Plan<'_>, intended_ns: u64, batch: &mut Batch) {
-        let place = plan
-            .turns
-            .get(batch.turn)
-            .map_or(0, |place| *place as usize);
-        batch.turn = if batch.turn + 1 < plan.turns.len() {
-            batch.turn + 1
-        } else {
-            0
-        };
-        let (Some(stream), Some(position)) =
-            (plan.streams.get(place), batch.positions.get_mut(place))
-        else {
+    /// Writes the next frame.
+    fn write(&mut self, source: &mut impl Source, intended_ns: u64, batch: &mut Batch) {
+        let Some((place, len)) = source.write(intended_ns, &mut batch.scratch) else {
             return;
         };
-        let check = batch
-            .checks
-            .get(place)
-            .and_then(|checks| checks.get(position.flow));
-        let (Some(headers), Some(check), Some(len)) = (
-            stream.flows.get(position.flow),
-            check,
-            stream.sizes.get(position.size),
-        ) else {
-            return;
-        };
-        let tag = Tag {
-            stream: stream.id,
-            sequence: position.sequence,
-            intended_ns,
-        };
-        position.advance(stream);
-        let len = *len as usize;
-        let frame = batch.scratch.get_mut(..len).unwrap_or_default();
-        if !write_flow(&stream.layout, headers, *check, tag, frame) {
-            return;
-        }
+        let frame = batch.scratch.get(..len).unwrap_or_default();
         let mut parts = frame.chunks(self.chunk_len).peekable();
         while let Some(part) = parts.next() {
             // There are enough: `fill` has looked.
@@ -227,10 +195,14 @@ impl AfxdpGenerator {
     }
 }
 
-impl Generator for AfxdpGenerator {
-    fn run_watched(&mut self, load: &Load<'_>, control: &Control) -> Result<Sent, EngineError> {
-        let plan = Plan::new(load)?;
-        let len_max = plan.len_max();
+impl AfxdpGenerator {
+    /// Sends it on a thread of its own.
+    fn run_source(
+        &mut self,
+        mut source: impl Source + Send,
+        control: &Control,
+    ) -> Result<Sent, EngineError> {
+        let len_max = source.len_max();
         self.device = Device::find(self.device.ifindex)?;
         self.device.check(len_max)?;
         if len_max > self.chunk_len && !self.several {
@@ -247,7 +219,7 @@ impl Generator for AfxdpGenerator {
         thread::scope(|scope| {
             let sender = scope.spawn(|| {
                 become_sender(core)?;
-                self.send(&plan, control).map_err(failed)
+                self.send(&mut source, control).map_err(failed)
             });
             sender
                 .join()
@@ -256,42 +228,42 @@ impl Generator for AfxdpGenerator {
     }
 }
 
-/// Where a run is, and the frames that are to be handed over next.
+impl Generator for AfxdpGenerator {
+    fn run_watched(&mut self, load: &Load<'_>, control: &Control) -> Result<Sent, EngineError> {
+        let plan = Plan::new(load)?;
+        self.run_source(Planned::new(&plan), control)
+    }
+
+    fn replay_watched(
+        &mut self,
+        replay: &Replay<'_>,
+        control: &Control,
+    ) -> Result<Sent, EngineError> {
+        self.run_source(Replaying::new(replay)?, control)
+    }
+}
+
+/// What has been sent, and the frames that are to be handed over next.
 struct Batch {
     descriptors: Vec<FrameDesc>,
-    positions: Vec<Position>,
-    /// By stream and flow.
-    checks: Vec<Vec<u16>>,
     scratch: Vec<u8>,
     /// The most chunks of one frame.
     chunks_max: usize,
-    turn: usize,
     sent: Vec<u64>,
     bytes: u64,
-    /// When the load was over; 0: it is not.
+    /// When all was over; 0: it is not.
     over_ns: u64,
 }
 
 impl Batch {
-    fn new(plan: &Plan<'_>) -> Self {
-        let count = plan.streams.len();
-        let chunks_max = plan.len_max().div_ceil(CHUNK as usize / 2);
-        let checks = plan.streams.iter().map(|stream| {
-            let shape = stream.layout.shape;
-            stream
-                .flows
-                .iter()
-                .map(|flow| header_check(shape, flow))
-                .collect()
-        });
+    fn new(source: &impl Source) -> Self {
+        let len_max = source.len_max();
+        let chunks_max = len_max.div_ceil(CHUNK as usize / 2);
         Self {
             descriptors: Vec::with_capacity(BATCH + chunks_max),
-            positions: vec![Position::default(); count],
-            checks: checks.collect(),
-            scratch: vec![0; plan.len_max()],
+            scratch: vec![0; len_max],
             chunks_max,
-            turn: 0,
-            sent: vec![0; count],
+            sent: vec![0; source.streams()],
             bytes: 0,
             over_ns: 0,
         }

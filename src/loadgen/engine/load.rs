@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::layout::Layout;
 use super::pace::FRACTION_BITS;
+use super::replay::Replay;
 use super::{Control, EngineError, STREAMS_MAX};
 use crate::loadgen::headers::{FlowHeaders, Shape};
 use crate::loadgen::signature;
@@ -71,10 +72,24 @@ pub trait Generator {
     /// # Errors
     /// As [`Generator::run`], and when it was ended before it began.
     fn run_watched(&mut self, load: &Load<'_>, control: &Control) -> Result<Sent, EngineError>;
+
+    /// Sends a recording; else as [`Generator::run_watched`].
+    ///
+    /// # Errors
+    /// As [`Generator::run_watched`], and of an engine that makes its frames elsewhere.
+    fn replay_watched(
+        &mut self,
+        _replay: &Replay<'_>,
+        _control: &Control,
+    ) -> Result<Sent, EngineError> {
+        Err(EngineError::Plan(
+            "this engine makes its frames in the kernel, from headers only: recordings go by `--engine afxdp`".to_owned(),
+        ))
+    }
 }
 
 /// The longest run that the clock of intended times can count.
-const DURATION_MAX: Duration = Duration::from_secs(72 * 3600);
+pub(super) const DURATION_MAX: Duration = Duration::from_secs(72 * 3600);
 /// The longest round of sizes or shares.
 const ROUND_MAX: u64 = 1 << 20;
 

@@ -7,6 +7,7 @@ mod device;
 mod disruption;
 mod inspection;
 mod latency_at;
+mod recording;
 mod search;
 mod soak;
 mod traffic;
@@ -21,6 +22,7 @@ pub use date::rfc3339;
 pub use device::{Device, Devices};
 pub use disruption::{Blocked, DisruptedRun, Disruption, Outcome, Phase};
 pub use latency_at::{Base, LatencyAt, LoadLatency};
+pub use recording::RecordingReport;
 pub use search::{GoalName, GoalReport, Parameters, SearchReport, Throughput, Verdict};
 pub use soak::{Soak, Window};
 pub use traffic::{StreamReport, TunnelReport};
@@ -76,6 +78,9 @@ pub struct Report {
     /// What was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Vec<StreamReport>>,
+    /// The recording that was sent instead of streams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<RecordingReport>,
 }
 
 impl Report {
@@ -108,6 +113,9 @@ impl fmt::Display for Report {
         }
         for stream in self.traffic.iter().flatten() {
             writeln!(f, "  traffic   {stream}")?;
+        }
+        if let Some(recording) = &self.recording {
+            write!(f, "{recording}")?;
         }
         if host.virtual_machine {
             writeln!(
@@ -182,6 +190,7 @@ pub(super) mod tests {
             date: Some("2026-12-31T23:59:59Z".to_owned()),
             devices: Some(Devices { tx, rx }),
             traffic: None,
+            recording: None,
         }
     }
 
@@ -220,6 +229,30 @@ pub(super) mod tests {
         }
         report.traffic = Some(vec![stream("web")]);
         assert!(!report.to_string().contains("  web "));
+    }
+
+    #[test]
+    fn a_recording_is_told_with_what_was_left_out() {
+        let recording = RecordingReport {
+            file: "web.pcap".to_owned(),
+            timing: "original".to_owned(),
+            frames: 97,
+            recorded_fps: Some(1500.0),
+            left_out: vec![("fragments".to_owned(), 3)],
+        };
+        let report = Report {
+            recording: Some(recording),
+            ..report()
+        };
+        let text = report.to_string();
+        for line in [
+            "  recording web.pcap: 97 frames at 1.5k frames/s; original timing, payloads end in a signature\n",
+            "  left out             3   fragments\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
     }
 
     #[test]
