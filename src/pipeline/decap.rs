@@ -48,6 +48,10 @@ use crate::wire::{MacAddr, checksum, gbp, vlan};
 
 /// Judges a batch that came from the underlay. Writes one verdict a frame: `Deliver`, `DeliverStranger` or `Drop`.
 pub fn decide(snapshot: &Snapshot, umem: &Umem, batch: &Batch, verdicts: &mut Verdicts) {
+    for frame in batch.iter() {
+        umem.prefetch(frame, 0);
+        umem.prefetch(frame, 64);
+    }
     verdicts.judge(batch.iter(), |frame| {
         judge(snapshot, umem.bytes(frame)).unwrap_or_else(Verdict::Drop)
     });

@@ -50,6 +50,7 @@ pub fn decide(
     };
     let mut destinations = [MacAddr::ZERO; BATCH];
     for (destination, frame) in destinations.iter_mut().zip(batch.iter()) {
+        umem.prefetch(frame, -64);
         if let Some((header, _)) = EthernetHeader::parse(umem.bytes(frame)) {
             *destination = header.destination();
         }
