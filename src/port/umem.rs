@@ -13,6 +13,7 @@ use std::slice;
 use std::sync::Arc;
 
 use super::mapping::Mapping;
+use super::prefetch::prefetch_line;
 use super::{Batch, Frame};
 
 /// Bytes in front of a frame that was just received or allocated: `XDP_PACKET_HEADROOM`, which the kernel leaves in front
@@ -179,12 +180,7 @@ impl Umem {
     #[inline]
     pub fn prefetch(&self, frame: &Frame, offset: isize) {
         let start = self.area.start().as_ptr().wrapping_add(frame.addr as usize);
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch is a hint: it reads nothing that the program could see, and no address is wrong for it.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(start.wrapping_offset(offset).cast_const().cast());
-        }
+        prefetch_line(start.wrapping_offset(offset));
     }
 
     /// The frame's bytes, to be changed.
