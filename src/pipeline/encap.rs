@@ -22,7 +22,7 @@
 //! hash of the flow. The mark that the frame carried becomes the group's policy, on a device with that extension.
 
 use super::{Exit, Role, Verdict, Verdicts, carrier, ecn, unfinished};
-use crate::port::{BATCH, Batch, Frame, Port, Umem};
+use crate::port::{BATCH, Batch, Frame, Port, Umem, prefetch};
 use crate::stats::{DropReason, PortCounters};
 use crate::table::{
     Destination, Df, EncapTemplate, FlowLabel, Group, GroupId, InnerVlan, NextHop, OuterFields,
@@ -50,6 +50,7 @@ pub fn decide(
     };
     let mut destinations = [MacAddr::ZERO; BATCH];
     for (destination, frame) in destinations.iter_mut().zip(batch.iter()) {
+        umem.prefetch(frame, -64);
         if let Some((header, _)) = EthernetHeader::parse(umem.bytes(frame)) {
             *destination = header.destination();
         }
@@ -58,6 +59,13 @@ pub fn decide(
     let count = batch.len().min(BATCH);
     if let (Some(destinations), Some(found)) = (destinations.get(..count), found.get_mut(..count)) {
         segment.fdb.find_batch(destinations, found);
+    }
+    for found in found.iter().take(count) {
+        if let Some(Destination::Vtep(vtep)) = found
+            && let Some(vtep) = segment.vteps.get(vtep.0 as usize)
+        {
+            prefetch(vtep);
+        }
     }
     verdicts.judge(batch.iter().zip(found), |(frame, destination)| {
         judge(segment, umem.bytes(frame), destination)

@@ -13,6 +13,7 @@ use std::slice;
 use std::sync::Arc;
 
 use super::mapping::Mapping;
+use super::prefetch::prefetch_line;
 use super::{Batch, Frame};
 
 /// Bytes in front of a frame that was just received or allocated: `XDP_PACKET_HEADROOM`, which the kernel leaves in front
@@ -172,6 +173,14 @@ impl Umem {
         // SAFETY: the range was just found to be inside the mapping, whose bytes are all initialised; `&self` keeps
         // writers of this process away, and the kernel has no claim to a chunk that a `Frame` stands for.
         unsafe { slice::from_raw_parts(start, frame.len as usize) }
+    }
+
+    /// Asks the processor for the cache line `offset` bytes from the frame's first byte (or in front of it), and goes on
+    /// without waiting.
+    #[inline]
+    pub fn prefetch(&self, frame: &Frame, offset: isize) {
+        let start = self.area.start().as_ptr().wrapping_add(frame.addr as usize);
+        prefetch_line(start.wrapping_offset(offset));
     }
 
     /// The frame's bytes, to be changed.

@@ -145,8 +145,9 @@ pub struct VtepKey {
     pub vni: Vni,
 }
 
-/// A remote tunnel end point.
+/// A remote tunnel end point. Two cache lines, which the processor loads together: a frame touches no third.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[repr(align(128))]
 pub struct Vtep {
     /// Where it is.
     pub key: VtepKey,
@@ -155,6 +156,8 @@ pub struct Vtep {
     /// The largest outer IP packet that the path to it takes, in bytes, as far as the kernel knows.
     pub path_mtu: u16,
 }
+
+const _: () = assert!(size_of::<Vtep>() == 128);
 
 impl Vtep {
     /// Whether frames to it are left to the kernel, and never come here.
