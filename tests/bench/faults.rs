@@ -187,6 +187,7 @@ fn send(
         streams: 1,
         here: vec![0],
         vxlan_ports: vec![VXLAN_PORT],
+        zeros: true,
     };
     let receiver = wire.receiver(hands.receiver, &expectations);
     let flows = flows(shape, 7);
@@ -301,6 +302,7 @@ fn a_million_flows_and_four_thousand_vnis_pass() {
         streams: 1,
         here: vec![0],
         vxlan_ports: vec![VXLAN_PORT],
+        zeros: true,
     });
     let flows: Vec<_> = (0..FLOWS)
         .map(|number| numbered(flow(TUNNELLED, 0), number))

@@ -20,6 +20,7 @@ fn expectations() -> Expectations {
         streams: 3,
         here: vec![0, 1],
         vxlan_ports: vec![4789, VXLAN_PORT],
+        zeros: true,
     }
 }
 
@@ -181,6 +182,26 @@ fn sequence_numbers_are_counted_as_the_sink_does() {
     }
 }
 
+/// What a recording carries is its own.
+#[test]
+fn only_payloads_that_were_zeros_are_held_against_them() {
+    let mut other = Tally::new(&Expectations {
+        zeros: false,
+        ..expectations()
+    })
+    .unwrap();
+    let mut tally = tally();
+    let mut frame = frame(TUNNELLED, 0, 0, now_ns(), 150);
+    let payload = usize::from(TUNNELLED.header_len());
+    frame[payload..payload + 2].fill(0xff);
+    for (tally, expected) in [(&mut tally, 1), (&mut other, 0)] {
+        assert!(tally.take(&frame, now_ns()));
+        let received = tally.received();
+        assert_eq!(received.inspection.unwrap().payload, expected);
+        assert_eq!(received.per_stream[0].frames, 1);
+    }
+}
+
 #[test]
 fn times_are_of_the_frames_that_count() {
     const SECOND: u64 = 1_000_000_000;
@@ -206,7 +227,7 @@ fn found(shape: Shape, len: usize, change: impl Fn(&mut Vec<u8>)) -> Inspection 
     change(&mut frame);
     let mut inspection = Inspection::default();
     let inspected = inspect(&frame, &[VXLAN_PORT]).expect("a generated frame");
-    inspection.add(&inspected);
+    inspection.add(&inspected, true);
     inspection
 }
 

@@ -243,6 +243,7 @@ fn runs_do_not_mix(engine: Engine) {
         streams: 3,
         here: vec![0, 2],
         vxlan_ports: vec![VXLAN_PORT],
+        zeros: true,
     });
     let (few, many) = (flows(PLAIN, 1), flows(TUNNELLED, 50));
     let one = alone(PLAIN, &few, &[(60, 1)]);

@@ -10,6 +10,7 @@ fn expectations(streams: u16, here: &[u16]) -> Expectations {
         streams,
         here: here.to_vec(),
         vxlan_ports: vec![4789, VXLAN_PORT],
+        zeros: true,
     }
 }
 

@@ -173,6 +173,7 @@ pub fn expect(streams: u16) -> Expectations {
         streams,
         here: (0..streams).collect(),
         vxlan_ports: vec![VXLAN_PORT],
+        zeros: true,
     }
 }
 

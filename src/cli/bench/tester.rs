@@ -146,6 +146,7 @@ impl Tester {
             streams: numbers.end,
             here: numbers.collect(),
             vxlan_ports,
+            zeros: matches!(content, Content::Streams(_)),
         };
         let receiver = ReceiverKind::from(flags.receiver);
         let sink = rx.enter(|| receiver.attach(rx.ifindex, &expectations, flags.rx_core))??;

@@ -32,7 +32,7 @@ pub struct Inspection {
     pub inner_transport_checksum: u64,
     /// The inner headers' lengths or versions contradict each other.
     pub inner_lengths: u64,
-    /// The payload before the signature is not all zeros, as it was sent.
+    /// The payload before the signature was sent as zeros, and is something else.
     pub payload: u64,
     /// A UDP or TCP checksum that the sender left to the device, and the device has not finished: it is the pseudo-header's
     /// sum. Usual between virtual devices of one machine.
@@ -58,18 +58,18 @@ impl Inspection {
         ]
     }
 
-    /// Looks into one frame.
-    pub fn add(&mut self, found: &Inspected<'_>) {
+    /// Looks into one frame, whose payload was sent as zeros or not.
+    pub fn add(&mut self, found: &Inspected<'_>, zeros: bool) {
         self.inspected += 1;
         let mut unfinished = false;
         if let Some(outer) = found.outer {
             self.add_outer(outer, found, &mut unfinished);
         }
         self.add_inner(found, &mut unfinished);
-        let carried = found.frame.get(found.payload..found.packet.end);
-        let zeros = carried.and_then(|bytes| bytes.split_last_chunk::<{ signature::LEN }>());
-        self.payload +=
-            u64::from(!zeros.is_some_and(|(zeros, _)| zeros.iter().all(|byte| *byte == 0)));
+        let payload = found.frame.get(found.payload..found.packet.end);
+        let payload = payload.and_then(|bytes| bytes.split_last_chunk::<{ signature::LEN }>());
+        let (payload, _) = payload.unwrap_or((&[], &[0; signature::LEN]));
+        self.payload += u64::from(zeros && payload.iter().any(|byte| *byte != 0));
         self.checksum_unfinished += u64::from(unfinished);
     }
 

@@ -24,6 +24,9 @@ pub struct Expectations {
     /// UDP ports behind which frames are encapsulated; at most 4. A frame that arrives encapsulated behind
     /// any other port is taken for a plain one, and its signature's check does not hold.
     pub vxlan_ports: Vec<u16>,
+    /// Whether payloads were sent as zeros, as generated ones are. A recording's are not: of those, an inspection knows only
+    /// what the signature's check says.
+    pub zeros: bool,
 }
 
 impl Expectations {
@@ -137,6 +140,7 @@ mod tests {
             streams: 3,
             here: vec![0, 2],
             vxlan_ports: vec![4789, 8472],
+            zeros: true,
         };
         let mut bytes = 3_u32.to_ne_bytes().to_vec();
         bytes.extend(5_u32.to_ne_bytes());
@@ -150,6 +154,7 @@ mod tests {
             streams: 2,
             here: vec![1],
             vxlan_ports: vec![4789],
+            zeros: true,
         };
         for bad in [
             Expectations {

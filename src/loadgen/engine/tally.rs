@@ -16,6 +16,7 @@ pub struct Tally {
     vxlan_ports: Vec<u16>,
     /// A bit for each stream that belongs here.
     expected: u32,
+    zeros: bool,
     progress: Vec<Progress>,
     received: Received,
     inspection: Inspection,
@@ -45,6 +46,7 @@ impl Tally {
         Ok(Self {
             vxlan_ports: expectations.vxlan_ports.clone(),
             expected: expectations.mask()?,
+            zeros: expectations.zeros,
             progress: (0..expectations.streams).map(|_| fresh()).collect(),
             received: Received::nothing(expectations.streams),
             inspection: Inspection::default(),
@@ -59,7 +61,7 @@ impl Tally {
             self.received.foreign += 1;
             return false;
         };
-        self.inspection.add(&found);
+        self.inspection.add(&found, self.zeros);
         let stream = self.stream(&found);
         let Some(counts) = self.received.per_stream.get_mut(stream) else {
             return false;

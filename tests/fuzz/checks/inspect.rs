@@ -13,7 +13,7 @@ pub fn inspect(bytes: &[u8]) {
         return;
     };
     let mut inspection = Inspection::default();
-    inspection.add(&found);
+    inspection.add(&found, true);
     assert_eq!(inspection.inspected, 1);
     let findings = inspection.findings();
     assert!(findings.iter().all(|(_, frames)| *frames <= 1));
@@ -28,7 +28,7 @@ pub fn inspect(bytes: &[u8]) {
         (found.signature, found.whole)
     );
     let mut with_padding = Inspection::default();
-    with_padding.add(&again);
+    with_padding.add(&again, true);
     // Outer lengths that promise more than there is may find it in the padding.
     if inspection.outer_lengths == 0 {
         assert_eq!(with_padding, inspection);
