@@ -33,12 +33,7 @@ int vxgate_listener(struct xdp_md *ctx)
 
 	if (!here || !frame)
 		return XDP_PASS;
-	if (len < ETH_HLEN || len > FRAME_MAX || bpf_xdp_load_bytes(ctx, 0, frame->bytes, len)) {
-		here->foreign++;
-		return XDP_PASS;
-	}
-	/* As in the sink: what an earlier frame left behind a short one makes no signature. */
-	if (!read_signature(frame, inner_ethernet_at(frame), len, false, &found) || found.stream >= settings.streams) {
+	if (!find_signature(ctx, frame, len, false, &found)) {
 		here->foreign++;
 		return XDP_PASS;
 	}

@@ -181,4 +181,14 @@ static __always_inline bool read_signature(struct scratch *frame, __u32 at, __u3
 	return true;
 }
 
+/* Copies a frame and looks for the signature of a known stream; `judges`: and whether the frame is whole. What an earlier
+ * frame left behind a short one makes no signature: its length says so. */
+static __always_inline bool find_signature(struct xdp_md *ctx, struct scratch *frame, __u32 len, bool judges,
+					   struct signature *found)
+{
+	if (len < ETH_HLEN || len > FRAME_MAX || bpf_xdp_load_bytes(ctx, 0, frame->bytes, len))
+		return false;
+	return read_signature(frame, inner_ethernet_at(frame), len, judges, found) && found->stream < settings.streams;
+}
+
 #endif

@@ -173,12 +173,7 @@ int vxgate_sink(struct xdp_md *ctx)
 
 	if (!here || !frame)
 		return XDP_PASS;
-	if (len < ETH_HLEN || len > FRAME_MAX || bpf_xdp_load_bytes(ctx, 0, frame->bytes, len)) {
-		here->foreign++;
-		return XDP_PASS;
-	}
-	/* Of a frame shorter than headers, the rest is what an earlier one left: its length says that there is no signature. */
-	if (!read_signature(frame, inner_ethernet_at(frame), len, true, &found) || found.stream >= settings.streams) {
+	if (!find_signature(ctx, frame, len, true, &found)) {
 		here->foreign++;
 		return XDP_PASS;
 	}

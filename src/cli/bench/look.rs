@@ -10,7 +10,8 @@ use crate::loadgen::report::Latency;
 
 /// What can be seen, and done, at one moment of a trial.
 pub(super) struct Look<'a> {
-    /// Since the first frames left, as far as is known: never longer than the trial has lasted.
+    /// Since the first frames were seen to have left. At the very end it may be a little more than the trial has lasted: nobody
+    /// has been told yet that it is over.
     pub(super) elapsed: Duration,
     /// Frames that had left so long ago that they have come, or are lost.
     settled: u64,

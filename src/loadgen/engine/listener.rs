@@ -121,18 +121,7 @@ impl AfxdpListener {
             before: Counts::default(),
         };
         // Last: what the program hands over has somebody waiting for it.
-        let mut programs = listener.object.progs_mut();
-        let mut program = programs.find(|program| program.name() == PROGRAM);
-        let attached = program
-            .as_mut()
-            .map(|program| program.attach_xdp(ifindex as i32));
-        let refused = |source| EngineError::Attach {
-            device: device.name,
-            source,
-        };
-        let link = attached.transpose().map_err(refused)?;
-        drop(programs);
-        listener.link = link;
+        listener.link = Some(object::attach(&mut listener.object, PROGRAM, device)?);
         Ok(listener)
     }
 

@@ -2,9 +2,11 @@
 
 use std::sync::Once;
 
-use libbpf_rs::{MapCore, MapHandle, Object, ObjectBuilder, OpenObject, PrintLevel, set_print};
+use libbpf_rs::{
+    Link, MapCore, MapHandle, Object, ObjectBuilder, OpenObject, PrintLevel, set_print,
+};
 
-use super::EngineError;
+use super::{Device, EngineError};
 
 static MESSAGES: Once = Once::new();
 
@@ -37,6 +39,26 @@ pub(super) fn map(object: &Object, name: &'static str) -> Result<MapHandle, Engi
     let found = object.maps().find(|map| map.name() == name);
     let found = found.ok_or_else(|| EngineError::Plan(format!("the object has no map {name}")))?;
     MapHandle::try_from(&found).map_err(EngineError::map(name))
+}
+
+/// Hangs an XDP program, by its name in C, on a device.
+pub(super) fn attach(
+    object: &mut Object,
+    program: &str,
+    device: Device,
+) -> Result<Link, EngineError> {
+    let found = object.progs_mut().find(|found| found.name() == program);
+    let Some(found) = found else {
+        return Err(EngineError::Plan(format!(
+            "the object has no program {program}"
+        )));
+    };
+    found
+        .attach_xdp(device.ifindex as i32)
+        .map_err(|source| EngineError::Attach {
+            device: device.name,
+            source,
+        })
 }
 
 /// The numbers in the value of a map entry.

@@ -36,18 +36,7 @@ impl Sink {
     pub fn attach(ifindex: u32, expectations: &Expectations) -> Result<Self, EngineError> {
         let device = Device::find(ifindex)?;
         let mut sink = Self::load(expectations)?;
-        let mut program = sink
-            .object
-            .progs_mut()
-            .find(|program| program.name() == PROGRAM);
-        let attached = program
-            .as_mut()
-            .map(|program| program.attach_xdp(ifindex as i32));
-        let refused = |source| EngineError::Attach {
-            device: device.name,
-            source,
-        };
-        sink.link = attached.transpose().map_err(refused)?;
+        sink.link = Some(object::attach(&mut sink.object, PROGRAM, device)?);
         sink.device = Some(ifindex);
         Ok(sink)
     }
