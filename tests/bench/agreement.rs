@@ -8,8 +8,7 @@ use crate::support::capture::Capture;
 use crate::support::netns::Netns;
 use crate::support::wait_until;
 use crate::wire::{
-    AFXDP_TO_AFXDP, AFXDP_TO_XDP, Engine, Hands, LIVE_TO_AFXDP, LIVE_TO_XDP, PATIENCE, Wire, alone,
-    expect, flows, kernel_received, run, slow_load,
+    Engine, Hands, PATIENCE, Wire, alone, by_hands, expect, flows, kernel_received, run, slow_load,
 };
 
 const LEN: u16 = 200;
@@ -91,27 +90,4 @@ fn a_capture_agrees(hands: Hands) {
     );
 }
 
-macro_rules! by_hands {
-    ($($module:ident $hands:expr),+) => {$(
-        mod $module {
-            use super::*;
-
-            #[test]
-            fn the_kernels_counters_agree() {
-                super::the_kernels_counters_agree($hands);
-            }
-
-            #[test]
-            fn a_capture_agrees() {
-                super::a_capture_agrees($hands);
-            }
-        }
-    )+};
-}
-
-by_hands!(
-    live_to_xdp LIVE_TO_XDP,
-    live_to_afxdp LIVE_TO_AFXDP,
-    afxdp_to_xdp AFXDP_TO_XDP,
-    afxdp_to_afxdp AFXDP_TO_AFXDP
-);
+by_hands!(the_kernels_counters_agree, a_capture_agrees,);

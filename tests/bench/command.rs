@@ -1,42 +1,8 @@
 //! `vxgate bench rate` as people run it.
 
-use std::process::Output;
-
-use serde_json::Value;
-
+use crate::run::{measured, number, rate, refused};
+use crate::traffic::check_whole;
 use crate::wire::{Wire, kernel_received};
-
-const VXGATE: &str = env!("CARGO_BIN_EXE_vxgate");
-
-fn bench(wire: &Wire, flags: &str) -> Output {
-    let ends = format!(
-        "bench rate --tx near0 --tx-netns {} --rx far0 --rx-netns {}",
-        wire.near.name(),
-        wire.far.name()
-    );
-    std::process::Command::new(VXGATE)
-        .args(ends.split(' ').chain(flags.split_ascii_whitespace()))
-        .output()
-        .unwrap()
-}
-
-pub fn measured(wire: &Wire, flags: &str) -> Value {
-    let output = bench(wire, &format!("--json {flags}"));
-    assert!(output.status.success(), "{output:?}");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-pub fn refused(wire: &Wire, flags: &str) -> (Option<i32>, String) {
-    let output = bench(wire, flags);
-    let words = String::from_utf8(output.stderr).unwrap();
-    (output.status.code(), words)
-}
-
-pub fn number(value: &Value) -> u64 {
-    value
-        .as_u64()
-        .unwrap_or_else(|| panic!("no number: {value}"))
-}
 
 #[test]
 fn a_wire_loses_nothing_by_either_engine_and_the_document_says_so() {
@@ -54,24 +20,12 @@ fn a_wire_loses_nothing_by_either_engine_and_the_document_says_so() {
         );
         assert_eq!(document["schema"], "vxgate-bench/1");
         let trial = &document["trials"][0];
-        let total = &trial["books"]["total"];
-        assert_eq!(total["sent"], total["received"], "{document}");
-        for fate in [
-            "lost",
-            "duplicated",
-            "reordered",
-            "corrupted",
-            "misdelivered",
-        ] {
-            assert_eq!(total[fate], 0, "{fate}: {document}");
-        }
-        assert_eq!(number(&total["sent"]) + number(&trial["late"]), 4000);
+        sent += check_whole(&document, 4000);
         let latency = &trial["latency"];
         assert!(number(&latency["p50_ns"]) <= number(&latency["max_ns"]));
         if engine != "auto" {
             assert_eq!(document["engine"], engine);
         }
-        sent += number(&total["sent"]);
     }
     // By the kernel's own count, which also has what the receiving end's neighbours say.
     assert!(kernel_received(&wire.far, "far0") - before >= sent);
@@ -101,7 +55,7 @@ fn either_receiver_can_be_asked_for() {
             .filter(|(kind, count)| *kind != "inspected" && **count != 0);
         assert_eq!(found.count(), 0, "{inspection}");
     }
-    let output = bench(&wire, "--receiver afxdp --rx-core 0 --duration 0.1");
+    let output = rate(&wire, "--receiver afxdp --rx-core 0 --duration 0.1");
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(
         text.contains("sink afxdp, copying, native") && text.contains("   in full\n"),
@@ -112,7 +66,7 @@ fn either_receiver_can_be_asked_for() {
 #[test]
 fn the_table_is_for_people() {
     let wire = Wire::new("table");
-    let output = bench(&wire, "--duration 0.1");
+    let output = rate(&wire, "--duration 0.1");
     let text = String::from_utf8(output.stdout).unwrap();
     for words in [
         "  engine    ",

@@ -9,9 +9,7 @@ use crate::faults::{Fault, faulty_wire};
 use crate::frames::TUNNELLED;
 use crate::support::frames::RawSocket;
 use crate::support::wait_until;
-use crate::wire::{
-    AFXDP_TO_AFXDP, AFXDP_TO_XDP, Hands, LIVE_TO_AFXDP, LIVE_TO_XDP, PATIENCE, alone, expect, flows,
-};
+use crate::wire::{Hands, PATIENCE, alone, by_hands, expect, flows};
 
 const LEN: u16 = 250;
 const FAST: &str = "rate 10gbit burst 100kb limit 10mb";
@@ -125,42 +123,4 @@ fn a_stall_is_in_the_tail_in_full(hands: Hands) {
     );
 }
 
-#[test]
-fn live_to_xdp_a_queue_shows_its_delay() {
-    a_queue_shows_its_delay(LIVE_TO_XDP);
-}
-
-#[test]
-fn live_to_afxdp_a_queue_shows_its_delay() {
-    a_queue_shows_its_delay(LIVE_TO_AFXDP);
-}
-
-#[test]
-fn afxdp_to_xdp_a_queue_shows_its_delay() {
-    a_queue_shows_its_delay(AFXDP_TO_XDP);
-}
-
-#[test]
-fn afxdp_to_afxdp_a_queue_shows_its_delay() {
-    a_queue_shows_its_delay(AFXDP_TO_AFXDP);
-}
-
-#[test]
-fn live_to_xdp_a_stall_is_in_the_tail_in_full() {
-    a_stall_is_in_the_tail_in_full(LIVE_TO_XDP);
-}
-
-#[test]
-fn live_to_afxdp_a_stall_is_in_the_tail_in_full() {
-    a_stall_is_in_the_tail_in_full(LIVE_TO_AFXDP);
-}
-
-#[test]
-fn afxdp_to_xdp_a_stall_is_in_the_tail_in_full() {
-    a_stall_is_in_the_tail_in_full(AFXDP_TO_XDP);
-}
-
-#[test]
-fn afxdp_to_afxdp_a_stall_is_in_the_tail_in_full() {
-    a_stall_is_in_the_tail_in_full(AFXDP_TO_AFXDP);
-}
+by_hands!(a_queue_shows_its_delay, a_stall_is_in_the_tail_in_full);

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::faults::{Fault, faulty_wire};
-use crate::soak::{bench, document, number};
+use crate::run::{bench, document, number};
 use crate::support::wait_until;
 use crate::wire::{PATIENCE, Wire, kernel_received};
 

@@ -19,6 +19,7 @@ mod limits;
 mod listener;
 mod page;
 mod recording;
+mod run;
 mod search;
 mod sink;
 mod soak;

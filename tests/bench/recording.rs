@@ -9,8 +9,8 @@ use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
 use pcap_file::{DataLink, TsResolution};
 use tempfile::TempDir;
 
-use crate::command::{measured, number, refused};
 use crate::frames::{TUNNELLED, frame};
+use crate::run::{measured, number, refused};
 use crate::traffic::check_whole;
 use crate::wire::Wire;
 

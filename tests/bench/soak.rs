@@ -1,6 +1,6 @@
 //! `vxgate bench soak` as people run it, but shorter.
 
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -8,31 +8,9 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::faults::{Fault, faulty_wire};
+use crate::run::{bench, document, number};
 use crate::support::wait_until;
 use crate::wire::{PATIENCE, Wire, kernel_received};
-
-/// A measurement between the ends of a wire.
-pub fn bench(measurement: &str, wire: &Wire, flags: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vxgate"));
-    let ends = format!(
-        "bench {measurement} --tx near0 --tx-netns {} --rx far0 --rx-netns {}",
-        wire.near.name(),
-        wire.far.name()
-    );
-    command.args(ends.split(' ').chain(flags.split_ascii_whitespace()));
-    command
-}
-
-/// The document of a measurement, whatever its exit code.
-pub fn document(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
-}
-
-pub fn number(value: &Value) -> u64 {
-    value
-        .as_u64()
-        .unwrap_or_else(|| panic!("no number: {value}"))
-}
 
 /// That nothing is left out: the trial's books balance, and the windows add up to them.
 fn check_books(document: &Value) {
@@ -76,7 +54,8 @@ fn every_window_has_its_line_and_all_of_them_are_the_whole() {
         let resident = number(&window["resident_bytes"]);
         assert!((1 << 20..64 << 20).contains(&resident), "{window}");
     }
-    assert!(at_s > 0.0, "{document}");
+    // To the end of the trial, and beyond it by what a busy machine was late to look.
+    assert!(at_s >= document["trials"][0]["duration_s"].as_f64().unwrap());
 }
 
 #[test]
@@ -106,12 +85,17 @@ fn what_is_lost_is_in_its_window_and_in_the_exit_code() {
         let document = document(&output);
         check_books(&document);
         assert_eq!(document["soak"]["passed"], passed);
-        for window in document["soak"]["windows"].as_array().unwrap() {
-            let sent = number(&window["sent"]);
-            // A busy machine leaves windows in which hardly anything was sent.
-            let lost = window["lost"].as_i64().unwrap();
-            assert!(sent < 500 || lost > 0, "{window}");
-        }
+        let total = &document["trials"][0]["books"]["total"];
+        // The device counts whatever else passes: the tenth frame may be the first of ours, or the last.
+        let tenth = number(&total["sent"]) / 10;
+        assert!(number(&total["lost"]).abs_diff(tenth) <= 1, "{total}");
+        // Told with its window: in the one that lost most, at least the share of the whole.
+        let windows = document["soak"]["windows"].as_array().unwrap();
+        let ratios = windows
+            .iter()
+            .map(|window| window["loss_ratio"].as_f64().unwrap());
+        let trial_ratio = document["trials"][0]["loss_ratio"].as_f64().unwrap();
+        assert!(ratios.fold(0.0, f64::max) > trial_ratio - 1e-9);
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::command::{measured, number, refused};
+use crate::run::{measured, number, refused};
 use crate::wire::Wire;
 
 /// What was sent came whole and in order, and every intended time is accounted for; how many were sent.

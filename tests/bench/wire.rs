@@ -130,6 +130,25 @@ pub const AFXDP_TO_AFXDP: Hands = Hands {
     receiver: ReceiverKind::Afxdp,
 };
 
+/// Makes each of these functions of [`Hands`] a test by every pair of them.
+macro_rules! by_hands {
+    ($($test:ident),+ $(,)?) => {
+        mod live_to_xdp {
+            $(#[test] fn $test() { super::$test(crate::wire::LIVE_TO_XDP); })+
+        }
+        mod live_to_afxdp {
+            $(#[test] fn $test() { super::$test(crate::wire::LIVE_TO_AFXDP); })+
+        }
+        mod afxdp_to_xdp {
+            $(#[test] fn $test() { super::$test(crate::wire::AFXDP_TO_XDP); })+
+        }
+        mod afxdp_to_afxdp {
+            $(#[test] fn $test() { super::$test(crate::wire::AFXDP_TO_AFXDP); })+
+        }
+    };
+}
+pub(crate) use by_hands;
+
 impl Hands {
     /// For the names of devices.
     pub fn word(self) -> String {
@@ -275,22 +294,4 @@ fn sent_is_received(hands: Hands) {
     );
 }
 
-#[test]
-fn live_to_xdp_what_left_is_what_came() {
-    sent_is_received(LIVE_TO_XDP);
-}
-
-#[test]
-fn live_to_afxdp_what_left_is_what_came() {
-    sent_is_received(LIVE_TO_AFXDP);
-}
-
-#[test]
-fn afxdp_to_xdp_what_left_is_what_came() {
-    sent_is_received(AFXDP_TO_XDP);
-}
-
-#[test]
-fn afxdp_to_afxdp_what_left_is_what_came() {
-    sent_is_received(AFXDP_TO_AFXDP);
-}
+by_hands!(sent_is_received);
