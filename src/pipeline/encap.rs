@@ -112,7 +112,7 @@ pub fn apply<P: Port>(
     }
 }
 
-#[inline]
+#[inline(always)]
 fn judge(segment: &Segment, frame: &[u8], found: Option<Destination>) -> Verdict {
     match Place::find(frame) {
         None
@@ -155,6 +155,7 @@ fn is_tagged(frame: &[u8]) -> bool {
 
 /// The member of the group that the frame's flow belongs to (`vxlan_xmit_nh`). The flow is the one that decides the outer
 /// source port, worked out once more when the frame is sent: groups are rare, and other frames pay nothing for them.
+#[inline(never)]
 fn member(segment: &Segment, group: GroupId, frame: &[u8]) -> Option<VtepId> {
     let layers = Layers::parse(frame)?;
     let group: &Group = segment.groups.get(group.0 as usize)?;
@@ -162,7 +163,7 @@ fn member(segment: &Segment, group: GroupId, frame: &[u8]) -> Option<VtepId> {
 }
 
 /// The headers for a frame of this length to this VTEP, or why there are none.
-#[inline]
+#[inline(always)]
 fn reach(segment: &Segment, vtep: VtepId, inner_len: usize) -> Result<&EncapTemplate, DropReason> {
     let vtep = segment
         .vteps
@@ -181,7 +182,7 @@ fn reach(segment: &Segment, vtep: VtepId, inner_len: usize) -> Result<&EncapTemp
 
 type Dead = (Frame, DropReason);
 
-#[inline]
+#[inline(always)]
 fn send<P: Port>(
     segment: &Segment,
     vtep: VtepId,
@@ -204,6 +205,7 @@ fn send<P: Port>(
 
 /// Sends a copy to each VTEP of the list, one after the other. A copy is made while the frame is still without outer
 /// headers, and only when there is somewhere to send it.
+#[inline(never)]
 fn copy_to<P: Port>(
     list: &[VtepId],
     segment: &Segment,
@@ -265,7 +267,7 @@ fn copy<P: Port>(
 }
 
 /// Finishes the inner checksum and works out what of the outer headers depends on the inner frame.
-#[inline]
+#[inline(always)]
 fn prepare(
     config: &SegmentConfig,
     umem: &mut Umem,
@@ -325,7 +327,7 @@ fn prepare(
 }
 
 /// Writes the outer headers in front of the frame; `false`, and nothing written, when there is no room.
-#[inline]
+#[inline(always)]
 fn push<P>(
     template: &EncapTemplate,
     mut fields: OuterFields,

@@ -25,7 +25,7 @@ const TCP_CHECKSUM_OFFSET: usize = 16;
 const SCTP: u8 = 132;
 
 /// Finishes the checksum of what the frame carries, if it was left unfinished; whether it was. `layers` are the frame's.
-#[inline]
+#[inline(always)]
 pub fn complete(frame: &mut [u8], layers: &Layers) -> bool {
     // By reference: copying what was just written field by field would wait for all of the stores.
     let Some(transport) = &layers.transport else {
@@ -41,7 +41,7 @@ pub fn complete(frame: &mut [u8], layers: &Layers) -> bool {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn complete_udp(frame: &mut [u8], layers: &Layers, transport: &Transport) -> bool {
     let Some(header) = segment(frame, transport).and_then(UdpHeader::parse) else {
         return false;
@@ -55,7 +55,7 @@ fn complete_udp(frame: &mut [u8], layers: &Layers, transport: &Transport) -> boo
 
 /// The field at `at` of the transport header holds the pseudo-header's sum, so that the sum over all of the segment,
 /// field included, is the whole sum. `len` is the segment's, which a UDP header may say to be less than the packet's.
-#[inline]
+#[inline(always)]
 fn complete_sum(
     frame: &mut [u8],
     layers: &Layers,
@@ -100,7 +100,7 @@ fn complete_sctp(frame: &mut [u8], transport: &Transport) -> bool {
     true
 }
 
-#[inline]
+#[inline(always)]
 fn pseudo_sum(frame: &[u8], layers: &Layers, transport: &Transport, len: usize) -> Option<u32> {
     let len = u16::try_from(len).ok()?;
     let network = frame.get(layers.place.offset..)?;
