@@ -122,7 +122,7 @@ enum OuterIp<'a> {
     Ipv6(&'a Ipv6Header),
 }
 
-#[inline]
+#[inline(always)]
 fn judge(snapshot: &Snapshot, frame: &[u8]) -> Result<Verdict, DropReason> {
     let outer = Outer::parse(frame)?;
     let payload = outer.datagram.get(udp::LEN..).unwrap_or(&[]);
@@ -188,7 +188,7 @@ impl<'a> Outer<'a> {
 
     /// Zero says that no checksum was computed: always good over IPv4 (RFC 768), over IPv6 only where it was agreed on
     /// (RFC 8200 §8.1).
-    #[inline]
+    #[inline(always)]
     fn judge_checksum(&self, config: &SegmentConfig) -> Result<(), DropReason> {
         if !self.has_checksum() {
             let agreed = self.ip.is_ipv4() || config.accept_udp6_zero_checksum;
@@ -202,7 +202,7 @@ impl<'a> Outer<'a> {
 
     /// Whether the sender is a stranger whom the segment lets in all the same. Nothing vouches for the addresses of a
     /// datagram without a checksum over IPv6, so that these are taken from known VTEPs only (RFC 6936 §5).
-    #[inline]
+    #[inline(always)]
     fn judge_source(&self, segment: &Segment) -> Result<bool, DropReason> {
         let unprotected = !self.has_checksum() && !self.ip.is_ipv4();
         match segment.config.peer_check {
@@ -213,6 +213,7 @@ impl<'a> Outer<'a> {
         }
     }
 
+    #[inline(never)]
     fn checksum_holds(&self) -> bool {
         let len = self.datagram.len() as u16; // Never more than the IP header's 16 bits say.
         let pseudo = match self.ip {
@@ -236,7 +237,7 @@ impl<'a> OuterIp<'a> {
             && header.header_len() == ipv4::LEN
             && packet
                 .first_chunk::<{ ipv4::LEN }>()
-                .is_some_and(|header| checksum::sum(header) == 0xffff)
+                .is_some_and(checksum::holds)
             && (ipv4::LEN..=packet.len()).contains(&header.total_len())
             && header.protocol() == udp::PROTOCOL;
         if !sound {
@@ -338,7 +339,7 @@ fn datagram_len_ipv6(udp: &UdpHeader, payload_len: usize) -> usize {
 /// tags of the carrier it would not look.
 const UNTAG_LEN: usize = vlan::LEN + 2;
 
-#[inline]
+#[inline(always)]
 fn judge_inner(segment: &Segment, inner: &[u8], outer: OuterIp<'_>) -> Result<(), DropReason> {
     let config = &*segment.config;
     let (header, rest) = EthernetHeader::parse(inner).ok_or(DropReason::InnerShort)?;
@@ -405,7 +406,7 @@ struct Edit {
 }
 
 impl Edit {
-    #[inline]
+    #[inline(always)]
     fn read(frame: &[u8]) -> Option<Self> {
         let (ethernet, packet) = EthernetHeader::parse(frame)?;
         let (traffic_class, outer_len, datagram_len) = if ethernet.ether_type() == ethernet::IPV6 {
@@ -436,7 +437,7 @@ impl Edit {
 
 /// Pulls the outer headers off, cuts what is behind the UDP datagram, finishes the inner checksum, marks congestion, and
 /// puts the mark on that the header stands for.
-#[inline]
+#[inline(always)]
 fn strip(
     segment: Option<&Segment>,
     umem: &mut Umem,
@@ -468,7 +469,7 @@ fn strip(
 }
 
 /// Writes the ECN bits that RFC 6040 §4.2 asks for, where they differ.
-#[inline]
+#[inline(always)]
 fn mark(frame: &mut [u8], place: Place, inner_class: u8, outer_class: u8) {
     let Some(bits) = ecn::decapsulate(inner_class, outer_class) else {
         return;

@@ -40,6 +40,19 @@ pub fn sum(bytes: &[u8]) -> u32 {
     u32::from(u16::from_be(fold_wide(total)))
 }
 
+/// Whether the checksum within an IPv4 header is right: the sum over all of it, checksum included, is the one's complement
+/// zero that is not 0. That is to say, a multiple of 0xffff, of which words of four bytes in any byte order leave the same
+/// remainder as their halves (2^16 is 1).
+#[inline]
+pub fn holds(header: &[u8; 20]) -> bool {
+    let (words, _) = header.as_chunks::<4>();
+    let sum: u64 = words
+        .iter()
+        .map(|word| u64::from(u32::from_ne_bytes(*word)))
+        .sum();
+    sum != 0 && sum.is_multiple_of(0xffff)
+}
+
 /// The checksum over parts with this sum.
 #[inline]
 pub const fn finish(sum: u32) -> u16 {
