@@ -78,23 +78,16 @@ impl Outbox {
         if !self.batch.iter().all(|frame| port.accepts(frame)) {
             self.sift(port, umem, counters);
         }
-        let mut first_bytes = [0; crate::port::BATCH];
-        for (index, (bytes, frame)) in first_bytes.iter_mut().zip(self.batch.iter()).enumerate() {
-            *bytes = if self.is_copy(index) {
-                0
-            } else {
-                frame.len() as u64
-            };
-        }
+        let waiting_bytes = self.first_bytes();
         // Everything left may be sent, so that what the port takes is a prefix.
         let taken = port.transmit(&mut self.batch);
         let copies = (self.copies & low_bits(taken)).count_ones() as usize;
         counters.forwarded.add((taken - copies) as u64);
-        counters
-            .forwarded_bytes
-            .add(first_bytes.iter().take(taken).sum());
         counters.flood_copies.add(copies as u64);
         self.copies = self.copies.checked_shr(taken as u32).unwrap_or(0);
+        counters
+            .forwarded_bytes
+            .add(waiting_bytes - self.first_bytes());
         let refused = if port.link_down() {
             DropReason::LinkDown
         } else {
@@ -137,9 +130,15 @@ impl Outbox {
         umem.release_all(&mut self.batch);
     }
 
+    /// Bytes of the frames that are no copies.
     #[inline]
-    fn is_copy(&self, index: usize) -> bool {
-        self.copies >> index & 1 != 0
+    fn first_bytes(&self) -> u64 {
+        let frames = self.batch.iter().enumerate();
+        let bytes = frames.map(|(index, frame)| match self.copies >> index & 1 {
+            0 => frame.len() as u64,
+            _ => 0,
+        });
+        bytes.sum()
     }
 }
 
