@@ -1,20 +1,11 @@
 //! Asking the processor for memory before it is looked at.
 #![allow(unsafe_code)] // WHY: the one instruction for it takes a pointer. What it buys: frames beyond the caches, `decide`.
 
-/// Bytes that the processor loads at once.
-const LINE: usize = 64;
-
-/// Asks for all of `place`, and goes on without waiting. Of a hundred such places, memory is then waited for a few times
-/// and not a hundred.
+/// Asks for the cache line where `place` starts, and goes on without waiting. Of a hundred such places, memory is then waited
+/// for a few times and not a hundred.
 #[inline]
 pub fn prefetch<T>(place: &T) {
-    for line in 0..size_of::<T>().div_ceil(LINE) {
-        prefetch_line(
-            std::ptr::from_ref(place)
-                .cast::<u8>()
-                .wrapping_add(line * LINE),
-        );
-    }
+    prefetch_line(std::ptr::from_ref(place).cast());
 }
 
 /// Asks for the cache line around `address`, which may be anything. Does nothing where the language has no way to say it.

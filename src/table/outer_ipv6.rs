@@ -22,7 +22,7 @@ pub const OUTER_IPV6_LEN: usize = ethernet::LEN + ipv6::LEN + udp::LEN + vxlan::
 pub(super) struct OuterIpv6 {
     bytes: [u8; OUTER_IPV6_LEN],
     /// Over the UDP pseudo-header, UDP and VXLAN headers with every patched field zero.
-    udp_sum: u32,
+    udp_sum: u16,
     hop_limit_default: u8,
 }
 
@@ -50,7 +50,7 @@ impl OuterIpv6 {
             + checksum::pseudo_ipv6(local, remote, udp::PROTOCOL, 0);
         Some(Self {
             bytes,
-            udp_sum,
+            udp_sum: checksum::fold(udp_sum),
             hop_limit_default: config.ttl_default_to(key.addr),
         })
     }
@@ -75,7 +75,7 @@ impl OuterIpv6 {
         let version_class_label = 6 << 28 | u32::from(fields.tos) << 20 | label;
         let udp_checksum = fields.inner_sum.map_or(0, |inner| {
             // The length counts twice: in the pseudo-header and in the UDP header.
-            let sum = self.udp_sum
+            let sum = u32::from(self.udp_sum)
                 + 2 * u32::from(udp_len)
                 + u32::from(fields.source_port)
                 + fields.policy_sum()

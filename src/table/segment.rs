@@ -145,16 +145,17 @@ pub struct VtepKey {
     pub vni: Vni,
 }
 
-/// A remote tunnel end point. Two cache lines, which the processor loads together: a frame touches no third.
+/// A remote tunnel end point. What a frame needs of it stands first: a cache line with IPv4 headers, with IPv6 headers its
+/// neighbour too, which the processor loads together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub struct Vtep {
-    /// Where it is.
-    pub key: VtepKey,
-    /// How to reach it: with the header to write, or why not.
-    pub next_hop: NextHop,
     /// The largest outer IP packet that the path to it takes, in bytes, as far as the kernel knows.
     pub path_mtu: u16,
+    /// How to reach it: with the header to write, or why not.
+    pub next_hop: NextHop,
+    /// Where it is.
+    pub key: VtepKey,
 }
 
 const _: () = assert!(size_of::<Vtep>() == 128);

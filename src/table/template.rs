@@ -67,10 +67,11 @@ enum Outer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct OuterIpv4 {
     bytes: [u8; OUTER_IPV4_LEN],
-    /// Over the IPv4 header with every patched field zero.
-    header_sum: u32,
+    /// Over the IPv4 header with every patched field zero. Folded, as the next: all of this shares a cache line with the rest
+    /// of what a frame needs of its VTEP.
+    header_sum: u16,
     /// Over the UDP pseudo-header, UDP and VXLAN headers with every patched field zero.
-    udp_sum: u32,
+    udp_sum: u16,
     ttl_default: u8,
 }
 
@@ -173,8 +174,8 @@ impl EncapTemplate {
         Some(Self {
             outer: Outer::Ipv4(OuterIpv4 {
                 bytes,
-                header_sum,
-                udp_sum,
+                header_sum: checksum::fold(header_sum),
+                udp_sum: checksum::fold(udp_sum),
                 ttl_default: config.ttl_default_to(key.addr),
             }),
         })
@@ -245,7 +246,7 @@ impl OuterIpv4 {
             fields.ttl
         };
         let df = if fields.df { ipv4::DF } else { 0 };
-        let header_sum = self.header_sum
+        let header_sum = u32::from(self.header_sum)
             + u32::from(fields.tos)
             + u32::from(ip_len)
             + u32::from(fields.ip_id)
@@ -253,7 +254,7 @@ impl OuterIpv4 {
             + (u32::from(ttl) << 8);
         let udp_checksum = fields.inner_sum.map_or(0, |inner| {
             // The length counts twice: in the pseudo-header and in the UDP header.
-            let sum = self.udp_sum
+            let sum = u32::from(self.udp_sum)
                 + 2 * u32::from(udp_len)
                 + u32::from(fields.source_port)
                 + fields.policy_sum()
