@@ -18,7 +18,7 @@ pub struct Peers {
 
 impl Peers {
     /// Whether it is one of them.
-    #[inline]
+    #[inline(always)]
     pub fn knows(&self, addr: IpAddr) -> bool {
         match addr {
             IpAddr::V4(addr) => self.ipv4.has(addr.to_bits()),
@@ -90,7 +90,7 @@ impl<K: Copy + Default + Eq + Hash> Set<K> {
         set
     }
 
-    #[inline]
+    #[inline(always)]
     fn has(&self, key: K) -> bool {
         let slot = self.slots.get(self.place(key));
         slot.is_some_and(|slot| *slot == key && key != K::default())
@@ -98,7 +98,7 @@ impl<K: Copy + Default + Eq + Hash> Set<K> {
 
     /// Where the key is, or would be: the first slot from its home on that is its own or empty. There is one, unless there
     /// are no slots.
-    #[inline]
+    #[inline(always)]
     fn place(&self, key: K) -> usize {
         let mask = self.slots.len().wrapping_sub(1);
         let mut place = self.seed.hash_one(key) as usize & mask;

@@ -191,7 +191,7 @@ pub struct Segment {
 
 impl Segment {
     /// Whether this address may send to us: it is a VTEP's.
-    #[inline]
+    #[inline(always)]
     pub fn is_peer(&self, addr: IpAddr) -> bool {
         self.peers.knows(addr)
     }
