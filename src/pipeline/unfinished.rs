@@ -36,7 +36,7 @@ pub fn complete(frame: &mut [u8], layers: &Layers) -> bool {
             complete_sum(frame, layers, transport, transport.len, TCP_CHECKSUM_OFFSET)
         }
         udp::PROTOCOL => complete_udp(frame, layers, transport),
-        SCTP => complete_sctp(frame, transport),
+        SCTP => complete_sctp(frame, *transport),
         _ => false,
     }
 }
@@ -85,8 +85,11 @@ fn complete_sum(
     true
 }
 
-fn complete_sctp(frame: &mut [u8], transport: &Transport) -> bool {
-    let Some(segment) = segment_mut(frame, transport, transport.len) else {
+/// Rare, and a function of its own: `transport` by value, because what a function is given by reference cannot stay in
+/// registers anywhere.
+#[inline(never)]
+fn complete_sctp(frame: &mut [u8], transport: Transport) -> bool {
+    let Some(segment) = segment_mut(frame, &transport, transport.len) else {
         return false;
     };
     let Some((header, chunks)) = segment.split_first_chunk_mut::<12>() else {

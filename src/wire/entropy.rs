@@ -16,7 +16,7 @@ const UDP: u8 = 17;
 const SCTP: u8 = 132;
 
 /// A hash of the flow that `frame` belongs to; `layers` are its own. All 32 bits are well mixed.
-#[inline]
+#[inline(always)]
 pub fn flow_hash(frame: &[u8], layers: &Layers) -> u32 {
     let network = frame.get(layers.place.offset..).unwrap_or(&[]);
     let addresses = match layers.place.network {
@@ -52,7 +52,7 @@ pub fn spread(hash: u32, low: u16, high: u16) -> u16 {
 }
 
 /// Ports and protocol, or 0 where only the addresses count.
-#[inline]
+#[inline(always)]
 fn ports(frame: &[u8], layers: &Layers) -> u64 {
     let Some(transport) = &layers.transport else {
         return 0;
@@ -68,7 +68,7 @@ fn ports(frame: &[u8], layers: &Layers) -> u64 {
     })
 }
 
-#[inline]
+#[inline(never)]
 fn ethernet(frame: &[u8]) -> u64 {
     let Some([a, b, c, d, e, f, g, h, i, j, k, l, m, n]) = frame.first_chunk::<14>().copied()
     else {
