@@ -8,7 +8,7 @@
 //!   3  worker  |  control  |  steer        one pinned thread | the writer of the table | BPF and its attachment
 //!   2  pipeline                            the fate of a frame, then the edit; encap and decap as mirror images
 //!   1  table   |  port     |  netlink      what we know | what moves frames | questions to the kernel
-//!   0  wire    |  stats                    bytes as headers | the names of all that is counted
+//!   0  wire    |  stats    |  prefetch     bytes as headers | the names of all that is counted | memory asked for early
 //! ```
 //!
 //! Reading order: `wire`, `stats`, `table`, `port`, `pipeline`, `worker/turn.rs` (a frame's whole way in seven calls),
@@ -23,6 +23,7 @@ pub mod loadgen;
 pub mod netlink;
 pub mod pipeline;
 pub mod port;
+pub mod prefetch;
 pub mod show;
 pub mod stats;
 pub mod steer;

@@ -30,6 +30,7 @@ const fn module(name: &'static str, layer: u8) -> Module {
 const MODULES: &[Module] = &[
     module("wire", 0),
     module("stats", 0),
+    module("prefetch", 0),
     module("table", 1),
     module("port", 1),
     module("netlink", 1),
@@ -45,7 +46,8 @@ const MODULES: &[Module] = &[
     // The other end of the wire judges what we built, so it shares none of it.
     Module {
         never: &[
-            "wire", "stats", "table", "port", "netlink", "pipeline", "worker", "control", "steer",
+            "wire", "stats", "prefetch", "table", "port", "netlink", "pipeline", "worker", "control",
+            "steer",
         ],
         ..module("loadgen", 4)
     },
@@ -60,6 +62,7 @@ const MODULES: &[Module] = &[
 /// rings are unsafe: it has no safe ones.
 const UNSAFE: &[&str] = &[
     "port/",
+    "prefetch.rs",
     "steer/",
     "table/publish.rs",
     "loadgen/engine/afxdp.rs",

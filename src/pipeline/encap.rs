@@ -22,7 +22,8 @@
 //! hash of the flow. The mark that the frame carried becomes the group's policy, on a device with that extension.
 
 use super::{Exit, Role, Verdict, Verdicts, carrier, ecn, unfinished};
-use crate::port::{BATCH, Batch, Frame, Port, Umem, prefetch};
+use crate::port::{BATCH, Batch, Frame, Port, Umem};
+use crate::prefetch;
 use crate::stats::{DropReason, PortCounters};
 use crate::table::{
     Destination, Df, EncapTemplate, FlowLabel, Group, GroupId, InnerVlan, NextHop, OuterFields,
@@ -64,7 +65,7 @@ pub fn decide(
         if let Some(Destination::Vtep(vtep)) = found
             && let Some(vtep) = segment.vteps.get(vtep.0 as usize)
         {
-            prefetch(vtep);
+            prefetch::line_of(vtep);
         }
     }
     verdicts.judge(batch.iter().zip(found), |(frame, destination)| {

@@ -13,8 +13,8 @@ use std::slice;
 use std::sync::Arc;
 
 use super::mapping::Mapping;
-use super::prefetch::prefetch_line;
 use super::{Batch, Frame};
+use crate::prefetch;
 
 /// Bytes in front of a frame that was just received or allocated: `XDP_PACKET_HEADROOM`, which the kernel leaves in front
 /// of every received frame (`xsk_buff_pool.h`). An outer header of 50 or 70 bytes fits into it with 128 bytes to spare.
@@ -180,7 +180,7 @@ impl Umem {
     #[inline]
     pub fn prefetch(&self, frame: &Frame, offset: isize) {
         let start = self.area.start().as_ptr().wrapping_add(frame.addr as usize);
-        prefetch_line(start.wrapping_offset(offset));
+        prefetch::line_at(start.wrapping_offset(offset));
     }
 
     /// The frame's bytes, to be changed.

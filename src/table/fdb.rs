@@ -16,6 +16,7 @@ use std::fmt;
 use std::hash::BuildHasher;
 
 use super::{Destination, VtepId};
+use crate::prefetch;
 use crate::wire::MacAddr;
 
 /// The forwarding database of one segment; immutable. The default is empty.
@@ -89,26 +90,20 @@ impl Fdb {
     /// Looks up `macs[i]` into `found[i]`, as far as the shorter slice reaches. With a table larger than the caches this
     /// is several times as fast as single look-ups for a batch of 64.
     ///
-    /// Two passes. The first hashes and copies every home slot: no load depends on another and no branch on what was
-    /// loaded, so the processor has many cache misses under way at once. That is all that a prefetch instruction would
-    /// do here, and unlike one it needs no `unsafe`. The second compares, and probes on where the home slot is another's.
+    /// Two passes. The first hashes and asks for every home slot, so that many cache misses are under way at once. The
+    /// second compares, and probes on where the home slot is another's.
     #[inline]
     pub fn find_batch(&self, macs: &[MacAddr], found: &mut [Option<Destination>]) {
         for (macs, found) in macs.chunks(LANES).zip(found.chunks_mut(LANES)) {
-            let mut homes = [(0, Slot::EMPTY); LANES];
+            let mut homes = [0; LANES];
             for (home, mac) in homes.iter_mut().zip(macs) {
-                let index = self.home(mac.to_u64());
-                *home = (index, self.slots.get(index).copied().unwrap_or(Slot::EMPTY));
+                *home = self.home(mac.to_u64());
+                if let Some(slot) = self.slots.get(*home) {
+                    prefetch::line_of(slot);
+                }
             }
-            for ((&(index, slot), mac), found) in homes.iter().zip(macs).zip(found) {
-                let key = mac.to_u64();
-                *found = if slot.key == key {
-                    Some(slot.destination)
-                } else if slot.is_empty() {
-                    None
-                } else {
-                    self.probe(key, self.after(index))
-                };
+            for ((home, mac), found) in homes.iter().zip(macs).zip(found) {
+                *found = self.probe(mac.to_u64(), *home);
             }
         }
     }

@@ -1,0 +1,26 @@
+//! Asking the processor for memory before it is looked at.
+//!
+//! A hundred places in memory that are looked at one after the other are waited for one after the other; asked for first,
+//! they come a dozen at a time. So whoever works on a batch asks for what it will look at in one pass, and looks in the next.
+#![allow(unsafe_code)] // WHY: the one instruction for it takes a pointer. A look instead of it (a copy that is used later) keeps
+// the processor from running ahead: batches of look-ups in an FDB of 1 M entries take 1.47 times as long, `decide` on frames beyond
+// the caches up to 3 times.
+
+/// Asks for the cache line where `place` starts, and goes on without waiting.
+#[inline(always)]
+pub fn line_of<T>(place: &T) {
+    line_at(std::ptr::from_ref(place).cast());
+}
+
+/// Asks for the cache line around `address`, which may be anything. Does nothing where the language has no way to say it.
+#[inline(always)]
+pub fn line_at(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint: it reads nothing that the program could see, and no address is wrong for it.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
