@@ -46,8 +46,8 @@ const MODULES: &[Module] = &[
     // The other end of the wire judges what we built, so it shares none of it.
     Module {
         never: &[
-            "wire", "stats", "prefetch", "table", "port", "netlink", "pipeline", "worker", "control",
-            "steer",
+            "wire", "stats", "prefetch", "table", "port", "netlink", "pipeline", "worker",
+            "control", "steer",
         ],
         ..module("loadgen", 4)
     },

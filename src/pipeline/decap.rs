@@ -34,6 +34,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Outbox, Role, Verdict, Verdicts, carrier, ecn, unfinished};
 use crate::port::{Batch, Frame, Umem};
+use crate::prefetch::LINE;
 use crate::stats::{DropReason, Offender, PortCounters};
 use crate::table::{
     InnerVlan, OUTER_IPV4_LEN, OUTER_IPV6_LEN, PeerCheck, Segment, SegmentConfig, Snapshot,
@@ -47,10 +48,12 @@ use crate::wire::vxlan::{self, VxlanHeader};
 use crate::wire::{MacAddr, checksum, gbp, vlan};
 
 /// Judges a batch that came from the underlay. Writes one verdict a frame: `Deliver`, `DeliverStranger` or `Drop`.
+///
+/// In two passes: the headers of all frames are asked for before the first is judged, so that the waits for memory overlap.
 pub fn decide(snapshot: &Snapshot, umem: &Umem, batch: &Batch, verdicts: &mut Verdicts) {
     for frame in batch.iter() {
         umem.prefetch(frame, 0);
-        umem.prefetch(frame, 64);
+        umem.prefetch(frame, LINE);
     }
     verdicts.judge(batch.iter(), |frame| {
         judge(snapshot, umem.bytes(frame)).unwrap_or_else(Verdict::Drop)

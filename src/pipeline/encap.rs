@@ -23,7 +23,7 @@
 
 use super::{Exit, Role, Verdict, Verdicts, carrier, ecn, unfinished};
 use crate::port::{BATCH, Batch, Frame, Port, Umem};
-use crate::prefetch;
+use crate::prefetch::{self, LINE};
 use crate::stats::{DropReason, PortCounters};
 use crate::table::{
     Destination, Df, EncapTemplate, FlowLabel, Group, GroupId, InnerVlan, NextHop, OuterFields,
@@ -37,7 +37,9 @@ use crate::wire::{MacAddr, checksum, entropy, gbp, vlan};
 /// Judges a batch that came from the access port of `segment`. Writes one verdict a frame: `Encap`, `Flood`,
 /// `List` or `Drop`.
 ///
-/// Two passes: the first reads all destinations, so that the look-ups of the whole batch overlap in the second.
+/// In passes over the batch, each of which asks for the memory that a later one looks at, so that the waits of all frames overlap:
+/// destinations are read, and the line in front of each frame asked for, where its headers will be written; the FDB is
+/// looked up; the VTEPs that it names are asked for; and the frames are judged.
 pub fn decide(
     snapshot: &Snapshot,
     segment: SegmentId,
@@ -51,7 +53,7 @@ pub fn decide(
     };
     let mut destinations = [MacAddr::ZERO; BATCH];
     for (destination, frame) in destinations.iter_mut().zip(batch.iter()) {
-        umem.prefetch(frame, -64);
+        umem.prefetch(frame, -LINE);
         if let Some((header, _)) = EthernetHeader::parse(umem.bytes(frame)) {
             *destination = header.destination();
         }

@@ -186,6 +186,20 @@ mod tests {
         }
 
         #[test]
+        fn a_header_holds_with_its_own_checksum_and_with_no_other(mut header: [u8; 20], other: u16) {
+            header[0] |= 0x40;
+            header[10..12].fill(0);
+            let own = finish(u32::from(naive(&header)));
+            for checksum in [own, other, !own] {
+                header[10..12].copy_from_slice(&checksum.to_be_bytes());
+                prop_assert_eq!(holds(&header), naive(&header) == 0xffff);
+            }
+            header[10..12].copy_from_slice(&own.to_be_bytes());
+            prop_assert!(holds(&header));
+            prop_assert!(!holds(&[0; 20]));
+        }
+
+        #[test]
         fn an_update_gives_what_a_full_computation_gives(mut words in prop::collection::vec(any::<u16>(), 2..40), at in 0usize..40, after: u16) {
             // A sum over a header is never all zero (its first word is not), and only then do the two zeros differ.
             words[0] |= 0x4500;
