@@ -338,7 +338,7 @@ fn a_worker_is_pinned_where_it_can_be_and_says_where_it_cannot() {
     ] {
         let (plan, _lab) = lab(|plan| plan.core = core);
         let running = Worker::spawn(plan).unwrap();
-        assert_eq!(running.pinning(), pinning);
+        assert_eq!(running.standing().pinning, pinning);
         assert!(running.is_alive());
         running.stop();
         running.join().unwrap();

@@ -20,6 +20,8 @@ use crate::worker::{self, Worker};
 const RING_LEN: u32 = 2048;
 /// An Ethernet header and a VLAN tag: what a device sends beyond its MTU.
 const LINK_HEADERS: usize = 14 + 4;
+/// Workers come before every thread of ordinary scheduling.
+const WORKER_NICE: i32 = -20;
 /// The kernel frees the queue of a closed socket some 40 ms later.
 const BUSY_WAIT: Duration = Duration::from_secs(2);
 
@@ -198,6 +200,7 @@ fn start_worker(
     let running = Worker::spawn(worker::Plan {
         number: number as usize,
         core,
+        nice: WORKER_NICE,
         umem: crew.umem,
         underlays: crew.underlays,
         accesses: crew.accesses,
@@ -206,7 +209,13 @@ fn start_worker(
         heartbeat: Box::new(move |now_ns| heartbeat.store(now_ns)),
         stop: Arc::new(AtomicBool::new(false)),
     })?;
-    let core = match running.pinning() {
+    if let Some(error) = &running.standing().nice_refused {
+        tracing::warn!(
+            worker = number,
+            "not allowed to come before other threads (CAP_SYS_NICE): under overload, kernel threads on its core may hold it up: {error}"
+        );
+    }
+    let core = match running.standing().pinning {
         worker::Pinning::Pinned(core) => u32::try_from(core).ok(),
         worker::Pinning::Free => None,
         worker::Pinning::Refused(core) => {

@@ -8,6 +8,7 @@
 //! and which snapshot it looks at. After start it allocates nothing, takes no lock and writes no log.
 
 mod rest;
+mod standing;
 mod turn;
 
 use std::any::Any;
@@ -24,6 +25,7 @@ use crate::stats::{PortCounters, WorkerCounters};
 use crate::table::Reader;
 use rest::Rest;
 
+pub use standing::{Pinning, Standing};
 pub use turn::Moved;
 
 /// All that a worker has. It owns its ports and their memory as long as it runs.
@@ -32,6 +34,8 @@ pub struct Plan<P> {
     pub number: usize,
     /// The core to stay on; anywhere without one.
     pub core: Option<usize>,
+    /// Its nice value (-20 to 19): -20 comes before every thread of ordinary scheduling (`standing.rs` says why).
+    pub nice: i32,
     /// The memory of all of its ports' frames.
     pub umem: Umem,
     /// Its queues of the underlay devices; several may belong to one device.
@@ -92,21 +96,10 @@ struct Hands {
     ip_ids: IpIds,
 }
 
-/// How a worker's wish for a core ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pinning {
-    /// It had none.
-    Free,
-    /// It stays on this core.
-    Pinned(usize),
-    /// The kernel did not let it: no such core, or not one of this process's. It runs all the same, on any core.
-    Refused(usize),
-}
-
 /// A worker's thread, seen from outside.
 pub struct Running<P> {
     number: usize,
-    pinning: Pinning,
+    standing: Standing,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Plan<P>>,
 }
@@ -193,26 +186,23 @@ impl<P: Port> Worker<P> {
         P: Send + 'static,
     {
         let mut worker = Self::new(plan)?;
-        let (number, core, stop) = (
-            worker.plan.number,
-            worker.plan.core,
-            Arc::clone(&worker.plan.stop),
-        );
+        let (number, core, nice) = (worker.plan.number, worker.plan.core, worker.plan.nice);
+        let stop = Arc::clone(&worker.plan.stop);
         let (told, tell) = mpsc::sync_channel(1);
         let thread = thread::Builder::new()
             .name(format!("vxgate-w{number}"))
             .spawn(move || {
                 // Nobody listens any more only if the spawning thread is gone.
-                let _ = told.send(pin(core));
+                let _ = told.send(Standing::take(core, nice));
                 worker.run();
                 worker.plan
             })?;
-        let pinning = tell
+        let standing = tell
             .recv()
             .map_err(|_| io::Error::other(format!("worker {number} ended before it began")))?;
         Ok(Running {
             number,
-            pinning,
+            standing,
             stop,
             thread,
         })
@@ -298,9 +288,9 @@ impl<P> Running<P> {
         self.number
     }
 
-    /// How its wish for a core ended.
-    pub fn pinning(&self) -> Pinning {
-        self.pinning
+    /// What the scheduler granted it.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// Whether it still runs. It ends when it is told to, or by a panic: [`Running::join`] tells which.
@@ -322,21 +312,6 @@ impl<P> Running<P> {
             number: self.number,
             message: message(payload.as_ref()),
         })
-    }
-}
-
-/// Keeps the calling thread on a core.
-fn pin(core: Option<usize>) -> Pinning {
-    /// Bits in `cpu_set_t`, beyond which core_affinity must not be asked.
-    const CORES_MAX: usize = 1024;
-    match core {
-        None => Pinning::Free,
-        Some(id)
-            if id < CORES_MAX && core_affinity::set_for_current(core_affinity::CoreId { id }) =>
-        {
-            Pinning::Pinned(id)
-        }
-        Some(id) => Pinning::Refused(id),
     }
 }
 
@@ -370,7 +345,7 @@ impl<P> fmt::Debug for Running<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Running")
             .field("number", &self.number)
-            .field("pinning", &self.pinning)
+            .field("standing", &self.standing)
             .finish_non_exhaustive()
     }
 }

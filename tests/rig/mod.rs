@@ -172,6 +172,7 @@ pub fn plan<P: Port>(size: Size, reader: Reader, mut port: impl FnMut() -> P) ->
     Plan {
         number: 0,
         core: None,
+        nice: 0,
         umem: Umem::new(UmemConfig {
             chunk: ChunkSize::K2,
             frames: size.frames,
