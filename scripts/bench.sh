@@ -28,6 +28,7 @@ warn() { printf '\nbench.sh: %s\n' "$*" >&2; }
 . scripts/bench/rows.sh
 . scripts/bench/sockets.sh
 . scripts/bench/settings.sh
+. scripts/bench/plots.sh
 . scripts/bench/kernel.sh
 . scripts/bench/ovs.sh
 . scripts/bench/vxgate.sh

@@ -121,6 +121,7 @@ show_results() {
     if "$VXGATE" bench compare --help >/dev/null 2>&1; then
         "$VXGATE" bench compare "$OUTPUT" --report "$page"
         echo "page: $page"
+        plots "$page"
         return
     fi
     jq -rs '
