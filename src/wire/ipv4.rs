@@ -63,6 +63,18 @@ impl Ipv4Header {
         usize::from(self.total_len.get())
     }
 
+    /// What tells the fragments of one packet from those of another.
+    #[inline]
+    pub fn identification(&self) -> u16 {
+        self.identification.get()
+    }
+
+    /// Flags and fragment offset, as they stand.
+    #[inline]
+    pub fn flags_fragment(&self) -> u16 {
+        self.flags_fragment.get()
+    }
+
     /// Whether the DF bit is set.
     #[inline]
     pub fn df(&self) -> bool {
@@ -114,6 +126,29 @@ pub fn set_tos(bytes: &mut [u8], tos: u8) {
     let checksum = checksum::update(u16::from_be_bytes([*high, *low]), before, after);
     *old = tos;
     [*high, *low] = checksum.to_be_bytes();
+}
+
+/// Sets the total length of the header at the start of `bytes`, and adapts its checksum. What is no header is left as it is.
+#[inline]
+pub fn set_total_len(bytes: &mut [u8], len: u16) {
+    set_word::<2>(bytes, len);
+}
+
+/// Sets the identification, as [`set_total_len`] the length.
+#[inline]
+pub fn set_identification(bytes: &mut [u8], id: u16) {
+    set_word::<4>(bytes, id);
+}
+
+#[inline]
+fn set_word<const AT: usize>(bytes: &mut [u8], after: u16) {
+    let Some(header) = bytes.first_chunk_mut::<LEN>() else {
+        return;
+    };
+    let before = u16::from_be_bytes([header[AT], header[AT + 1]]);
+    let sum = u16::from_be_bytes([header[10], header[11]]);
+    header[AT..AT + 2].copy_from_slice(&after.to_be_bytes());
+    header[10..12].copy_from_slice(&checksum::update(sum, before, after).to_be_bytes());
 }
 
 #[cfg(test)]
@@ -181,10 +216,36 @@ mod tests {
     }
 
     #[test]
+    fn every_length_and_identification_leaves_the_checksum_that_a_full_computation_gives() {
+        let mut bytes = BYTES;
+        let right = Ipv4HeaderSlice::from_slice(&bytes)
+            .unwrap()
+            .to_header()
+            .calc_header_checksum();
+        bytes[10..12].copy_from_slice(&right.to_be_bytes());
+        for word in (20..=u16::MAX).step_by(7) {
+            set_total_len(&mut bytes, word);
+            set_identification(&mut bytes, !word);
+            let ours = Ipv4Header::parse(&bytes).unwrap();
+            assert_eq!(
+                (
+                    ours.total_len(),
+                    ours.identification(),
+                    ours.flags_fragment()
+                ),
+                (usize::from(word), !word, DF)
+            );
+            assert!(checksum::holds(&bytes));
+        }
+    }
+
+    #[test]
     fn nineteen_bytes_are_no_header() {
         assert!(Ipv4Header::parse(&BYTES[..19]).is_none());
         let mut short = BYTES;
         set_tos(&mut short[..19], 3);
+        set_total_len(&mut short[..19], 3);
+        set_identification(&mut short[..19], 3);
         assert_eq!(short, BYTES);
     }
 }

@@ -149,10 +149,28 @@ pub fn set_traffic_class(bytes: &mut [u8], class: u8) {
     *second = *second & 0x0f | class << 4;
 }
 
+/// Sets the length of what follows the header at the start of `bytes`. What is no header is left as it is.
+#[inline]
+pub fn set_payload_len(bytes: &mut [u8], len: u16) {
+    if let Some(header) = bytes.first_chunk_mut::<LEN>() {
+        header[4..6].copy_from_slice(&len.to_be_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_length_is_set_and_nothing_else() {
+        let mut bytes = header();
+        set_payload_len(&mut bytes, 0xfeed);
+        assert_eq!(Ipv6Header::parse(&bytes).unwrap().payload_len(), 0xfeed);
+        set_payload_len(&mut bytes, 0x05aa);
+        set_payload_len(&mut bytes[..39], 1);
+        assert_eq!(bytes, header());
+    }
 
     fn header() -> [u8; LEN] {
         let mut bytes = [0; LEN];

@@ -5,10 +5,12 @@
 //! | [`ethernet`] | IEEE 802.3 | addresses, EtherType | length | 802.3 length fields: an EtherType like any other; frame check sequence |
 //! | [`MacAddr`] | IEEE 802 §8 | all 48 bits, the group bit | – | the bit of local administration |
 //! | [`vlan`] | IEEE 802.1Q, 802.1ad | EtherType behind the tags, at most [`vlan::TAGS_MAX`] | length | PCP, DEI and VID are carried, not read; the pre-standard tag types (0x9100) are EtherTypes like any other |
-//! | [`ipv4`] | 791, 2474, 3168 | version, lengths, DSCP and ECN, DF, fragment bits, TTL, protocol, addresses; DSCP and ECN set, the header checksum adapted | length of the fixed part | identification, options; version, lengths and header checksum are the caller's to judge |
-//! | [`ipv6`] | 8200, 2474, 3168, 6437, 4302, 6275 | all of the fixed header; DSCP and ECN set; extension headers skipped, a routing header told | length, at most [`ipv6::EXTENSIONS_MAX`] extensions that end within the packet | what extensions say (types of routing header, options: jumbograms of RFC 2675 among them); behind a fragment header; version and length are the caller's to judge |
+//! | [`ipv4`] | 791, 2474, 3168 | version, lengths, DSCP and ECN, DF, fragment bits, TTL, protocol, addresses; identification; DSCP and ECN, length and identification set, the header checksum adapted | length of the fixed part | options; version, lengths and header checksum are the caller's to judge |
+//! | [`ipv6`] | 8200, 2474, 3168, 6437, 4302, 6275 | all of the fixed header; DSCP and ECN, and length set; extension headers skipped, a routing header told | length, at most [`ipv6::EXTENSIONS_MAX`] extensions that end within the packet | what extensions say (types of routing header, options: jumbograms of RFC 2675 among them); behind a fragment header; version and length are the caller's to judge |
 //! | [`udp`] | 768 | all | length of the header | the length field and the checksum are the caller's to judge |
+//! | [`tcp`] | 9293 | ports, sequence number, length, flags, checksum | length of the fixed part | acknowledgement, window, options; length and checksum are the caller's to judge |
 //! | [`vxlan`] | 7348 §5 | I flag, VNI, reserved bits | length | GPE and remote checksum bits: reserved here |
+//! | [`vnet`] | virtio 1.3 §5.1.6 | all that a TAP has: flags, kind and size of a superframe, checksum's place, tunnel offsets | length | number of buffers, hash; what the fields say is the caller's to judge |
 //! | [`gbp`] | draft-smith-vxlan-group-policy | G, D, A, group policy ID | – | – |
 //! | [`Vni`] | 7348 §5 | 24 bits | fits them | – |
 //! | [`checksum`] | 1071, 1624; pseudo-headers 768, 9293, 8200 | sums of any bytes, and their adaptation to a changed word | – | – |
@@ -31,8 +33,10 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod layers;
 mod mac;
+pub mod tcp;
 pub mod udp;
 pub mod vlan;
+pub mod vnet;
 mod vni;
 pub mod vxlan;
 

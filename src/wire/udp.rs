@@ -55,6 +55,22 @@ impl UdpHeader {
     }
 }
 
+/// Sets the length field of the header at the start of `bytes`. What is no header is left as it is.
+#[inline]
+pub fn set_len(bytes: &mut [u8], len: u16) {
+    if let Some(header) = bytes.first_chunk_mut::<LEN>() {
+        header[4..6].copy_from_slice(&len.to_be_bytes());
+    }
+}
+
+/// Sets the checksum. What is no header is left as it is.
+#[inline]
+pub fn set_checksum(bytes: &mut [u8], checksum: u16) {
+    if let Some(header) = bytes.first_chunk_mut::<LEN>() {
+        header[CHECKSUM_OFFSET..].copy_from_slice(&checksum.to_be_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
