@@ -39,19 +39,32 @@
 //!   exit.flush(umem, counters)
 //! ```
 //!
+//! With a TAP as access device many TCP segments cross the kernel as one superframe:
+//!
+//! ```text
+//!   trains.join(umem, batch)                      decapsulated frames of one segment
+//!   trains.take(train)                            one write to the TAP each, until there is none
+//!
+//!   Cut::new(header, frame)                       what was read from the TAP
+//!   cut.fill(umem, batch)                         then encap as above, until nothing remains
+//! ```
+//!
 //! [`Exit`] borrows the underlay port, its outbox and the worker's running [`IpIds`]. Where a port is missing, the
 //! frames of its outbox go to [`Outbox::discard`].
 
 pub mod carrier;
+pub mod cut;
 pub mod decap;
 #[cfg(test)]
 mod destinations;
 mod ecn;
 pub mod encap;
+mod gro;
 #[cfg(test)]
 mod group_underlay;
 #[cfg(test)]
 mod ipv6_underlay;
+pub mod join;
 #[cfg(test)]
 mod lab;
 mod outbox;

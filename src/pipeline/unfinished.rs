@@ -17,11 +17,8 @@ use crate::wire::ipv4::Ipv4Header;
 use crate::wire::ipv6::Ipv6Header;
 use crate::wire::layers::{Layers, Network, Transport};
 use crate::wire::udp::{self, UdpHeader};
-use crate::wire::{checksum, crc32c};
+use crate::wire::{checksum, crc32c, tcp};
 
-const TCP: u8 = 6;
-const TCP_LEN_MIN: usize = 20;
-const TCP_CHECKSUM_OFFSET: usize = 16;
 const SCTP: u8 = 132;
 
 /// Finishes the checksum of what the frame carries, if it was left unfinished; whether it was. `layers` are the frame's.
@@ -32,9 +29,13 @@ pub fn complete(frame: &mut [u8], layers: &Layers) -> bool {
         return false;
     };
     match transport.protocol {
-        TCP if transport.len >= TCP_LEN_MIN => {
-            complete_sum(frame, layers, transport, transport.len, TCP_CHECKSUM_OFFSET)
-        }
+        tcp::PROTOCOL if transport.len >= tcp::LEN => complete_sum(
+            frame,
+            layers,
+            transport,
+            transport.len,
+            tcp::CHECKSUM_OFFSET,
+        ),
         udp::PROTOCOL => complete_udp(frame, layers, transport),
         SCTP => complete_sctp(frame, *transport),
         _ => false,

@@ -1,0 +1,612 @@
+//! Consecutive TCP segments of a flow, joined into one superframe: the kernel's GRO, for frames that leave by a TAP.
+//!
+//! What follows costs the kernel as much for 64 KB as for one segment. The rules are those of `tcp_gro_receive`,
+//! `inet_gro_receive` and `ipv6_gro_receive` (Linux 6.18), so that [`super::cut`], a NIC or the kernel's own GSO makes the
+//! same segments of a train again:
+//!
+//! | a segment joins the train in front of it when | |
+//! |---|---|
+//! | Ethernet header, addresses, ports, TTL, DSCP, ECN, DF, flow label, acknowledgement, window and options | are the same |
+//! | sequence number | is the next |
+//! | IPv4 identification | counts on by one; or all are the same, with DF (RFC 6864) |
+//! | payload | is not longer than the first's; the first that is shorter is the train's last |
+//! | flags | are the same but for PSH and FIN, which make it the last; no SYN, RST, URG, CWR |
+//! | checksums | hold, of TCP and of the IPv4 header |
+//! | headers | are plain: no VLAN tag, IPv4 option, extension header or fragment, and nothing behind the IP packet |
+//! | IP packet of the train | stays within 65,535 bytes |
+//!
+//! Stricter than the kernel in three: CWR never joins, the urgent pointer has to be the same though no flag makes it count,
+//! and tags and extension headers are not looked behind.
+//!
+//! A segment with a wrong checksum goes alone and as it is, so that its receiver sees that it is wrong; one that goes alone
+//! and is right is said to be so, and saves the kernel the sum.
+//!
+//! # Order
+//!
+//! Trains leave in the order of their first frames. A flow has at most one train that is open, and whatever of the flow does
+//! not join it closes it: so no frame overtakes another of its flow. Flows are told apart by a hash: two that share one only
+//! close each other's trains. What may belong to any flow (a fragment, a tagged frame, headers that make no sense) closes all.
+
+use super::gro::{Kind, TcpSegment};
+use crate::port::{BATCH, Batch, Frame, Umem};
+use crate::wire::vnet::{self, VnetHeader};
+use crate::wire::{ethernet, tcp};
+
+/// Flows that may have an open train at the same time; one more closes that of another. A batch of more flows has hardly
+/// two frames of any.
+const OPEN_MAX: usize = 16;
+/// The longest IP packet, by its own length field; IPv6 could say 40 more, but `skb_gro_receive` counts its header, too.
+const PACKET_MAX: u32 = 65_535;
+
+/// The frames of a batch as trains: most of one frame, some of many. It owns the frames until they are taken.
+#[derive(Debug)]
+pub struct Trains {
+    /// By their number in the batch.
+    frames: [Option<Frame>; BATCH],
+    /// The number of the frame that follows each in its train.
+    behind: [u8; BATCH],
+    /// In the order in which they leave.
+    entries: [Entry; BATCH],
+    len: usize,
+    taken: usize,
+}
+
+/// A train that leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Train {
+    /// What a TAP is told about it.
+    pub header: VnetHeader,
+    /// Bytes of its frames before they were joined: headers count for each.
+    pub bytes: u64,
+    /// Whether all segments had the same IPv4 identification. A TAP cannot be told; none of them may be fragmented.
+    pub fixed_ids: bool,
+}
+
+/// A train as far as it is known.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    first: u8,
+    last: u8,
+    frames: u8,
+    /// The first segment, if it is one of TCP.
+    head: Option<TcpSegment>,
+    /// Bytes of the IP packet, and of all frames.
+    packet_len: u32,
+    bytes: u32,
+    /// PSH and FIN of the last.
+    ending: u8,
+    fixed_ids: bool,
+}
+
+/// The trains that may still grow.
+#[derive(Debug)]
+struct Open {
+    flows: [u32; OPEN_MAX],
+    entries: [u8; OPEN_MAX],
+    len: usize,
+    /// Whose place is taken next when all are.
+    oldest: usize,
+}
+
+const _: () = assert!(BATCH <= u8::MAX as usize);
+
+impl Default for Trains {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Trains {
+    /// None.
+    pub fn new() -> Self {
+        Self {
+            frames: [const { None }; BATCH],
+            behind: [0; BATCH],
+            entries: [Entry::VACANT; BATCH],
+            len: 0,
+            taken: 0,
+        }
+    }
+
+    /// Whether all have been taken.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Takes all frames of the batch and joins what belongs together. As long as trains of the last batch have not been
+    /// taken, it leaves the frames where they are.
+    pub fn join(&mut self, umem: &mut Umem, batch: &mut Batch) {
+        if !self.is_empty() {
+            return;
+        }
+        let mut open = Open::new();
+        for (number, frame) in (0..).zip(batch.drain()) {
+            self.add(number, frame, umem, &mut open);
+        }
+        for entry in self.entries.iter().take(self.len) {
+            if let (2.., Some(head)) = (entry.frames, &entry.head)
+                && let Some(Some(first)) = self.frames.get_mut(usize::from(entry.first))
+            {
+                head.lead(umem.bytes_mut(first), entry.packet_len, entry.ending);
+            }
+        }
+    }
+
+    /// Moves the frames of the next train in order into `train`, which is empty before. Their bytes, one frame's after the
+    /// other's, are the superframe: the first has the headers, the others only payload. `None` when there is no train, and
+    /// when `train` has no room for it.
+    pub fn take(&mut self, train: &mut Batch) -> Option<Train> {
+        let entry = *self.entries.get(self.taken)?;
+        if self.taken >= self.len || train.room() < usize::from(entry.frames) {
+            return None;
+        }
+        let mut number = usize::from(entry.first);
+        for _ in 0..entry.frames {
+            if let Some(frame) = self.frames.get_mut(number).and_then(Option::take) {
+                // There is room.
+                let _full = train.push(frame);
+            }
+            number = usize::from(self.behind.get(number).copied().unwrap_or(0));
+        }
+        self.taken += 1;
+        if self.taken == self.len {
+            (self.len, self.taken) = (0, 0);
+        }
+        Some(Train {
+            header: entry.header(),
+            bytes: u64::from(entry.bytes),
+            fixed_ids: entry.fixed_ids,
+        })
+    }
+
+    #[inline(always)]
+    fn add(&mut self, number: u8, mut frame: Frame, umem: &mut Umem, open: &mut Open) {
+        let segment = match Kind::of(umem.bytes(&frame)) {
+            Kind::Tcp(segment) => segment,
+            Kind::Apart => return self.start(number, frame, None),
+            Kind::Doubtful => {
+                open.clear();
+                return self.start(number, frame, None);
+            }
+        };
+        if let Some(place) = open.find(segment.flow) {
+            match self.grow(open.entry(place), &segment, number, &mut frame, umem) {
+                Some(Grown::Open) => return self.put(number, frame),
+                Some(Grown::Closed) => {
+                    open.remove(place);
+                    return self.put(number, frame);
+                }
+                None => open.remove(place),
+            }
+        }
+        let entry = self.len;
+        self.start(number, frame, Some(segment));
+        if segment.may_lead() {
+            open.insert(segment.flow, entry as u8);
+        }
+    }
+
+    /// A train of one frame, at the end.
+    #[inline(always)]
+    fn start(&mut self, number: u8, frame: Frame, head: Option<TcpSegment>) {
+        if let Some(entry) = self.entries.get_mut(self.len) {
+            *entry = Entry {
+                first: number,
+                last: number,
+                frames: 1,
+                head,
+                packet_len: (frame.len() - ethernet::LEN.min(frame.len())) as u32,
+                bytes: frame.len() as u32,
+                ending: 0,
+                fixed_ids: false,
+            };
+            self.len += 1;
+        }
+        self.put(number, frame);
+    }
+
+    #[inline(always)]
+    fn put(&mut self, number: u8, frame: Frame) {
+        // A batch has no more frames than there are places.
+        if let Some(place) = self.frames.get_mut(usize::from(number)) {
+            *place = Some(frame);
+        }
+    }
+
+    /// Lets the segment join the train, if it may: its frame is cut down to the payload.
+    #[inline(always)]
+    fn grow(
+        &mut self,
+        entry: usize,
+        segment: &TcpSegment,
+        number: u8,
+        frame: &mut Frame,
+        umem: &mut Umem,
+    ) -> Option<Grown> {
+        let entry = self.entries.get_mut(entry)?;
+        let head = entry.head?;
+        let first = self.frames.get(usize::from(entry.first))?.as_ref()?;
+        let (payload_len, len) = (usize::from(segment.payload_len), frame.len() as u32);
+        let packet_len = entry.packet_len + u32::from(segment.payload_len);
+        let carried = entry.packet_len - head.packet_headers_len();
+        if payload_len > usize::from(head.payload_len)
+            || packet_len > PACKET_MAX
+            || segment.sequence != head.sequence.wrapping_add(carried)
+            || !segment.may_follow(&head, umem.bytes(frame), umem.bytes(first))
+        {
+            return None;
+        }
+        let fixed_ids = head.ids_fixed(segment, entry.frames, entry.fixed_ids)?;
+        let headers_len = frame.len() - payload_len;
+        if !umem.pull(frame, headers_len) {
+            return None;
+        }
+        entry.fixed_ids = fixed_ids;
+        entry.packet_len = packet_len;
+        entry.bytes += len;
+        entry.ending = segment.flags & (tcp::PSH | tcp::FIN);
+        entry.frames += 1;
+        if let Some(behind) = self.behind.get_mut(usize::from(entry.last)) {
+            *behind = number;
+        }
+        entry.last = number;
+        let last = entry.ending != 0 || segment.payload_len < head.payload_len;
+        Some(if last { Grown::Closed } else { Grown::Open })
+    }
+}
+
+/// A train that a segment has joined.
+enum Grown {
+    /// It may grow on.
+    Open,
+    /// That was its last.
+    Closed,
+}
+
+impl Entry {
+    const VACANT: Self = Self {
+        first: 0,
+        last: 0,
+        frames: 0,
+        head: None,
+        packet_len: 0,
+        bytes: 0,
+        ending: 0,
+        fixed_ids: false,
+    };
+
+    #[inline]
+    fn header(&self) -> VnetHeader {
+        match &self.head {
+            Some(head) if self.frames > 1 => VnetHeader {
+                flags: vnet::NEEDS_CSUM,
+                gso_type: head.gso_type(),
+                hdr_len: head.headers_len() as u16,
+                gso_size: head.payload_len,
+                csum_start: head.transport() as u16,
+                csum_offset: tcp::CHECKSUM_OFFSET as u16,
+                ..VnetHeader::default()
+            },
+            Some(head) if head.valid => VnetHeader {
+                flags: vnet::DATA_VALID,
+                ..VnetHeader::default()
+            },
+            _ => VnetHeader::default(),
+        }
+    }
+}
+
+impl Open {
+    #[inline]
+    fn new() -> Self {
+        Self {
+            flows: [0; OPEN_MAX],
+            entries: [0; OPEN_MAX],
+            len: 0,
+            oldest: 0,
+        }
+    }
+
+    /// The place of the flow's train.
+    #[inline]
+    fn find(&self, flow: u32) -> Option<usize> {
+        let mut flows = self.flows.iter().take(self.len);
+        flows.position(|other| *other == flow)
+    }
+
+    #[inline]
+    fn entry(&self, place: usize) -> usize {
+        usize::from(self.entries.get(place).copied().unwrap_or(u8::MAX))
+    }
+
+    /// Closes the train at a place; the last takes its place.
+    #[inline]
+    fn remove(&mut self, place: usize) {
+        self.len = self.len.saturating_sub(1);
+        let (flow, entry) = (self.flows.get(self.len), self.entries.get(self.len));
+        if let (Some(&flow), Some(&entry)) = (flow, entry) {
+            self.set(place, flow, entry);
+        }
+    }
+
+    /// Opens a train of a flow that has none.
+    #[inline]
+    fn insert(&mut self, flow: u32, entry: u8) {
+        let place = if self.len < OPEN_MAX {
+            self.len += 1;
+            self.len - 1
+        } else {
+            self.oldest = (self.oldest + 1) % OPEN_MAX;
+            self.oldest
+        };
+        self.set(place, flow, entry);
+    }
+
+    #[inline]
+    fn set(&mut self, place: usize, flow: u32, entry: u8) {
+        if let Some(at) = self.flows.get_mut(place) {
+            *at = flow;
+        }
+        if let Some(at) = self.entries.get_mut(place) {
+            *at = entry;
+        }
+    }
+
+    #[inline]
+    fn clear(&mut self) {
+        self.len = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::{ChunkSize, UmemConfig};
+    use crate::wire::checksum;
+
+    /// 10.0.0.1:1 to 10.0.0.2:2, id 5, DF, sequence 0x100, ACK 7, window 9, and "abcd".
+    const SEGMENT: [u8; 58] = [
+        2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, // Ethernet
+        0x45, 0, 0, 44, 0, 5, 0x40, 0, 64, 6, 0x26, 0xc5, 10, 0, 0, 1, 10, 0, 0, 2, // IPv4
+        0, 1, 0, 2, 0, 0, 1, 0, 0, 0, 0, 7, 0x50, 0x10, 0, 9, 0, 0, 0, 0, // TCP
+        b'a', b'b', b'c', b'd',
+    ];
+    const ID: usize = 19;
+    const PORT: usize = 35;
+    const FLAGS: usize = 47;
+
+    /// The segment after `n` others, changed, with right checksums.
+    fn segment(n: u8, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut frame = SEGMENT.to_vec();
+        frame[ID] += n;
+        frame[41] += 4 * n;
+        change(&mut frame);
+        let len = frame.len() as u16;
+        frame[16..18].copy_from_slice(&(len - 14).to_be_bytes());
+        frame[24..26].fill(0);
+        let sum = checksum::finish(checksum::sum(&frame[14..34]));
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        frame[50..52].fill(0);
+        let pseudo = checksum::sum(&frame[26..34]) + 6 + u32::from(len - 34);
+        let sum = checksum::finish(pseudo + checksum::sum(&frame[34..]));
+        frame[50..52].copy_from_slice(&sum.to_be_bytes());
+        frame
+    }
+
+    fn plain(n: u8) -> Vec<u8> {
+        segment(n, |_| ())
+    }
+
+    fn joined(frames: &[Vec<u8>]) -> Vec<(Train, usize, Vec<u8>)> {
+        let mut umem = Umem::new(UmemConfig {
+            chunk: ChunkSize::K2,
+            frames: BATCH as u32,
+            lock: false,
+        })
+        .unwrap();
+        let mut batch = Batch::new();
+        for bytes in frames {
+            let mut frame = umem.allocate().unwrap();
+            assert!(umem.fill(&mut frame, bytes));
+            batch.push(frame).unwrap();
+        }
+        let mut trains = Trains::new();
+        trains.join(&mut umem, &mut batch);
+        let mut out = Vec::new();
+        while let Some(train) = trains.take(&mut batch) {
+            let bytes = batch.iter().flat_map(|frame| umem.bytes(frame));
+            let bytes = bytes.copied().collect();
+            out.push((train, umem.release_all(&mut batch), bytes));
+        }
+        assert_eq!(umem.free(), BATCH);
+        out
+    }
+
+    fn lengths(frames: &[Vec<u8>]) -> Vec<usize> {
+        joined(frames)
+            .iter()
+            .map(|(_, frames, _)| *frames)
+            .collect()
+    }
+
+    #[test]
+    fn three_segments_become_one_superframe() {
+        let last = segment(2, |frame| frame[FLAGS] |= tcp::PSH);
+        let out = joined(&[plain(0), plain(1), last]);
+        let mut expected = SEGMENT.to_vec();
+        expected.extend(b"abcdabcd");
+        expected[17] = 52;
+        expected[25] -= 8;
+        expected[FLAGS] = 0x18;
+        // 10.0.0.1 + 10.0.0.2 + 6 + 32
+        expected[50..52].copy_from_slice(&[0x14, 0x29]);
+        let header = VnetHeader {
+            flags: vnet::NEEDS_CSUM,
+            gso_type: vnet::GSO_TCPV4,
+            hdr_len: 54,
+            gso_size: 4,
+            csum_start: 34,
+            csum_offset: 16,
+            ..VnetHeader::default()
+        };
+        let train = Train {
+            header,
+            bytes: 3 * 58,
+            fixed_ids: false,
+        };
+        assert_eq!(out, [(train, 3, expected)]);
+    }
+
+    #[test]
+    fn one_segment_stays_as_it_is_and_is_said_to_be_right() {
+        let frame = plain(0);
+        let out = joined(std::slice::from_ref(&frame));
+        assert_eq!(out[0].0.header.flags, vnet::DATA_VALID);
+        assert_eq!((out[0].0.header.gso_type, &out[0].2), (0, &frame));
+    }
+
+    #[test]
+    fn a_corrupt_segment_goes_alone_and_nothing_is_said_of_it() {
+        let mut corrupt = plain(1);
+        corrupt[57] ^= 1;
+        let out = joined(&[plain(0), corrupt.clone(), plain(2), plain(3)]);
+        let frames: Vec<_> = out.iter().map(|(_, frames, _)| *frames).collect();
+        assert_eq!(frames, [1, 1, 2]);
+        assert_eq!(
+            (out[1].0.header, &out[1].2),
+            (VnetHeader::default(), &corrupt)
+        );
+    }
+
+    #[test]
+    fn what_ends_a_train_is_its_last_frame() {
+        let short = |n| segment(n, |frame| frame.truncate(57));
+        let flagged = |n, flag| segment(n, |frame: &mut Vec<u8>| frame[FLAGS] |= flag);
+        for end in [short(1), flagged(1, tcp::PSH), flagged(1, tcp::FIN)] {
+            // The one behind it would continue a train of full segments.
+            assert_eq!(lengths(&[plain(0), end, plain(2), plain(3)]), [2, 2]);
+        }
+        assert_eq!(lengths(&[flagged(0, tcp::PSH), plain(1), plain(2)]), [1, 2]);
+    }
+
+    #[test]
+    fn what_does_not_continue_a_train_closes_it_and_may_begin_another() {
+        let changes: [(&str, fn(&mut Vec<u8>)); 13] = [
+            ("longer", |frame| frame.push(0)),
+            ("gap", |frame| frame[40] += 1),
+            ("identification", |frame| frame[ID] += 7),
+            ("DF", |frame| frame[20] = 0),
+            ("TTL", |frame| frame[22] -= 1),
+            ("DSCP", |frame| frame[15] = 0xb8),
+            ("ECN", |frame| frame[15] = 3),
+            ("acknowledgement", |frame| frame[45] += 1),
+            ("window", |frame| frame[49] += 1),
+            ("ECE", |frame| frame[FLAGS] |= tcp::ECE),
+            ("urgent pointer", |frame| frame[53] = 1),
+            ("MAC", |frame| frame[11] = 7),
+            ("AE", |frame| frame[46] |= 1),
+        ];
+        for (what, change) in changes {
+            let frames = [plain(0), plain(1), segment(2, change), plain(3)];
+            assert_eq!(lengths(&frames), [2, 1, 1], "{what}");
+        }
+        for flag in [tcp::SYN, tcp::RST, tcp::URG, tcp::CWR] {
+            let odd = |n| segment(n, |frame: &mut Vec<u8>| frame[FLAGS] |= flag);
+            assert_eq!(lengths(&[plain(0), odd(1), odd(2)]), [1, 1, 1]);
+        }
+        let bare = segment(1, |frame| frame.truncate(54));
+        assert_eq!(lengths(&[plain(0), bare, plain(1)]), [1, 1, 1]);
+    }
+
+    #[test]
+    fn identifications_that_stand_still_need_df() {
+        let still = |n, df: u8| {
+            segment(n, |frame| {
+                frame[ID] = 5;
+                frame[20] = df;
+            })
+        };
+        let out = joined(&[still(0, 0x40), still(1, 0x40), still(2, 0x40)]);
+        assert_eq!((out.len(), out[0].0.fixed_ids), (1, true));
+        assert_eq!(lengths(&[still(0, 0), still(1, 0)]), [1, 1]);
+        // The second frame decides.
+        assert_eq!(lengths(&[plain(0), plain(1), still(2, 0x40)]), [2, 1]);
+        assert_eq!(lengths(&[still(0, 0x40), still(1, 0x40), plain(2)]), [2, 1]);
+    }
+
+    #[test]
+    fn interleaved_flows_are_joined_each_by_itself() {
+        let flow = |port, n| segment(n, |frame: &mut Vec<u8>| frame[PORT] = port);
+        let frames: Vec<_> = (0..4)
+            .flat_map(|n| (0..8).map(move |port| flow(port, n)))
+            .collect();
+        assert_eq!(lengths(&frames), [4; 8]);
+    }
+
+    #[test]
+    fn one_flow_too_many_closes_the_train_of_another() {
+        let flow = |port, n| segment(n, |frame: &mut Vec<u8>| frame[PORT] = port);
+        let frames: Vec<_> = (0..2)
+            .flat_map(|n| (0..=OPEN_MAX as u8).map(move |port| flow(port, n)))
+            .collect();
+        let frames = joined(&frames);
+        let count: usize = frames.iter().map(|(_, frames, _)| frames).sum();
+        assert_eq!(count, 2 * (OPEN_MAX + 1));
+        assert!(frames.len() > OPEN_MAX + 1);
+    }
+
+    #[test]
+    fn what_may_belong_to_any_flow_closes_all_and_what_belongs_to_none_none() {
+        let fragment = segment(9, |frame| frame[20] = 0x20);
+        let tagged = segment(9, |frame| drop(frame.splice(12..12, [0x81, 0, 0, 1])));
+        for frame in [fragment, tagged] {
+            assert_eq!(lengths(&[plain(0), frame, plain(1)]), [1, 1, 1]);
+        }
+        let udp = segment(9, |frame| frame[23] = 17);
+        let arp = segment(9, |frame| frame[13] = 6);
+        for frame in [udp, arp, vec![1; 5]] {
+            assert_eq!(lengths(&[plain(0), frame, plain(1)]), [2, 1]);
+        }
+    }
+
+    #[test]
+    fn a_train_stays_within_the_length_field() {
+        let long = |n: u8| {
+            segment(0, |frame| {
+                frame.resize(54 + 1700, 7);
+                frame[ID] = n;
+                let sequence = 1700 * u32::from(n);
+                frame[38..42].copy_from_slice(&sequence.to_be_bytes());
+            })
+        };
+        let frames: Vec<_> = (0..BATCH as u8).map(long).collect();
+        // 40 + 38 * 1700 = 64,640
+        assert_eq!(lengths(&frames), [38, 26]);
+    }
+
+    #[test]
+    fn a_batch_waits_until_the_last_is_taken() {
+        let mut umem = Umem::new(UmemConfig {
+            chunk: ChunkSize::K2,
+            frames: 4,
+            lock: false,
+        })
+        .unwrap();
+        let (mut batch, mut trains, mut train) = (Batch::new(), Trains::new(), Batch::new());
+        for _ in 0..2 {
+            batch.push(umem.allocate().unwrap()).unwrap();
+            trains.join(&mut umem, &mut batch);
+        }
+        assert_eq!((batch.len(), trains.is_empty()), (1, false));
+        assert!(trains.take(&mut train).is_some());
+        assert!(trains.take(&mut train).is_none());
+        trains.join(&mut umem, &mut batch);
+        while train.room() > 0 {
+            let Some(frame) = umem.allocate() else { break };
+            train.push(frame).unwrap();
+        }
+        assert!(trains.take(&mut train).is_some());
+        assert_eq!(train.len(), 4);
+    }
+}
