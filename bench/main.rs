@@ -7,6 +7,7 @@
 //! | `table.rs` | `lookup`, `publish`, `pick-up` | a look-up; a publication; a worker that takes up a new snapshot |
 //! | `pipeline.rs` | `encap`, `decap`, `turn` | a frame: decide and apply alone, and the worker's whole turn |
 //! | `checksum.rs` | `finish` | a frame whose inner checksum was left unfinished |
+//! | `trains.rs` | `join`, `cut` | a TCP segment that becomes part of a superframe, or that one is cut into |
 //! | `ring.rs` | `ring` | a descriptor put into a ring or taken out, by us and by xsk-rs |
 //!
 //! Names are `action/case/size`. `measure.rs` says how time is taken and how allocations are counted.
@@ -21,6 +22,7 @@ mod ring;
 mod shuffle;
 mod table;
 mod targets;
+mod trains;
 mod wire;
 mod xsk_rings;
 
@@ -39,6 +41,7 @@ fn main() {
     wire::benches(&mut criterion);
     table::benches(&mut criterion);
     checksum::benches(&mut criterion);
+    trains::benches(&mut criterion);
     ring::benches(&mut criterion);
     pipeline::benches(&mut criterion);
     criterion.final_summary();

@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rig::allocations::{Watched, calls, calls_during, watch};
+use rig::choices::Choices;
 use rig::*;
-use vxgate::port::MemoryPort;
+use vxgate::pipeline::cut::Cut;
+use vxgate::pipeline::join::Trains;
+use vxgate::port::{BATCH, Batch, ChunkSize, MemoryPort, Umem, UmemConfig};
 use vxgate::stats::DropReason;
 use vxgate::table::publication;
 use vxgate::wire::MacAddr;
@@ -24,6 +27,7 @@ fn turns_allocate_nothing() {
     the_counter_counts();
     turns_under_publications();
     turns_with_superframes();
+    trains_of_all_kinds();
     a_thread_from_its_first_heartbeat_to_its_last();
 }
 
@@ -171,6 +175,44 @@ fn turns_with_superframes() {
     assert!(counters.superframes.get() > 0 && counters.flood_copies.get() > 0);
     assert!(counters.drops(DropReason::TxRingFull) > 0);
     assert!(plan.underlays[0].counters.superframes.get() > 0);
+}
+
+/// Segments of many kinds joined, and superframes cut.
+fn trains_of_all_kinds() {
+    let umem = UmemConfig {
+        chunk: ChunkSize::K2,
+        frames: 2 * BATCH as u32,
+        lock: false,
+    };
+    let mut umem = Umem::new(umem).unwrap();
+    let (mut batch, mut train, mut trains) = (Batch::new(), Batch::new(), Trains::new());
+    let mut joined = 0;
+    for seed in 0..200_u32 {
+        let bytes: Vec<u8> = (0..600)
+            .map(|n| (seed.wrapping_add(n).wrapping_mul(0x9e37_79b9) >> 24) as u8)
+            .collect();
+        let frames = tcp::batch(&mut Choices::new(&bytes));
+        for bytes in &frames {
+            let mut frame = umem.allocate().unwrap();
+            assert!(umem.fill(&mut frame, bytes));
+            batch.push(frame).unwrap();
+        }
+        let (header, superframe) = tcp::from_tap(&mut Choices::new(&bytes));
+        let (allocations, frees, _) = calls_during(|| {
+            trains.join(&mut umem, &mut batch);
+            while trains.take(&mut train).is_some() {
+                joined += usize::from(train.len() > 1);
+                umem.release_all(&mut train);
+            }
+            if let Some(mut cut) = Cut::new(&header, &superframe) {
+                while cut.fill(&mut umem, &mut batch) > 0 {
+                    umem.release_all(&mut batch);
+                }
+            }
+        });
+        assert_eq!((allocations, frees), (0, 0), "with seed {seed}");
+    }
+    assert!(joined > 0);
 }
 
 /// Tells the other thread to end, also when this one panics.

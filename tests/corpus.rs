@@ -71,3 +71,13 @@ fn control_protocol() {
 fn inspect() {
     replay("inspect", checks::inspect);
 }
+
+#[test]
+fn join() {
+    replay("join", checks::join);
+}
+
+#[test]
+fn cut() {
+    replay("cut", checks::cut);
+}

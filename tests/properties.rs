@@ -14,7 +14,7 @@ mod rig;
 
 use rig::choices::Choices;
 use rig::table::table;
-use rig::{frames, twin};
+use rig::{frames, tcp, twin};
 use vxgate::gateway::Observation;
 use vxgate::loadgen::engine::{Tag, write_frame};
 use vxgate::loadgen::headers::{Family, Flow, FlowHeaders, Outer, Shape, Transport};
@@ -116,6 +116,16 @@ proptest! {
     #[test]
     fn what_goes_out_comes_in_at_the_far_end_as_it_was(bytes in made_of(600)) {
         checks::round_trip(&bytes);
+    }
+
+    #[test]
+    fn segments_are_joined_as_the_kernel_would_and_come_apart_again(bytes in made_of(800)) {
+        checks::join(&bytes);
+    }
+
+    #[test]
+    fn superframes_are_cut_as_the_kernel_would_and_join_again(bytes in made_of(60)) {
+        checks::cut(&bytes);
     }
 
     #[test]
@@ -265,4 +275,30 @@ fn what_is_made_up_reaches_every_fate() {
         .filter(|reason| !elsewhere.contains(reason));
     let missing: Vec<_> = expected.filter(|reason| !fates.contains(reason)).collect();
     assert_eq!(missing, Vec::<&DropReason>::new());
+}
+
+/// And of the trains: most of what is made up is joined, and cut.
+#[test]
+fn what_is_made_up_is_joined_and_cut() {
+    let mut runner = TestRunner::deterministic();
+    let strategy = made_of(800);
+    let (mut trains, mut alone, mut superframes, mut refused) = (0, 0, 0, 0);
+    for _ in 0..200 {
+        let bytes = strategy.new_tree(&mut runner).expect("no filter").current();
+        for written in twin::join(&tcp::batch(&mut Choices::new(&bytes))) {
+            *if written.frames > 1 {
+                &mut trains
+            } else {
+                &mut alone
+            } += 1;
+        }
+        let (header, frame) = tcp::from_tap(&mut Choices::new(&bytes));
+        match twin::cut(&header, &frame, false) {
+            Some(frames) if frames.len() > 1 => superframes += 1,
+            Some(_) => {}
+            None => refused += 1,
+        }
+    }
+    println!("{trains} trains, {alone} alone, {superframes} superframes, {refused} refused");
+    assert!(trains > 400 && alone > 400 && superframes > 40 && refused > 3);
 }

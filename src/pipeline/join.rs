@@ -15,8 +15,10 @@
 //! | headers | are plain: no VLAN tag, IPv4 option, extension header or fragment, and nothing behind the IP packet |
 //! | IP packet of the train | stays within 65,535 bytes |
 //!
-//! Stricter than the kernel in three: CWR never joins, the urgent pointer has to be the same though no flag makes it count,
-//! and tags and extension headers are not looked behind.
+//! Stricter than the kernel in a few: CWR never joins; the urgent pointer has to be the same though no flag makes it count;
+//! identifications that stand still need DF (Linux 6.18 no longer asks for it), since who fragments such packets mixes them up;
+//! tags and extension headers are not looked behind; and what is corrupt closes the train in front of it instead of
+//! overtaking it.
 //!
 //! A segment with a wrong checksum goes alone and as it is, so that its receiver sees that it is wrong; one that goes alone
 //! and is right is said to be so, and saves the kernel the sum.
@@ -492,7 +494,8 @@ mod tests {
 
     #[test]
     fn what_does_not_continue_a_train_closes_it_and_may_begin_another() {
-        let changes: [(&str, fn(&mut Vec<u8>)); 13] = [
+        type Change = fn(&mut Vec<u8>);
+        let changes: [(&str, Change); 13] = [
             ("longer", |frame| frame.push(0)),
             ("gap", |frame| frame[40] += 1),
             ("identification", |frame| frame[ID] += 7),

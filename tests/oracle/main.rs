@@ -3,6 +3,8 @@
 //!
 //! `VXGATE_ORACLE_SEED` repeats a run; `VXGATE_ORACLE_FRAMES` makes it longer.
 
+#[path = "../rig/mod.rs"]
+mod rig;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -29,5 +31,6 @@ mod sentinel;
 mod setting;
 mod silence;
 mod site;
+mod superframes;
 mod tunnels;
 mod unfinished;

@@ -10,7 +10,7 @@
 //!
 //! That is [`Rig::new`]'s network. [`Rig::on`] takes any other, such as `table` makes up from bytes (`choices`), with
 //! `frames` for it; `bench` runs one direction alone, `twin` says what must become of a frame, and
-//! `allocations` counts what a thread allocates.
+//! `allocations` counts what a thread allocates. `tcp` makes up segments and superframes, and `trains` joins and cuts them.
 
 // Each test binary uses its own part of the rig.
 #![allow(dead_code, unused_imports)]
@@ -21,6 +21,8 @@ pub mod choices;
 pub mod frames;
 pub mod sums;
 pub mod table;
+pub mod tcp;
+pub mod trains;
 pub mod twin;
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -6,10 +6,12 @@
 
 mod inspect;
 mod pipeline;
+mod trains;
 mod wire;
 mod words;
 
 pub use inspect::inspect;
 pub use pipeline::{decap, encap, round_trip, worker};
+pub use trains::{cut, join};
 pub use wire::{layers, wire};
 pub use words::{config, control_protocol, netlink};

@@ -4,10 +4,12 @@
 mod decap;
 mod encap;
 mod inner;
+mod trains;
 
 pub use decap::{Delivered, decap, sender};
 pub use encap::{Open, encap, may_mean, sent};
 pub use inner::{MARK_BITS, carried, carried_by_tags, finish, inner_fields, lifted};
+pub use trains::{cut, join};
 
 use std::net::IpAddr;
 
