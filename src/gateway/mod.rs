@@ -14,6 +14,7 @@ mod kernel_share;
 mod lock;
 mod observe;
 mod plan;
+mod predecessor;
 mod privileges;
 mod session;
 mod strangers;
@@ -25,12 +26,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvError, Sender, bounded, select};
 
-pub use lock::LockError;
+pub use lock::{LockError, peer_pid};
 pub use observe::{
     AccessState, DeviceState, GroupState, MemberState, MirrorState, Observation, OffenderState,
     PolicyState, PortState, RefusedState, VtepState, WorkerState,
 };
 pub use plan::PlanError;
+pub use predecessor::Patience;
 pub use privileges::{MissingCapabilities, check as check_privileges};
 pub use session::SessionError;
 
@@ -117,9 +119,7 @@ impl Gateway {
     /// Says what was missing and what to do; nothing is left behind.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let mounts = hold_mounts();
-        for name in crate::steer::remove_leftovers()? {
-            tracing::info!(name, "removed what a killed vxgate had left");
-        }
+        remove_leftovers()?;
         let mut netlink = Socket::open().map_err(|source| netlink::Error::Io {
             doing: "open",
             source,
@@ -332,6 +332,14 @@ impl View {
         seen.reasons.extend(reasons.collect::<Vec<_>>());
         seen
     }
+}
+
+/// Removes what killed processes left.
+fn remove_leftovers() -> Result<(), crate::steer::Error> {
+    for name in crate::steer::remove_leftovers()? {
+        tracing::info!(name, "removed what a killed vxgate had left");
+    }
+    Ok(())
 }
 
 /// Holds the mount namespace. A service often has one to itself, and when it is killed, the kernel takes the mounts down,

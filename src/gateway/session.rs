@@ -78,6 +78,8 @@ impl Session {
         let locks = devices()
             .map(|device| DeviceLock::acquire(&device.name, device.ifindex))
             .collect::<Result<Vec<_>, _>>()?;
+        // Whoever had the locks may have died only now, and its access devices were not there for the taking before.
+        super::remove_leftovers()?;
         let accesses = plan
             .devices
             .iter()

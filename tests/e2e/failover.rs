@@ -68,6 +68,32 @@ fn sigkill_leaves_the_traffic_to_the_kernel() {
 }
 
 #[test]
+fn the_next_one_comes_up_at_once_after_a_sigkill() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Worker);
+    let mut vxgate = Vxgate::start(&node, &[]);
+    let devices = node.devices().len();
+    for _ in 0..5 {
+        vxgate.signal(Signal::SIGKILL);
+        // Dropped, and so waited for, only when the next one is ready.
+        vxgate = vxgate.start_next(&node, &[]);
+        assert_eq!(
+            node.devices().len(),
+            devices,
+            "the access device of the killed one is gone"
+        );
+    }
+    lab.client(Node::Master).run(&format!(
+        "ping -q -c 40 -i 0.01 -W 3 {}",
+        lab.client_address(Node::Worker)
+    ));
+    let status = vxgate.balanced();
+    assert_eq!(status.state(), "healthy", "{}", status.0);
+    assert!(status.forwarded("underlay") >= 40 && status.forwarded("access") >= 40);
+    vxgate.stop();
+}
+
+#[test]
 fn sigterm_hands_the_traffic_back_to_the_kernel() {
     for who in [Who::Worker, Who::Both] {
         let lab = Lab::up();
