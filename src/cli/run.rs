@@ -33,6 +33,15 @@ pub(super) struct Run {
     /// Workers, one core each [default: one per core that every underlay device has a receive queue for].
     #[arg(long, value_name = "N", env = "VXGATE_WORKERS")]
     workers: Option<u32>,
+    /// The workers' nice value, -20 to 19. At -20 they come before the kernel's threads on their cores, which otherwise may
+    /// hold them up under overload; values below 0 need CAP_SYS_NICE, without which they run as all do [default: -20].
+    #[arg(
+        long,
+        value_name = "N",
+        env = "VXGATE_NICE",
+        allow_negative_numbers = true
+    )]
+    nice: Option<i32>,
     /// What to log to standard error: error, warn, info, debug, or directives such as `vxgate::control=debug`.
     #[arg(
         long,
@@ -138,6 +147,9 @@ impl Run {
         given.set_devices(self.vxlan.clone())?;
         if let Some(count) = self.workers {
             given.set_workers(count)?;
+        }
+        if let Some(nice) = self.nice {
+            given.set_nice(nice)?;
         }
         let overlay = &self.overlay;
         for (key, word) in [

@@ -8,8 +8,10 @@
 //! they are, a new plan is made; only if it differs does the session end and another begin. Between two sessions, and
 //! when one cannot start, every frame takes the kernel's own path.
 
+mod autogroup;
 mod books;
 mod crew;
+mod hung;
 mod kernel_share;
 mod lock;
 mod observe;
@@ -167,11 +169,7 @@ impl Gateway {
                 recv(self.events.1) -> event => look_at = self.heard(event, look_at),
                 default(patience) => {}
             }
-            if lock(&self.shared)
-                .session
-                .as_ref()
-                .is_some_and(|session| !session.is_alive())
-            {
+            if self.has_died() {
                 self.end_session("a thread ended by itself");
                 look_at = Instant::now() + RETRY;
             }
@@ -184,6 +182,15 @@ impl Gateway {
             }
         }
         self.end_session("stopped");
+    }
+
+    /// Looks at the workers. Whether a thread has ended by itself.
+    fn has_died(&self) -> bool {
+        let mut state = lock(&self.shared);
+        state.session.as_mut().is_some_and(|session| {
+            session.watch();
+            !session.is_alive()
+        })
     }
 
     /// What an event asks for: the moment at which to look at the devices again.

@@ -46,9 +46,10 @@ impl Vxgate {
 
     fn start_in(directory: Arc<TempDir>, node: &Netns, arguments: &[&str]) -> Self {
         let socket = directory.path().join("control.sock");
+        // In a session of its own, as a service. A child leads no process group, so `setsid` becomes the program.
         let mut child = node
-            .command(BINARY)
-            .arg("run")
+            .command("setsid")
+            .args([BINARY, "run"])
             .arg("--socket")
             .arg(&socket)
             .args(arguments)
