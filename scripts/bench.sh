@@ -18,7 +18,7 @@ usage: scripts/bench.sh [--only PATTERN] [--device NAME] [--rounds N] [--full | 
   --output FILE    where results go (default: bench/results/DATE-KERNEL.json for a whole comparison, else target/bench/)
   --vxgate FILE    this binary, instead of building one
 
-Rows: decap|encap / 64|imix|1400 / ndr|pdr|overload|cpu, tcp/1|8/out|in/rate|cpu, rr/p50, rr/p99, idle/cpu
+Rows: decap|encap / 64|imix|1400 / ndr|pdr|overload|cpu, decap|encap/64/first, tcp/1|8/out|in/rate|cpu, rr/p50, rr/p99, idle/cpu
 EOT
 }
 die() { printf '\nbench.sh: %s\n' "$*" >&2; exit 1; }

@@ -6,6 +6,7 @@
 #   DIR/SIZE/search    -> DIR/SIZE/ndr, DIR/SIZE/pdr        DIR: decap, encap; SIZE: 64, imix, 1400
 #   DIR/SIZE/overload  -> DIR/SIZE/overload
 #   DIR/SIZE/cpu       -> DIR/SIZE/cpu
+#   DIR/64/first       -> DIR/64/first
 #   tcp/N/WAY          -> tcp/N/WAY/rate, tcp/N/WAY/cpu     N: streams; WAY: out (encap), in (decap)
 #   rr                 -> rr/p50, rr/p99
 #   idle               -> idle/cpu
@@ -16,7 +17,7 @@ for size in 64 imix 1400; do
         STEPS+=("$direction/$size/search" "$direction/$size/overload" "$direction/$size/cpu")
     done
 done
-STEPS+=(tcp/1/out tcp/1/in tcp/8/out tcp/8/in rr idle)
+STEPS+=(decap/64/first encap/64/first tcp/1/out tcp/1/in tcp/8/out tcp/8/in rr idle)
 
 # The rows of a step.
 rows_of() {
@@ -132,6 +133,12 @@ measure_overload() {
     measure "$1" "$(value '.trials[0].received_fps')" frames/s higher "$FAILURE"
 }
 
+# How late frames are that meet a device at rest: 50 ms after the one before, in which an idle worker sleeps twice.
+measure_first() {
+    bench rate --rate $FIRST_RATE --duration "$FIRST_S"
+    measure "$1" "$(value '.trials[0].latency.p99_ns / 1000')" us lower "$FAILURE"
+}
+
 # What the device's processes and receive threads used, with the softirqs that they ran. (Not /proc/stat, whose ticks see little
 # of a core that sleeps between frames; and not all cores, since the generator's is busy at any rate.)
 measure_cpu() {
@@ -180,6 +187,7 @@ run_step() {
                 */search) measure_search "$name" ;;
                 */overload) measure_overload "$step" ;;
                 */cpu) measure_cpu "$step" ;;
+                */first) measure_first "$step" ;;
             esac ;;
         tcp/*) measure_tcp "$step" ;;
         rr) measure_rr ;;

@@ -4,8 +4,9 @@
 vxgate_up() {
     kernel_node_up
     device_threads_up
+    # In a session of its own, as a service: its workers' nice value counts against everybody then.
     # Not by in_ns, which would leave the number of a shell in its place.
-    ip netns exec "$GW" taskset -c $DEVICE_CORE "$VXGATE" run --vxlan flannel.1 --log warn --socket "$RUN/vxgate.sock" >"$RUN/vxgate.log" 2>&1 &
+    ip netns exec "$GW" taskset -c $DEVICE_CORE setsid "$VXGATE" run --vxlan flannel.1 --log warn --socket "$RUN/vxgate.sock" >"$RUN/vxgate.log" 2>&1 &
     VXGATE_PID=$!
     local tries=0
     until grep -q '^ready' "$RUN/vxgate.log"; do

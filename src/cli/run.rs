@@ -37,6 +37,15 @@ pub(super) struct Run {
     /// [default: auto].
     #[arg(long, value_name = "WORD", env = "VXGATE_SUPERFRAMES")]
     superframes: Option<String>,
+    /// The workers' nice value, -20 to 19. At -20 they come before the kernel's threads on their cores, which otherwise may
+    /// hold them up under overload; values below 0 need CAP_SYS_NICE, without which they run as all do [default: -20].
+    #[arg(
+        long,
+        value_name = "N",
+        env = "VXGATE_NICE",
+        allow_negative_numbers = true
+    )]
+    nice: Option<i32>,
     /// What to log to standard error: error, warn, info, debug, or directives such as `vxgate::control=debug`.
     #[arg(
         long,
@@ -142,6 +151,9 @@ impl Run {
         given.set_devices(self.vxlan.clone())?;
         if let Some(count) = self.workers {
             given.set_workers(count)?;
+        }
+        if let Some(nice) = self.nice {
+            given.set_nice(nice)?;
         }
         let overlay = &self.overlay;
         for (key, word) in [

@@ -11,6 +11,7 @@
 //!
 //! [worker]
 //! count = 2                   # or "auto"
+//! nice = -20                  # to 19
 //! superframes = "auto"        # off
 //!
 //! [control]
@@ -50,7 +51,7 @@ const TABLES: &[(&str, &[&str])] = &[
             WordKey::UdpChecksumRx.key(),
         ],
     ),
-    ("worker", &["count", WordKey::Superframes.key()]),
+    ("worker", &["count", "nice", WordKey::Superframes.key()]),
     ("control", &["socket"]),
 ];
 
@@ -175,6 +176,7 @@ impl Reading<'_> {
             (_, _, Some(word)) if word.table() == table => self.word(word, value.get_ref()),
             ("overlay", "devices", _) => self.devices(value.get_ref()),
             ("worker", "count", _) => self.count(value.get_ref()),
+            ("worker", "nice", _) => self.nice(value.get_ref()),
             ("control", "socket", _) => self.socket(value.get_ref()),
             _ => {
                 let here = TABLES.iter().filter(|(known, _)| *known == table);
@@ -232,6 +234,16 @@ impl Reading<'_> {
             // What is no number is judged as the number 0: it is told what may stand there.
             _ => return settings::workers(0).map(|_| ()).map_err(may_be),
         };
+        Ok(())
+    }
+
+    fn nice(&mut self, value: &DeValue<'_>) -> Result<(), String> {
+        let number = match value {
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok(),
+            _ => None,
+        };
+        // What is no number is judged as one beyond all: it is told what may stand there.
+        self.settings.nice = Some(settings::nice(number.unwrap_or(i64::MAX))?);
         Ok(())
     }
 
@@ -325,7 +337,7 @@ mod tests {
         assert!(wrong(text).contains("overlay.worker"), "{}", wrong(text));
         let text = text.replace(
             "worker.count = 3",
-            "[worker]\ncount = 0x3\nsuperframes = 'off'\n[control]\nsocket = '/run/x.sock'",
+            "[worker]\ncount = 0x3\nnice = -7\nsuperframes = 'off'\n[control]\nsocket = '/run/x.sock'",
         );
         let expected = Settings {
             devices: Some(Devices::Named(vec![
@@ -333,6 +345,7 @@ mod tests {
                 "flannel-v6.1".into(),
             ])),
             workers: Some(3),
+            nice: Some(-7),
             socket: Some("/run/x.sock".into()),
             peer_check: Some(PeerCheck::StrictMac),
             reserved_bits: Some(ReservedBits::Allow(0xff)),
@@ -363,6 +376,7 @@ mod tests {
             (read.devices, read.workers, read.socket),
             (expected.devices, None, None)
         );
+        assert_eq!(read.nice, Some(super::super::NICE_DEFAULT));
         // And no key is left out.
         assert!(all_keys().all(|key| text.contains(&format!("{key} = "))));
     }
@@ -401,7 +415,7 @@ mod tests {
             ),
             (
                 "[worker]\nzzz = 1",
-                "line 2: worker.zzz: no such key; there is count, superframes",
+                "line 2: worker.zzz: no such key; there is count, nice, superframes",
             ),
             (
                 "[zzz]",
@@ -459,6 +473,13 @@ mod tests {
             ),
         ] {
             assert_eq!(wrong(text), expected);
+        }
+        for nice in ["-21", "20", "1.0", "\"low\"", "-99999999999999999999999"] {
+            let words = wrong(&format!("[worker]\nnice = {nice}"));
+            assert!(
+                words.starts_with("line 2: worker.nice: ") && words.contains("use -20 ("),
+                "{nice}: {words}"
+            );
         }
         for count in [
             "0",

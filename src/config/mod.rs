@@ -20,6 +20,9 @@ pub use settings::{Settings, WordKey};
 
 /// Workers beyond this make no sense to the steering programs (`bpf/shared.h`).
 pub const WORKERS_MAX: u32 = 64;
+/// Workers come before every thread of ordinary scheduling, unless the operator says otherwise: `worker/standing.rs` says
+/// why.
+pub const NICE_DEFAULT: i32 = -20;
 
 /// The settings of one `vxgate run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub struct Config {
     pub devices: Devices,
     /// How many workers; none: one per core that the NIC has queues for.
     pub workers: Option<u32>,
+    /// The workers' nice value.
+    pub nice: i32,
     /// Where the control socket goes.
     pub socket: PathBuf,
     /// What the data path does where the kernel and the RFC leave a choice.
@@ -103,6 +108,7 @@ impl Config {
             devices: settings.devices.unwrap_or(Devices::All),
             workers: settings.workers,
             superframes: settings.superframes.unwrap_or_default(),
+            nice: settings.nice.unwrap_or(NICE_DEFAULT),
             socket: socket_path(settings.socket)?,
         })
     }
@@ -136,16 +142,17 @@ mod tests {
             ..Settings::default()
         };
         let file = "[overlay]\npeer_check = \"log\"\ninner_vlan = \"drop\"\ndevices = [\"flannel.1\"]\n\
-                    [worker]\ncount = 2\n[control]\nsocket = \"/file\"\n";
+                    [worker]\ncount = 2\nnice = -5\n[control]\nsocket = \"/file\"\n";
         let config = Config::new(given, parse(file).unwrap()).unwrap();
         assert_eq!(config.policy.peer_check, PeerCheck::Off);
         assert_eq!(config.policy.inner_vlan, InnerVlan::Drop);
         assert_eq!(config.policy.reserved_bits, Policy::default().reserved_bits);
         assert_eq!(config.socket, Path::new("/given"));
-        assert_eq!(config.workers, Some(2));
+        assert_eq!((config.workers, config.nice), (Some(2), -5));
         assert!(config.devices.include("flannel.1") && !config.devices.include("vxlan0"));
         let silent = Config::new(Settings::default(), parse("").unwrap()).unwrap();
         assert_eq!(silent.policy, Policy::default());
+        assert_eq!(silent.nice, NICE_DEFAULT);
         assert!(silent.devices.include("anything") && silent.workers.is_none());
     }
 

@@ -1,9 +1,13 @@
 //! Single settings, judged alike wherever they come from: a flag, the environment, or the file.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::{ConfigError, Devices, Superframes, WORKERS_MAX};
 use crate::table::{EcnEncap, InnerVlan, PeerCheck, Policy, ReservedBits, UdpChecksumRx};
+
+/// What nice values there are (`setpriority(2)`).
+const NICE: RangeInclusive<i32> = -20..=19;
 
 /// What one source says: each setting judged, or none where it is silent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,6 +16,8 @@ pub struct Settings {
     pub devices: Option<Devices>,
     /// How many workers.
     pub workers: Option<u32>,
+    /// The workers' nice value.
+    pub nice: Option<i32>,
     /// Where the control socket goes.
     pub socket: Option<PathBuf>,
     /// Who may send to us.
@@ -35,6 +41,7 @@ impl Settings {
         Self {
             devices: self.devices.or(others.devices),
             workers: self.workers.or(others.workers),
+            nice: self.nice.or(others.nice),
             socket: self.socket.or(others.socket),
             peer_check: self.peer_check.or(others.peer_check),
             reserved_bits: self.reserved_bits.or(others.reserved_bits),
@@ -73,6 +80,16 @@ impl Settings {
     pub fn set_workers(&mut self, count: u32) -> Result<(), ConfigError> {
         let judged = workers(u64::from(count));
         self.workers = Some(judged.map_err(|may_be| flag("workers", &count.to_string(), may_be))?);
+        Ok(())
+    }
+
+    /// Takes over what `--nice` says.
+    ///
+    /// # Errors
+    /// Says what it may be.
+    pub fn set_nice(&mut self, value: i32) -> Result<(), ConfigError> {
+        let judged = nice(i64::from(value));
+        self.nice = Some(judged.map_err(|may_be| flag("nice", &value.to_string(), may_be))?);
         Ok(())
     }
 
@@ -225,6 +242,20 @@ pub(super) fn workers(count: u64) -> Result<u32, String> {
         .ok_or_else(|| format!("use 1 to {WORKERS_MAX}"))
 }
 
+/// Judges a nice value.
+///
+/// # Errors
+/// What it may be.
+pub(super) fn nice(value: i64) -> Result<i32, String> {
+    i32::try_from(value)
+        .ok()
+        .filter(|nice| NICE.contains(nice))
+        .ok_or_else(|| {
+            let (first, last) = (NICE.start(), NICE.end());
+            format!("use {first} (before all other threads) to {last} (after them)")
+        })
+}
+
 /// Judges a device name: `dev_valid_name` of the kernel.
 ///
 /// # Errors
@@ -306,6 +337,13 @@ mod tests {
             let words = settings.set_workers(workers).unwrap_err().to_string();
             assert_eq!(words, format!("--workers {workers}: use 1 to 64"));
         }
+        for nice in [-21, 20] {
+            let words = settings.set_nice(nice).unwrap_err().to_string();
+            assert!(
+                words.starts_with(&format!("--nice {nice}: use -20 (")),
+                "{words}"
+            );
+        }
         for name in ["", "a/b", "sixteen-bytes-xx", "a b", "..", "a\0"] {
             let names = vec!["good".to_owned(), name.to_owned()];
             let words = settings.set_devices(names).unwrap_err().to_string();
@@ -324,6 +362,8 @@ mod tests {
         assert_eq!(settings, Settings::default());
         settings.set_devices(Vec::new()).unwrap();
         settings.set_workers(WORKERS_MAX).unwrap();
+        settings.set_nice(19).unwrap();
         assert_eq!((settings.devices, settings.workers), (None, Some(64)));
+        assert_eq!(settings.nice, Some(19));
     }
 }

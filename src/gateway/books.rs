@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use super::observe::{OffenderState, PortState, WorkerState};
 use super::plan::Plan;
-use crate::port::{RxDrops, StatisticsHandle};
+use crate::port::{RxDrops, StatisticsHandle, XskPort};
 use crate::stats::{DropReason, OffenderRecord, PassReason, PortCounters, WorkerCounters};
 use crate::steer::{AccessPair, SteerCounters, XdpMode};
 use crate::wire::MacAddr;
+use crate::worker;
 
 /// Frames that the two rings of a socket can hold between XDP's count and the worker's: `in_flight` is believed up to
 /// this many a socket, and the veth's own ring of 256.
@@ -68,6 +69,10 @@ pub(super) struct RingDrops {
 pub(super) struct WorkerBook {
     pub number: u32,
     pub core: Option<u32>,
+    /// The nice value that was asked for.
+    pub nice: i32,
+    /// Why it has another one.
+    pub nice_refused: Option<String>,
     pub counters: Arc<WorkerCounters>,
 }
 
@@ -399,14 +404,21 @@ fn with_total(mut counts: BTreeMap<String, u64>) -> (BTreeMap<String, u64>, u64)
 }
 
 impl WorkerBook {
+    /// Milliseconds since its last heartbeat, at `now_ns` (`CLOCK_MONOTONIC`).
+    pub fn heartbeat_age_ms(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.counters.last_turn_ns.get()) / 1_000_000
+    }
+
     /// The worker's state at `now_ns` (`CLOCK_MONOTONIC`).
-    pub fn state(&self, now_ns: u64, thread_runs: bool) -> WorkerState {
+    pub fn state(&self, now_ns: u64, running: &worker::Running<XskPort>) -> WorkerState {
         let awake = self.counters.awake_ns.get() as f64;
         let asleep = self.counters.asleep_ns.get() as f64;
-        let age_ms = now_ns.saturating_sub(self.counters.last_turn_ns.get()) / 1_000_000;
+        let age_ms = self.heartbeat_age_ms(now_ns);
         WorkerState {
             worker: self.number,
             core: self.core,
+            nice: running.standing().nice(),
+            nice_refused: self.nice_refused.clone(),
             busy_share: if awake + asleep > 0.0 {
                 awake / (awake + asleep)
             } else {
@@ -414,7 +426,7 @@ impl WorkerBook {
             },
             turns: self.counters.turns.get(),
             heartbeat_age_ms: age_ms,
-            alive: thread_runs && age_ms <= HEARTBEAT_STALE_MS,
+            alive: running.is_alive() && age_ms <= HEARTBEAT_STALE_MS,
         }
     }
 }

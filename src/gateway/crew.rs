@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::SessionError;
+use super::autogroup;
 use super::books::{Books, SocketBook, WorkerBook};
 use super::lanes::Lanes;
 use super::plan::{Nic, Plan, access_mtu};
@@ -21,8 +22,6 @@ use crate::worker::{self, Worker};
 const RING_LEN: u32 = 2048;
 /// An Ethernet header and a VLAN tag: what a device sends beyond its MTU.
 const LINK_HEADERS: usize = 14 + 4;
-/// Workers come before every thread of ordinary scheduling.
-const WORKER_NICE: i32 = -20;
 /// The kernel frees the queue of a closed socket some 40 ms later.
 const BUSY_WAIT: Duration = Duration::from_secs(2);
 
@@ -195,18 +194,25 @@ fn open(
 
 /// Starts the workers; all of them, or none.
 pub(super) fn spawn(
+    plan: &Plan,
     crews: Vec<Crew>,
     readers: Vec<Reader>,
     steering: &Steering,
     books: &mut Books,
 ) -> Result<Vec<worker::Running<XskPort>>, SessionError> {
+    rise(plan.nice);
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let mut workers = Vec::new();
     for (number, (crew, reader)) in (0_u32..).zip(crews.into_iter().zip(readers)) {
         let core = cores
             .get(number as usize % cores.len().max(1))
             .map(|core| core.id);
-        match start_worker(number, core, crew, reader, steering, books) {
+        let post = Post {
+            number,
+            core,
+            nice: plan.nice,
+        };
+        match start_worker(post, crew, reader, steering, books) {
             Ok(running) => workers.push(running),
             Err(source) => {
                 workers.iter().for_each(worker::Running::stop);
@@ -224,20 +230,44 @@ pub(super) fn spawn(
     Ok(workers)
 }
 
-fn start_worker(
+/// Lets the workers' nice value count against other sessions, too.
+fn rise(nice: i32) {
+    if nice >= 0 {
+        return;
+    }
+    match autogroup::set_nice(nice) {
+        Ok(true) => {}
+        Ok(false) => tracing::info!(
+            nice,
+            "the workers' nice value counts in this session alone where sched_autogroup is on; a service, or setsid, has its own"
+        ),
+        Err(error) => {
+            tracing::warn!(nice, %error, "the session may not have the workers' nice value")
+        }
+    }
+}
+
+/// A worker's place on the machine.
+struct Post {
     number: u32,
     core: Option<usize>,
+    nice: i32,
+}
+
+fn start_worker(
+    post: Post,
     crew: Crew,
     reader: Reader,
     steering: &Steering,
     books: &mut Books,
 ) -> io::Result<worker::Running<XskPort>> {
+    let Post { number, core, nice } = post;
     let counters = Arc::new(WorkerCounters::default());
     let heartbeat = steering.heartbeat(number);
     let running = Worker::spawn(worker::Plan {
         number: number as usize,
         core,
-        nice: WORKER_NICE,
+        nice,
         umem: crew.umem,
         underlays: crew.underlays,
         accesses: crew.accesses,
@@ -247,10 +277,12 @@ fn start_worker(
         heartbeat: Box::new(move |now_ns| heartbeat.store(now_ns)),
         stop: Arc::new(AtomicBool::new(false)),
     })?;
-    if let Some(error) = &running.standing().nice_refused {
+    let refused = running.standing().nice_refused.as_ref();
+    let nice_refused = refused.map(|error| format!("{nice}: {error}; CAP_SYS_NICE is needed"));
+    if let Some(refused) = &nice_refused {
         tracing::warn!(
             worker = number,
-            "not allowed to come before other threads (CAP_SYS_NICE): under overload, kernel threads on its core may hold it up: {error}"
+            "may not have its nice value, so kernel threads on its core may hold it up under overload: {refused}"
         );
     }
     let core = match running.standing().pinning {
@@ -268,6 +300,8 @@ fn start_worker(
     books.workers.push(WorkerBook {
         number,
         core,
+        nice,
+        nice_refused,
         counters,
     });
     Ok(running)

@@ -2,7 +2,7 @@
 //!
 //! The lock is a listening socket in the kernel's abstract namespace, named after the device's index. Those names belong
 //! to a network namespace, exactly as device indexes do, and vanish with the process: nothing to clean after a crash.
-//! Whoever finds the name taken connects to it, and the kernel tells which process listens.
+//! Whoever finds the name taken connects to it, and the kernel tells which process listens. One that is dying is waited for.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -10,6 +10,8 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
+
+use super::predecessor::Patience;
 
 /// Held while a device is taken over; dropping it gives the device free.
 #[derive(Debug)]
@@ -42,7 +44,7 @@ pub enum LockError {
 }
 
 impl DeviceLock {
-    /// Takes the device, or tells who has it.
+    /// Takes the device, or tells who has it. A process that was killed gives it back within the time that this waits.
     ///
     /// # Errors
     /// When another process holds it, or no socket can be made.
@@ -53,23 +55,38 @@ impl DeviceLock {
         };
         let name = format!("vxgate/device/{ifindex}");
         let address = SocketAddr::from_abstract_name(name).map_err(failed)?;
-        match UnixListener::bind_addr(&address) {
-            Ok(listener) => Ok(Self {
-                _listener: listener,
-            }),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(LockError::Taken {
-                device: device.to_owned(),
-                holder: listener_pid(&address),
-            }),
-            Err(error) => Err(failed(error)),
+        let mut waiting: Option<(Patience, Option<i32>)> = None;
+        loop {
+            match UnixListener::bind_addr(&address) {
+                Ok(listener) => {
+                    return Ok(Self {
+                        _listener: listener,
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(error) => return Err(failed(error)),
+            }
+            // Asked once: a listener that nobody serves lets only so many connect.
+            let (patience, holder) =
+                waiting.get_or_insert_with(|| (Patience::new(), peer_pid_of(&address)));
+            if !patience.again(*holder) {
+                return Err(LockError::Taken {
+                    device: device.to_owned(),
+                    // By now it may be another one.
+                    holder: peer_pid_of(&address),
+                });
+            }
         }
     }
 }
 
+fn peer_pid_of(address: &SocketAddr) -> Option<i32> {
+    peer_pid(&UnixStream::connect_addr(address).ok()?)
+}
+
 /// The process at the other end; none when it is in another PID namespace, which the kernel tells as 0.
-fn listener_pid(address: &SocketAddr) -> Option<i32> {
-    let stream = UnixStream::connect_addr(address).ok()?;
-    let credentials = getsockopt(&stream, PeerCredentials).ok()?;
+pub fn peer_pid(stream: &UnixStream) -> Option<i32> {
+    let credentials = getsockopt(stream, PeerCredentials).ok()?;
     Some(credentials.pid()).filter(|pid| *pid != 0)
 }
 

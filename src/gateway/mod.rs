@@ -8,13 +8,16 @@
 //! they are, a new plan is made; only if it differs does the session end and another begin. Between two sessions, and
 //! when one cannot start, every frame takes the kernel's own path.
 
+mod autogroup;
 mod books;
 mod crew;
+mod hung;
 mod kernel_share;
 mod lanes;
 mod lock;
 mod observe;
 mod plan;
+mod predecessor;
 mod privileges;
 mod session;
 mod strangers;
@@ -26,12 +29,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvError, Sender, bounded, select};
 
-pub use lock::LockError;
+pub use lock::{LockError, peer_pid};
 pub use observe::{
     AccessState, DeviceState, GroupState, MemberState, MirrorState, Observation, OffenderState,
     PolicyState, PortState, RefusedState, SuperframesState, VtepState, WorkerState,
 };
 pub use plan::PlanError;
+pub use predecessor::Patience;
 pub use privileges::{MissingCapabilities, check as check_privileges};
 pub use session::SessionError;
 
@@ -118,9 +122,7 @@ impl Gateway {
     /// Says what was missing and what to do; nothing is left behind.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let mounts = hold_mounts();
-        for name in crate::steer::remove_leftovers()? {
-            tracing::info!(name, "removed what a killed vxgate had left");
-        }
+        remove_leftovers()?;
         let mut netlink = Socket::open().map_err(|source| netlink::Error::Io {
             doing: "open",
             source,
@@ -168,11 +170,7 @@ impl Gateway {
                 recv(self.events.1) -> event => look_at = self.heard(event, look_at),
                 default(patience) => {}
             }
-            if lock(&self.shared)
-                .session
-                .as_ref()
-                .is_some_and(|session| !session.is_alive())
-            {
+            if self.has_died() {
                 self.end_session("a thread ended by itself");
                 look_at = Instant::now() + RETRY;
             }
@@ -185,6 +183,15 @@ impl Gateway {
             }
         }
         self.end_session("stopped");
+    }
+
+    /// Looks at the workers. Whether a thread has ended by itself.
+    fn has_died(&self) -> bool {
+        let mut state = lock(&self.shared);
+        state.session.as_mut().is_some_and(|session| {
+            session.watch();
+            !session.is_alive()
+        })
     }
 
     /// What an event asks for: the moment at which to look at the devices again.
@@ -333,6 +340,14 @@ impl View {
         seen.reasons.extend(reasons.collect::<Vec<_>>());
         seen
     }
+}
+
+/// Removes what killed processes left.
+fn remove_leftovers() -> Result<(), crate::steer::Error> {
+    for name in crate::steer::remove_leftovers()? {
+        tracing::info!(name, "removed what a killed vxgate had left");
+    }
+    Ok(())
 }
 
 /// Holds the mount namespace. A service often has one to itself, and when it is killed, the kernel takes the mounts down,

@@ -210,6 +210,12 @@ pub struct WorkerState {
     pub worker: u32,
     /// The core it is pinned to.
     pub core: Option<u32>,
+    /// Its nice value now; none when its thread has ended. A worker that hangs has 19, whatever was asked for.
+    #[serde(default)]
+    pub nice: Option<i32>,
+    /// Which nice value it was refused, and why.
+    #[serde(default)]
+    pub nice_refused: Option<String>,
     /// The share of the time since its start that it was awake, 0 to 1.
     pub busy_share: f64,
     /// Turns since its start.

@@ -24,6 +24,8 @@ pub struct Plan {
     pub nics: Vec<Nic>,
     /// How many workers.
     pub workers: u32,
+    /// Their nice value.
+    pub nice: i32,
     /// Why that is not the number that was asked for.
     pub fewer_workers: Option<String>,
     /// What the operator decides of every segment.
@@ -119,6 +121,7 @@ impl Plan {
             left,
             nics,
             workers,
+            nice: config.nice,
             fewer_workers,
             policy: config.policy,
             superframes: config.superframes,

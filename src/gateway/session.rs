@@ -13,6 +13,7 @@ use crossbeam::channel::Sender;
 
 use super::books::{Books, RingDrops};
 use super::crew::{crew, spawn};
+use super::hung::Hung;
 use super::kernel_share;
 use super::lanes::Lanes;
 use super::lock::{DeviceLock, LockError};
@@ -65,6 +66,7 @@ pub struct Session {
     steering: Steering,
     control: control::Running,
     workers: Vec<worker::Running<XskPort>>,
+    hung: Hung,
     accesses: Vec<AccessPair>,
     lanes: Lanes,
     _locks: Vec<DeviceLock>,
@@ -80,6 +82,8 @@ impl Session {
         let locks = devices()
             .map(|device| DeviceLock::acquire(&device.name, device.ifindex))
             .collect::<Result<Vec<_>, _>>()?;
+        // Whoever had the locks may have died only now, and its access devices were not there for the taking before.
+        super::remove_leftovers()?;
         let accesses = plan
             .devices
             .iter()
@@ -103,7 +107,7 @@ impl Session {
             .with_kernel_shares(move |ifindex, share| shares.set(ifindex, share));
         let (writer, readers) = publication(crews.len(), control.snapshot());
         let control = control.start(writer, events.clone())?;
-        let workers = match spawn(crews, readers, &steering, &mut books) {
+        let workers = match spawn(&plan, crews, readers, &steering, &mut books) {
             Ok(workers) => workers,
             Err(error) => {
                 control.stop();
@@ -117,6 +121,7 @@ impl Session {
             steering,
             control,
             workers,
+            hung: Hung::default(),
             accesses,
             lanes,
             _locks: locks,
@@ -153,6 +158,14 @@ impl Session {
         self.control.is_alive() && self.workers.iter().all(worker::Running::is_alive)
     }
 
+    /// Looks for workers that hang, and for such that do no longer.
+    pub fn watch(&mut self) {
+        let now_ns = now_ns();
+        for (book, running) in self.books.workers.iter().zip(&self.workers) {
+            self.hung.look(book, running.standing(), now_ns);
+        }
+    }
+
     /// Frames of strangers that were delivered so far, and the latest stranger.
     pub fn strangers(&self) -> (u64, Option<OffenderState>) {
         let offenders = self.books.offenders(now_ns());
@@ -186,7 +199,7 @@ impl Session {
         seen.offenders = self.books.offenders(now_ns);
         let books = self.books.workers.iter().zip(&self.workers);
         seen.workers = books
-            .map(|(book, running)| book.state(now_ns, running.is_alive()))
+            .map(|(book, running)| book.state(now_ns, running))
             .collect();
         let report = self.control.report();
         let shares = self.steering.kernel_shares();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Status;
+use crate::gateway::{Patience, peer_pid};
 
 /// A request is one short line; more than this is not one.
 const REQUEST_LEN_MAX: u64 = 4096;
@@ -111,7 +112,7 @@ impl ControlSocket {
             Ok(file) if !file.file_type().is_socket() => {
                 return Err(SocketError::NoSocket(path.to_owned()));
             }
-            Ok(_) if UnixStream::connect(path).is_ok() => {
+            Ok(_) if is_served(path) => {
                 return Err(SocketError::InUse {
                     path: path.to_owned(),
                     holder: holder(path),
@@ -163,6 +164,17 @@ impl Drop for ControlSocket {
             tracing::debug!(%error, path = %self.path.display(), "control socket was gone already");
         }
     }
+}
+
+/// Whether a process listens on the path that will go on doing so: one that is dying is waited for.
+fn is_served(path: &Path) -> bool {
+    let mut patience = Patience::new();
+    while let Ok(stream) = UnixStream::connect(path) {
+        if !patience.again(peer_pid(&stream)) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Who answers on the path, in words.

@@ -141,11 +141,14 @@ impl fmt::Display for WorkerLine<'_> {
             .map_or_else(|| "any core".to_owned(), |core| format!("core {core}"));
         let life = if worker.alive { "" } else { "   NOT ALIVE" };
         let busy = worker.busy_share * 100.0;
-        write!(
-            f,
-            "{} on {core}   busy {busy:.1} %   {} turns{life}",
-            worker.worker, worker.turns
-        )
+        write!(f, "{} on {core}", worker.worker)?;
+        if let Some(nice) = worker.nice {
+            write!(f, ", nice {nice}")?;
+        }
+        if let Some(refused) = &worker.nice_refused {
+            write!(f, " (not {refused})")?;
+        }
+        write!(f, "   busy {busy:.1} %   {} turns{life}", worker.turns)
     }
 }
 
@@ -442,6 +445,34 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("oversize"), "{text}");
+    }
+
+    #[test]
+    fn a_worker_is_told_with_its_place_on_the_machine() {
+        let worker = WorkerState {
+            worker: 0,
+            core: Some(1),
+            nice: Some(-20),
+            nice_refused: None,
+            busy_share: 0.125,
+            turns: 7,
+            heartbeat_age_ms: 1,
+            alive: true,
+        };
+        assert_eq!(
+            WorkerLine(&worker).to_string(),
+            "0 on core 1, nice -20   busy 12.5 %   7 turns"
+        );
+        let refused = WorkerState {
+            core: None,
+            nice: Some(0),
+            nice_refused: Some("-20: Permission denied".into()),
+            ..worker
+        };
+        assert_eq!(
+            WorkerLine(&refused).to_string(),
+            "0 on any core, nice 0 (not -20: Permission denied)   busy 12.5 %   7 turns"
+        );
     }
 
     #[test]

@@ -9,7 +9,9 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::support::bulk::Transfer;
+use crate::support::hang::Hang;
 use crate::support::lab::{Lab, Node};
+use crate::support::napi::threaded_on;
 use crate::support::stream::{Stream, StreamReport};
 use crate::support::vxgate::Vxgate;
 use crate::support::wait_until;
@@ -65,6 +67,32 @@ fn sigkill_leaves_the_traffic_to_the_kernel() {
         });
         assert_gaps(&reports, DEATH_GAP_MS);
     }
+}
+
+#[test]
+fn the_next_one_comes_up_at_once_after_a_sigkill() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Worker);
+    let mut vxgate = Vxgate::start(&node, &[]);
+    let devices = node.devices().len();
+    for _ in 0..5 {
+        vxgate.signal(Signal::SIGKILL);
+        // Dropped, and so waited for, only when the next one is ready.
+        vxgate = vxgate.start_next(&node, &[]);
+        assert_eq!(
+            node.devices().len(),
+            devices,
+            "the access device of the killed one is gone"
+        );
+    }
+    lab.client(Node::Master).run(&format!(
+        "ping -q -c 40 -i 0.01 -W 3 {}",
+        lab.client_address(Node::Worker)
+    ));
+    let status = vxgate.balanced();
+    assert_eq!(status.state(), "healthy", "{}", status.0);
+    assert!(status.forwarded("underlay") >= 40 && status.forwarded("access") >= 40);
+    vxgate.stop();
 }
 
 #[test]
@@ -133,6 +161,55 @@ fn a_stopped_process_is_passed_by_and_carries_again_when_it_continues() {
                 status.0
             );
         }
+    }
+}
+
+/// On the core that the kernel's receive threads share with the worker, before which it comes: they carry its frames all
+/// the same.
+#[test]
+fn a_worker_that_spins_is_passed_by_and_put_last_and_carries_again_when_it_goes_on() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Worker);
+    let gateways = Who::Worker.start(&lab);
+    let vxgate = &gateways[0].1;
+    let nice = || vxgate.status().0["workers"][0]["nice"].as_i64();
+    let core = vxgate.status().0["workers"][0]["core"].as_u64();
+    threaded_on(&node, "eth1", 1, core.expect("it is pinned"));
+    assert_eq!(nice(), Some(-20));
+    let by_kernel = || {
+        let frames = |way: &str| {
+            let count = node.run(&format!(
+                "cat /sys/class/net/flannel.1/statistics/{way}_packets"
+            ));
+            count.trim().parse::<u64>().expect("a count")
+        };
+        frames("rx").min(frames("tx"))
+    };
+    under_load(&lab, "a worker that spins, vxgate on the worker", || {
+        assert_carrying(&gateways);
+        let hang = Hang::of_workers(vxgate.pid());
+        let before = by_kernel();
+        wait_until(
+            "the kernel carries, both ways",
+            Duration::from_secs(10),
+            || by_kernel() > before + 500,
+        );
+        wait_until("it comes last", Duration::from_secs(10), || {
+            nice() == Some(19)
+        });
+        let status = vxgate.status();
+        assert_eq!(status.state(), "degraded", "{}", status.0);
+        hang.end();
+        wait_until("it comes first", Duration::from_secs(10), || {
+            nice() == Some(-20)
+        });
+        assert_carrying(&gateways);
+    });
+    let status = vxgate.balanced();
+    assert_eq!(status.state(), "healthy", "{}", status.0);
+    for role in ["underlay", "access"] {
+        let passed = status.passed(role, "heartbeat_stale");
+        assert!(passed > 0, "{role}: {}", status.0);
     }
 }
 

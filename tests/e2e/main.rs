@@ -17,6 +17,7 @@ mod groups;
 mod hostile;
 mod kernel_share;
 mod multicast;
+mod overload;
 mod path_mtu;
 mod pod;
 mod policy;

@@ -29,17 +29,27 @@ pub struct Vxgate {
     lines: Arc<Mutex<Vec<String>>>,
     socket: PathBuf,
     node: String,
-    _directory: TempDir,
+    directory: Arc<TempDir>,
 }
 
 impl Vxgate {
     /// Starts `vxgate run` with more arguments and waits for its line that starts with `ready`.
     pub fn start(node: &Netns, arguments: &[&str]) -> Self {
         let directory = TempDir::with_prefix("vxgate-test-").expect("a temporary directory");
+        Self::start_in(Arc::new(directory), node, arguments)
+    }
+
+    /// Starts another one on the same control socket, as a supervisor does, whatever has become of this one.
+    pub fn start_next(&self, node: &Netns, arguments: &[&str]) -> Self {
+        Self::start_in(Arc::clone(&self.directory), node, arguments)
+    }
+
+    fn start_in(directory: Arc<TempDir>, node: &Netns, arguments: &[&str]) -> Self {
         let socket = directory.path().join("control.sock");
+        // In a session of its own, as a service. A child leads no process group, so `setsid` becomes the program.
         let mut child = node
-            .command(BINARY)
-            .arg("run")
+            .command("setsid")
+            .args([BINARY, "run"])
             .arg("--socket")
             .arg(&socket)
             .args(arguments)
@@ -56,7 +66,7 @@ impl Vxgate {
             lines,
             socket,
             node: node.name().to_owned(),
-            _directory: directory,
+            directory,
         };
         vxgate.wait_ready();
         vxgate
