@@ -104,7 +104,10 @@ impl Real {
                     model.deliver(&bytes)
                 );
             }
-            Step::Receive => assert_eq!(self.port.receive(&mut self.held), model.receive()),
+            Step::Receive => assert_eq!(
+                self.port.receive(&mut self.umem, &mut self.held),
+                model.receive()
+            ),
             Step::Transmit => assert_eq!(self.port.transmit(&mut self.held), model.transmit()),
             Step::Collect => assert_eq!(self.port.collect(&mut self.umem), model.collect()),
             Step::Complete { count } => {

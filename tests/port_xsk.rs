@@ -278,10 +278,10 @@ fn frame(umem: &mut Umem, bytes: &[u8]) -> Frame {
 }
 
 /// Receives until there are `count` frames.
-fn receive(port: &mut XskPort, count: usize) -> Batch {
+fn receive(umem: &mut Umem, port: &mut XskPort, count: usize) -> Batch {
     let mut batch = Batch::new();
     until(&format!("{count} frames received"), || {
-        port.receive(&mut batch);
+        port.receive(umem, &mut batch);
         (batch.len() >= count).then_some(())
     });
     batch
@@ -305,7 +305,7 @@ fn bytes_cross_in_both_directions_and_zero_copy_is_refused_with_the_reason() {
         wire.send(&sent);
         let mut batch = until("a frame received", || {
             let mut batch = Batch::new();
-            (port.receive(&mut batch) > 0).then_some(batch)
+            (port.receive(&mut umem, &mut batch) > 0).then_some(batch)
         });
         let mut received = batch.pop().unwrap();
         assert_eq!(umem.bytes(&received), sent);
@@ -364,7 +364,7 @@ fn one_umem_serves_two_devices_with_two_queues_each() {
                     .unwrap();
             }
             assert_eq!(ports[from].2.transmit(&mut batch), 40);
-            let mut received = receive(&mut ports[to].2, 40);
+            let mut received = receive(&mut umem, &mut ports[to].2, 40);
             for (n, frame) in received.iter().enumerate() {
                 assert_eq!(
                     umem.bytes(frame),
@@ -408,7 +408,7 @@ fn a_second_registration_of_the_same_memory_takes_the_same_frames() {
         let far = Wire::new("d0");
         let mut batch = until("a frame received", || {
             let mut batch = Batch::new();
-            (inward.receive(&mut batch) > 0).then_some(batch)
+            (inward.receive(&mut umem, &mut batch) > 0).then_some(batch)
         });
         assert_eq!(outward.transmit(&mut batch), 1);
         assert_eq!(
@@ -659,7 +659,7 @@ fn the_kernels_drops_are_told_apart() {
                 invalid: 1,
             },
         );
-        let mut batch = receive(&mut port, RING as usize);
+        let mut batch = receive(&mut umem, &mut port, RING as usize);
         assert_eq!(umem.release_all(&mut batch), RING as usize);
         assert_eq!(port.statistics().unwrap().tx_invalid_descs, 0);
     });
@@ -712,6 +712,6 @@ fn a_sleeping_worker_is_woken_by_a_frame() {
         Wire::new("b0").send(&bytes(1, 60));
         assert!(sleeper.sleep(PATIENCE));
         assert!(sleeper.ready(0));
-        assert_eq!(receive(&mut port, 1).len(), 1);
+        assert_eq!(receive(&mut umem, &mut port, 1).len(), 1);
     });
 }

@@ -127,7 +127,7 @@ impl MemoryPort {
 
 impl Port for MemoryPort {
     #[inline]
-    fn receive(&mut self, batch: &mut Batch) -> usize {
+    fn receive(&mut self, _umem: &mut Umem, batch: &mut Batch) -> usize {
         self.rings.receive(batch)
     }
 

@@ -44,8 +44,9 @@ pub use xsk_port::{Link, PortMode, StatisticsHandle, XskPort};
 /// A place where frames come in and go out. `XskPort` is an AF_XDP socket on one queue of a device; `MemoryPort` is its
 /// twin for tests, with the same rings and the same full and empty conditions.
 pub trait Port {
-    /// Takes what has arrived, until the batch is full; returns how many frames it added.
-    fn receive(&mut self, batch: &mut Batch) -> usize;
+    /// Takes what has arrived, until the batch is full; returns how many frames it added. The memory is that of the frames:
+    /// a port may have to put their bytes together.
+    fn receive(&mut self, umem: &mut Umem, batch: &mut Batch) -> usize;
 
     /// Hands frames to the transmit ring in order and wakes the kernel once. Frames that found no room stay in the batch,
     /// and so do those that this port never sends ([`Self::accepts`] tells them apart); the latter hold up no others.

@@ -291,7 +291,7 @@ impl XskPort {
 
 impl Port for XskPort {
     #[inline]
-    fn receive(&mut self, batch: &mut Batch) -> usize {
+    fn receive(&mut self, _umem: &mut Umem, batch: &mut Batch) -> usize {
         self.rings.receive(batch)
     }
 

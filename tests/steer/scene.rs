@@ -249,7 +249,7 @@ impl Receiver {
     /// What has arrived by now.
     pub fn frames(&mut self) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
-        while self.port.receive(&mut self.batch) > 0 {
+        while self.port.receive(&mut self.umem, &mut self.batch) > 0 {
             for frame in self.batch.drain() {
                 frames.push(self.umem.bytes(&frame).to_vec());
                 self.umem.release(frame);
