@@ -358,6 +358,7 @@ fn steer_plan(plan: &Plan, accesses: &[AccessPair]) -> SteerPlan {
         });
     SteerPlan {
         workers: plan.workers,
+        chains: plan.needs_chains(),
         nics: nics.collect(),
         devices: devices.collect(),
     }

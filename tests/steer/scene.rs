@@ -192,6 +192,7 @@ pub const MINUTE: i64 = 60_000_000_000;
 pub fn plan(workers: u32, nic: &Link, device: &Link, pair: &AccessPair) -> SteerPlan {
     SteerPlan {
         workers,
+        chains: false,
         nics: vec![NicPlan {
             ifindex: nic.ifindex,
             name: nic.name.clone(),
