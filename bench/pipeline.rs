@@ -218,9 +218,9 @@ impl Stage {
             &mut self.waiting,
             &mut self.traffic,
         );
-        let (from, _, _) = ends(&mut self.plan, self.direction);
+        let (from, _, umem) = ends(&mut self.plan, self.direction);
         if self.batch.is_empty() {
-            let received = from.receive(&mut self.batch);
+            let received = from.receive(umem, &mut self.batch);
             debug_assert_eq!(received, BATCH);
         }
     }

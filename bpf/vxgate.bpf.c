@@ -13,6 +13,8 @@
  * Each program first asks whether the workers live: a cell that a worker has not stored into for HEARTBEAT_STALE_NS says
  * that it hangs, and then frames take the kernel's own path. When the process dies, the way from `vxgate_underlay` and
  * `vxgate_egress` to what steers dies at once, and the links with it.
+ * Where frames may be longer than a buffer, the XDP programs are loaded for frames of several (`Copy::load`): all that they
+ * look at is in the first.
  * Whenever in doubt, a frame passes. Nothing is changed in a frame here, but that the marks of a device with the Group Policy
  * extension travel in two tags of their own between `vxgate_egress`, the workers and `vxgate_ingress`.
  */

@@ -28,6 +28,7 @@ fn turns_allocate_nothing() {
     turns_under_publications();
     turns_with_superframes();
     trains_of_all_kinds();
+    turns_of_frames_in_several_buffers();
     a_thread_from_its_first_heartbeat_to_its_last();
 }
 
@@ -213,6 +214,42 @@ fn trains_of_all_kinds() {
         assert_eq!((allocations, frees), (0, 0), "with seed {seed}");
     }
     assert!(joined > 0);
+}
+
+fn turns_of_frames_in_several_buffers() {
+    let mut rig = Rig::wide(Size {
+        frames: 320,
+        ..Size::default()
+    });
+    let towards = inner(device_mac(1), host(1, 0), 8900);
+    let frames = [
+        (At::Access(0), inner(host(0, 1), device_mac(0), 8950)),
+        (
+            At::Access(0),
+            inner(MacAddr::BROADCAST, device_mac(0), 5000),
+        ),
+        (At::Access(0), inner(host(0, 1), device_mac(0), 60)),
+        (At::Underlay(1), outer(vni(1), vtep_addr(1), &towards)),
+    ];
+    let places = rig.places();
+    for turn in 0..1_000 {
+        for (at, frame) in &frames {
+            for _ in 0..turn % 8 {
+                rig.deliver(*at, frame);
+            }
+        }
+        let (allocations, frees, _) = calls_during(|| rig.worker.turn());
+        assert_eq!((allocations, frees), (0, 0), "in turn {turn}");
+        if turn % 3 == 0 {
+            for at in &places {
+                rig.port(*at).0.complete(20);
+            }
+        }
+    }
+    rig.check_balance();
+    let counters = rig.counters(At::Access(0));
+    assert!(counters.forwarded.get() > 0 && counters.drops(DropReason::TxRingFull) > 0);
+    assert!(rig.counters(At::Underlay(1)).forwarded.get() > 0);
 }
 
 /// Tells the other thread to end, also when this one panics.

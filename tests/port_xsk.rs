@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use vxgate::port::{
     Batch, ChunkSize, Frame, Link, OpenError, Port, RxDrops, Sleeper, Umem, UmemConfig, XskConfig,
-    XskPort, ZeroCopy,
+    XskPort, ZeroCopy, takes_chains,
 };
 
 /// Local experimental Ethernet type (IEEE 802): nobody else sends it.
@@ -86,6 +86,11 @@ struct Redirect {
 
 impl Redirect {
     fn attach(device: &str) -> Self {
+        Self::attach_with(device, 0)
+    }
+
+    /// With `prog_flags` of `BPF_PROG_LOAD`.
+    fn attach_with(device: &str, flags: u32) -> Self {
         let map = bpf(
             0,
             &MapCreate {
@@ -114,6 +119,7 @@ impl Redirect {
         load[0] = 6 | (program.len() as u64) << 32; // BPF_PROG_TYPE_XDP
         load[1] = program.as_ptr() as u64;
         load[2] = license.as_ptr() as u64;
+        load[5] = u64::from(flags) << 32;
         let loaded = bpf(5, &load);
         // BPF_LINK_CREATE: program, device, BPF_XDP = 37, XDP_FLAGS_DRV_MODE = 4.
         let link = bpf(28, &[loaded.as_raw_fd() as u32, ifindex(device), 37, 4]);
@@ -191,6 +197,19 @@ impl Wire {
             )
         };
         assert_eq!(bound, 0);
+        // By default a dozen long frames fill it.
+        let room: libc::c_int = 8 << 20;
+        // SAFETY: pointer and length of a local.
+        let set = unsafe {
+            libc::setsockopt(
+                fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVBUFFORCE,
+                (&raw const room).cast(),
+                size_of_val(&room) as libc::socklen_t,
+            )
+        };
+        assert_eq!(set, 0);
         Self { fd }
     }
 
@@ -203,7 +222,7 @@ impl Wire {
 
     /// The next frame from the other end, if there is one.
     fn next(&self) -> Option<Vec<u8>> {
-        let mut bytes = vec![0; 9000];
+        let mut bytes = vec![0; 16_384];
         // SAFETY: integers, for which zeroes are valid.
         let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         let mut len = size_of_val(&from) as libc::socklen_t;
@@ -278,10 +297,10 @@ fn frame(umem: &mut Umem, bytes: &[u8]) -> Frame {
 }
 
 /// Receives until there are `count` frames.
-fn receive(port: &mut XskPort, count: usize) -> Batch {
+fn receive(umem: &mut Umem, port: &mut XskPort, count: usize) -> Batch {
     let mut batch = Batch::new();
     until(&format!("{count} frames received"), || {
-        port.receive(&mut batch);
+        port.receive(umem, &mut batch);
         (batch.len() >= count).then_some(())
     });
     batch
@@ -305,7 +324,7 @@ fn bytes_cross_in_both_directions_and_zero_copy_is_refused_with_the_reason() {
         wire.send(&sent);
         let mut batch = until("a frame received", || {
             let mut batch = Batch::new();
-            (port.receive(&mut batch) > 0).then_some(batch)
+            (port.receive(&mut umem, &mut batch) > 0).then_some(batch)
         });
         let mut received = batch.pop().unwrap();
         assert_eq!(umem.bytes(&received), sent);
@@ -364,7 +383,7 @@ fn one_umem_serves_two_devices_with_two_queues_each() {
                     .unwrap();
             }
             assert_eq!(ports[from].2.transmit(&mut batch), 40);
-            let mut received = receive(&mut ports[to].2, 40);
+            let mut received = receive(&mut umem, &mut ports[to].2, 40);
             for (n, frame) in received.iter().enumerate() {
                 assert_eq!(
                     umem.bytes(frame),
@@ -408,7 +427,7 @@ fn a_second_registration_of_the_same_memory_takes_the_same_frames() {
         let far = Wire::new("d0");
         let mut batch = until("a frame received", || {
             let mut batch = Batch::new();
-            (inward.receive(&mut batch) > 0).then_some(batch)
+            (inward.receive(&mut umem, &mut batch) > 0).then_some(batch)
         });
         assert_eq!(outward.transmit(&mut batch), 1);
         assert_eq!(
@@ -659,7 +678,7 @@ fn the_kernels_drops_are_told_apart() {
                 invalid: 1,
             },
         );
-        let mut batch = receive(&mut port, RING as usize);
+        let mut batch = receive(&mut umem, &mut port, RING as usize);
         assert_eq!(umem.release_all(&mut batch), RING as usize);
         assert_eq!(port.statistics().unwrap().tx_invalid_descs, 0);
     });
@@ -712,6 +731,173 @@ fn a_sleeping_worker_is_woken_by_a_frame() {
         Wire::new("b0").send(&bytes(1, 60));
         assert!(sleeper.sleep(PATIENCE));
         assert!(sleeper.ready(0));
-        assert_eq!(receive(&mut port, 1).len(), 1);
+        assert_eq!(receive(&mut umem, &mut port, 1).len(), 1);
+    });
+}
+
+/// `BPF_F_XDP_HAS_FRAGS`: the program takes frames of several buffers.
+const HAS_FRAGS: u32 = 1 << 5;
+const WIDE_MTU: usize = 9000;
+
+/// A pair whose frames take several buffers.
+fn wide_pair(near: &str, far: &str) {
+    pair(near, far, 1);
+    for end in [near, far] {
+        run(&format!("ip link set {end} mtu {WIDE_MTU}"));
+    }
+}
+
+fn open_wide(umem: &Umem, device: &str, share: Option<&XskPort>) -> XskPort {
+    let config = XskConfig {
+        frame_len_max: WIDE_MTU + 18,
+        ..config(device, 0)
+    };
+    XskPort::open(umem, &config, share).unwrap()
+}
+
+/// Of one buffer, of two and of three, on both sides of each border (3,840 bytes each).
+const MIXED: [usize; 10] = [60, 3840, 3841, 9014, 1500, 7680, 7681, 14, 9014, 8964];
+
+#[test]
+fn frames_of_several_buffers_cross_in_both_directions_between_shorter_ones() {
+    in_own_netns(|| {
+        assert!(takes_chains(), "AF_XDP has them from Linux 6.6 on");
+        wide_pair("a0", "b0");
+        wide_pair("c0", "d0");
+        let mut umem = umem(ChunkSize::K16);
+        let mut inward = open_wide(&umem, "a0", None);
+        // Joins the registration, and inherits that frames may take several buffers.
+        let mut outward = open_wide(&umem, "c0", Some(&inward));
+        assert!(outward.mode().shared);
+        inward.refill(&mut umem);
+        let redirect = Redirect::attach_with("a0", HAS_FRAGS);
+        redirect.steer(0, &inward);
+        let (near, far) = (Wire::new("b0"), Wire::new("d0"));
+        let sent: Vec<_> = (0..).zip(MIXED).map(|(n, len)| bytes(n, len)).collect();
+        for round in 0..20 {
+            sent.iter().for_each(|bytes| near.send(bytes));
+            let mut batch = receive(&mut umem, &mut inward, MIXED.len());
+            for (frame, sent) in batch.iter().zip(&sent) {
+                assert_eq!(umem.room_in_front(frame), 256);
+                assert!(umem.bytes(frame) == sent, "{} bytes", sent.len());
+            }
+            // On with other headers in front, as after encapsulation and decapsulation.
+            let mut expected = Vec::new();
+            for frame in batch.iter_mut() {
+                let header = umem.bytes(frame)[..14].to_vec();
+                let (pushed, pulled) = if round % 2 == 0 { (4, 0) } else { (0, 50) };
+                if frame.len() > 64 {
+                    assert!(umem.push(frame, pushed).is_some());
+                    assert!(umem.pull(frame, pulled));
+                }
+                umem.bytes_mut(frame)[..14].copy_from_slice(&header);
+                expected.push(umem.bytes(frame).to_vec());
+            }
+            assert_eq!(outward.transmit(&mut batch), MIXED.len());
+            for expected in expected {
+                let arrived = until("a frame at the far end", || far.next());
+                assert!(arrived == expected, "{} bytes", expected.len());
+            }
+            let mut reclaimed = 0;
+            until("its completions", || {
+                reclaimed += outward.reclaim(&mut umem);
+                (reclaimed == MIXED.len()).then_some(())
+            });
+            inward.refill(&mut umem);
+            let held = inward.frames_held() + outward.frames_held();
+            assert_eq!(umem.free() + held, umem.frames() as usize);
+        }
+        for port in [&inward, &outward] {
+            assert_eq!((port.foreign(), port.tx_errors()), (0, 0));
+            let statistics = port.statistics().unwrap();
+            assert_eq!(statistics.tx_invalid_descs, 0, "{statistics:?}");
+            assert_eq!(statistics.rx_drops(false).total(), 0, "{statistics:?}");
+        }
+    });
+}
+
+#[test]
+fn a_frame_that_finds_too_few_buffers_is_dropped_whole_and_counted_once() {
+    in_own_netns(|| {
+        wide_pair("a0", "b0");
+        let mut umem = umem(ChunkSize::K16);
+        let mut port = open_wide(&umem, "a0", None);
+        let redirect = Redirect::attach_with("a0", HAS_FRAGS);
+        redirect.steer(0, &port);
+        let wire = Wire::new("b0");
+        assert_eq!(port.refill(&mut umem), RING as usize);
+        // Three buffers each: 21 frames fill 63 of 64 entries, and one is left.
+        for n in 0..25 {
+            wire.send(&bytes(n, 9014));
+        }
+        wire.send(&bytes(25, 60));
+        let drops = port.statistics_handle().unwrap();
+        until("four drops", || {
+            (drops.rx_drops().unwrap().total() == 4).then_some(())
+        });
+        let expected = RxDrops {
+            fill_empty: 4,
+            ..Default::default()
+        };
+        assert_eq!(drops.rx_drops().unwrap(), expected);
+        let mut batch = receive(&mut umem, &mut port, 22);
+        for (n, frame) in (0..).zip(batch.iter()).take(21) {
+            assert!(umem.bytes(frame) == bytes(n, 9014), "frame {n}");
+        }
+        let last = batch.iter().last().unwrap();
+        assert_eq!(umem.bytes(last), bytes(25, 60));
+        umem.release_all(&mut batch);
+        assert_eq!(umem.free() + port.frames_held(), umem.frames() as usize);
+    });
+}
+
+#[test]
+fn a_transmit_ring_with_room_for_a_part_of_a_frame_takes_none_of_it_and_all_go_in_the_end() {
+    in_own_netns(|| {
+        wide_pair("a0", "b0");
+        let mut umem = umem(ChunkSize::K16);
+        let mut port = open_wide(&umem, "a0", None);
+        let wire = Wire::new("b0");
+        let mut next = 0;
+        let mut batch = Batch::new();
+        let mut fill = |umem: &mut Umem, batch: &mut Batch| {
+            while batch.room() > 0 {
+                let len = [9014, 60, 5000][next as usize % 3];
+                batch.push(frame(umem, &bytes(next, len))).unwrap();
+                next += 1;
+            }
+        };
+        // Nothing is reclaimed: the completion ring fills, then the transmit ring. Frames have 3 + 1 + 2 buffers.
+        let (mut taken, mut arrived) = (0, 0);
+        loop {
+            fill(&mut umem, &mut batch);
+            let more = port.transmit(&mut batch);
+            taken += more;
+            while let Some(seen) = wire.next() {
+                let len = [9014, 60, 5000][arrived as usize % 3];
+                assert!(seen == bytes(arrived, len), "frame {arrived}");
+                arrived += 1;
+            }
+            if more == 0 {
+                break;
+            }
+        }
+        // The rings have 128 entries, of which a frame may leave the last ones free.
+        let entries = |frames: usize| frames / 3 * 6 + [0, 3, 4][frames % 3];
+        assert!((125..=128).contains(&entries(taken)), "{taken} taken");
+        let left = batch.len();
+        assert_eq!(umem.release_all(&mut batch), left);
+        let mut reclaimed = 0;
+        until("all of them", || {
+            reclaimed += port.reclaim(&mut umem);
+            while let Some(seen) = wire.next() {
+                let len = [9014, 60, 5000][arrived as usize % 3];
+                assert!(seen == bytes(arrived, len), "frame {arrived}");
+                arrived += 1;
+            }
+            (reclaimed == taken && usize::from(arrived) == taken).then_some(())
+        });
+        assert_eq!(umem.free(), umem.frames() as usize);
+        assert_eq!(port.statistics().unwrap().tx_invalid_descs, 0);
     });
 }

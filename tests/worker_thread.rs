@@ -72,8 +72,8 @@ fn device(ring_len: usize) -> (Device, Wire) {
 }
 
 impl Port for Device {
-    fn receive(&mut self, batch: &mut Batch) -> usize {
-        let received = self.inner.receive(batch);
+    fn receive(&mut self, umem: &mut Umem, batch: &mut Batch) -> usize {
+        let received = self.inner.receive(umem, batch);
         if self
             .panics_on
             .is_some_and(|len| batch.iter().any(|frame| frame.len() == len))

@@ -693,7 +693,7 @@ mod tests {
         let refused = |found: Found| found.refusal.unwrap().attribute;
         assert_eq!(refused(found(plain(), |link| link.loopback = true)), "dev");
         assert_eq!(refused(found(plain(), |link| link.ethernet = false)), "dev");
-        assert_eq!(refused(found(plain(), |link| link.mtu = 9000)), "mtu");
+        assert_eq!(refused(found(plain(), |link| link.mtu = 9217)), "mtu");
         assert_eq!(
             refused(found(plain(), |link| link.ifindex = 99)),
             "dev",

@@ -25,10 +25,8 @@ impl Refusal {
     }
 }
 
-/// The largest IP packet whose frame, outer headers and headroom fit a 4096-byte chunk, in bytes.
-const MTU_MAX: u32 = 3506;
-/// What the mark of a frame takes in addition, on its way to and from a device with the Group Policy extension.
-const GBP_CARRIER_LEN: u32 = 8;
+/// The largest IP packet whose frame is carried, in bytes: what switches call jumbo, and 9,000 bytes with any outer headers.
+const MTU_MAX: u32 = 9216;
 
 /// What an attribute of the device means for us.
 enum Rule {
@@ -178,19 +176,14 @@ pub(super) fn of_device(device: &VxlanDevice, underlay: Option<&Link>) -> Option
     if let Some(why) = of_local(device.local) {
         return Some(Refusal::new("local", why));
     }
-    let mtu_max = if device.gbp {
-        MTU_MAX - GBP_CARRIER_LEN
-    } else {
-        MTU_MAX
-    };
-    if device.mtu > mtu_max {
+    if device.mtu > MTU_MAX {
         let why = format!(
-            "its MTU is {}, and frames of more than {mtu_max} bytes do not fit a chunk",
+            "its MTU is {}, and frames of more than {MTU_MAX} bytes are not carried",
             device.mtu
         );
         return Some(Refusal::new("mtu", why));
     }
-    of_underlay(underlay, mtu_max)
+    of_underlay(underlay)
 }
 
 fn of_local(local: Option<IpAddr>) -> Option<&'static str> {
@@ -205,7 +198,7 @@ fn of_local(local: Option<IpAddr>) -> Option<&'static str> {
     }
 }
 
-fn of_underlay(underlay: Option<&Link>, mtu_max: u32) -> Option<Refusal> {
+fn of_underlay(underlay: Option<&Link>) -> Option<Refusal> {
     let Some(link) = underlay else {
         let why = "the device names no underlay device, and no link holds its local address";
         return Some(Refusal::new("dev", why));
@@ -229,9 +222,9 @@ fn of_underlay(underlay: Option<&Link>, mtu_max: u32) -> Option<Refusal> {
             format!("the underlay device {name} is a tunnel itself"),
         ));
     }
-    if link.mtu > mtu_max {
+    if link.mtu > MTU_MAX {
         let why = format!(
-            "the MTU of the underlay device {name} is {}, and frames of more than {mtu_max} bytes do not fit a chunk",
+            "the MTU of the underlay device {name} is {}, and frames of more than {MTU_MAX} bytes are not carried",
             link.mtu
         );
         return Some(Refusal::new("mtu", why));

@@ -42,6 +42,7 @@ pub use session::SessionError;
 use crate::config::{Config, WORKERS_MAX};
 use crate::control::{self, Event, Found, Refusal};
 use crate::netlink::{self, Socket};
+use crate::port::takes_chains;
 use crate::table::{PeerCheck, Policy};
 use plan::Plan;
 use session::Session;
@@ -383,6 +384,9 @@ fn make_plan(
                 why: why.clone(),
             });
         }
+    }
+    if found.iter().any(plan::needs_chains) && !takes_chains() {
+        found.iter_mut().for_each(plan::refuse_chains);
     }
     Ok(Plan::new(found, config, cores, plan::receive_queues))
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::config::{Config, Devices, Superframes};
-use crate::control::{Found, VxlanDevice};
+use crate::control::{Found, Refusal, VxlanDevice};
 use crate::netlink::Link;
 use crate::pipeline::carrier;
 use crate::port::{ChunkSize, ROOM};
@@ -188,6 +188,11 @@ impl Plan {
         self.nics.iter().position(|nic| nic.ifindex == below)
     }
 
+    /// Whether some device's frames may take several buffers.
+    pub fn needs_chains(&self) -> bool {
+        self.devices.iter().any(needs_chains)
+    }
+
     /// The smallest chunk that holds a frame of any port, with the room in front and the outer headers.
     pub fn chunk(&self) -> ChunkSize {
         /// Ethernet header and two VLAN tags.
@@ -201,11 +206,36 @@ impl Plan {
             .max()
             .unwrap_or(1500)
             .saturating_add(LINK_HEADERS);
-        if longest as usize + carrier + ROOM <= ChunkSize::K2.bytes() as usize {
+        if self.needs_chains() {
+            ChunkSize::K16
+        } else if longest as usize + carrier + ROOM <= ChunkSize::K2.bytes() as usize {
             ChunkSize::K2
         } else {
             ChunkSize::K4
         }
+    }
+}
+
+/// The largest MTU with which a veth takes an XDP program that knows nothing of several buffers: what is left of a page
+/// behind the room in front and before the kernel's own notes.
+const ONE_BUFFER_MTU_MAX: u32 = 3506;
+
+/// Whether frames of the device, of its underlay or of its access device may take several buffers.
+pub fn needs_chains(found: &Found) -> bool {
+    access_mtu(found) > ONE_BUFFER_MTU_MAX
+}
+
+/// Refuses what only a kernel with frames of several buffers can carry, on one that has none.
+pub fn refuse_chains(found: &mut Found) {
+    if found.refusal.is_none() && needs_chains(found) {
+        let mtu = access_mtu(found);
+        found.refusal = Some(Refusal {
+            attribute: "mtu".to_owned(),
+            why: format!(
+                "frames of an MTU of {mtu} take several buffers, which AF_XDP has from Linux 6.6 on; \
+                 up to {ONE_BUFFER_MTU_MAX} bytes take one"
+            ),
+        });
     }
 }
 
@@ -296,7 +326,6 @@ pub fn receive_queues(link: &Link) -> u32 {
 mod tests {
     use super::*;
     use crate::config::Settings;
-    use crate::control::Refusal;
     use crate::table::{Df, FlowLabel, Inherit, SourcePorts, UdpChecksum};
     use crate::wire::{MacAddr, Vni};
 
@@ -489,8 +518,36 @@ mod tests {
         assert_eq!(chunk(2048 - 256 - 21), ChunkSize::K4);
         let mut marked = found(10, link(1, 2048 - 256 - 22, 1));
         marked.device.gbp = true;
+        assert_eq!(chunk(3506), ChunkSize::K4);
+        assert_eq!(chunk(3507), ChunkSize::K16);
         let with_marks = plan(vec![marked], &config(&[], None), 1);
         assert_eq!(with_marks.chunk(), ChunkSize::K4);
         assert_eq!(access_mtu(&with_marks.devices[0]), 2048 - 256 - 22 + 8);
+    }
+
+    #[test]
+    fn a_kernel_without_frames_of_several_buffers_keeps_the_devices_that_need_them() {
+        let refused = |mtu, gbp| {
+            let mut found = found(10, link(1, mtu, 1));
+            found.device.gbp = gbp;
+            refuse_chains(&mut found);
+            found
+                .refusal
+                .map(|refusal| (refusal.attribute, refusal.why))
+        };
+        assert_eq!(refused(3506, false), None);
+        assert_eq!(refused(3498, true), None);
+        let (attribute, why) = refused(3499, true).unwrap();
+        assert_eq!(attribute, "mtu");
+        assert!(why.contains("3507") && why.contains("6.6"), "{why}");
+        assert!(refused(9000, false).is_some());
+        // What was refused for something else stays so.
+        let mut learning = found(10, link(1, 9000, 1));
+        learning.refusal = Some(Refusal {
+            attribute: "learning".into(),
+            why: "it learns".into(),
+        });
+        refuse_chains(&mut learning);
+        assert_eq!(learning.refusal.unwrap().attribute, "learning");
     }
 }

@@ -409,6 +409,7 @@ fn steer_plan(plan: &Plan, accesses: &[AccessPair], lanes: &Lanes) -> SteerPlan 
             });
     SteerPlan {
         workers: plan.workers,
+        chains: plan.needs_chains(),
         nics: nics.collect(),
         devices: devices.collect(),
     }

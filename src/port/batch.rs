@@ -67,6 +67,12 @@ impl Batch {
         Ok(())
     }
 
+    /// The frame at the front.
+    #[inline]
+    pub(super) fn front(&self) -> Option<&Frame> {
+        (self.len > 0).then(|| &self.frames[self.head & MASK])
+    }
+
     /// Takes the frame at the front.
     #[inline]
     pub fn pop(&mut self) -> Option<Frame> {

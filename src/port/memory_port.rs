@@ -49,27 +49,42 @@ impl MemoryPort {
         }
     }
 
-    /// As the kernel on reception: takes a fill descriptor, copies the bytes into its chunk behind [`ROOM`], and puts it on
-    /// the receive ring. When it cannot, it counts as the kernel does (`xsk.c`, copy mode) and returns `false`: the frame
-    /// is empty or longer than the chunk behind the room (`rx_dropped`), the fill ring is empty (`rx_fill_ring_empty_descs` and
-    /// `rx_dropped`), or the receive ring is full (`rx_ring_full`).
+    /// As the kernel on reception: takes a fill descriptor, copies the bytes into its buffer behind [`ROOM`], and puts it on
+    /// the receive ring; or as many as the frame needs, where chunks have several buffers. When it cannot, it counts as the
+    /// kernel does (`xsk.c`, copy mode) and returns `false`: the frame is empty or longer than the buffers behind the room
+    /// (`rx_dropped`), the fill ring has too few (`rx_dropped`) or is empty (`rx_fill_ring_empty_descs`, too), or the receive
+    /// ring is full (`rx_ring_full`).
     pub fn deliver(&mut self, umem: &mut Umem, bytes: &[u8]) -> bool {
         let bounds = umem.bounds();
         self.rings.bounds = Some(bounds);
-        if bytes.is_empty() || bytes.len() > umem.chunk_len() - ROOM {
+        let part_len = bounds.buffer as usize - ROOM;
+        let count = bytes.len().div_ceil(part_len) as u32;
+        if count == 0 || (count > 1 && !bounds.has_chains()) {
             self.statistics.rx_dropped += 1;
             return false;
         }
-        if self.kernel.fill.pending() == 0 {
-            self.statistics.rx_fill_ring_empty_descs += 1;
+        let free = self.kernel.fill.pending();
+        if free < count {
+            self.statistics.rx_fill_ring_empty_descs += u64::from(free == 0);
             self.statistics.rx_dropped += 1;
             return false;
         }
-        // Looked at before the descriptor is taken: the twin has no hands of its own to hold a frame in.
-        if self.kernel.rx.free(1) == 0 {
+        // Looked at before a descriptor is taken: the twin has no hands of its own to hold a frame in.
+        if self.kernel.rx.free(count) < count {
             self.statistics.rx_ring_full += 1;
             return false;
         }
+        let mut parts = bytes.chunks(part_len).peekable();
+        while let Some(part) = parts.next() {
+            if !self.deliver_part(umem, part, parts.peek().is_some()) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn deliver_part(&mut self, umem: &mut Umem, bytes: &[u8], more: bool) -> bool {
+        let bounds = umem.bounds();
         let mut chunk = None;
         self.kernel.fill.consume(1, |addr| chunk = Some(addr));
         let frame = chunk.and_then(|chunk| bounds.frame(chunk + ROOM as u64, 0));
@@ -78,25 +93,41 @@ impl MemoryPort {
             return false;
         };
         umem.fill(&mut frame, bytes);
-        let mut descriptor = Some(descriptor_of(&frame));
+        let mut descriptor = Some(Descriptor {
+            addr: u64::from(frame.addr),
+            len: frame.len,
+            options: if more { libc::XDP_PKT_CONTD } else { 0 },
+        });
         self.kernel.rx.produce(1, || descriptor.take()) == 1
     }
 
-    /// As the kernel on transmission: takes the oldest transmit descriptor, returns its bytes, and puts the frame on the
-    /// completion ring. `None` when there is none, or the completion ring is full.
+    /// As the kernel on transmission: takes the oldest transmit descriptors, as many as the frame has, returns its bytes, and
+    /// puts each on the completion ring. `None` when there is none, or the completion ring has no room for all of them.
     pub fn collect(&mut self, umem: &mut Umem) -> Option<Vec<u8>> {
         let bounds = umem.bounds();
-        let mut bytes = None;
-        self.finish(1, |descriptor| {
-            let frame = bounds.frame(descriptor.addr, descriptor.len);
-            bytes = frame.map(|frame| umem.bytes(&frame).to_vec());
+        let buffers = self.oldest()?;
+        let mut bytes = Vec::new();
+        self.finish(buffers, |descriptor| {
+            if let Some(part) = bounds.part(descriptor.addr, descriptor.len) {
+                bytes.extend_from_slice(umem.bytes(&part));
+            }
         });
-        bytes
+        Some(bytes)
     }
 
     /// The same without copying out: completes up to `n` frames; returns how many.
     pub fn complete(&mut self, n: usize) -> usize {
-        self.finish(u32::try_from(n).unwrap_or(u32::MAX), |_| ())
+        if !self.rings.bounds.is_some_and(|bounds| bounds.has_chains()) {
+            return self.finish(u32::try_from(n).unwrap_or(u32::MAX), |_| ());
+        }
+        let mut count = 0;
+        while count < n
+            && let Some(buffers) = self.oldest()
+        {
+            self.finish(buffers, |_| ());
+            count += 1;
+        }
+        count
     }
 
     /// Frames now inside the port's four rings.
@@ -114,6 +145,18 @@ impl MemoryPort {
         self.link_down = down;
     }
 
+    /// How many descriptors the oldest frame in the transmit ring has, when the completion ring has room for them.
+    fn oldest(&mut self) -> Option<u32> {
+        let mut buffers = 0;
+        loop {
+            let descriptor = self.kernel.tx.peek(buffers)?;
+            buffers += 1;
+            if descriptor.options & libc::XDP_PKT_CONTD == 0 {
+                return (self.kernel.completion.free(buffers) == buffers).then_some(buffers);
+            }
+        }
+    }
+
     fn finish(&mut self, limit: u32, mut see: impl FnMut(Descriptor)) -> usize {
         let limit = self.kernel.completion.free(limit.min(self.rings.tx.size()));
         let completion = &mut self.kernel.completion;
@@ -127,8 +170,8 @@ impl MemoryPort {
 
 impl Port for MemoryPort {
     #[inline]
-    fn receive(&mut self, batch: &mut Batch) -> usize {
-        self.rings.receive(batch)
+    fn receive(&mut self, umem: &mut Umem, batch: &mut Batch) -> usize {
+        self.rings.receive(umem, batch)
     }
 
     #[inline]
@@ -165,13 +208,5 @@ impl Port for MemoryPort {
     #[inline]
     fn link_down(&self) -> bool {
         self.link_down
-    }
-}
-
-fn descriptor_of(frame: &Frame) -> Descriptor {
-    Descriptor {
-        addr: u64::from(frame.addr),
-        len: frame.len,
-        options: 0,
     }
 }

@@ -3,7 +3,7 @@
 //! # A chunk of the UMEM
 //!
 //! ```text
-//! |<------------------------------ chunk (2048 or 4096 bytes) ------------------------------>|
+//! |<-------------------------- chunk (2048, 4096 or 16384 bytes) --------------------------->|
 //! |  room in front (>= 256 when received)        |  frame (len bytes)          |  tailroom    |
 //! chunk start                                    ^ Frame::addr
 //!                      push(n) moves it left <---+---> pull(n) moves it right
@@ -19,6 +19,7 @@ use std::io;
 use std::os::fd::RawFd;
 
 mod batch;
+mod chains;
 mod frame;
 mod holders;
 mod mapping;
@@ -41,16 +42,17 @@ pub use statistics::{PortStatistics, RxDrops};
 pub use tap_port::TapPort;
 pub use umem::{ChunkSize, Pages, ROOM, Umem, UmemConfig};
 pub use wait::{Sleeper, now_ns};
-pub use xsk_port::{Link, PortMode, StatisticsHandle, XskPort};
+pub use xsk_port::{Link, PortMode, StatisticsHandle, XskPort, takes_chains};
 
 /// A place where frames come in and go out. `XskPort` is an AF_XDP socket on one queue of a device; `MemoryPort` is its
 /// twin for tests, with the same rings and the same full and empty conditions; `TapPort` is one queue of a TAP.
 pub trait Port {
-    /// Takes what has arrived, until the batch is full; returns how many frames it added.
-    fn receive(&mut self, batch: &mut Batch) -> usize;
+    /// Takes what has arrived, until the batch is full; returns how many frames it added. A frame that arrived in several
+    /// buffers is in one piece here, which is what the memory is for.
+    fn receive(&mut self, umem: &mut Umem, batch: &mut Batch) -> usize;
 
-    /// Hands frames to the transmit ring in order and wakes the kernel once. Frames that found no room stay in the batch,
-    /// and so do those that this port never sends ([`Self::accepts`] tells them apart); the latter hold up no others.
+    /// Hands frames to the transmit ring in order and wakes the kernel once. Frames that found no room, be it for one of
+    /// their buffers, stay in the batch as a whole, and so do those that this port never sends ([`Self::accepts`] tells them apart); the latter hold up no others.
     /// Returns how many were taken.
     fn transmit(&mut self, batch: &mut Batch) -> usize;
 

@@ -153,13 +153,34 @@ impl<'a> Opening<'a> {
 
     /// Binds in copy mode, which every device can.
     pub(super) fn bind_copy(&self) -> Result<(), OpenError> {
-        self.bind(libc::XDP_COPY | libc::XDP_USE_NEED_WAKEUP, None)
+        self.bind(libc::XDP_COPY | self.flags(), None)
             .map_err(|error| self.refused("bind the queue", error))
     }
 
     /// Binds without copying; the error is the reason for copy mode.
     pub(super) fn bind_zero_copy(&self) -> io::Result<()> {
-        self.bind(libc::XDP_ZEROCOPY | libc::XDP_USE_NEED_WAKEUP, None)
+        self.bind(libc::XDP_ZEROCOPY | self.flags(), None)
+    }
+
+    /// What both modes have in common.
+    fn flags(&self) -> u16 {
+        let chains = if self.umem.bounds().has_chains() {
+            libc::XDP_USE_SG
+        } else {
+            0
+        };
+        libc::XDP_USE_NEED_WAKEUP | chains
+    }
+
+    /// The kernel's refusal of zero-copy in words (`xp_assign_dev`).
+    pub(super) fn why_refused(&self, error: &io::Error) -> String {
+        let chains = self.umem.bounds().has_chains();
+        match error.raw_os_error() {
+            Some(libc::EOPNOTSUPP) if chains => {
+                "the driver has no zero-copy, or none of frames in several buffers".into()
+            }
+            _ => why_refused(error),
+        }
     }
 
     /// Joins the registration of another socket, with its mode.
@@ -207,7 +228,9 @@ fn refused(config: &XskConfig, start: Instant, step: &'static str, error: io::Er
         ("share the UMEM of another port", Some(libc::EINVAL)) => {
             "; the device has no such queue, or the other port is on the very same queue"
         }
-        ("bind the queue", Some(libc::EINVAL)) => "; the device has no such queue",
+        ("bind the queue", Some(libc::EINVAL)) => {
+            "; the device has no such queue, or its frames need several buffers and the kernel is older than 6.6"
+        }
         _ => "",
     };
     OpenError::Refused {
@@ -223,8 +246,7 @@ pub(super) fn why_never(config: &XskConfig) -> String {
     format!("not asked for on {}", config.name)
 }
 
-/// The kernel's refusal of zero-copy in words (`xp_assign_dev`).
-pub(super) fn why_refused(error: &io::Error) -> String {
+fn why_refused(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EOPNOTSUPP) => "the driver has no zero-copy".into(),
         Some(libc::EINVAL) => {

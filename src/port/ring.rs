@@ -29,7 +29,7 @@ pub struct Descriptor {
     pub addr: u64,
     /// Bytes.
     pub len: u32,
-    /// `XDP_PKT_CONTD`, `XDP_TX_METADATA`: neither is used.
+    /// `XDP_PKT_CONTD`: the next descriptor belongs to the same frame. `XDP_TX_METADATA` is not used.
     pub options: u32,
 }
 
@@ -287,6 +287,13 @@ impl<T: Entry> Consumer<T> {
                 .store(self.tail, Ordering::Release);
         }
         count as usize
+    }
+
+    /// The entry so many places behind the oldest that waits, which stays where it is. For the in-memory twin.
+    pub(super) fn peek(&self, place: u32) -> Option<T> {
+        let slot = self.ring.slot(self.tail.wrapping_add(place));
+        // SAFETY: the slot is inside the ring, and as long as an entry waits there it is written, and not written again.
+        (place < self.pending()).then(|| unsafe { slot.read() })
     }
 
     /// How many entries wait.

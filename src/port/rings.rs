@@ -9,9 +9,13 @@
 //! A frame turns into a plain address where it enters a ring, and the address is judged where it comes out: it must lie in
 //! one chunk of the UMEM. In debug builds a ledger knows besides which chunks this port has in its rings, and refuses what
 //! it never put there.
+//!
+//! Where chunks have several buffers, each way has a second form (`..._chains`): which of the two it is, is asked once a
+//! batch, so that frames of one buffer pay nothing for the others.
 
 use std::io;
 
+use super::chains::{Chains, Parts};
 use super::ring::{Consumer, Descriptor, Producer, Ring};
 use super::umem::Bounds;
 use super::{Batch, Umem};
@@ -32,6 +36,7 @@ pub(super) struct Rings {
     pub(super) frame_len_max: usize,
     /// Addresses that came out of a ring and were refused.
     pub(super) foreign: u64,
+    chains: Chains,
     ledger: Ledger,
 }
 
@@ -65,14 +70,18 @@ impl Rings {
             bounds,
             frame_len_max,
             foreign: 0,
+            chains: Chains::default(),
             ledger: Ledger::default(),
         }
     }
 
     /// Receive ring to batch.
     #[inline]
-    pub(super) fn receive(&mut self, batch: &mut Batch) -> usize {
+    pub(super) fn receive(&mut self, umem: &mut Umem, batch: &mut Batch) -> usize {
         let Some(bounds) = self.bounds else { return 0 };
+        if bounds.has_chains() {
+            return self.receive_chains(bounds, umem, batch);
+        }
         let before = batch.len();
         let (ledger, foreign) = (&mut self.ledger, &mut self.foreign);
         self.rx.consume(batch.room() as u32, |descriptor| {
@@ -88,10 +97,32 @@ impl Rings {
         batch.len() - before
     }
 
+    /// The same, of frames that may come in several buffers.
+    #[inline(never)]
+    fn receive_chains(&mut self, bounds: Bounds, umem: &mut Umem, batch: &mut Batch) -> usize {
+        let before = batch.len();
+        let (ledger, foreign, chains) = (&mut self.ledger, &mut self.foreign, &mut self.chains);
+        self.rx.consume(batch.room() as u32, |descriptor| {
+            let part = bounds
+                .part(descriptor.addr, descriptor.len)
+                .filter(|part| ledger.leaves(part.addr, Place::Fill));
+            *foreign += u64::from(part.is_none());
+            let more = descriptor.options & libc::XDP_PKT_CONTD != 0;
+            if let Some(frame) = chains.gather(umem, part, more) {
+                // There is room: each buffer completes one frame at most.
+                drop(batch.push(frame));
+            }
+        });
+        batch.len() - before
+    }
+
     /// Batch to transmit ring. What does not fit, and what may not be sent at all, stays in the batch.
     #[inline]
     pub(super) fn transmit(&mut self, batch: &mut Batch) -> usize {
         let (bounds, frame_len_max) = (self.bounds, self.frame_len_max);
+        if let Some(bounds) = bounds.filter(Bounds::has_chains) {
+            return self.transmit_chains(bounds, batch);
+        }
         let ledger = &mut self.ledger;
         let room = self.tx.free(batch.len() as u32);
         // Each frame is looked at once; one that may not be sent goes to the back, so that it does not hold up the rest.
@@ -116,6 +147,50 @@ impl Rings {
         })
     }
 
+    /// The same, of frames that may go in several buffers: all of a frame's, or none.
+    #[inline(never)]
+    fn transmit_chains(&mut self, bounds: Bounds, batch: &mut Batch) -> usize {
+        let frame_len_max = self.frame_len_max;
+        let (ledger, chains) = (&mut self.ledger, &mut self.chains);
+        chains.cover(bounds);
+        let most = batch.len() as u32 * (bounds.chunk / bounds.buffer);
+        let mut room = self.tx.free(most);
+        let (mut looks, mut taken, mut parts) = (batch.len(), 0, Parts::default());
+        self.tx.produce(room, || {
+            loop {
+                if let Some((addr, len, more)) = parts.next(bounds) {
+                    ledger.enters(addr, Place::Transmit);
+                    return Some(Descriptor {
+                        addr: addr.into(),
+                        len,
+                        options: if more { libc::XDP_PKT_CONTD } else { 0 },
+                    });
+                }
+                if looks == 0 {
+                    return None;
+                }
+                let front = batch.front()?;
+                let sendable = sendable(front, Some(bounds), frame_len_max);
+                let buffers = bounds.buffers(front);
+                if sendable && buffers > room {
+                    return None;
+                }
+                looks -= 1;
+                let frame = batch.pop()?;
+                if !sendable {
+                    // There is room: it has just left.
+                    drop(batch.push(frame));
+                    continue;
+                }
+                room -= buffers;
+                taken += 1;
+                chains.sent(bounds, &frame, buffers);
+                parts = Parts::of(&frame);
+            }
+        });
+        taken
+    }
+
     /// Whether [`Self::transmit`] would ever take the frame.
     #[inline]
     pub(super) fn accepts(&self, frame: &super::Frame) -> bool {
@@ -126,6 +201,9 @@ impl Rings {
     #[inline]
     pub(super) fn reclaim(&mut self, umem: &mut Umem) -> usize {
         let bounds = *self.bounds.get_or_insert(umem.bounds());
+        if bounds.has_chains() {
+            return self.reclaim_chains(bounds, umem);
+        }
         let (ledger, foreign) = (&mut self.ledger, &mut self.foreign);
         let mut count = 0;
         self.completion.consume(u32::MAX, |addr| {
@@ -141,12 +219,33 @@ impl Rings {
         count
     }
 
+    /// The same, of frames that may have gone in several buffers: one comes back with its last.
+    #[inline(never)]
+    fn reclaim_chains(&mut self, bounds: Bounds, umem: &mut Umem) -> usize {
+        let (ledger, foreign, chains) = (&mut self.ledger, &mut self.foreign, &mut self.chains);
+        let mut count = 0;
+        self.completion.consume(u32::MAX, |addr| {
+            let inside = bounds.chunk_of(addr).is_some();
+            if !inside || !ledger.leaves(addr as u32, Place::Transmit) {
+                *foreign += 1;
+            } else if chains.completed(bounds, addr as u32) {
+                if umem.recover(addr) {
+                    count += 1;
+                } else {
+                    *foreign += 1;
+                }
+            }
+        });
+        count
+    }
+
     /// Pool to fill ring.
     #[inline]
     pub(super) fn refill(&mut self, umem: &mut Umem) -> usize {
         let bounds = *self.bounds.get_or_insert(umem.bounds());
         let ledger = &mut self.ledger;
         ledger.cover(bounds);
+        self.chains.cover(bounds);
         self.fill.produce(u32::MAX, || {
             let chunk = umem.take()?;
             ledger.enters(chunk, Place::Fill);
@@ -156,8 +255,9 @@ impl Rings {
 
     /// Frames in the four rings. Between two of them, in the kernel's hands, there may be more.
     pub(super) fn frames_held(&self) -> usize {
-        (self.fill.pending() + self.rx.pending() + self.tx.pending() + self.completion.pending())
-            as usize
+        let entries =
+            self.fill.pending() + self.rx.pending() + self.tx.pending() + self.completion.pending();
+        (entries as usize + self.chains.held()).saturating_sub(self.chains.surplus())
     }
 }
 
@@ -316,7 +416,7 @@ mod tests {
             ],
         );
         let mut batch = Batch::new();
-        assert_eq!(rings.receive(&mut batch), 1);
+        assert_eq!(rings.receive(&mut umem, &mut batch), 1);
         assert_eq!(
             batch.pop(),
             Some(Frame {
@@ -330,7 +430,7 @@ mod tests {
     #[test]
     #[cfg(debug_assertions)]
     fn a_chunk_that_was_not_in_the_fill_ring_is_not_received() {
-        let umem = umem();
+        let mut umem = umem();
         let (mut rings, mut rx, _completion) = rings(&umem);
         post(
             &mut rx,
@@ -340,7 +440,10 @@ mod tests {
                 options: 0,
             }],
         );
-        assert_eq!((rings.receive(&mut Batch::new()), rings.foreign), (0, 1));
+        assert_eq!(
+            (rings.receive(&mut umem, &mut Batch::new()), rings.foreign),
+            (0, 1)
+        );
     }
 
     #[test]
@@ -366,8 +469,143 @@ mod tests {
             batch.push(Frame { addr: n, len: 0 }).unwrap();
         }
         assert_eq!(
-            (rings.receive(&mut batch), batch.room(), rings.rx.pending()),
+            (
+                rings.receive(&mut umem, &mut batch),
+                batch.room(),
+                rings.rx.pending()
+            ),
             (3, 0, 5)
         );
+    }
+
+    /// A UMEM whose chunks have four buffers.
+    fn long(frames: u32) -> Umem {
+        Umem::new(UmemConfig {
+            chunk: ChunkSize::K16,
+            frames,
+            lock: false,
+        })
+        .unwrap()
+    }
+
+    /// As the kernel tells of what it wrote into the first buffer of a chunk.
+    fn part(chunk: u64, len: u32, more: bool) -> Descriptor {
+        Descriptor {
+            addr: chunk * 16_384 + 256,
+            len,
+            options: u32::from(more),
+        }
+    }
+
+    #[test]
+    fn buffers_of_one_frame_are_joined_whenever_they_come_and_their_chunks_are_free_again() {
+        let mut umem = long(8);
+        let (mut rings, mut rx, _completion) = rings(&umem);
+        // What the kernel will have written.
+        let written: Vec<_> = (1..=4)
+            .map(|byte| {
+                let mut frame = umem.allocate().unwrap();
+                assert!(umem.fill(&mut frame, &[byte; 3840]));
+                frame
+            })
+            .collect();
+        written
+            .into_iter()
+            .rev()
+            .for_each(|frame| umem.release(frame));
+        assert_eq!(rings.refill(&mut umem), 8);
+        post(&mut rx, &[part(0, 3840, true), part(1, 3840, true)]);
+        let mut batch = Batch::new();
+        assert_eq!(rings.receive(&mut umem, &mut batch), 0);
+        assert_eq!((umem.free(), rings.chains.held()), (1, 1));
+        post(&mut rx, &[part(2, 100, false), part(3, 60, false)]);
+        assert_eq!(rings.receive(&mut umem, &mut batch), 2);
+        assert_eq!((umem.free(), rings.chains.held()), (2, 0));
+        let frame = batch.pop().unwrap();
+        assert_eq!((frame.addr, frame.len()), (256, 2 * 3840 + 100));
+        let bytes = umem.bytes(&frame);
+        assert_eq!((bytes[0], bytes[3839], bytes[3840]), (1, 1, 2));
+        assert_eq!((bytes[7679], bytes[7680], bytes[7779]), (2, 3, 3));
+        let next = batch.pop().unwrap();
+        assert_eq!(umem.bytes(&next), [4; 60]);
+    }
+
+    #[test]
+    fn a_frame_with_a_hole_and_one_that_no_chunk_holds_come_out_empty() {
+        let mut umem = long(8);
+        let (mut rings, mut rx, _completion) = rings(&umem);
+        assert_eq!(rings.refill(&mut umem), 8);
+        let nowhere = Descriptor {
+            addr: u64::MAX,
+            ..part(0, 3840, true)
+        };
+        let mut batch = Batch::new();
+        // The second frame begins with what is no buffer: nothing is known of it.
+        let with_holes = [
+            part(0, 3840, true),
+            nowhere,
+            part(1, 10, false),
+            part(2, 3841, true),
+            part(3, 10, false),
+        ];
+        post(&mut rx, &with_holes);
+        assert_eq!(rings.receive(&mut umem, &mut batch), 1);
+        assert_eq!((batch.pop().map(|f| f.len()), rings.foreign), (Some(0), 2));
+        let mut too_long: Vec<_> = (4..8).map(|chunk| part(chunk, 3840, true)).collect();
+        too_long.push(part(2, 3000, false));
+        post(&mut rx, &too_long);
+        assert_eq!(rings.receive(&mut umem, &mut batch), 1);
+        assert_eq!((batch.pop().map(|f| f.len()), umem.free()), (Some(0), 6));
+    }
+
+    #[test]
+    fn a_frame_of_several_buffers_goes_whole_or_not_at_all_and_comes_back_with_its_last() {
+        let mut umem = long(4);
+        let (mut rings, _rx, mut completion) = rings(&umem);
+        rings.frame_len_max = 9018;
+        let mut batch = Batch::new();
+        // 3 + 1 + 3 buffers of a ring of 8, then 3 that do not fit, and one behind it that must not overtake.
+        let mut addrs = Vec::new();
+        for len in [9018, 100, 9000] {
+            let mut frame = umem.allocate().unwrap();
+            assert!(umem.fill(&mut frame, &vec![7; len]));
+            addrs.push(u64::from(frame.addr));
+            batch.push(frame).unwrap();
+        }
+        assert_eq!(rings.transmit(&mut batch), 3);
+        assert_eq!((rings.tx.pending(), rings.frames_held()), (7, 3));
+        let mut late = umem.allocate().unwrap();
+        assert!(umem.fill(&mut late, &[8; 4000]));
+        batch.push(late).unwrap();
+        assert_eq!((rings.transmit(&mut batch), batch.len()), (0, 1));
+        assert_eq!(rings.tx.pending(), 7, "not a part of it");
+
+        let buffer = |frame: usize, n: u64| (addrs[frame] & !4095) + n * 4096;
+        post(&mut completion, &[addrs[0], buffer(0, 1)]);
+        assert_eq!((rings.reclaim(&mut umem), umem.free()), (0, 0));
+        post(&mut completion, &[buffer(0, 2), addrs[1], addrs[2]]);
+        assert_eq!((rings.reclaim(&mut umem), umem.free()), (2, 2));
+        post(&mut completion, &[buffer(2, 1), buffer(2, 2)]);
+        assert_eq!((rings.reclaim(&mut umem), umem.free()), (1, 3));
+        assert_eq!((rings.foreign, rings.chains.surplus()), (0, 0));
+    }
+
+    #[test]
+    fn the_buffers_of_a_frame_follow_each_other_without_a_gap() {
+        let umem = long(2);
+        let bounds = umem.bounds();
+        let frame = Frame {
+            addr: 16_384 + 206,
+            len: 9068,
+        };
+        let mut parts = Parts::of(&frame);
+        let all: Vec<_> = std::iter::from_fn(|| parts.next(bounds)).collect();
+        let expected = [
+            (16_384 + 206, 3890, true),
+            (16_384 + 4096, 4096, true),
+            (16_384 + 8192, 1082, false),
+        ];
+        assert_eq!(all, expected);
+        assert_eq!(bounds.buffers(&frame), 3);
     }
 }

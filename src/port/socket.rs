@@ -59,7 +59,7 @@ impl Socket {
             &libc::xdp_umem_reg {
                 addr: area.start().as_ptr() as u64,
                 len: bounds.area_len,
-                chunk_size: bounds.chunk,
+                chunk_size: bounds.buffer,
                 headroom: 0,
                 flags: 0,
                 tx_metadata_len: 0,

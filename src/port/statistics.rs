@@ -54,6 +54,16 @@ impl PortStatistics {
 }
 
 impl RxDrops {
+    /// As told of a socket in copy mode that takes frames of several buffers: none is too long for it, and what else was
+    /// dropped found buffers in the fill ring, but too few, which the kernel counts as nothing else (`xp_can_alloc`).
+    pub fn of_chains(self) -> Self {
+        Self {
+            ring_full: self.ring_full,
+            fill_empty: self.fill_empty + self.invalid,
+            invalid: 0,
+        }
+    }
+
     /// All of them.
     pub fn total(&self) -> u64 {
         self.ring_full + self.fill_empty + self.invalid
@@ -82,6 +92,21 @@ mod tests {
             }
         );
         assert_eq!(drops.total(), 13);
+    }
+
+    #[test]
+    fn a_chain_that_found_too_few_buffers_is_one_of_an_empty_fill_ring() {
+        let counts = PortStatistics {
+            rx_dropped: 5,
+            rx_fill_ring_empty_descs: 2,
+            rx_ring_full: 1,
+            ..Default::default()
+        };
+        let drops = counts.rx_drops(false).of_chains();
+        assert_eq!(
+            (drops.ring_full, drops.fill_empty, drops.invalid),
+            (1, 5, 0)
+        );
     }
 
     #[test]

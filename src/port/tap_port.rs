@@ -231,7 +231,7 @@ impl TapPort {
 }
 
 impl Port for TapPort {
-    fn receive(&mut self, batch: &mut Batch) -> usize {
+    fn receive(&mut self, _: &mut Umem, batch: &mut Batch) -> usize {
         let Some(area) = self.receives.take() else {
             return 0;
         };
@@ -345,12 +345,16 @@ mod tests {
         let (queue, far) = queue();
         let mut port = TapPort::access(queue, &superframes, &frames);
         let mut batch = Batch::new();
-        assert_eq!(port.receive(&mut batch), 0, "there is no chunk yet");
+        assert_eq!(
+            port.receive(&mut superframes, &mut batch),
+            0,
+            "there is no chunk yet"
+        );
         assert_eq!(port.refill(&mut superframes), 4);
         let long: Vec<u8> = (0..65_000).map(|n| (n % 251) as u8).collect();
         far.send(&datagram(7, &long)).unwrap();
         far.send(&datagram(8, &[9; 60])).unwrap();
-        assert_eq!(port.receive(&mut batch), 2);
+        assert_eq!(port.receive(&mut superframes, &mut batch), 2);
         let first = batch.pop().unwrap();
         assert_eq!(superframes.bytes(&first), long);
         assert_eq!(superframes.room(&first)[..HEADER_LEN], [7; HEADER_LEN]);
@@ -430,7 +434,7 @@ mod tests {
         far.send(&datagram(0, &[1; 2048 - ROOM])).unwrap();
         far.send(&datagram(0, &[1; 10])).unwrap();
         let mut batch = Batch::new();
-        assert_eq!(port.receive(&mut batch), 1);
+        assert_eq!(port.receive(&mut superframes, &mut batch), 1);
         assert_eq!(batch.iter().next().unwrap().len(), 10);
         assert_eq!(port.statistics().unwrap().rx_dropped, 1);
     }

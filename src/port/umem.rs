@@ -46,13 +46,16 @@ pub struct UmemConfig {
     pub lock: bool,
 }
 
-/// Bytes a chunk: the two sizes that every kernel takes (`xdp_umem.c`), and one that no socket ever sees.
+/// Bytes a chunk. The kernel takes buffers of 2048 and 4096 bytes and no larger ones (`xdp_umem.c`): a chunk is one such
+/// buffer, or several that lie side by side, or one that no socket ever sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChunkSize {
     /// 2048 bytes: frames up to 1792 bytes.
     K2,
     /// 4096 bytes: frames up to 3840 bytes.
     K4,
+    /// 16384 bytes: frames up to 16128 bytes, which come and go in several buffers of 4096 (`chains.rs`).
+    K16,
     /// 128 KiB: superframes of any length, for a TAP alone.
     Superframe,
 }
@@ -63,7 +66,17 @@ impl ChunkSize {
         match self {
             Self::K2 => 2048,
             Self::K4 => 4096,
+            Self::K16 => 16384,
             Self::Superframe => 128 << 10,
+        }
+    }
+
+    /// Bytes of one of its buffers.
+    const fn buffer_bytes(self) -> u32 {
+        match self {
+            Self::K2 => 2048,
+            Self::K4 | Self::K16 => 4096,
+            Self::Superframe => Self::Superframe.bytes(),
         }
     }
 }
@@ -243,6 +256,26 @@ impl Umem {
         true
     }
 
+    /// Adds the bytes of another frame behind the frame's own; `false`, and nothing changed, when they do not fit into
+    /// its chunk.
+    pub(super) fn append(&mut self, frame: &mut Frame, tail: &Frame) -> bool {
+        if tail.is_empty() {
+            return true;
+        }
+        let fits = self.room_in_front(frame) + frame.len() + tail.len() <= self.chunk_len();
+        let apart = self.bounds.index(frame.addr) != self.bounds.index(tail.addr);
+        let inside = |frame: &Frame| self.bounds.holds(frame);
+        if !fits || !apart || !inside(frame) || !inside(tail) {
+            return false;
+        }
+        let (from, to) = (self.at(tail.addr), self.at(frame.addr + frame.len));
+        // SAFETY: both ranges are inside the mapping: each lies in the chunk of its frame, which `holds` found to be one
+        // of the area's. The chunks are two, so that the ranges do not overlap.
+        unsafe { from.copy_to_nonoverlapping(to, tail.len as usize) };
+        frame.len += tail.len;
+        true
+    }
+
     /// A second frame with the same bytes and the same room in front; `None` when the pool is empty.
     pub fn duplicate(&mut self, frame: &Frame) -> Option<Frame> {
         let room = self.room_in_front(frame);
@@ -348,6 +381,8 @@ pub(super) struct Bounds {
     pub(super) area_len: u64,
     /// Bytes a chunk, a power of two.
     pub(super) chunk: u32,
+    /// Bytes of each of its buffers: what the kernel calls a chunk. A power of two.
+    pub(super) buffer: u32,
 }
 
 impl Bounds {
@@ -364,7 +399,24 @@ impl Bounds {
                 ),
             ));
         }
-        Ok(Self { area_len, chunk })
+        Ok(Self {
+            area_len,
+            chunk,
+            buffer: config.chunk.buffer_bytes(),
+        })
+    }
+
+    /// Whether a frame may take several buffers.
+    #[inline]
+    pub(super) fn has_chains(&self) -> bool {
+        self.chunk > self.buffer
+    }
+
+    /// How many buffers the frame lies in.
+    #[inline]
+    pub(super) fn buffers(&self, frame: &Frame) -> u32 {
+        let before = frame.addr & (self.buffer - 1);
+        (before + frame.len).div_ceil(self.buffer)
     }
 
     /// Start of the chunk around `addr`, when there is one.
@@ -373,8 +425,7 @@ impl Bounds {
         (addr < self.area_len).then_some(addr as u32 & !(self.chunk - 1))
     }
 
-    /// Which chunk, counted from the area's start, an address in it is in. For the debug ledgers.
-    #[cfg(debug_assertions)]
+    /// Which chunk, counted from the area's start, an address in it is in.
     #[inline]
     pub(super) fn index(&self, addr: u32) -> usize {
         (addr / self.chunk) as usize
@@ -395,6 +446,15 @@ impl Bounds {
             addr: addr as u32,
             len,
         })
+    }
+
+    /// The same, of a chunk of several buffers: inside one of these.
+    #[inline]
+    pub(super) fn part(&self, addr: u64, len: u32) -> Option<Frame> {
+        let last = addr.checked_add(u64::from(len))?.checked_sub(1)?;
+        let buffer = u64::from(self.buffer);
+        self.frame(addr, len)
+            .filter(|_| addr / buffer == last / buffer)
     }
 
     /// Whether the frame lies in one chunk of the area.
@@ -599,6 +659,40 @@ mod tests {
         assert!(bounds.frame(4095, 1).is_some());
         assert!(bounds.frame(4096, 0).is_none());
         assert!(bounds.frame(u64::MAX, u32::MAX).is_none());
+    }
+
+    #[test]
+    fn a_chunk_of_several_buffers_holds_one_frame_that_comes_in_parts() {
+        let mut umem = Umem::new(UmemConfig {
+            chunk: ChunkSize::K16,
+            frames: 2,
+            lock: false,
+        })
+        .unwrap();
+        let bounds = umem.bounds();
+        assert!(bounds.has_chains() && !self::umem(1).bounds().has_chains());
+        assert!(bounds.part(16_384 + 256, 3840).is_some());
+        assert!(bounds.part(16_384 + 256, 3841).is_none());
+        assert!(bounds.part(2 * 16_384, 1).is_none());
+        assert!(bounds.part(0, 0).is_none() && bounds.part(u64::MAX, 1).is_none());
+
+        let (mut frame, mut tail) = (umem.allocate().unwrap(), umem.allocate().unwrap());
+        assert!(umem.fill(&mut frame, &[1; 3840]) && umem.fill(&mut tail, &[2; 3840]));
+        assert_eq!(bounds.buffers(&frame), 1);
+        assert!(umem.append(&mut frame, &tail));
+        assert_eq!((frame.len(), bounds.buffers(&frame)), (7680, 2));
+        assert!(umem.push(&mut frame, 50).is_some());
+        assert_eq!(bounds.buffers(&frame), 2);
+        assert!(umem.append(&mut frame, &tail) && umem.append(&mut frame, &tail));
+        assert_eq!(bounds.buffers(&frame), 4);
+        assert!(!umem.append(&mut frame, &tail), "the chunk is full");
+        assert_eq!(umem.bytes(&frame)[50..][..3840], [1; 3840]);
+        assert_eq!(umem.bytes(&frame)[50 + 3840..], [2; 3 * 3840]);
+        assert!(umem.pull(&mut frame, 50 + 4096) && umem.truncate(&mut frame, 10));
+        assert_eq!(umem.room_in_front(&frame), 256 + 4096);
+        umem.release(frame);
+        umem.release(tail);
+        assert_eq!(umem.free(), 2);
     }
 
     #[test]

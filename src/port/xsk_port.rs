@@ -20,6 +20,11 @@
 //!
 //! The kernel reads a descriptor's length and position on trust in some versions and wedges the ring in others, so frames
 //! that it would refuse never reach it ([`Port::accepts`]).
+//!
+//! # Frames of several buffers
+//!
+//! Where the memory's chunks have several buffers, sockets are bound with `XDP_USE_SG` (which those that share inherit), and
+//! `chains.rs` says the rest. [`takes_chains`] tells whether the kernel can.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -27,7 +32,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::mapping::Mapping;
-use super::opening::{Opening, why_never, why_refused};
+use super::opening::{Opening, why_never};
 use super::rings::Rings;
 use super::socket::Socket;
 use super::{Batch, Frame, OpenError, Port, PortStatistics, RxDrops, Umem, XskConfig, ZeroCopy};
@@ -53,6 +58,7 @@ pub struct XskPort {
 pub struct StatisticsHandle {
     socket: Socket,
     zero_copy: bool,
+    has_chains: bool,
 }
 
 impl StatisticsHandle {
@@ -61,7 +67,12 @@ impl StatisticsHandle {
     /// # Errors
     /// When the kernel does not tell.
     pub fn rx_drops(&self) -> io::Result<RxDrops> {
-        Ok(self.socket.statistics()?.rx_drops(self.zero_copy))
+        let drops = self.socket.statistics()?.rx_drops(self.zero_copy);
+        Ok(if self.has_chains && !self.zero_copy {
+            drops.of_chains()
+        } else {
+            drops
+        })
     }
 }
 
@@ -85,6 +96,13 @@ pub enum Link {
     Down,
     /// It was deleted: this port never works again.
     Gone,
+}
+
+/// Whether the kernel's AF_XDP has frames of several buffers (since Linux 6.6). Asked by binding to no device: a kernel that
+/// knows the flag looks for the device, any other refuses the flag. No, where there is no AF_XDP.
+pub fn takes_chains() -> bool {
+    let bound = Socket::new().and_then(|socket| socket.bind(0, 0, libc::XDP_USE_SG, None));
+    bound.is_err_and(|error| error.raw_os_error() == Some(libc::ENODEV))
 }
 
 impl XskPort {
@@ -120,13 +138,10 @@ impl XskPort {
         match opening.bind_zero_copy() {
             Ok(()) => Self::finish(opening, None, false),
             Err(error) => {
+                let why_not = opening.why_refused(&error);
                 // This socket has a registration of its own now, and could not join another.
                 drop(opening);
-                Self::open_shared(
-                    Opening::start(umem, config, start)?,
-                    other,
-                    why_refused(&error),
-                )
+                Self::open_shared(Opening::start(umem, config, start)?, other, why_not)
             }
         }
     }
@@ -166,6 +181,7 @@ impl XskPort {
         Ok(StatisticsHandle {
             socket: self.socket.try_clone()?,
             zero_copy: self.mode.zero_copy,
+            has_chains: self.rings.bounds.is_some_and(|bounds| bounds.has_chains()),
         })
     }
 
@@ -198,7 +214,7 @@ impl XskPort {
                 match opening.bind_zero_copy() {
                     Ok(()) => return Self::finish(opening, None, false),
                     // The same socket may bind again: a refused bind leaves it as it was (`xsk_bind`).
-                    Err(error) => why_refused(&error),
+                    Err(error) => opening.why_refused(&error),
                 }
             }
         };
@@ -216,7 +232,8 @@ impl XskPort {
         }
         opening.register()?;
         opening.bind_copy()?;
-        Self::finish(opening, Some(why_refused(&refused)), false)
+        let why_not = opening.why_refused(&refused);
+        Self::finish(opening, Some(why_not), false)
     }
 
     /// The port, with the mode that the kernel says it has.
@@ -291,8 +308,8 @@ impl XskPort {
 
 impl Port for XskPort {
     #[inline]
-    fn receive(&mut self, batch: &mut Batch) -> usize {
-        self.rings.receive(batch)
+    fn receive(&mut self, umem: &mut Umem, batch: &mut Batch) -> usize {
+        self.rings.receive(umem, batch)
     }
 
     fn transmit(&mut self, batch: &mut Batch) -> usize {

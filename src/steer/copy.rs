@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramType};
+use libbpf_sys as sys;
 
 use super::{Error, SteerCounters};
 use crate::stats::PassReason;
@@ -38,6 +39,8 @@ pub(super) struct Settings {
     pub gbp: bool,
     /// Index of the TAP that the vxlan device's TCP goes to; 0 without one.
     pub tap: u32,
+    /// The XDP programs take frames of several buffers. Nothing they read, but how they are loaded.
+    pub chains: bool,
 }
 
 impl Settings {
@@ -76,6 +79,16 @@ impl Copy {
             } else if let Some(first) = first.filter(|_| SHARED.contains(&name.as_str())) {
                 map.reuse_fd(first.map(&name)?.as_fd())
                     .map_err(Error::Load)?;
+            }
+        }
+        // Without it a driver takes no program when the MTU is beyond one buffer. Set only then: before Linux 5.18 the
+        // kernel does not know it.
+        if settings.chains {
+            let programs = open.progs_mut();
+            for mut program in
+                programs.filter(|program| matches!(program.prog_type(), ProgramType::Xdp))
+            {
+                program.set_flags(sys::BPF_F_XDP_HAS_FRAGS);
             }
         }
         Ok(Self {
@@ -248,6 +261,7 @@ pub(super) mod tests {
             mac: MacAddr([4; 6]),
             gbp: false,
             tap: 0,
+            chains: false,
         }
     }
 
@@ -367,6 +381,23 @@ pub(super) mod tests {
         let elsewhere = over_ipv4("239.1.1.3", 8472, &VNI);
         let fate = fate(&copy, &elsewhere);
         assert_eq!(fate, Fate::Passed(PassReason::NotOurs));
+    }
+
+    #[test]
+    fn programs_for_frames_of_several_buffers_judge_by_the_first() {
+        let settings = Settings {
+            chains: true,
+            ..loaded_settings()
+        };
+        let copy = Copy::load(&settings, None).unwrap();
+        let vni = Vni::new(7).unwrap();
+        copy.add_segment("192.0.2.1".parse().unwrap(), 3, 8472, vni)
+            .unwrap();
+        let payload = [&VNI[..], &[7; 8900]].concat();
+        let ours = over_ipv4("192.0.2.1", 8472, &payload);
+        assert_eq!(fate(&copy, &ours), Fate::Ours);
+        let other = over_ipv4("192.0.2.9", 8472, &payload);
+        assert_eq!(fate(&copy, &other), Fate::Passed(PassReason::NotOurs));
     }
 
     #[test]

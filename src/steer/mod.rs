@@ -46,6 +46,8 @@ use hooks::{Hook, Side};
 pub struct SteerPlan {
     /// How many workers; worker `q % workers` serves queue `q`.
     pub workers: u32,
+    /// Whether frames may be longer than a buffer, and then come in several.
+    pub chains: bool,
     /// The underlay devices.
     pub nics: Vec<NicPlan>,
     /// The vxlan devices.
@@ -417,15 +419,19 @@ pub fn remove_leftovers() -> Result<Vec<String>, Error> {
 
 /// A copy of the programs for each NIC, then one for each vxlan device.
 fn load_copies(plan: &SteerPlan) -> Result<Vec<Copy>, Error> {
-    let workers = plan.workers;
+    let SteerPlan {
+        workers, chains, ..
+    } = *plan;
     let nics = plan.nics.iter().map(|nic| Settings {
         workers,
         device: nic.ifindex,
+        chains,
         mac: nic.mac,
         ..Settings::default()
     });
     let devices = plan.devices.iter().map(|device| Settings {
         workers,
+        chains,
         kernel_side: device.kernel_side.ifindex,
         device: device.ifindex,
         frame_max: device.mtu.saturating_add(ethernet::LEN as u32),

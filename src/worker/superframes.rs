@@ -120,7 +120,7 @@ fn from_access_tap(
         ..
     } = hands;
     let counters = &*access.counters;
-    let received = super::turn::receive(&mut access.port, batch, counters);
+    let received = super::turn::receive(&mut access.port, umem, batch, counters);
     if received == 0 {
         return 0;
     }

@@ -103,7 +103,7 @@ fn from_underlay<P: Port>(
         ..
     } = hands;
     let counters = &*underlay.counters;
-    let received = receive(&mut underlay.port, batch, counters);
+    let received = receive(&mut underlay.port, umem, batch, counters);
     if received == 0 {
         return 0;
     }
@@ -141,7 +141,7 @@ fn from_access<P: Port>(
         ..
     } = hands;
     let counters = &*access.counters;
-    let received = receive(&mut access.port, batch, counters);
+    let received = receive(&mut access.port, umem, batch, counters);
     if received == 0 {
         return 0;
     }
@@ -161,8 +161,13 @@ fn from_access<P: Port>(
 
 /// Takes what has arrived at a port, and counts it there.
 #[inline]
-pub(super) fn receive<P: Port>(port: &mut P, batch: &mut Batch, counters: &PortCounters) -> usize {
-    let received = port.receive(batch);
+pub(super) fn receive<P: Port>(
+    port: &mut P,
+    umem: &mut Umem,
+    batch: &mut Batch,
+    counters: &PortCounters,
+) -> usize {
+    let received = port.receive(umem, batch);
     if received > 0 {
         counters.received.add(received as u64);
         counters

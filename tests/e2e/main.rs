@@ -15,6 +15,7 @@ mod failover;
 mod gbp;
 mod groups;
 mod hostile;
+mod jumbo;
 mod kernel_share;
 mod multicast;
 mod overload;

@@ -15,6 +15,7 @@ const TWO_QUEUES: LabOptions = LabOptions {
     routed: false,
     dual_stack: false,
     offloads: true,
+    mtu: 1500,
 };
 
 #[test]

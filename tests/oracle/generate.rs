@@ -7,9 +7,6 @@ use super::site::{self, Entry};
 use super::support::end::{Input, Offload, Segmentation};
 use super::support::frames::Random;
 
-/// The largest IP packet that enters the overlay.
-const INNER_MTU: usize = 1500;
-
 /// One of several values, each of which may be random itself.
 macro_rules! pick {
     ($random:ident, $from:expr $(,)?) => {{
@@ -22,13 +19,14 @@ pub(crate) use pick;
 
 /// One frame for an entry.
 pub fn frame(random: &mut Random, entry: Entry, setting: &Setting) -> Input {
+    let mtu = setting.overlay_mtu;
     match entry {
         Entry::Wire => {
-            let inner = inner(random, entry);
+            let inner = inner(random, entry, mtu);
             outer(random, inner, setting)
         }
-        Entry::Bridge | Entry::Device if chance(random, 8) => offloaded(random, entry),
-        Entry::Bridge | Entry::Device => Input::from(inner(random, entry)),
+        Entry::Bridge | Entry::Device if chance(random, 8) => offloaded(random, entry, mtu),
+        Entry::Bridge | Entry::Device => Input::from(inner(random, entry, mtu)),
     }
 }
 
@@ -51,7 +49,7 @@ pub fn fill(random: &mut Random, len: usize) -> Vec<u8> {
 
 /// A frame from a pod whose device would finish its checksum, and cut it when it is a superframe: the checksum's field holds
 /// the pseudo-header's sum.
-fn offloaded(random: &mut Random, entry: Entry) -> Input {
+fn offloaded(random: &mut Random, entry: Entry, mtu: usize) -> Input {
     let (six, tcp) = (chance(random, 40), chance(random, 60));
     let (network, head, field) = match (six, tcp) {
         (true, true) => (40, 20, 16),
@@ -61,7 +59,7 @@ fn offloaded(random: &mut Random, entry: Entry) -> Input {
     };
     let start = 14 + network;
     let headers_len = start + head;
-    let largest = INNER_MTU - network - head;
+    let largest = mtu - network - head;
     let super_frame = chance(random, 50);
     let payload_len = 100 + random.below(largest - 99);
     let len = if super_frame {
@@ -115,7 +113,7 @@ fn offloaded(random: &mut Random, entry: Entry) -> Input {
     }
 }
 
-fn inner(random: &mut Random, entry: Entry) -> Vec<u8> {
+fn inner(random: &mut Random, entry: Entry, mtu: usize) -> Vec<u8> {
     let mut frame = Vec::new();
     frame.extend(destination(random, entry));
     frame.extend(source(random));
@@ -130,18 +128,18 @@ fn inner(random: &mut Random, entry: Entry) -> Vec<u8> {
         frame.extend(word(random).to_be_bytes());
     }
     let (ether_type, payload) = match random.below(100) {
-        0..45 => (ETHER_IPV4, ipv4(random)),
-        45..78 => (ETHER_IPV6, ipv6(random)),
+        0..45 => (ETHER_IPV4, ipv4(random, mtu)),
+        45..78 => (ETHER_IPV6, ipv6(random, mtu)),
         78..85 => (ETHER_ARP, arp(random)),
         // IEEE 802.3: a length in the place of the type, and an LLC header behind it.
         85..92 => {
             let mut llc = vec![0x42, 0x42, 0x03];
-            let len = size(random, 0);
+            let len = size(random, mtu, 0);
             llc.extend(fill(random, len));
-            (llc.len().min(INNER_MTU) as u16, llc)
+            (llc.len().min(mtu) as u16, llc)
         }
         _ => {
-            let len = size(random, 0);
+            let len = size(random, mtu, 0);
             (
                 pick!(
                     random,
@@ -152,7 +150,7 @@ fn inner(random: &mut Random, entry: Entry) -> Vec<u8> {
         }
     };
     frame.extend(ether_type.to_be_bytes());
-    let longest = frame.len() + INNER_MTU;
+    let longest = frame.len() + mtu;
     frame.extend(payload);
     frame.truncate(longest);
     // Ethernet's minimum, sometimes.
@@ -165,7 +163,7 @@ fn inner(random: &mut Random, entry: Entry) -> Vec<u8> {
     if entry != Entry::Wire {
         // `AF_PACKET` takes no less than a header, and no more than the MTU and one tag (`packet_snd`).
         let tag = usize::from(bytes::be16(&frame, 12) == Some(0x8100)) * 4;
-        frame.truncate(14 + INNER_MTU + tag);
+        frame.truncate(14 + mtu + tag);
         if frame.len() < 14 {
             frame.resize(14, 0);
         }
@@ -209,8 +207,8 @@ fn source(random: &mut Random) -> [u8; 6] {
 }
 
 /// How much is carried, behind headers of `taken` bytes.
-fn size(random: &mut Random, taken: usize) -> usize {
-    let most = INNER_MTU - taken;
+fn size(random: &mut Random, mtu: usize, taken: usize) -> usize {
+    let most = mtu - taken;
     match random.below(10) {
         0 => 0,
         1..=5 => random.below(64),
@@ -225,7 +223,7 @@ fn host(random: &mut Random) -> u8 {
     random.below(6) as u8 + 1
 }
 
-fn ipv4(random: &mut Random) -> Vec<u8> {
+fn ipv4(random: &mut Random, mtu: usize) -> Vec<u8> {
     let options = if chance(random, 15) {
         random.below(11) * 4
     } else {
@@ -241,7 +239,7 @@ fn ipv4(random: &mut Random) -> Vec<u8> {
         4..10 => 0x4000,
         _ => 0,
     };
-    let (protocol, body) = transport(random, &addresses, header_len);
+    let (protocol, body) = transport(random, mtu, &addresses, header_len);
     let mut packet = vec![0x40 | (header_len / 4) as u8, byte(random)];
     for word in [(header_len + body.len()) as u16, word(random), fragment] {
         packet.extend(word.to_be_bytes());
@@ -267,7 +265,7 @@ fn ipv4(random: &mut Random) -> Vec<u8> {
     padded(random, packet)
 }
 
-fn ipv6(random: &mut Random) -> Vec<u8> {
+fn ipv6(random: &mut Random, mtu: usize) -> Vec<u8> {
     let mut addresses = [0; 32];
     (addresses[0], addresses[16]) = (0xfd, 0xfd);
     (addresses[15], addresses[31]) = (host(random), host(random));
@@ -289,7 +287,7 @@ fn ipv6(random: &mut Random) -> Vec<u8> {
         extensions.extend([0, if *kind == 44 { 0 } else { units }]);
         extensions.extend(fill(random, len - 2));
     }
-    let (protocol, body) = transport(random, &addresses, 40 + extensions.len());
+    let (protocol, body) = transport(random, mtu, &addresses, 40 + extensions.len());
     let chain: Vec<u8> = kinds.iter().copied().chain([protocol]).collect();
     for (at, next) in lengths.iter().zip(&chain[1..]) {
         extensions[*at] = *next;
@@ -322,7 +320,7 @@ fn padded(random: &mut Random, mut packet: Vec<u8>) -> Vec<u8> {
 }
 
 /// A transport segment with its checksum right, wrong, unfinished or left out; `taken` bytes are in front of it.
-fn transport(random: &mut Random, addresses: &[u8], taken: usize) -> (u8, Vec<u8>) {
+fn transport(random: &mut Random, mtu: usize, addresses: &[u8], taken: usize) -> (u8, Vec<u8>) {
     let protocol = pick!(random, &[6, 6, 6, 17, 17, 17, 132, 1, 58, byte(random)]);
     let head = match protocol {
         6 => 20,
@@ -330,7 +328,7 @@ fn transport(random: &mut Random, addresses: &[u8], taken: usize) -> (u8, Vec<u8
         132 => 12,
         _ => 8,
     };
-    let len = size(random, (taken + head).min(INNER_MTU));
+    let len = size(random, mtu, (taken + head).min(mtu));
     let mut segment = fill(random, head + len);
     let port = 40_000 + random.below(4) as u16;
     put16(&mut segment, 0, port);

@@ -116,6 +116,15 @@ const fn narrow(setting: Setting) -> Setting {
     }
 }
 
+/// With frames that take several buffers.
+const fn jumbo(setting: Setting) -> Setting {
+    Setting {
+        overlay_mtu: 8900,
+        link_mtu: 9000,
+        ..setting
+    }
+}
+
 /// Devices side by side.
 const fn several(segments: &'static [Segment]) -> Setting {
     Setting::of(segments, "")
@@ -162,6 +171,9 @@ setting_runs! {
     p02_a_narrow_link_with_df_set_fares_as_in_the_kernel narrow(with("df set"));
     p02_a_narrow_link_with_df_inherit_fares_as_in_the_kernel narrow(with("df inherit"));
     p05_a_narrow_link_over_ipv6_fares_as_in_the_kernel narrow(with6(""));
+    g01_jumbo_frames_fare_as_in_the_kernel jumbo(with(""));
+    g01_jumbo_frames_over_ipv6_fare_as_in_the_kernel jumbo(with6(""));
+    g01_jumbo_frames_with_marks_fare_as_in_the_kernel jumbo(with("gbp"));
     v03_vni_0_fares_as_in_the_kernel known_as!(V4 vni 0 port 8472);
     v03_vni_1_fares_as_in_the_kernel known_as!(V4 vni 1 port 8472);
     v03_vni_800000_fares_as_in_the_kernel known_as!(V4 vni 0x80_0000 port 8472);

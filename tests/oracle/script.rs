@@ -9,7 +9,7 @@ use super::outer::Family;
 use super::setting::{Overlay, Segment, Setting};
 use super::site::{
     DEVICE_MAC, ELSEWHERE_MAC, GATEWAY_MAC, GROUP_MAC, HOST_MAC, NODE_MAC, OTHER_PORT,
-    OTHER_PORT_MAC, OTHER_VNI, OTHER_VNI_MAC, PEER_MACS, REMOTE_MACS, UNDERLAY_MTU,
+    OTHER_PORT_MAC, OTHER_VNI, OTHER_VNI_MAC, PEER_MACS, REMOTE_MACS,
 };
 use super::support::frames::mac_text;
 use super::support::netns::Netns;
@@ -72,7 +72,7 @@ const LABEL_POLICY_INHERIT: u32 = 1;
 
 /// All that shell can do.
 fn of_site(setting: &Setting, ends: &str) -> String {
-    let mut lines = links(ends);
+    let mut lines = links(setting, ends);
     lines += &match setting.overlay {
         Overlay::Bridged => BRIDGE.to_owned(),
         Overlay::Routed => gateway(),
@@ -89,7 +89,8 @@ fn of_site(setting: &Setting, ends: &str) -> String {
     lines + &format!("ip link set eth1 mtu {}\n", setting.link_mtu)
 }
 
-fn links(ends: &str) -> String {
+fn links(setting: &Setting, ends: &str) -> String {
+    let (overlay_mtu, underlay_mtu) = (setting.overlay_mtu, setting.underlay_mtu());
     let node_mac = mac_text(NODE_MAC);
     format!(
         "
@@ -101,8 +102,8 @@ sysctl -qw net.ipv4.ipfrag_time=3600 net.ipv6.ip6frag_time=3600
 for s in net.ipv4.icmp_msgs_per_sec=1000000 net.ipv4.icmp_msgs_burst=100000 net.bridge.bridge-nf-call-iptables=0 \
   net.bridge.bridge-nf-call-ip6tables=0 net.bridge.bridge-nf-call-arptables=0; do sysctl -qw $s 2>/dev/null || true; done
 ip netns exec {ends} sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
-ip link add eth1 address {node_mac} mtu {UNDERLAY_MTU} type veth peer name wire netns {ends} mtu {UNDERLAY_MTU}
-ip link add port mtu 1500 type veth peer name over netns {ends} mtu 1500
+ip link add eth1 address {node_mac} mtu {underlay_mtu} type veth peer name wire netns {ends} mtu {underlay_mtu}
+ip link add port mtu {overlay_mtu} type veth peer name over netns {ends} mtu {overlay_mtu}
 ip -n {ends} link set wire arp off up
 ip -n {ends} link set over arp off up
 ethtool -K eth1 rx off tx off sg off tso off gso off gro off >/dev/null
@@ -204,6 +205,7 @@ fn device(number: usize, segment: &Segment, setting: &Setting) -> String {
     let Segment { family, vni, port } = segment;
     let local = family.node();
     let attributes = setting.attributes.replace(LABEL_INHERIT, "");
+    let overlay_mtu = setting.overlay_mtu;
     // Not from one tunnel to another.
     let isolated = if setting.segments.len() > 1 {
         "isolated on"
@@ -221,7 +223,7 @@ ip link set {name} arp off up"
     format!(
         "
 ip link add {name} address {mac} type vxlan id {vni} local {local} dev eth1 dstport {port} nolearning {attributes}
-ip link set {name} mtu 1500
+ip link set {name} mtu {overlay_mtu}
 ethtool -K {name} gro off >/dev/null
 {place}
 bridge fdb append 00:00:00:00:00:00 dev {name} dst {first_ip} self permanent

@@ -2,7 +2,7 @@
 
 use super::bytes::be16;
 use super::outer::{Family, vni_of};
-use super::site::{PORT, UNDERLAY_MTU, VNI};
+use super::site::{OVERLAY_MTU, PORT, UNDERLAY_MTU, VNI};
 
 /// What a device is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Setting {
     /// Lowest and highest source port that the kernel may choose.
     pub source_ports: (u16, u16),
     pub overlay: Overlay,
+    /// The largest IP packet that enters the overlay.
+    pub overlay_mtu: usize,
     /// Of the underlay.
     pub link_mtu: usize,
     /// What the operator decides: arguments of `vxgate run`.
@@ -61,6 +63,11 @@ impl Setting {
     /// The same over IPv6.
     pub const PLAIN6: Self = Self::with6("");
 
+    /// Of the underlay, unless it is narrow: takes every inner frame, tags included.
+    pub const fn underlay_mtu(&self) -> usize {
+        self.overlay_mtu + UNDERLAY_MTU - OVERLAY_MTU
+    }
+
     pub const fn with(attributes: &'static str) -> Self {
         const SEGMENTS: &[Segment] = &[Segment::over(Family::V4)];
         Self::of(SEGMENTS, attributes)
@@ -77,6 +84,7 @@ impl Setting {
             attributes,
             source_ports: (32_768, 60_999),
             overlay: Overlay::Bridged,
+            overlay_mtu: OVERLAY_MTU,
             link_mtu: UNDERLAY_MTU,
             policy: &[],
         }
@@ -88,7 +96,10 @@ impl std::fmt::Display for Setting {
         for Segment { family, vni, port } in self.segments {
             write!(text, "{family:?} vni {vni} port {port} ")?;
         }
-        if self.link_mtu != UNDERLAY_MTU {
+        if self.overlay_mtu != OVERLAY_MTU {
+            write!(text, "mtu {} ", self.overlay_mtu)?;
+        }
+        if self.link_mtu != self.underlay_mtu() {
             write!(text, "link {} ", self.link_mtu)?;
         }
         text.write_str(self.attributes)

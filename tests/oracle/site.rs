@@ -60,7 +60,9 @@ pub const OTHER_PORT_MAC: [u8; 6] = [2, 0xbb, 0, 0, 0, 6];
 pub const OTHER_VNI_MAC: [u8; 6] = [2, 0xbb, 0, 0, 0, 7];
 pub const OTHER_PORT: u16 = 4789;
 pub const OTHER_VNI: u32 = 77;
-/// Takes every inner frame, tags included: the device's MTU is 1500.
+/// Of the device, and of what is around it.
+pub const OVERLAY_MTU: usize = 1500;
+/// Takes every inner frame, tags included.
 pub const UNDERLAY_MTU: usize = 1600;
 
 const PORTS_BOUND: Duration = Duration::from_secs(10);

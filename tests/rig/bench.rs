@@ -162,7 +162,7 @@ struct Keeper {
 }
 
 impl Port for Keeper {
-    fn receive(&mut self, _: &mut Batch) -> usize {
+    fn receive(&mut self, _: &mut Umem, _: &mut Batch) -> usize {
         0
     }
 

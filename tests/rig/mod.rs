@@ -44,6 +44,7 @@ pub const LOCAL: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub const UDP_PORT: u16 = 8472;
 pub const OUTER_LEN: usize = 50;
 pub const UNDERLAY_MTU: u16 = 1500;
+pub const WIDE_MTU: u16 = 9000;
 
 /// The VTEP that has no next hop; the last of every segment, and not in its flood list.
 pub const UNRESOLVED: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
@@ -94,8 +95,19 @@ impl Rig {
 
     /// The same on another network; of `size` only the ports and the memory count.
     pub fn on(size: Size, snapshot: Snapshot) -> Self {
+        Self::in_chunks(size, ChunkSize::K2, snapshot)
+    }
+
+    /// On the network of [`Rig::new`] with an MTU of [`WIDE_MTU`], whose frames take several buffers.
+    pub fn wide(size: Size) -> Self {
+        Self::in_chunks(size, ChunkSize::K16, wide(snapshot(size, 0)))
+    }
+
+    fn in_chunks(size: Size, chunk: ChunkSize, snapshot: Snapshot) -> Self {
         let (writer, mut readers) = publication(1, snapshot);
-        let plan = plan(size, readers.remove(0), || MemoryPort::new(size.ring_len));
+        let plan = plan_in(chunk, size, readers.remove(0), || {
+            MemoryPort::new(size.ring_len)
+        });
         Self {
             size,
             worker: Worker::new(plan).unwrap(),
@@ -172,13 +184,22 @@ pub fn drops(counters: &PortCounters) -> u64 {
 }
 
 /// A plan with ports from `port`, without a core.
-pub fn plan<P: Port>(size: Size, reader: Reader, mut port: impl FnMut() -> P) -> Plan<P> {
+pub fn plan<P: Port>(size: Size, reader: Reader, port: impl FnMut() -> P) -> Plan<P> {
+    plan_in(ChunkSize::K2, size, reader, port)
+}
+
+fn plan_in<P: Port>(
+    chunk: ChunkSize,
+    size: Size,
+    reader: Reader,
+    mut port: impl FnMut() -> P,
+) -> Plan<P> {
     Plan {
         number: 0,
         core: None,
         nice: 0,
         umem: Umem::new(UmemConfig {
-            chunk: ChunkSize::K2,
+            chunk,
             frames: size.frames,
             lock: false,
         })
@@ -273,6 +294,17 @@ pub fn snapshot(size: Size, turn: u8) -> Snapshot {
             .map(|segment| self::segment(size, segment, turn))
             .collect(),
     }
+}
+
+/// The same network, with an MTU of [`WIDE_MTU`].
+pub fn wide(mut snapshot: Snapshot) -> Snapshot {
+    for segment in &mut snapshot.segments {
+        Arc::make_mut(&mut segment.config).underlay_mtu = WIDE_MTU;
+        for vtep in Arc::make_mut(&mut segment.vteps) {
+            vtep.path_mtu = WIDE_MTU;
+        }
+    }
+    snapshot
 }
 
 fn segment(size: Size, number: usize, turn: u8) -> Segment {

@@ -192,6 +192,7 @@ pub const MINUTE: i64 = 60_000_000_000;
 pub fn plan(workers: u32, nic: &Link, device: &Link, pair: &AccessPair) -> SteerPlan {
     SteerPlan {
         workers,
+        chains: false,
         nics: vec![NicPlan {
             ifindex: nic.ifindex,
             name: nic.name.clone(),
@@ -251,7 +252,7 @@ impl Receiver {
     /// What has arrived by now.
     pub fn frames(&mut self) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
-        while self.port.receive(&mut self.batch) > 0 {
+        while self.port.receive(&mut self.umem, &mut self.batch) > 0 {
             for frame in self.batch.drain() {
                 frames.push(self.umem.bytes(&frame).to_vec());
                 self.umem.release(frame);

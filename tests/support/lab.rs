@@ -69,6 +69,8 @@ pub struct LabOptions {
     pub dual_stack: bool,
     /// Checksum and segmentation offloads of all veths, as the kernel makes them.
     pub offloads: bool,
+    /// MTU of the underlay. `flannel.1` and the pods have 50 less.
+    pub mtu: u32,
 }
 
 impl Default for LabOptions {
@@ -78,6 +80,7 @@ impl Default for LabOptions {
             routed: false,
             dual_stack: false,
             offloads: true,
+            mtu: 1500,
         }
     }
 }
@@ -108,6 +111,7 @@ impl Lab {
         };
         let queues = options.queues.to_string();
         let offloads = if options.offloads { "on" } else { "off" };
+        let mtu = options.mtu.to_string();
         let mut words = vec![
             SCRIPT,
             "up",
@@ -117,6 +121,8 @@ impl Lab {
             &queues,
             "--offloads",
             offloads,
+            "--mtu",
+            &mtu,
         ];
         if options.routed {
             words.push("--routed");
