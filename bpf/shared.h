@@ -33,6 +33,7 @@ struct steer_settings {
 	__u32 frame_max;   /* longest frame of that device, in bytes: its MTU and an Ethernet header */
 	__u16 mac[3];      /* Ethernet address of the NIC that `vxgate_underlay` runs on, as on the wire */
 	__u16 gbp;         /* whether the device's frames carry their marks over the access device */
+	__u32 tap;         /* index of the TAP that `vxgate_egress` sends TCP to; 0 without one */
 };
 
 /* One entry of the counters for each program. */
@@ -41,6 +42,7 @@ enum counts_kind {
 	COUNTS_EGRESS,
 	COUNTS_INGRESS,
 	COUNTS_WORKER_SIDE,
+	COUNTS_TAP, /* frames that `vxgate_egress` sent to the TAP: a superframe is one */
 	COUNTS_KINDS,
 };
 

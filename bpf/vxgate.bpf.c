@@ -5,8 +5,10 @@
  *                                               for one of our (address, port, VNI)        -> socket, else kernel
  *   vxgate_access    XDP on the access device:  every frame                                -> socket
  *   vxgate_egress    tcx on the vxlan device:   every frame that fits the paths, and that
- *                                               not the kernel alone can bring home        -> access device, else kernel
+ *                                               not the kernel alone can bring home        -> access device (TCP to its
+ *                                                                                             TAP), else kernel
  *   vxgate_ingress   tcx on the access device:  what a worker decapsulated                 -> the vxlan device's ingress
+ *   vxgate_wire      tcx on the wire TAP:       superframes that a worker encapsulated     -> the NIC's egress, to be cut
  *
  * Each program first asks whether the workers live: a cell that a worker has not stored into for HEARTBEAT_STALE_NS says
  * that it hangs, and then frames take the kernel's own path. When the process dies, the way from `vxgate_underlay` and
@@ -37,6 +39,8 @@
 #define IPV4_MULTICAST 0xe0 /* of the first byte, 4 bits count */
 #define IPV4_MULTICAST_MASK 0xf0
 #define IPV6_MULTICAST 0xff
+#define VERSION_IPV4 4
+#define VERSION_IPV6 6
 #define TCP_OFFSET_AT 12 /* the upper four bits of this byte of a TCP header: its length in words */
 #define VXLAN_I_FLAG 0x08
 #define VLAN_TAG_LEN 4
@@ -141,12 +145,12 @@ static __always_inline void count_steered(__u32 kind, __u64 frames)
 		here->steered += frames;
 }
 
-static __always_inline void count_lost(__u32 kind)
+static __always_inline void count_lost(__u32 kind, __u64 frames)
 {
 	struct steer_counts *here = bpf_map_lookup_elem(&counts, &kind);
 
 	if (here)
-		here->lost++;
+		here->lost += frames;
 }
 
 static __always_inline bool bypassed(void)
@@ -316,7 +320,7 @@ int vxgate_access(struct xdp_md *ctx)
 		count_steered(COUNTS_WORKER_SIDE, 1);
 		return XDP_REDIRECT;
 	}
-	count_lost(COUNTS_WORKER_SIDE);
+	count_lost(COUNTS_WORKER_SIDE, 1);
 	return XDP_DROP;
 }
 
@@ -413,6 +417,26 @@ static __always_inline bool pop_mark(struct __sk_buff *skb)
 	return true;
 }
 
+/* Whether the frame goes through the TAP: TCP right behind an IP header, whole and without a tag. Each flow goes one way, but
+ * for fragments, which wait for each other anyway. `pipeline::lane` tells what comes from the wire in the same way. */
+static __always_inline bool takes_tap(struct __sk_buff *skb)
+{
+	struct ipv6hdr six;
+	struct iphdr four;
+	__be16 protocol;
+
+	if (!settings.tap || skb->vlan_present ||
+	    bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_proto), &protocol, sizeof(protocol)))
+		return false;
+	if (protocol == bpf_htons(ETH_P_IP))
+		return !bpf_skb_load_bytes(skb, sizeof(struct ethhdr), &four, sizeof(four)) && four.version == VERSION_IPV4 &&
+		       four.protocol == IPPROTO_TCP && !(four.frag_off & bpf_htons(IP_FRAGMENT_OR_OFFSET));
+	if (protocol == bpf_htons(ETH_P_IPV6))
+		return !bpf_skb_load_bytes(skb, sizeof(struct ethhdr), &six, sizeof(six)) && six.version == VERSION_IPV6 &&
+		       six.nexthdr == IPPROTO_TCP;
+	return false;
+}
+
 SEC("tc")
 int steer_egress(struct __sk_buff *skb)
 {
@@ -435,16 +459,33 @@ int steer_egress(struct __sk_buff *skb)
 		count_passed(COUNTS_EGRESS, PASS_KERNEL_ROUTE, frames);
 		return NEXT;
 	}
+	if (takes_tap(skb)) {
+		/* The TAP itself chooses the queue, by the flow. */
+		count_steered(COUNTS_EGRESS, frames);
+		count_steered(COUNTS_TAP, 1);
+		return bpf_redirect(settings.tap, 0);
+	}
 	/* One flow, one queue, one worker. The queue's number is stored with one added (`skb_record_rx_queue`). */
 	if (settings.workers > 1)
 		skb->queue_mapping = bpf_get_hash_recalc(skb) % settings.workers + 1;
 	if (settings.gbp && !push_mark(skb)) {
 		/* No memory, and maybe one tag too many: it cannot go on as it is. */
-		count_lost(COUNTS_EGRESS);
+		count_lost(COUNTS_EGRESS, 1);
 		return TC_ACT_SHOT;
 	}
 	count_steered(COUNTS_EGRESS, frames);
 	return bpf_redirect(settings.kernel_side, 0);
+}
+
+/* How many frames of the wire a worker joined to this one. */
+static __always_inline __u64 joined(struct __sk_buff *skb)
+{
+	__u32 headers;
+
+	if (!skb->gso_size)
+		return 1;
+	headers = segment_len(skb) - skb->gso_size;
+	return headers < skb->len ? (skb->len - headers + skb->gso_size - 1) / skb->gso_size : 1;
 }
 
 SEC("tc")
@@ -453,15 +494,22 @@ int vxgate_ingress(struct __sk_buff *skb)
 	/* Whatever comes in while no worker lives was not decapsulated by one. Bypass does not stop frames here: a worker
 	 * that drains still hands on what it had received. */
 	if (!any_fresh()) {
-		count_lost(COUNTS_INGRESS);
+		count_lost(COUNTS_INGRESS, joined(skb));
 		return TC_ACT_SHOT;
 	}
 	if (settings.gbp && !pop_mark(skb)) {
-		count_lost(COUNTS_INGRESS);
+		count_lost(COUNTS_INGRESS, 1);
 		return TC_ACT_SHOT;
 	}
 	count_steered(COUNTS_INGRESS, 1);
 	return bpf_redirect(settings.device, BPF_F_INGRESS);
+}
+
+SEC("tc")
+int vxgate_wire(struct __sk_buff *skb)
+{
+	/* Nobody but a worker writes here, and what it wrote belongs on the wire whatever has become of it since. */
+	return bpf_redirect(settings.device, 0);
 }
 
 /* The kernel empties an array of programs when its last descriptor is closed: the way to `steer_...` ends with the process,

@@ -33,6 +33,10 @@ pub(super) struct Run {
     /// Workers, one core each [default: one per core that every underlay device has a receive queue for].
     #[arg(long, value_name = "N", env = "VXGATE_WORKERS")]
     workers: Option<u32>,
+    /// Whether TCP's superframes cross whole, by TAPs of our own: auto (where the kernel can, Linux 6.17 and later), off
+    /// [default: auto].
+    #[arg(long, value_name = "WORD", env = "VXGATE_SUPERFRAMES")]
+    superframes: Option<String>,
     /// What to log to standard error: error, warn, info, debug, or directives such as `vxgate::control=debug`.
     #[arg(
         long,
@@ -146,6 +150,7 @@ impl Run {
             (WordKey::EcnEncap, &overlay.ecn_encap),
             (WordKey::InnerVlan, &overlay.inner_vlan),
             (WordKey::UdpChecksumRx, &overlay.udp_checksum_rx),
+            (WordKey::Superframes, &self.superframes),
         ] {
             if let Some(word) = word {
                 given.set_word(key, word)?;

@@ -11,6 +11,7 @@
 //!
 //! [worker]
 //! count = 2                   # or "auto"
+//! superframes = "auto"        # off
 //!
 //! [control]
 //! socket = "/run/vxgate/vxgate.sock"
@@ -49,7 +50,7 @@ const TABLES: &[(&str, &[&str])] = &[
             WordKey::UdpChecksumRx.key(),
         ],
     ),
-    ("worker", &["count"]),
+    ("worker", &["count", WordKey::Superframes.key()]),
     ("control", &["socket"]),
 ];
 
@@ -171,7 +172,7 @@ impl Reading<'_> {
     fn entry(&mut self, table: &str, key: &str, at: usize, value: &Spanned<DeValue<'_>>) {
         let word = WordKey::ALL.into_iter().find(|word| word.key() == key);
         let judged = match (table, key, word) {
-            ("overlay", _, Some(word)) => self.word(word, value.get_ref()),
+            (_, _, Some(word)) if word.table() == table => self.word(word, value.get_ref()),
             ("overlay", "devices", _) => self.devices(value.get_ref()),
             ("worker", "count", _) => self.count(value.get_ref()),
             ("control", "socket", _) => self.socket(value.get_ref()),
@@ -301,6 +302,7 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Superframes;
     use crate::table::{EcnEncap, InnerVlan, PeerCheck, ReservedBits, UdpChecksumRx};
     use proptest::prelude::*;
 
@@ -323,7 +325,7 @@ mod tests {
         assert!(wrong(text).contains("overlay.worker"), "{}", wrong(text));
         let text = text.replace(
             "worker.count = 3",
-            "[worker]\ncount = 0x3\n[control]\nsocket = '/run/x.sock'",
+            "[worker]\ncount = 0x3\nsuperframes = 'off'\n[control]\nsocket = '/run/x.sock'",
         );
         let expected = Settings {
             devices: Some(Devices::Named(vec![
@@ -337,6 +339,7 @@ mod tests {
             ecn_encap: Some(EcnEncap::Rfc6040),
             inner_vlan: Some(InnerVlan::Drop),
             udp_checksum_rx: Some(UdpChecksumRx::Verify),
+            superframes: Some(Superframes::Off),
         };
         assert_eq!(parse(&text).unwrap(), expected);
         // Inline and dotted tables are the same to TOML.

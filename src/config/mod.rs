@@ -32,6 +32,36 @@ pub struct Config {
     pub socket: PathBuf,
     /// What the data path does where the kernel and the RFC leave a choice.
     pub policy: Policy,
+    /// Whether TCP's superframes cross whole.
+    pub superframes: Superframes,
+}
+
+/// Whether TCP's superframes cross the gateway whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Superframes {
+    /// Where the kernel can.
+    #[default]
+    Auto,
+    /// Nowhere: every segment by itself.
+    Off,
+}
+
+impl Superframes {
+    /// Both.
+    pub const ALL: &'static [Self] = &[Self::Auto, Self::Off];
+
+    /// The word for it in the configuration.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+        }
+    }
+
+    /// What this word stands for.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|mode| mode.label() == word)
+    }
 }
 
 /// A choice of vxlan devices.
@@ -72,6 +102,7 @@ impl Config {
             policy: settings.policy(),
             devices: settings.devices.unwrap_or(Devices::All),
             workers: settings.workers,
+            superframes: settings.superframes.unwrap_or_default(),
             socket: socket_path(settings.socket)?,
         })
     }

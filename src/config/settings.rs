@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{ConfigError, Devices, WORKERS_MAX};
+use super::{ConfigError, Devices, Superframes, WORKERS_MAX};
 use crate::table::{EcnEncap, InnerVlan, PeerCheck, Policy, ReservedBits, UdpChecksumRx};
 
 /// What one source says: each setting judged, or none where it is silent.
@@ -24,6 +24,8 @@ pub struct Settings {
     pub inner_vlan: Option<InnerVlan>,
     /// Received outer UDP checksums.
     pub udp_checksum_rx: Option<UdpChecksumRx>,
+    /// Whether TCP's superframes cross whole.
+    pub superframes: Option<Superframes>,
 }
 
 impl Settings {
@@ -39,6 +41,7 @@ impl Settings {
             ecn_encap: self.ecn_encap.or(others.ecn_encap),
             inner_vlan: self.inner_vlan.or(others.inner_vlan),
             udp_checksum_rx: self.udp_checksum_rx.or(others.udp_checksum_rx),
+            superframes: self.superframes.or(others.superframes),
         }
     }
 
@@ -106,18 +109,29 @@ pub enum WordKey {
     InnerVlan,
     /// Received outer UDP checksums.
     UdpChecksumRx,
+    /// Whether TCP's superframes cross whole.
+    Superframes,
 }
 
 impl WordKey {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::PeerCheck,
         Self::ReservedBits,
         Self::EcnEncap,
         Self::InnerVlan,
         Self::UdpChecksumRx,
+        Self::Superframes,
     ];
 
-    /// Its key in the table `[overlay]`.
+    /// The table that it stands in.
+    pub(super) const fn table(self) -> &'static str {
+        match self {
+            Self::Superframes => "worker",
+            _ => "overlay",
+        }
+    }
+
+    /// Its key in that table.
     pub(super) const fn key(self) -> &'static str {
         match self {
             Self::PeerCheck => "peer_check",
@@ -125,6 +139,7 @@ impl WordKey {
             Self::EcnEncap => "ecn_encap",
             Self::InnerVlan => "inner_vlan",
             Self::UdpChecksumRx => "udp_checksum_rx",
+            Self::Superframes => "superframes",
         }
     }
 
@@ -136,6 +151,7 @@ impl WordKey {
             Self::EcnEncap => "ecn-encap",
             Self::InnerVlan => "inner-vlan",
             Self::UdpChecksumRx => "udp-checksum-rx",
+            Self::Superframes => "superframes",
         }
     }
 
@@ -147,6 +163,7 @@ impl WordKey {
             Self::EcnEncap => EcnEncap::ALL.iter().map(|c| c.label()).collect(),
             Self::InnerVlan => InnerVlan::ALL.iter().map(|c| c.label()).collect(),
             Self::UdpChecksumRx => UdpChecksumRx::ALL.iter().map(|c| c.label()).collect(),
+            Self::Superframes => Superframes::ALL.iter().map(|c| c.label()).collect(),
         }
     }
 
@@ -164,6 +181,7 @@ impl WordKey {
                 &mut settings.udp_checksum_rx,
                 UdpChecksumRx::from_word(word),
             ),
+            Self::Superframes => put(&mut settings.superframes, Superframes::from_word(word)),
         };
         if known {
             return Ok(());

@@ -2,7 +2,8 @@
 //!
 //! A frame is counted where it entered. What arrived at an underlay device is what its XDP program saw; what arrived at
 //! the access side of a vxlan device is what its tcx program left to the kernel, what the access device lost on the way,
-//! and what its XDP program saw. Each of these frames has its fate in one counter, or sits in a ring.
+//! what its XDP program saw, and what went to its TAP, where a superframe is one frame. Each of these frames has its fate
+//! in one counter, or sits in a ring.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,6 +42,9 @@ pub(super) struct PortBook {
     kernel_sides: Vec<u32>,
     xdp: Option<(XdpMode, Option<String>)>,
     sockets: Vec<SocketBook>,
+    /// The TAP of a vxlan device, and what came of the frames of each of its queues.
+    tap_ifindex: Option<u32>,
+    taps: Vec<Arc<PortCounters>>,
 }
 
 /// One socket of a port.
@@ -49,6 +53,15 @@ pub(super) struct SocketBook {
     pub statistics: StatisticsHandle,
     pub zero_copy: bool,
     pub why_not_zero_copy: Option<String>,
+}
+
+/// Frames that found no room on their way from a vxlan device to the workers.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct RingDrops {
+    /// In the access pair.
+    pub pair: u64,
+    /// In the queues of the access TAP.
+    pub tap: u64,
 }
 
 /// One worker.
@@ -84,6 +97,8 @@ impl Books {
             kernel_sides: kernel_sides(nic.ifindex),
             xdp: None,
             sockets: Vec::new(),
+            tap_ifindex: None,
+            taps: Vec::new(),
         });
         let accesses = plan
             .devices
@@ -97,6 +112,8 @@ impl Books {
                 kernel_sides: Vec::new(),
                 xdp: None,
                 sockets: Vec::new(),
+                tap_ifindex: None,
+                taps: Vec::new(),
             });
         Self {
             ports: underlays.chain(accesses).collect(),
@@ -112,6 +129,14 @@ impl Books {
             .find(|port| port.socket_ifindex == socket_ifindex)
         {
             port.sockets.push(socket);
+        }
+    }
+
+    /// Notes a queue of a vxlan device's TAP.
+    pub fn note_tap(&mut self, ifindex: u32, tap_ifindex: u32, counters: &Arc<PortCounters>) {
+        if let Some(port) = self.ports.iter_mut().find(|port| port.ifindex == ifindex) {
+            port.tap_ifindex = Some(tap_ifindex);
+            port.taps.push(Arc::clone(counters));
         }
     }
 
@@ -138,7 +163,7 @@ impl Books {
     pub fn ports(
         &self,
         mut arrivals: impl FnMut() -> Vec<SteerCounters>,
-        ring_drops: impl Fn(u32) -> u64,
+        ring_drops: impl Fn(u32) -> RingDrops,
     ) -> Vec<PortState> {
         let before = arrivals();
         let fates: Vec<Fates> = self.ports.iter().map(PortBook::fates).collect();
@@ -176,27 +201,29 @@ struct Fates {
     flood_copies: u64,
     flood_copies_lost: u64,
     checksums_completed: u64,
+    superframes: u64,
+    segments: u64,
     strangers_delivered: u64,
     drops: BTreeMap<String, u64>,
 }
 
 impl PortBook {
+    /// Of every socket and every queue of a TAP.
+    fn counters(&self) -> impl Iterator<Item = &PortCounters> {
+        let sockets = self.sockets.iter().map(|socket| &*socket.counters);
+        sockets.chain(self.taps.iter().map(|counters| &**counters))
+    }
+
     fn fates(&self) -> Fates {
         let by_kernel: Vec<RxDrops> = self
             .sockets
             .iter()
             .filter_map(|socket| socket.statistics.rx_drops().ok())
             .collect();
-        let sum = |field: fn(&PortCounters) -> u64| {
-            self.sockets.iter().map(|s| field(&s.counters)).sum::<u64>()
-        };
+        let sum = |field: &dyn Fn(&PortCounters) -> u64| self.counters().map(field).sum::<u64>();
         let kernel = |field: fn(&RxDrops) -> u64| by_kernel.iter().map(field).sum::<u64>();
         let drops = DropReason::ALL.iter().map(|reason| {
-            let by_workers = self
-                .sockets
-                .iter()
-                .map(|socket| socket.counters.drops(*reason))
-                .sum::<u64>();
+            let by_workers = sum(&|counters| counters.drops(*reason));
             let by_kernel = match reason {
                 DropReason::RxRingFull => kernel(|drops| drops.ring_full),
                 DropReason::FillRingEmpty => kernel(|drops| drops.fill_empty),
@@ -206,12 +233,14 @@ impl PortBook {
             (reason.label().to_owned(), by_workers + by_kernel)
         });
         Fates {
-            forwarded: sum(|c| c.forwarded.get()),
-            forwarded_bytes: sum(|c| c.forwarded_bytes.get()),
-            flood_copies: sum(|c| c.flood_copies.get()),
-            flood_copies_lost: sum(|c| c.flood_copies_lost.get()),
-            checksums_completed: sum(|c| c.checksums_completed.get()),
-            strangers_delivered: sum(|c| c.strangers_delivered.get()),
+            forwarded: sum(&|c| c.forwarded.get()),
+            forwarded_bytes: sum(&|c| c.forwarded_bytes.get()),
+            flood_copies: sum(&|c| c.flood_copies.get()),
+            flood_copies_lost: sum(&|c| c.flood_copies_lost.get()),
+            checksums_completed: sum(&|c| c.checksums_completed.get()),
+            superframes: sum(&|c| c.superframes.get()),
+            segments: sum(&|c| c.segments.get()),
+            strangers_delivered: sum(&|c| c.strangers_delivered.get()),
             drops: drops.collect(),
         }
     }
@@ -221,10 +250,16 @@ impl PortBook {
         mut fates: Fates,
         before: &[SteerCounters],
         arrivals: &[SteerCounters],
-        ring_drops: &impl Fn(u32) -> u64,
+        ring_drops: &impl Fn(u32) -> RingDrops,
     ) -> PortState {
-        let steered =
-            |looked| of(looked, self.socket_ifindex).map_or(0, |counters| counters.steered);
+        let steered = |looked: &[SteerCounters]| {
+            let places = [Some(self.socket_ifindex), self.tap_ifindex];
+            let places = places.into_iter().flatten();
+            places
+                .filter_map(|ifindex| of(looked, ifindex))
+                .map(|counters| counters.steered)
+                .sum::<u64>()
+        };
         let passed = PassReason::ALL.iter().map(|reason| {
             let counters = of(arrivals, self.ifindex);
             let count = counters.map_or(0, |counters| counters.passed[*reason as usize]);
@@ -232,23 +267,26 @@ impl PortBook {
         });
         let (passed, passed_total) = with_total(passed.collect());
         let lost = self.lost(arrivals, ring_drops);
-        fates
-            .drops
-            .insert(DropReason::AccessRingFull.label().to_owned(), lost);
+        fates.drops.insert(
+            DropReason::AccessRingFull.label().to_owned(),
+            lost.pair + lost.tap,
+        );
         let stale = self.stale(arrivals);
         fates
             .drops
             .insert(DropReason::WorkerStale.label().to_owned(), stale);
         let forwarded = fates.forwarded.saturating_sub(stale);
         let (drops, drops_total) = with_total(fates.drops);
-        let received = steered(arrivals) + passed_total + lost;
+        // What a TAP loses was counted when it was sent there; what the access pair loses does not reach its other end.
+        let received = steered(arrivals) + passed_total + lost.pair;
         let in_flight =
             received.cast_signed() - (forwarded + passed_total + drops_total).cast_signed();
         // What came between the two looks may still be anywhere.
         let between = steered(arrivals)
             .saturating_sub(steered(before))
             .cast_signed();
-        let sockets = i64::try_from(self.sockets.len()).unwrap_or(i64::MAX);
+        let queues = self.sockets.len() + self.taps.len();
+        let sockets = i64::try_from(queues).unwrap_or(i64::MAX);
         let settled = in_flight - between <= sockets.saturating_mul(RING_SLACK);
         PortState {
             name: self.name.clone(),
@@ -265,6 +303,8 @@ impl PortBook {
             flood_copies_lost: fates.flood_copies_lost,
             forwarded_bytes: fates.forwarded_bytes,
             checksums_completed: fates.checksums_completed,
+            superframes: fates.superframes,
+            segments: fates.segments,
             strangers_delivered: fates.strangers_delivered,
             passed,
             drops,
@@ -274,13 +314,21 @@ impl PortBook {
     }
 
     /// Frames lost at the vxlan device's program or between it and the access device's: arrived, and dead at once.
-    fn lost(&self, arrivals: &[SteerCounters], ring_drops: &impl Fn(u32) -> u64) -> u64 {
+    fn lost(
+        &self,
+        arrivals: &[SteerCounters],
+        ring_drops: &impl Fn(u32) -> RingDrops,
+    ) -> RingDrops {
         match self.side {
             Side::Access => {
                 let by_program = of(arrivals, self.ifindex).map_or(0, |counters| counters.lost);
-                ring_drops(self.ifindex) + by_program
+                let by_rings = ring_drops(self.ifindex);
+                RingDrops {
+                    pair: by_rings.pair + by_program,
+                    ..by_rings
+                }
             }
-            Side::Underlay => 0,
+            Side::Underlay => RingDrops::default(),
         }
     }
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use super::SessionError;
 use super::books::{Books, SocketBook, WorkerBook};
+use super::lanes::Lanes;
 use super::plan::{Nic, Plan, access_mtu};
 use crate::control::Found;
-use crate::port::{Umem, UmemConfig, XskConfig, XskPort, ZeroCopy};
+use crate::port::{TapPort, Umem, UmemConfig, XskConfig, XskPort, ZeroCopy};
 use crate::stats::{PortCounters, WorkerCounters};
 use crate::steer::{AccessLink, AccessPair, Steering};
 use crate::table::Reader;
@@ -30,12 +31,13 @@ pub(super) struct Crew {
     umem: Umem,
     underlays: Vec<worker::Underlay<XskPort>>,
     accesses: Vec<worker::Access<XskPort>>,
+    superframes: Option<worker::Superframes>,
 }
 
 /// Memory and sockets of one worker: its share of every underlay device's queues, and its queue of every access device.
 pub(super) fn crew(
     plan: &Plan,
-    accesses: &[AccessPair],
+    (accesses, lanes): (&[AccessPair], &Lanes),
     number: u32,
     steering: &mut Steering,
     books: &mut Books,
@@ -61,6 +63,7 @@ pub(super) fn crew(
         umem,
         underlays: Vec::new(),
         accesses: Vec::new(),
+        superframes: None,
     };
     for nic in &plan.nics {
         for queue in own_queues(nic) {
@@ -70,6 +73,7 @@ pub(super) fn crew(
     for (found, pair) in plan.devices.iter().zip(accesses) {
         crew.open_access(found, pair, number, steering, books)?;
     }
+    crew.open_taps(plan, lanes, number, books)?;
     Ok(crew)
 }
 
@@ -115,6 +119,39 @@ impl Crew {
             port,
             counters,
             underlay: underlay.unwrap_or(0),
+        });
+        Ok(())
+    }
+}
+
+impl Crew {
+    /// The worker's queues of all TAPs.
+    fn open_taps(
+        &mut self,
+        plan: &Plan,
+        lanes: &Lanes,
+        number: u32,
+        books: &mut Books,
+    ) -> Result<(), SessionError> {
+        let Some(umem) = lanes.memory().map_err(SessionError::Umem)? else {
+            return Ok(());
+        };
+        let mut accesses = Vec::new();
+        for (place, found) in plan.devices.iter().enumerate() {
+            let (Some(tap), Some(nic)) = (lanes.access(place), plan.wire_of(found)) else {
+                accesses.push(None);
+                continue;
+            };
+            let counters = Arc::new(PortCounters::default());
+            books.note_tap(found.device.ifindex, tap.link.ifindex, &counters);
+            let port = TapPort::access(tap.queue(number)?, &umem, &self.umem);
+            let access = worker::AccessTap::new(port, counters, lanes.wire_place(nic));
+            accesses.push(Some(access));
+        }
+        self.superframes = Some(worker::Superframes {
+            wires: lanes.wire_ports(number, &umem)?,
+            accesses,
+            umem,
         });
         Ok(())
     }
@@ -204,6 +241,7 @@ fn start_worker(
         umem: crew.umem,
         underlays: crew.underlays,
         accesses: crew.accesses,
+        superframes: crew.superframes,
         reader,
         counters: Arc::clone(&counters),
         heartbeat: Box::new(move |now_ns| heartbeat.store(now_ns)),

@@ -11,6 +11,7 @@
 mod books;
 mod crew;
 mod kernel_share;
+mod lanes;
 mod lock;
 mod observe;
 mod plan;
@@ -28,7 +29,7 @@ use crossbeam::channel::{Receiver, RecvError, Sender, bounded, select};
 pub use lock::LockError;
 pub use observe::{
     AccessState, DeviceState, GroupState, MemberState, MirrorState, Observation, OffenderState,
-    PolicyState, PortState, RefusedState, VtepState, WorkerState,
+    PolicyState, PortState, RefusedState, SuperframesState, VtepState, WorkerState,
 };
 pub use plan::PlanError;
 pub use privileges::{MissingCapabilities, check as check_privileges};

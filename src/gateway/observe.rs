@@ -119,6 +119,22 @@ pub struct DeviceState {
     /// because the device is not taken over.
     #[serde(default)]
     pub kernel_keeps: String,
+    /// Whether TCP's superframes cross whole; none where that is not known.
+    #[serde(default)]
+    pub superframes: Option<SuperframesState>,
+}
+
+/// The lane of superframes of a vxlan device.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuperframesState {
+    /// Whether TCP takes it.
+    pub on: bool,
+    /// The TAP that exchanges them with the vxlan device.
+    pub access_tap: Option<String>,
+    /// The TAP by which they leave through the underlay device.
+    pub wire_tap: Option<String>,
+    /// Why there is none.
+    pub why_not: Option<String>,
 }
 
 /// The two ends of an access device.
@@ -168,6 +184,12 @@ pub struct PortState {
     pub forwarded_bytes: u64,
     /// Inner checksums completed.
     pub checksums_completed: u64,
+    /// Superframes that came in here and went out whole, or that frames from here were joined to.
+    #[serde(default)]
+    pub superframes: u64,
+    /// The segments that these are cut into or were joined from.
+    #[serde(default)]
+    pub segments: u64,
     /// Frames of senders that are no known VTEPs, delivered all the same; among those forwarded.
     #[serde(default)]
     pub strangers_delivered: u64,
@@ -284,5 +306,6 @@ pub(super) fn device(found: &Found) -> DeviceState {
         flood_entries: 0,
         kernel_entries: 0,
         kernel_keeps: String::new(),
+        superframes: None,
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
-use crate::config::{Config, Devices};
+use crate::config::{Config, Devices, Superframes};
 use crate::control::{Found, VxlanDevice};
 use crate::netlink::Link;
 use crate::pipeline::carrier;
@@ -28,6 +28,8 @@ pub struct Plan {
     pub fewer_workers: Option<String>,
     /// What the operator decides of every segment.
     pub policy: Policy,
+    /// Whether TCP's superframes are to cross whole.
+    pub superframes: Superframes,
 }
 
 /// An underlay device.
@@ -119,6 +121,7 @@ impl Plan {
             workers,
             fewer_workers,
             policy: config.policy,
+            superframes: config.superframes,
         }
     }
 
@@ -174,6 +177,12 @@ impl Plan {
             .into_iter()
             .partition(|ifindex| known.contains(ifindex));
         if old.is_empty() { Vec::new() } else { new }
+    }
+
+    /// The place of a device's underlay device among the plan's.
+    pub fn wire_of(&self, found: &Found) -> Option<usize> {
+        let below = found.underlay.as_ref()?.ifindex;
+        self.nics.iter().position(|nic| nic.ifindex == below)
     }
 
     /// The smallest chunk that holds a frame of any port, with the room in front and the outer headers.

@@ -11,13 +11,14 @@ use std::net::IpAddr;
 
 use crossbeam::channel::Sender;
 
-use super::books::Books;
+use super::books::{Books, RingDrops};
 use super::crew::{crew, spawn};
 use super::kernel_share;
+use super::lanes::Lanes;
 use super::lock::{DeviceLock, LockError};
 use super::observe::{
     self, AccessState, DeviceState, GroupState, MemberState, MirrorState, Observation,
-    OffenderState, VtepState,
+    OffenderState, SuperframesState, VtepState,
 };
 use super::plan::{Plan, access_mtu};
 use crate::control::{self, Control, Event, Found, Report, SegmentReport};
@@ -65,6 +66,7 @@ pub struct Session {
     control: control::Running,
     workers: Vec<worker::Running<XskPort>>,
     accesses: Vec<AccessPair>,
+    lanes: Lanes,
     _locks: Vec<DeviceLock>,
 }
 
@@ -83,14 +85,17 @@ impl Session {
             .iter()
             .map(|found| AccessPair::create(&found.device.name, access_mtu(found), plan.workers))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut steering = Steering::load(&steer_plan(&plan, &accesses))?;
+        let lanes = Lanes::make(&plan);
+        let mut steering = Steering::load(&steer_plan(&plan, &accesses, &lanes))?;
         let mut books = Books::new(&plan, &accesses);
+        let ways = (&*accesses, &lanes);
         let crews = (0..plan.workers)
-            .map(|number| crew(&plan, &accesses, number, &mut steering, &mut books))
+            .map(|number| crew(&plan, ways, number, &mut steering, &mut books))
             .collect::<Result<Vec<_>, _>>()?;
 
         let ends = |pair: &AccessPair| [pair.kernel_side.ifindex, pair.worker_side.ifindex];
-        let watched: Vec<u32> = accesses.iter().flat_map(ends).collect();
+        let taps = lanes.links().map(|link| link.ifindex);
+        let watched: Vec<u32> = accesses.iter().flat_map(ends).chain(taps).collect();
         let limits = steering.frame_limits();
         let shares = steering.kernel_shares();
         let control = Control::open_with_policy(&plan.devices, &watched, &plan.policy)?
@@ -113,6 +118,7 @@ impl Session {
             control,
             workers,
             accesses,
+            lanes,
             _locks: locks,
         };
         if let Err(error) = session.attach() {
@@ -134,11 +140,12 @@ impl Session {
         &self.plan
     }
 
-    /// Whether this is an end of one of its access devices.
+    /// Whether this is an end of one of its access devices, or one of its TAPs.
     pub fn has_access_device(&self, ifindex: u32) -> bool {
-        self.accesses
-            .iter()
-            .any(|pair| pair.kernel_side.ifindex == ifindex || pair.worker_side.ifindex == ifindex)
+        let pairs = self.accesses.iter();
+        let ends = pairs.flat_map(|pair| [&pair.kernel_side, &pair.worker_side]);
+        ends.chain(self.lanes.links())
+            .any(|link| link.ifindex == ifindex)
     }
 
     /// Whether every thread still runs: the workers', and that of the mirror, without which the table goes stale.
@@ -164,10 +171,14 @@ impl Session {
                 .unwrap_or_default()
         };
         let ring_drops = |ifindex: u32| {
-            let mut pairs = self.plan.devices.iter().zip(&self.accesses);
-            let pair = pairs.find(|(found, _)| found.device.ifindex == ifindex);
-            pair.and_then(|(_, pair)| pair.ring_drops().ok())
-                .unwrap_or(0)
+            let mut devices = self.plan.devices.iter();
+            let place = devices.position(|found| found.device.ifindex == ifindex);
+            let pair = place.and_then(|place| self.accesses.get(place));
+            let tap = place.and_then(|place| self.lanes.access(place));
+            RingDrops {
+                pair: pair.and_then(|pair| pair.ring_drops().ok()).unwrap_or(0),
+                tap: tap.and_then(|tap| tap.ring_drops().ok()).unwrap_or(0),
+            }
         };
         seen.ports = self.books.ports(arrivals, ring_drops);
         seen.reasons.extend(trouble.map(|error| error.to_string()));
@@ -184,8 +195,10 @@ impl Session {
             .devices
             .iter()
             .zip(&self.accesses)
-            .map(|(found, pair)| DeviceState {
+            .enumerate()
+            .map(|(place, (found, pair))| DeviceState {
                 kernel_keeps: shares.words(found.device.ifindex).unwrap_or_default(),
+                superframes: Some(self.superframes(place, found)),
                 ..taken_over(found, pair, &report)
             })
             .collect();
@@ -203,6 +216,28 @@ impl Session {
         seen.warnings.extend(self.plan.fewer_workers.clone());
         judge(&mut seen);
         seen
+    }
+
+    /// The lane of a device, by its place in the plan.
+    fn superframes(&self, place: usize, found: &Found) -> SuperframesState {
+        let access = self.lanes.accesses.get(place);
+        let wire = self
+            .plan
+            .wire_of(found)
+            .and_then(|nic| self.lanes.wire(nic));
+        match (access, wire) {
+            (Some(Ok(access)), Some(wire)) => SuperframesState {
+                on: true,
+                access_tap: Some(access.link.name.clone()),
+                wire_tap: Some(wire.link.name.clone()),
+                why_not: None,
+            },
+            (Some(Err(why)), _) => SuperframesState {
+                why_not: Some(why.clone()),
+                ..SuperframesState::default()
+            },
+            _ => SuperframesState::default(),
+        }
     }
 
     /// Hands the traffic back to the kernel without losing a frame, and removes all that was made.
@@ -330,32 +365,35 @@ fn narrow_path(seen: &Observation, vtep: &VtepState) -> Option<String> {
     })
 }
 
-fn steer_plan(plan: &Plan, accesses: &[AccessPair]) -> SteerPlan {
-    let nics = plan.nics.iter().map(|nic| NicPlan {
+fn steer_plan(plan: &Plan, accesses: &[AccessPair], lanes: &Lanes) -> SteerPlan {
+    let nics = plan.nics.iter().enumerate().map(|(place, nic)| NicPlan {
         ifindex: nic.ifindex,
         name: nic.name.clone(),
         mac: nic.mac,
+        wire_tap: lanes.wire(place).map(|tap| tap.link.clone()),
     });
-    let devices = plan
-        .devices
-        .iter()
-        .zip(accesses)
-        .filter_map(|(found, pair)| {
-            let device = &found.device;
-            Some(DevicePlan {
-                ifindex: device.ifindex,
-                name: device.name.clone(),
-                mtu: device.mtu,
-                vni: device.vni,
-                local: device.local?,
-                group: device.group,
-                gbp: device.gbp,
-                underlay_ifindex: device.underlay?,
-                port: device.port,
-                kernel_side: pair.kernel_side.clone(),
-                worker_side: pair.worker_side.clone(),
-            })
-        });
+    let devices =
+        plan.devices
+            .iter()
+            .zip(accesses)
+            .enumerate()
+            .filter_map(|(place, (found, pair))| {
+                let device = &found.device;
+                Some(DevicePlan {
+                    ifindex: device.ifindex,
+                    name: device.name.clone(),
+                    mtu: device.mtu,
+                    vni: device.vni,
+                    local: device.local?,
+                    group: device.group,
+                    gbp: device.gbp,
+                    underlay_ifindex: device.underlay?,
+                    port: device.port,
+                    kernel_side: pair.kernel_side.clone(),
+                    worker_side: pair.worker_side.clone(),
+                    access_tap: lanes.access(place).map(|tap| tap.link.clone()),
+                })
+            });
     SteerPlan {
         workers: plan.workers,
         nics: nics.collect(),

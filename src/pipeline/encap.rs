@@ -20,8 +20,12 @@
 //! (`ecn_encap`), DF fixed or the inner header's (not behind tags, as in the
 //! kernel, which looks only at the first EtherType there). An IPv6 flow label is fixed, the inner IPv6 header's, or the
 //! hash of the flow. The mark that the frame carried becomes the group's policy, on a device with that extension.
+//!
+//! What comes out of a TAP has a header of its own in the room in front of it ([`vnet`]), and may be a superframe: judged by
+//! the segments that it will be cut into, and sent unfinished, with the header telling where everything is. For the frames
+//! of sockets there is no such question: `SUPER` is a constant, and each has its own code.
 
-use super::{Exit, Role, Verdict, Verdicts, carrier, ecn, unfinished};
+use super::{Exit, IpIds, Role, Verdict, Verdicts, carrier, ecn, unfinished};
 use crate::port::{BATCH, Batch, Frame, Port, Umem};
 use crate::prefetch::{self, LINE};
 use crate::stats::{DropReason, PortCounters};
@@ -29,10 +33,12 @@ use crate::table::{
     Destination, Df, EncapTemplate, FlowLabel, Group, GroupId, InnerVlan, NextHop, OuterFields,
     Segment, SegmentConfig, SegmentId, Snapshot, UdpChecksum, UnresolvedReason, VtepId,
 };
-use crate::wire::ethernet::EthernetHeader;
+use crate::wire::ethernet::{self, EthernetHeader};
 use crate::wire::ipv6::FLOW_LABEL_MASK;
 use crate::wire::layers::{Layers, Network, Place};
-use crate::wire::{MacAddr, checksum, entropy, gbp, vlan};
+use crate::wire::superframe::{Superframe, Tunnel};
+use crate::wire::vnet::{self, VnetHeader};
+use crate::wire::{MacAddr, checksum, entropy, gbp, udp, vlan, vxlan};
 
 /// Judges a batch that came from the access port of `segment`. Writes one verdict a frame: `Encap`, `Flood`,
 /// `List` or `Drop`.
@@ -41,6 +47,28 @@ use crate::wire::{MacAddr, checksum, entropy, gbp, vlan};
 /// destinations are read, and the line in front of each frame asked for, where its headers will be written; the FDB is
 /// looked up; the VTEPs that it names are asked for; and the frames are judged.
 pub fn decide(
+    snapshot: &Snapshot,
+    segment: SegmentId,
+    umem: &Umem,
+    batch: &Batch,
+    verdicts: &mut Verdicts,
+) {
+    decide_as::<false>(snapshot, segment, umem, batch, verdicts);
+}
+
+/// The same for a batch that came from the access TAP of `segment`.
+pub fn decide_superframes(
+    snapshot: &Snapshot,
+    segment: SegmentId,
+    umem: &Umem,
+    batch: &Batch,
+    verdicts: &mut Verdicts,
+) {
+    decide_as::<true>(snapshot, segment, umem, batch, verdicts);
+}
+
+#[inline(always)]
+fn decide_as<const SUPER: bool>(
     snapshot: &Snapshot,
     segment: SegmentId,
     umem: &Umem,
@@ -71,7 +99,9 @@ pub fn decide(
         }
     }
     verdicts.judge(batch.iter().zip(found), |(frame, destination)| {
-        judge(segment, umem.bytes(frame), destination)
+        let len = superframe::<SUPER>(umem, frame)
+            .map_or(frame.len(), |superframe| superframe.segment_len());
+        judge(segment, umem.bytes(frame), len, destination)
     });
 }
 
@@ -87,19 +117,45 @@ pub fn apply<P: Port>(
     counters: &PortCounters,
     exit: &mut Exit<'_, P>,
 ) {
+    apply_as::<false, P>(snapshot, segment, umem, batch, verdicts, counters, exit);
+}
+
+/// The same for what [`decide_superframes`] has judged; the exit is a wire TAP.
+pub fn apply_superframes<P: Port>(
+    snapshot: &Snapshot,
+    segment: SegmentId,
+    umem: &mut Umem,
+    batch: &mut Batch,
+    verdicts: &Verdicts,
+    counters: &PortCounters,
+    exit: &mut Exit<'_, P>,
+) {
+    apply_as::<true, P>(snapshot, segment, umem, batch, verdicts, counters, exit);
+}
+
+#[inline(always)]
+fn apply_as<const SUPER: bool, P: Port>(
+    snapshot: &Snapshot,
+    segment: SegmentId,
+    umem: &mut Umem,
+    batch: &mut Batch,
+    verdicts: &Verdicts,
+    counters: &PortCounters,
+    exit: &mut Exit<'_, P>,
+) {
     let segment = snapshot.segment(segment);
     for (index, frame) in batch.drain().enumerate() {
         let dead = match (verdicts.on(index), segment) {
             (Verdict::Encap(vtep), Some(segment)) => {
-                send(segment, vtep, umem, frame, counters, exit)
+                send::<SUPER, P>(segment, vtep, umem, frame, counters, exit)
             }
             (Verdict::Flood, Some(segment)) => {
-                copy_to(&segment.flood, segment, umem, frame, counters, exit)
+                copy_to::<SUPER, P>(&segment.flood, segment, umem, frame, counters, exit)
             }
             (Verdict::List(list), Some(segment)) => {
                 let list = segment.lists.get(list.0 as usize);
                 let list = list.map_or(&[][..], Vec::as_slice);
-                copy_to(list, segment, umem, frame, counters, exit)
+                copy_to::<SUPER, P>(list, segment, umem, frame, counters, exit)
             }
             (Verdict::Drop(reason), _) => Err((frame, reason)),
             // From one access port to another is the kernel's own business.
@@ -116,7 +172,7 @@ pub fn apply<P: Port>(
 }
 
 #[inline(always)]
-fn judge(segment: &Segment, frame: &[u8], found: Option<Destination>) -> Verdict {
+fn judge(segment: &Segment, frame: &[u8], len: usize, found: Option<Destination>) -> Verdict {
     match Place::find(frame) {
         None
         | Some(Place {
@@ -144,10 +200,19 @@ fn judge(segment: &Segment, frame: &[u8], found: Option<Destination>) -> Verdict
             None => return Verdict::Drop(DropReason::NoTxTarget),
         },
     };
-    match reach(segment, vtep, frame.len()) {
+    match reach(segment, vtep, len) {
         Ok(_) => Verdict::Encap(vtep),
         Err(reason) => Verdict::Drop(reason),
     }
+}
+
+/// What a frame that came out of a TAP is still to be cut into.
+#[inline(always)]
+fn superframe<const SUPER: bool>(umem: &Umem, frame: &Frame) -> Option<Superframe> {
+    if !SUPER {
+        return None;
+    }
+    Superframe::read(&VnetHeader::parse(umem.room(frame))?, umem.bytes(frame))
 }
 
 /// Whether a VLAN tag follows the addresses, be it whole or cut short.
@@ -186,7 +251,7 @@ fn reach(segment: &Segment, vtep: VtepId, inner_len: usize) -> Result<&EncapTemp
 type Dead = (Frame, DropReason);
 
 #[inline(always)]
-fn send<P: Port>(
+fn send<const SUPER: bool, P: Port>(
     segment: &Segment,
     vtep: VtepId,
     umem: &mut Umem,
@@ -194,12 +259,24 @@ fn send<P: Port>(
     counters: &PortCounters,
     exit: &mut Exit<'_, P>,
 ) -> Result<(), Dead> {
-    let template = match reach(segment, vtep, frame.len()) {
+    let superframe = superframe::<SUPER>(umem, &frame);
+    let len = superframe.map_or(frame.len(), |superframe| superframe.segment_len());
+    let template = match reach(segment, vtep, len) {
         Ok(template) => template,
         Err(reason) => return Err((frame, reason)),
     };
-    let fields = prepare(&segment.config, umem, &mut frame, counters);
-    if !push(template, fields, umem, &mut frame, exit) {
+    let fields = prepare(
+        &segment.config,
+        umem,
+        &mut frame,
+        superframe.as_ref(),
+        counters,
+    );
+    let load = Load {
+        superframe,
+        checksum: segment.config.udp_checksum,
+    };
+    if !push::<SUPER, P>(template, fields, load, umem, &mut frame, exit) {
         return Err((frame, DropReason::NoFrame));
     }
     exit.put(frame, Role::First, umem, counters);
@@ -209,7 +286,7 @@ fn send<P: Port>(
 /// Sends a copy to each VTEP of the list, one after the other. A copy is made while the frame is still without outer
 /// headers, and only when there is somewhere to send it.
 #[inline(never)]
-fn copy_to<P: Port>(
+fn copy_to<const SUPER: bool, P: Port>(
     list: &[VtepId],
     segment: &Segment,
     umem: &mut Umem,
@@ -217,7 +294,8 @@ fn copy_to<P: Port>(
     counters: &PortCounters,
     exit: &mut Exit<'_, P>,
 ) -> Result<(), Dead> {
-    let inner_len = frame.len();
+    let superframe = superframe::<SUPER>(umem, &frame);
+    let inner_len = superframe.map_or(frame.len(), |superframe| superframe.segment_len());
     let wanted = list.len();
     let mut reachable = list
         .iter()
@@ -232,14 +310,24 @@ fn copy_to<P: Port>(
             .unwrap_or(DropReason::NoTxTarget);
         return Err((frame, reason));
     };
-    let fields = prepare(&segment.config, umem, &mut frame, counters);
+    let fields = prepare(
+        &segment.config,
+        umem,
+        &mut frame,
+        superframe.as_ref(),
+        counters,
+    );
+    let load = Load {
+        superframe,
+        checksum: segment.config.udp_checksum,
+    };
     let (mut role, mut handed_on, mut dead) = (Role::First, 0, None);
     let mut next = Some((template, frame));
     while let Some((template, mut frame)) = next {
         next = reachable
             .next()
-            .and_then(|template| Some((template, copy(umem, &frame, counters, exit)?)));
-        if push(template, fields, umem, &mut frame, exit) {
+            .and_then(|template| Some((template, copy::<SUPER, P>(umem, &frame, counters, exit)?)));
+        if push::<SUPER, P>(template, fields, load, umem, &mut frame, exit) {
             exit.put(frame, role, umem, counters);
             handed_on += 1;
         } else if role == Role::First {
@@ -256,25 +344,38 @@ fn copy_to<P: Port>(
 }
 
 /// A copy of the frame. When the pool is empty, what waits is sent first: the port may give frames back at once.
-fn copy<P: Port>(
+fn copy<const SUPER: bool, P: Port>(
     umem: &mut Umem,
     frame: &Frame,
     counters: &PortCounters,
     exit: &mut Exit<'_, P>,
 ) -> Option<Frame> {
-    umem.duplicate(frame).or_else(|| {
+    let mut copy = umem.duplicate(frame).or_else(|| {
         exit.flush(umem, counters);
         exit.port.reclaim(umem);
         umem.duplicate(frame)
-    })
+    })?;
+    if SUPER && let Some(header) = VnetHeader::parse(umem.room(frame)) {
+        put_header(umem, &mut copy, header);
+    }
+    Some(copy)
 }
 
-/// Finishes the inner checksum and works out what of the outer headers depends on the inner frame.
+/// Puts a header where a TAP looks for it.
+fn put_header(umem: &mut Umem, frame: &mut Frame, header: VnetHeader) {
+    let room = umem.room_mut(frame);
+    if let Some(place) = room.first_chunk_mut::<{ vnet::LEN }>() {
+        *place = header.bytes();
+    }
+}
+
+/// Finishes the inner checksum, unless it is one of a superframe, and works out what of the outer headers depends on the inner frame.
 #[inline(always)]
 fn prepare(
     config: &SegmentConfig,
     umem: &mut Umem,
     frame: &mut Frame,
+    superframe: Option<&Superframe>,
     counters: &PortCounters,
 ) -> OuterFields {
     let group_policy = if config.gbp {
@@ -296,9 +397,15 @@ fn prepare(
             inner_sum: None,
         };
     };
-    counters
-        .checksums_completed
-        .add(u64::from(unfinished::complete(bytes, &layers)));
+    match superframe {
+        None => counters
+            .checksums_completed
+            .add(u64::from(unfinished::complete(bytes, &layers))),
+        Some(superframe) => {
+            counters.superframes.add(1);
+            counters.segments.add(superframe.segments as u64);
+        }
+    }
     let hash = entropy::flow_hash(bytes, &layers);
     let tos = config.tos.resolve(layers.traffic_class) & !ecn::MASK
         | ecn::encapsulate(config.ecn_encap, layers.traffic_class);
@@ -323,24 +430,69 @@ fn prepare(
         },
         group_policy,
         inner_sum: match config.udp_checksum {
-            UdpChecksum::Zero => None,
-            UdpChecksum::Compute => Some(checksum::sum(bytes)),
+            UdpChecksum::Compute if superframe.is_none() => Some(checksum::sum(bytes)),
+            UdpChecksum::Compute | UdpChecksum::Zero => None,
         },
     }
 }
 
+/// What is encapsulated besides the frame's bytes.
+#[derive(Clone, Copy)]
+struct Load {
+    superframe: Option<Superframe>,
+    /// Of the segments of a superframe.
+    checksum: UdpChecksum,
+}
+
 /// Writes the outer headers in front of the frame; `false`, and nothing written, when there is no room.
 #[inline(always)]
-fn push<P>(
+fn push<const SUPER: bool, P>(
     template: &EncapTemplate,
     mut fields: OuterFields,
+    load: Load,
     umem: &mut Umem,
     frame: &mut Frame,
     exit: &mut Exit<'_, P>,
 ) -> bool {
     fields.ip_id = exit.ip_ids.next_id();
+    if SUPER {
+        return push_from_tap(template, &fields, load, umem, frame, exit.ip_ids);
+    }
     umem.push(frame, template.len())
         .is_some_and(|bytes| template.write(bytes, &fields))
+}
+
+/// The same for what came out of a TAP, with the header that tells the next one what to do.
+#[inline(never)]
+fn push_from_tap(
+    template: &EncapTemplate,
+    fields: &OuterFields,
+    load: Load,
+    umem: &mut Umem,
+    frame: &mut Frame,
+    ip_ids: &mut IpIds,
+) -> bool {
+    let Some(superframe) = load.superframe else {
+        put_header(umem, frame, VnetHeader::default());
+        return umem
+            .push(frame, template.len())
+            .is_some_and(|bytes| template.write(bytes, fields));
+    };
+    let with_checksum = load.checksum == UdpChecksum::Compute;
+    let tunnel = Tunnel {
+        len: template.len(),
+        transport: template.len() - vxlan::LEN - udp::LEN,
+        ipv6: template.is_ipv6(),
+        checksum: with_checksum,
+    };
+    let network = Place::find(umem.bytes(frame)).map_or(ethernet::LEN, |place| place.offset);
+    let header = VnetHeader::parse(umem.room(frame))
+        .and_then(|header| superframe.tunnelled(&header, network, tunnel));
+    let Some(header) = header else { return false };
+    put_header(umem, frame, header);
+    ip_ids.skip(superframe.segments - 1);
+    umem.push(frame, template.len())
+        .is_some_and(|bytes| template.write_superframe(bytes, fields, with_checksum))
 }
 
 #[cfg(test)]

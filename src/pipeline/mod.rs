@@ -39,14 +39,14 @@
 //!   exit.flush(umem, counters)
 //! ```
 //!
-//! With a TAP as access device many TCP segments cross the kernel as one superframe:
+//! Where a segment has a lane of superframes, many TCP segments cross the kernel as one superframe, or it stays whole:
 //!
 //! ```text
-//!   trains.join(umem, batch)                      decapsulated frames of one segment
-//!   trains.take(train)                            one write to the TAP each, until there is none
+//!   outboxes[i].split(to_tap, lane::takes)        before the flush; each is then flushed to its own port
+//!   to_tap.flush_joined(tap, umem, trains, ...)   decapsulated frames of one segment, a write for each train
 //!
-//!   Cut::new(header, frame)                       what was read from the TAP
-//!   cut.fill(umem, batch)                         then encap as above, until nothing remains
+//!   encap::decide_superframes, then encap::apply_superframes     in place of `decide` and `apply`: a superframe stays one
+//!   Cut::new(header, frame), then cut.fill(umem, batch)          where nobody behind us would cut it
 //! ```
 //!
 //! [`Exit`] borrows the underlay port, its outbox and the worker's running [`IpIds`]. Where a port is missing, the
@@ -67,6 +67,7 @@ mod ipv6_underlay;
 pub mod join;
 #[cfg(test)]
 mod lab;
+pub mod lane;
 mod outbox;
 #[cfg(test)]
 mod policies;

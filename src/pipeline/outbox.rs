@@ -62,6 +62,29 @@ impl Outbox {
         Ok(())
     }
 
+    /// Moves the frames for which `belongs` holds to an empty outbox. Both keep their order; copies stay.
+    #[inline]
+    pub fn split(&mut self, other: &mut Self, belongs: impl Fn(&Frame) -> bool) {
+        let copies = std::mem::take(&mut self.copies);
+        let mut kept = 0;
+        for index in 0..self.batch.len() {
+            let Some(frame) = self.batch.pop() else { break };
+            let copy = copies >> index & 1;
+            let frame = if copy == 0 && belongs(&frame) {
+                match other.push(frame, Role::First) {
+                    Ok(()) => continue,
+                    Err(frame) => frame,
+                }
+            } else {
+                frame
+            };
+            self.copies |= copy << kept;
+            kept += 1;
+            // There is room: it has just left.
+            drop(self.batch.push(frame));
+        }
+    }
+
     /// Transmits all that waits, wakes the kernel once, and counts. What the port never sends for its length is dropped
     /// as [`DropReason::Oversize`], what it takes no more of for the reason `refused`, or as [`DropReason::LinkDown`] when
     /// that is why. The outbox is empty afterwards. Returns how many frames the port took.
@@ -198,6 +221,12 @@ impl IpIds {
         self.0 = self.0.wrapping_add(1);
         self.0
     }
+
+    /// Passes over numbers that whoever cuts a superframe gives to its segments but the first.
+    #[inline]
+    pub fn skip(&mut self, n: usize) {
+        self.0 = self.0.wrapping_add(n as u16);
+    }
 }
 
 /// The lowest `n` bits set.
@@ -210,6 +239,29 @@ fn low_bits(n: usize) -> u64 {
 mod tests {
     use super::*;
     use crate::port::{BATCH, ChunkSize, MemoryPort, UmemConfig};
+
+    #[test]
+    fn a_split_keeps_the_order_of_both_and_the_copies() {
+        let mut umem = umem();
+        let (mut outbox, mut other) = (Outbox::new(), Outbox::new());
+        for (len, role) in [
+            (100, Role::First),
+            (61, Role::First),
+            (102, Role::Copy),
+            (63, Role::Copy),
+            (64, Role::First),
+        ] {
+            let frame = frame(&mut umem, len);
+            outbox.push(frame, role).unwrap();
+        }
+        outbox.split(&mut other, |frame| frame.len() < 100);
+        let lens = |outbox: &Outbox| outbox.batch.iter().map(Frame::len).collect::<Vec<_>>();
+        assert_eq!((lens(&outbox), outbox.copies), (vec![100, 102, 63], 0b110));
+        assert_eq!((lens(&other), other.copies), (vec![61, 64], 0));
+        for mut outbox in [outbox, other] {
+            outbox.discard(&mut umem, &PortCounters::default(), DropReason::LinkDown);
+        }
+    }
 
     fn umem() -> Umem {
         Umem::new(UmemConfig {

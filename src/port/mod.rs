@@ -28,6 +28,7 @@ pub mod ring;
 mod rings;
 mod socket;
 mod statistics;
+mod tap_port;
 mod umem;
 mod wait;
 mod xsk_port;
@@ -37,12 +38,13 @@ pub use frame::Frame;
 pub use memory_port::MemoryPort;
 pub use opening::{OpenError, XskConfig, ZeroCopy};
 pub use statistics::{PortStatistics, RxDrops};
+pub use tap_port::TapPort;
 pub use umem::{ChunkSize, Pages, ROOM, Umem, UmemConfig};
 pub use wait::{Sleeper, now_ns};
 pub use xsk_port::{Link, PortMode, StatisticsHandle, XskPort};
 
 /// A place where frames come in and go out. `XskPort` is an AF_XDP socket on one queue of a device; `MemoryPort` is its
-/// twin for tests, with the same rings and the same full and empty conditions.
+/// twin for tests, with the same rings and the same full and empty conditions; `TapPort` is one queue of a TAP.
 pub trait Port {
     /// Takes what has arrived, until the batch is full; returns how many frames it added.
     fn receive(&mut self, batch: &mut Batch) -> usize;
@@ -90,6 +92,7 @@ mod tests {
         movable::<Umem>();
         movable::<MemoryPort>();
         movable::<XskPort>();
+        movable::<TapPort>();
         movable::<Batch>();
         movable::<Sleeper>();
     }

@@ -46,13 +46,15 @@ pub struct UmemConfig {
     pub lock: bool,
 }
 
-/// Bytes a chunk: the two sizes that every kernel takes (`xdp_umem.c`).
+/// Bytes a chunk: the two sizes that every kernel takes (`xdp_umem.c`), and one that no socket ever sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChunkSize {
     /// 2048 bytes: frames up to 1792 bytes.
     K2,
     /// 4096 bytes: frames up to 3840 bytes.
     K4,
+    /// 128 KiB: superframes of any length, for a TAP alone.
+    Superframe,
 }
 
 impl ChunkSize {
@@ -61,6 +63,7 @@ impl ChunkSize {
         match self {
             Self::K2 => 2048,
             Self::K4 => 4096,
+            Self::Superframe => 128 << 10,
         }
     }
 }
@@ -262,6 +265,29 @@ impl Umem {
     #[inline]
     pub fn room_in_front(&self, frame: &Frame) -> usize {
         (frame.addr & (self.bounds.chunk - 1)) as usize
+    }
+
+    /// What lies between the chunk's start and the frame's: whatever was put there.
+    #[inline]
+    pub fn room(&self, frame: &Frame) -> &[u8] {
+        self.bytes(&self.room_as_frame(frame))
+    }
+
+    /// The same, to be changed.
+    #[inline]
+    pub fn room_mut(&mut self, frame: &mut Frame) -> &mut [u8] {
+        let mut room = self.room_as_frame(frame);
+        self.bytes_mut(&mut room)
+    }
+
+    /// The room in front of a frame, whose holder owns it as he owns the rest of the chunk.
+    #[inline]
+    fn room_as_frame(&self, frame: &Frame) -> Frame {
+        let len = frame.addr & (self.bounds.chunk - 1);
+        Frame {
+            addr: frame.addr - len,
+            len,
+        }
     }
 
     /// Takes a chunk from the pool: for the fill ring.

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::gateway::{
-    DeviceState, GroupState, Observation, OffenderState, PolicyState, PortState, VtepState,
-    WorkerState,
+    DeviceState, GroupState, Observation, OffenderState, PolicyState, PortState, SuperframesState,
+    VtepState, WorkerState,
 };
 use crate::stats::DropReason;
 
@@ -180,6 +180,9 @@ impl fmt::Display for DeviceLine<'_> {
         if let Some(access) = &device.access {
             write!(f, " through {}/{}", access.kernel_side, access.worker_side)?;
         }
+        if let Some(superframes) = &device.superframes {
+            write!(f, "{}", SuperframesWords(superframes))?;
+        }
         write!(
             f,
             ", {} FDB entries, {} flood",
@@ -194,6 +197,20 @@ impl fmt::Display for DeviceLine<'_> {
             )?;
         }
         Ok(())
+    }
+}
+
+struct SuperframesWords<'a>(&'a SuperframesState);
+
+impl fmt::Display for SuperframesWords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.0.access_tap, &self.0.wire_tap, &self.0.why_not) {
+            (Some(access), Some(wire), _) => {
+                write!(f, ", TCP's superframes by {access} and {wire}")
+            }
+            (_, _, Some(why)) => write!(f, ", no superframes ({why})"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -233,6 +250,13 @@ impl fmt::Display for PortLines<'_> {
             total(&port.drops),
             port.in_flight
         )?;
+        if port.superframes > 0 {
+            writeln!(
+                f,
+                "            superframes {} of {} segments",
+                port.superframes, port.segments
+            )?;
+        }
         if port.strangers_delivered > 0 {
             let count = port.strangers_delivered;
             writeln!(f, "            forwarded, of unknown VTEPs: {count}")?;
@@ -385,6 +409,8 @@ mod tests {
             flood_copies_lost: 0,
             forwarded_bytes: 600,
             checksums_completed: 0,
+            superframes: 0,
+            segments: 0,
             strangers_delivered: 0,
             passed: BTreeMap::from([("total".into(), 3), ("not_ours".into(), 3)]),
             drops: BTreeMap::from([

@@ -53,6 +53,10 @@ pub struct PortCounters {
     pub flood_copies_lost: Count,
     /// Inner checksums that a sender had left unfinished, completed here.
     pub checksums_completed: Count,
+    /// Superframes among the frames: what was received whole, and cut behind us, or joined here.
+    pub superframes: Count,
+    /// The segments that superframes were cut into or joined from.
+    pub segments: Count,
     /// Frames from senders that are no known VTEP, delivered all the same (`peer_check = "log"`); among `forwarded`.
     pub strangers_delivered: Count,
     drops: [Count; DropReason::COUNT],
@@ -70,6 +74,8 @@ impl Default for PortCounters {
             flood_copies: Count::default(),
             flood_copies_lost: Count::default(),
             checksums_completed: Count::default(),
+            superframes: Count::default(),
+            segments: Count::default(),
             strangers_delivered: Count::default(),
             drops: std::array::from_fn(|_| Count::default()),
             offenders: Offenders::default(),

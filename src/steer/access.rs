@@ -98,22 +98,34 @@ impl AccessPair {
     /// # Errors
     /// When the kernel does not tell.
     pub fn ring_drops(&self) -> Result<u64, Error> {
-        let failed = |source| Error::Access {
-            device: self.kernel_side.name.clone(),
-            doing: "read its counters",
-            source,
-        };
-        let mut socket = open()?;
-        let answers = socket
-            .request(
-                RouteNetlinkMessage::GetLink(by_index(self.kernel_side.ifindex)),
-                0,
-            )
-            .map_err(failed)?;
-        let by_veth: u64 = answers.iter().map(link_drops).sum();
-        let by_queue = qdisc::drops(&mut socket, self.kernel_side.ifindex).map_err(failed)?;
-        Ok(by_veth + by_queue)
+        ring_drops(&self.kernel_side)
     }
+}
+
+/// Frames that a device had to send, and that its queue or its own ring dropped.
+pub(super) fn ring_drops(link: &AccessLink) -> Result<u64, Error> {
+    let failed = |source| Error::Access {
+        device: link.name.clone(),
+        doing: "read its counters",
+        source,
+    };
+    let mut socket = open()?;
+    let answers = socket
+        .request(RouteNetlinkMessage::GetLink(by_index(link.ifindex)), 0)
+        .map_err(failed)?;
+    let by_device: u64 = answers.iter().map(link_drops).sum();
+    let by_queue = qdisc::drops(&mut socket, link.ifindex).map_err(failed)?;
+    Ok(by_device + by_queue)
+}
+
+/// Marks a TAP of ours as such, and has it up with nothing of its own to say.
+pub(super) fn adopt(name: &str, of: &str) -> Result<AccessLink, Error> {
+    let mut socket = open()?;
+    set_alias(&mut socket, name, format!("vxgate superframes of {of}"))?;
+    let link = find(&mut socket, name)?;
+    silence(name)?;
+    bring_up(&mut socket, &link)?;
+    Ok(link)
 }
 
 impl Drop for AccessPair {
@@ -258,10 +270,12 @@ fn make(
 
 /// Sets the alias of the end that the pair is removed by.
 fn mark(socket: &mut Socket, name: &str, device_name: &str, key: &str) -> Result<(), Error> {
+    set_alias(socket, name, alias(device_name, key))
+}
+
+fn set_alias(socket: &mut Socket, name: &str, alias: String) -> Result<(), Error> {
     let mut message = by_name(name);
-    message
-        .attributes
-        .push(LinkAttribute::IfAlias(alias(device_name, key)));
+    message.attributes.push(LinkAttribute::IfAlias(alias));
     let failed = |source| Error::Access {
         device: name.to_owned(),
         doing: "mark it as ours",
@@ -287,40 +301,46 @@ fn find(socket: &mut Socket, name: &str) -> Result<AccessLink, Error> {
 
 /// IPv6 off, offloads off, queues, up.
 fn set_up(socket: &mut Socket, end: &AccessLink, queues: u32) -> Result<(), Error> {
-    let device = || end.name.clone();
-    let path = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", end.name);
-    match fs::write(path, "1") {
-        // A kernel without IPv6 has none to switch off.
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::Setting {
-                device: device(),
-                doing: "switch IPv6 off",
-                source: error,
-            });
-        }
-        _ => {}
-    }
+    silence(&end.name)?;
     ethtool::finish_frames(&end.name).map_err(|source| Error::Setting {
-        device: device(),
+        device: end.name.clone(),
         doing: "switch offloads off",
         source,
     })?;
     qdisc::give_queues(socket, end.ifindex, queues).map_err(|source| Error::Access {
-        device: device(),
+        device: end.name.clone(),
         doing: "give it queues (pfifo)",
         source,
     })?;
-    let mut up = by_index(end.ifindex);
+    bring_up(socket, end)
+}
+
+/// Switches IPv6 off, by which the kernel would send frames of its own.
+fn silence(name: &str) -> Result<(), Error> {
+    let path = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
+    match fs::write(path, "1") {
+        // A kernel without IPv6 has none to switch off.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Setting {
+            device: name.to_owned(),
+            doing: "switch IPv6 off",
+            source: error,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn bring_up(socket: &mut Socket, link: &AccessLink) -> Result<(), Error> {
+    let mut up = by_index(link.ifindex);
     up.header.flags = LinkFlags::Up;
     up.header.change_mask = LinkFlags::Up;
     socket
         .request(RouteNetlinkMessage::SetLink(up), 0)
+        .map(drop)
         .map_err(|source| Error::Access {
-            device: device(),
+            device: link.name.clone(),
             doing: "set it up",
             source,
-        })?;
-    Ok(())
+        })
 }
 
 fn delete_end(socket: &mut Socket, end: &AccessLink) -> Result<(), Error> {

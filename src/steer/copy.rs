@@ -19,6 +19,7 @@ pub(super) const COUNTS_UNDERLAY: u32 = 0;
 pub(super) const COUNTS_EGRESS: u32 = 1;
 pub(super) const COUNTS_INGRESS: u32 = 2;
 pub(super) const COUNTS_WORKER_SIDE: u32 = 3;
+pub(super) const COUNTS_TAP: u32 = 4;
 
 /// `struct steer_settings`: what the programs of one device are told.
 #[derive(Default)]
@@ -27,7 +28,7 @@ pub(super) struct Settings {
     pub workers: u32,
     /// Index of the access device's end that the vxlan device's frames go to.
     pub kernel_side: u32,
-    /// Index of the vxlan device that decapsulated frames go to.
+    /// Index of the vxlan device that decapsulated frames go to; of the underlay device that superframes leave by.
     pub device: u32,
     /// The longest frame of the vxlan device, in bytes.
     pub frame_max: u32,
@@ -35,6 +36,8 @@ pub(super) struct Settings {
     pub mac: MacAddr,
     /// The vxlan device's frames carry their marks over the access device.
     pub gbp: bool,
+    /// Index of the TAP that the vxlan device's TCP goes to; 0 without one.
+    pub tap: u32,
 }
 
 impl Settings {
@@ -45,6 +48,7 @@ impl Settings {
             .collect();
         bytes.extend(self.mac.0);
         bytes.extend(u16::from(self.gbp).to_ne_bytes());
+        bytes.extend(self.tap.to_ne_bytes());
         bytes
     }
 }
@@ -243,6 +247,7 @@ pub(super) mod tests {
             frame_max: 1464,
             mac: MacAddr([4; 6]),
             gbp: false,
+            tap: 0,
         }
     }
 

@@ -331,6 +331,7 @@ mod tests {
             gbp: false,
             kernel_side: end(8, "vxg0"),
             worker_side: end(9, "vxg1"),
+            access_tap: None,
         };
         let shares = KernelShares::new([(&plan, &copy)].into_iter()).unwrap();
         Steered { copy, shares }

@@ -18,6 +18,7 @@ mod hooks;
 mod kernel_share;
 mod messages;
 mod qdisc;
+mod tap;
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -29,6 +30,7 @@ pub use frame_limit::FrameLimits;
 pub use heartbeat::Heartbeat;
 pub use hooks::XdpMode;
 pub use kernel_share::KernelShares;
+pub use tap::Tap;
 
 use libbpf_rs::MapHandle;
 
@@ -59,6 +61,8 @@ pub struct NicPlan {
     pub name: String,
     /// Its Ethernet address: frames to another one are left to the kernel.
     pub mac: MacAddr,
+    /// The TAP by which superframes leave through it.
+    pub wire_tap: Option<AccessLink>,
 }
 
 /// A vxlan device and the access device made for it.
@@ -86,6 +90,8 @@ pub struct DevicePlan {
     pub kernel_side: AccessLink,
     /// The access device's end with the sockets.
     pub worker_side: AccessLink,
+    /// The TAP beside the access device, for TCP.
+    pub access_tap: Option<AccessLink>,
 }
 
 /// What the programs of one device did, in frames, since they were loaded.
@@ -94,7 +100,7 @@ pub struct SteerCounters {
     /// The device.
     pub ifindex: u32,
     /// Handed to a socket (underlay, worker side), to the access device (vxlan device) or to the vxlan device (kernel
-    /// side).
+    /// side); for a TAP, to itself, where a superframe is one.
     pub steered: u64,
     /// Dropped, because no worker lives (kernel side) or no socket is there (worker side).
     pub lost: u64,
@@ -119,6 +125,7 @@ struct SteeredNic {
     plan: NicPlan,
     copy: Copy,
     hook: Option<Hook>,
+    wire: Option<Hook>,
 }
 
 struct SteeredDevice {
@@ -126,6 +133,7 @@ struct SteeredDevice {
     copy: Copy,
     xdp: Option<Hook>,
     ingress: Option<Hook>,
+    tap_ingress: Option<Hook>,
     egress: Option<Hook>,
 }
 
@@ -169,6 +177,7 @@ impl Steering {
                 plan,
                 copy,
                 hook: None,
+                wire: None,
             });
         let devices = plan
             .devices
@@ -180,6 +189,7 @@ impl Steering {
                 copy,
                 xdp: None,
                 ingress: None,
+                tap_ingress: None,
                 egress: None,
             });
         Ok(Self {
@@ -278,16 +288,27 @@ impl Steering {
 
     fn attach_classifiers(&mut self) -> Result<(), Error> {
         let by_link = self.by_link;
-        for device in &mut self.devices {
-            let end = &device.plan.kernel_side;
-            device.ingress = Some(attach_classifier(
-                &device.copy,
-                "vxgate_ingress",
+        let ingress = |copy, program, end: &AccessLink| {
+            attach_classifier(
+                copy,
+                program,
                 end.ifindex,
                 &end.name,
                 Side::Ingress,
                 by_link,
-            )?);
+            )
+        };
+        for nic in &mut self.nics {
+            if let Some(tap) = &nic.plan.wire_tap {
+                nic.wire = Some(ingress(&nic.copy, "vxgate_wire", tap)?);
+            }
+        }
+        for device in &mut self.devices {
+            let (copy, plan) = (&device.copy, &device.plan);
+            device.ingress = Some(ingress(copy, "vxgate_ingress", &plan.kernel_side)?);
+            if let Some(tap) = &plan.access_tap {
+                device.tap_ingress = Some(ingress(copy, "vxgate_ingress", tap)?);
+            }
         }
         for device in &mut self.devices {
             let (ifindex, name) = (device.plan.ifindex, &device.plan.name);
@@ -329,9 +350,11 @@ impl Steering {
             .iter_mut()
             .for_each(|device| device.egress = None);
         self.nics.iter_mut().for_each(|nic| nic.hook = None);
-        self.devices
-            .iter_mut()
-            .for_each(|device| device.ingress = None);
+        for device in &mut self.devices {
+            device.tap_ingress = None;
+            device.ingress = None;
+        }
+        self.nics.iter_mut().for_each(|nic| nic.wire = None);
         self.devices.iter_mut().for_each(|device| device.xdp = None);
     }
 
@@ -348,6 +371,9 @@ impl Steering {
             all.push(copy.counters(copy::COUNTS_EGRESS, plan.ifindex)?);
             all.push(copy.counters(copy::COUNTS_INGRESS, plan.kernel_side.ifindex)?);
             all.push(copy.counters(copy::COUNTS_WORKER_SIDE, plan.worker_side.ifindex)?);
+            if let Some(tap) = &plan.access_tap {
+                all.push(copy.counters(copy::COUNTS_TAP, tap.ifindex)?);
+            }
         }
         Ok(all)
     }
@@ -394,6 +420,7 @@ fn load_copies(plan: &SteerPlan) -> Result<Vec<Copy>, Error> {
     let workers = plan.workers;
     let nics = plan.nics.iter().map(|nic| Settings {
         workers,
+        device: nic.ifindex,
         mac: nic.mac,
         ..Settings::default()
     });
@@ -403,6 +430,7 @@ fn load_copies(plan: &SteerPlan) -> Result<Vec<Copy>, Error> {
         device: device.ifindex,
         frame_max: device.mtu.saturating_add(ethernet::LEN as u32),
         gbp: device.gbp,
+        tap: device.access_tap.as_ref().map_or(0, |tap| tap.ifindex),
         ..Settings::default()
     });
     let mut copies: Vec<Copy> = Vec::new();

@@ -99,6 +99,27 @@ impl OuterIpv6 {
         [head[63], head[64], head[65]] = [a, b, c];
         true
     }
+
+    /// As `OuterIpv4::leave_to_cut`.
+    pub(super) fn leave_to_cut(
+        &self,
+        head: &mut [u8],
+        udp_len: usize,
+        with_checksum: bool,
+    ) -> bool {
+        let Some(head) = head.first_chunk_mut::<OUTER_IPV6_LEN>() else {
+            return false;
+        };
+        if udp_len > usize::from(u16::MAX) {
+            put(head, 18, [0; 2]);
+            put(head, 58, (udp_len as u16).to_be_bytes());
+        }
+        if with_checksum {
+            let sum = super::template::unfinished_sum(&self.bytes[22..54], udp_len);
+            put(head, 60, sum.to_be_bytes());
+        }
+        true
+    }
 }
 
 /// Stores a field: `at` is a constant of this file, and the compiler drops the bounds check.

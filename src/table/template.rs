@@ -18,7 +18,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::outer_ipv6::{OUTER_IPV6_LEN, OuterIpv6};
 use super::{Inherit, SegmentConfig, VtepKey};
-use crate::wire::{MacAddr, checksum, ethernet, ipv4, udp, vxlan};
+use crate::wire::{MacAddr, checksum, ethernet, ipv4, ipv6, udp, vxlan};
 
 /// Ethernet, IPv4, UDP and VXLAN headers together, in bytes (RFC 7348 §5).
 pub const OUTER_IPV4_LEN: usize = ethernet::LEN + ipv4::LEN + udp::LEN + vxlan::LEN;
@@ -207,6 +207,43 @@ impl EncapTemplate {
         }
     }
 
+    /// The same in front of a superframe, which whoever sends it cuts: as the kernel leaves its own to be cut. Lengths that
+    /// are beyond their fields are 0, and of a UDP checksum there is only the sum over the pseudo-header.
+    pub fn write_superframe(
+        &self,
+        frame: &mut [u8],
+        fields: &OuterFields,
+        with_checksum: bool,
+    ) -> bool {
+        let len = frame.len();
+        let udp_len = (len + udp::LEN + vxlan::LEN).saturating_sub(self.len());
+        // As much of it as the lengths can tell: so far only the headers count.
+        let head = match &self.outer {
+            Outer::Ipv4(_) => len.min(ethernet::LEN + usize::from(u16::MAX)),
+            Outer::Ipv6(_) => len.min(ethernet::LEN + ipv6::LEN + usize::from(u16::MAX)),
+        };
+        let Some(head) = frame.get_mut(..head) else {
+            return false;
+        };
+        let unfinished = OuterFields {
+            inner_sum: None,
+            ..*fields
+        };
+        if !self.write(head, &unfinished) {
+            return false;
+        }
+        match &self.outer {
+            Outer::Ipv4(outer) => outer.leave_to_cut(head, udp_len, with_checksum),
+            Outer::Ipv6(outer) => outer.leave_to_cut(head, udp_len, with_checksum),
+        }
+    }
+
+    /// Whether the outer IP header is one of IPv6.
+    #[inline]
+    pub fn is_ipv6(&self) -> bool {
+        matches!(self.outer, Outer::Ipv6(_))
+    }
+
     /// Where frames go first.
     pub fn next_hop_mac(&self) -> MacAddr {
         match &self.outer {
@@ -278,6 +315,31 @@ impl OuterIpv4 {
         [head[43], head[44], head[45]] = [a, b, c];
         true
     }
+
+    /// Corrects headers that were written in front of a part of a superframe.
+    fn leave_to_cut(&self, head: &mut [u8], udp_len: usize, with_checksum: bool) -> bool {
+        let Some(head) = head.first_chunk_mut::<OUTER_IPV4_LEN>() else {
+            return false;
+        };
+        if udp_len + ipv4::LEN > usize::from(u16::MAX) {
+            put(head, 16, 0);
+            put(head, 24, 0);
+            let sum = checksum::sum(&head[ethernet::LEN..][..ipv4::LEN]);
+            put(head, 24, checksum::finish(sum));
+            put(head, 38, udp_len as u16);
+        }
+        if with_checksum {
+            put(head, 40, unfinished_sum(&self.bytes[26..34], udp_len));
+        }
+        true
+    }
+}
+
+/// The sum over a pseudo-header with these addresses, and a length that may be beyond 16 bits: what the kernel leaves in a
+/// checksum's field for whoever cuts the superframe.
+pub(super) fn unfinished_sum(addresses: &[u8], udp_len: usize) -> u16 {
+    let len = (udp_len >> 16) as u32 + (udp_len & 0xffff) as u32;
+    checksum::fold(checksum::sum(addresses) + u32::from(udp::PROTOCOL) + len)
 }
 
 /// Stores a field of the template: `at` is a constant of this file, and the compiler drops the bounds check.

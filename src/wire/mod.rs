@@ -12,6 +12,7 @@
 //! | [`vxlan`] | 7348 §5 | I flag, VNI, reserved bits | length | GPE and remote checksum bits: reserved here |
 //! | [`vnet`] | virtio 1.3 §5.1.6 | all that a TAP has: flags, kind and size of a superframe, checksum's place, tunnel offsets | length | number of buffers, hash; what the fields say is the caller's to judge |
 //! | [`gbp`] | draft-smith-vxlan-group-policy | G, D, A, group policy ID | – | – |
+//! | [`superframe`] | 9293, virtio 1.3 §5.1.6 | what a superframe of TCP is cut into, its header behind outer headers | every length against the frame | superframes of UDP |
 //! | [`Vni`] | 7348 §5 | 24 bits | fits them | – |
 //! | [`checksum`] | 1071, 1624; pseudo-headers 768, 9293, 8200 | sums of any bytes, and their adaptation to a changed word | – | – |
 //! | [`crc32c`](mod@crc32c) | 9260 App. A | sums of any bytes | – | – |
@@ -33,6 +34,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod layers;
 mod mac;
+pub mod superframe;
 pub mod tcp;
 pub mod udp;
 pub mod vlan;

@@ -9,6 +9,7 @@
 
 mod rest;
 mod standing;
+mod superframes;
 mod turn;
 
 use std::any::Any;
@@ -26,6 +27,7 @@ use crate::table::Reader;
 use rest::Rest;
 
 pub use standing::{Pinning, Standing};
+pub use superframes::{AccessTap, Superframes};
 pub use turn::Moved;
 
 /// All that a worker has. It owns its ports and their memory as long as it runs.
@@ -42,6 +44,8 @@ pub struct Plan<P> {
     pub underlays: Vec<Underlay<P>>,
     /// Its access ports, indexed by [`crate::table::SegmentId`].
     pub accesses: Vec<Access<P>>,
+    /// Its lane of superframes, if any segment has one.
+    pub superframes: Option<Superframes>,
     /// What is known.
     pub reader: Reader,
     /// What it does with its time.
@@ -93,6 +97,8 @@ struct Hands {
     /// Indexed as the access ports are; all empty between two ports' batches.
     to_accesses: Vec<Outbox>,
     to_underlay: Outbox,
+    /// For the TAP of the segment that is being served.
+    to_tap: Outbox,
     ip_ids: IpIds,
 }
 
@@ -149,6 +155,19 @@ impl<P: Port> Worker<P> {
                 ),
             ));
         }
+        if let Some(superframes) = &plan.superframes
+            && superframes
+                .accesses()
+                .any(|tap| tap.wire >= superframes.wires.len())
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!(
+                    "worker {}: superframes are to leave by a wire TAP that it does not have",
+                    plan.number
+                ),
+            ));
+        }
         let hands = Hands {
             batch: Batch::new(),
             verdicts: Verdicts::new(),
@@ -156,6 +175,7 @@ impl<P: Port> Worker<P> {
                 .take(plan.accesses.len())
                 .collect(),
             to_underlay: Outbox::new(),
+            to_tap: Outbox::new(),
             // An odd multiplier spreads the workers' starting points over all 65,536.
             ip_ids: IpIds::new((plan.number as u16).wrapping_mul(40_503)),
         };
@@ -164,7 +184,9 @@ impl<P: Port> Worker<P> {
             .iter()
             .map(|underlay| underlay.port.poll_fd());
         let access_fds = plan.accesses.iter().map(|access| access.port.poll_fd());
-        let rest = Rest::new(underlay_fds.chain(access_fds).flatten(), now_ns());
+        let tap_fds = plan.superframes.iter().flat_map(Superframes::poll_fds);
+        let fds = underlay_fds.chain(access_fds).flatten().chain(tap_fds);
+        let rest = Rest::new(fds, now_ns());
         let mut worker = Self {
             plan,
             hands,
@@ -250,6 +272,7 @@ impl<P: Port> Worker<P> {
             umem,
             underlays,
             accesses,
+            superframes,
             ..
         } = &mut self.plan;
         for underlay in underlays {
@@ -257,6 +280,9 @@ impl<P: Port> Worker<P> {
         }
         for access in accesses {
             access.port.refill(umem);
+        }
+        if let Some(superframes) = superframes {
+            superframes.recycle(umem);
         }
     }
 
@@ -268,8 +294,11 @@ impl<P: Port> Worker<P> {
             .iter()
             .map(|underlay| &underlay.counters);
         let accesses = self.plan.accesses.iter().map(|access| &access.counters);
+        let taps = self.plan.superframes.iter();
+        let taps = taps.flat_map(Superframes::accesses);
         underlays
             .chain(accesses)
+            .chain(taps.map(|tap| &tap.counters))
             .map(|counters| counters.forwarded.get() + counters.flood_copies.get())
             .sum()
     }

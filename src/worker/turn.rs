@@ -11,13 +11,16 @@
 //!   7. refill     pool ─▶ fill rings                        the same
 //! ```
 //!
+//! A segment with a lane of superframes has two ways to the kernel: in 5, TCP goes to its access TAP, all else to its access
+//! port; and after the access ports, the access TAPs are received from, whose frames leave by wire TAPs (`superframes.rs`).
+//!
 //! Where a device's frames carry marks, they are lifted off between 1 and 3 and put on in 4.
 //!
 //! A frame is counted at the port where it came in, whatever happens to it and wherever: what finds no room in the ring
 //! of the port that should send it is dropped there and then, so no queue grows.
 
-use super::{Access, Hands, Plan, Underlay, Worker};
-use crate::pipeline::{Exit, carrier, decap, encap};
+use super::{Access, Hands, Plan, Superframes, Underlay, Worker};
+use crate::pipeline::{Exit, carrier, decap, encap, lane};
 use crate::port::{Batch, Port, Umem};
 use crate::stats::{DropReason, PortCounters};
 use crate::table::{SegmentId, Snapshot};
@@ -46,6 +49,7 @@ impl<P: Port> Worker<P> {
             umem,
             underlays,
             accesses,
+            superframes,
             reader,
             counters,
             ..
@@ -56,13 +60,18 @@ impl<P: Port> Worker<P> {
 
         let snapshot = reader.snapshot();
         for underlay in &mut *underlays {
-            moved.received += from_underlay(snapshot, umem, underlay, accesses, hands, now_ns);
+            let ways = (accesses.as_mut_slice(), superframes.as_mut());
+            moved.received += from_underlay(snapshot, umem, underlay, ways, hands, now_ns);
         }
         for (segment, access) in (0..).map(SegmentId).zip(&mut *accesses) {
             // Present: `Worker::new` has looked.
             if let Some(underlay) = underlays.get_mut(access.underlay) {
                 moved.received += from_access(snapshot, umem, segment, access, underlay, hands);
             }
+        }
+        if let Some(superframes) = superframes {
+            moved.received += superframes.turn(snapshot, hands);
+            moved.reclaimed += superframes.recycle(umem).reclaimed;
         }
 
         let access_ports = accesses.iter_mut().map(|access| &mut access.port);
@@ -81,7 +90,7 @@ fn from_underlay<P: Port>(
     snapshot: &Snapshot,
     umem: &mut Umem,
     underlay: &mut Underlay<P>,
-    accesses: &mut [Access<P>],
+    (accesses, mut superframes): (&mut [Access<P>], Option<&mut Superframes>),
     hands: &mut Hands,
     now_ns: u64,
 ) -> usize {
@@ -89,6 +98,7 @@ fn from_underlay<P: Port>(
         batch,
         verdicts,
         to_accesses,
+        to_tap,
         ..
     } = hands;
     let counters = &*underlay.counters;
@@ -99,7 +109,14 @@ fn from_underlay<P: Port>(
     counters.offenders.set_now(now_ns);
     decap::decide(snapshot, umem, batch, verdicts);
     decap::apply(snapshot, umem, batch, verdicts, counters, to_accesses);
-    for (outbox, access) in to_accesses.iter_mut().zip(accesses) {
+    for (segment, (outbox, access)) in to_accesses.iter_mut().zip(accesses).enumerate() {
+        let tap = superframes
+            .as_mut()
+            .and_then(|superframes| superframes.access_mut(segment));
+        if let Some(tap) = tap {
+            outbox.split(to_tap, |frame| lane::takes(umem.bytes(frame)));
+            to_tap.flush(&mut tap.port, umem, counters, DropReason::TxRingFull);
+        }
         outbox.flush(&mut access.port, umem, counters, DropReason::TxRingFull);
     }
     received
@@ -142,7 +159,7 @@ fn from_access<P: Port>(
 
 /// Takes what has arrived at a port, and counts it there.
 #[inline]
-fn receive<P: Port>(port: &mut P, batch: &mut Batch, counters: &PortCounters) -> usize {
+pub(super) fn receive<P: Port>(port: &mut P, batch: &mut Batch, counters: &PortCounters) -> usize {
     let received = port.receive(batch);
     if received > 0 {
         counters.received.add(received as u64);

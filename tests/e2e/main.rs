@@ -23,5 +23,6 @@ mod policy;
 mod queues;
 mod scale;
 mod scenes;
+mod superframes;
 mod topology;
 mod who;

@@ -195,6 +195,7 @@ pub fn plan<P: Port>(size: Size, reader: Reader, mut port: impl FnMut() -> P) ->
                 underlay: segment % size.queues,
             })
             .collect(),
+        superframes: None,
         reader,
         counters: Arc::new(WorkerCounters::default()),
         heartbeat: Box::new(|_| ()),

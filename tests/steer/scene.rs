@@ -196,6 +196,7 @@ pub fn plan(workers: u32, nic: &Link, device: &Link, pair: &AccessPair) -> Steer
             ifindex: nic.ifindex,
             name: nic.name.clone(),
             mac: nic.mac,
+            wire_tap: None,
         }],
         devices: vec![DevicePlan {
             ifindex: device.ifindex,
@@ -209,6 +210,7 @@ pub fn plan(workers: u32, nic: &Link, device: &Link, pair: &AccessPair) -> Steer
             gbp: false,
             kernel_side: pair.kernel_side.clone(),
             worker_side: pair.worker_side.clone(),
+            access_tap: None,
         }],
     }
 }

@@ -1,0 +1,192 @@
+//! TCP crosses in superframes: over either family of the underlay, with either family inside, and what becomes of the TAPs
+//! when the process ends in one way or another. That traffic goes on meanwhile is what `failover` counts, superframes included.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::support::bulk::{self, Transfer};
+use crate::support::capture::{self, Capture};
+use crate::support::lab::{Lab, LabOptions, Node};
+use crate::support::netns::Netns;
+use crate::support::vxgate::{Status, Vxgate};
+use crate::support::wait_until;
+use crate::who::{Who, assert_forwarded_since, statuses};
+
+const BULK_BYTES: u64 = 10 << 20;
+const DEVICES: [&str; 2] = ["flannel.1", "flannel-v6.1"];
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn dual_stack(offloads: bool) -> Lab {
+    Lab::with(LabOptions {
+        dual_stack: true,
+        offloads,
+        ..LabOptions::default()
+    })
+}
+
+/// Both ways at once, over `flannel.1` and `flannel-v6.1`.
+fn transfer(lab: &Lab) {
+    let [master, worker] = [lab.client(Node::Master), lab.client(Node::Worker)];
+    for address in [
+        lab.client_address(Node::Worker),
+        lab.client_address6(Node::Worker),
+    ] {
+        Transfer::start(&master, &worker, &address, BULK_BYTES, None).finish();
+        bulk::tcp_flows(&worker, &master, &lab.client_address(Node::Master), 8);
+    }
+}
+
+/// The ports of a role that are the device's or carry it.
+fn count(status: &Status, role: &str, what: &str) -> u64 {
+    let ports = status.list("ports").filter(|port| port["role"] == role);
+    ports.map(|port| port[what].as_u64().unwrap()).sum()
+}
+
+/// TAPs of a node.
+fn taps(node: &Netns) -> usize {
+    let links: Value = serde_json::from_str(&node.run("ip -j -d link show")).unwrap();
+    let links = links.as_array().unwrap();
+    let is_tap = |link: &&Value| link["linkinfo"]["info_kind"] == "tun";
+    links.iter().filter(is_tap).count()
+}
+
+#[test]
+fn tcp_crosses_in_superframes_from_node_to_node() {
+    for who in [Who::Worker, Who::Master, Who::Both] {
+        let lab = dual_stack(true);
+        let gateways = who.start(&lab);
+        let before = statuses(&gateways);
+        transfer(&lab);
+        assert_forwarded_since(&gateways, &before);
+        for (node, vxgate) in gateways {
+            let status = vxgate.balanced();
+            assert_eq!(status.state(), "healthy", "{}", status.0);
+            for name in DEVICES {
+                let device = status.device(name).expect("the device is known");
+                assert_eq!(device["superframes"]["on"], true, "{device}");
+            }
+            let (superframes, segments) = (
+                count(&status, "access", "superframes"),
+                count(&status, "access", "segments"),
+            );
+            println!(
+                "    {who:?}, {node:?}: {superframes} superframes of {segments} segments sent"
+            );
+            assert!(
+                superframes > 0 && segments >= 2 * superframes,
+                "{}",
+                status.0
+            );
+            let node = lab.node(node);
+            assert!(taps(&node) > 0);
+            vxgate.stop();
+            assert_eq!(taps(&node), 0);
+        }
+    }
+}
+
+#[test]
+fn what_is_cut_on_the_wire_is_sound() {
+    let lab = dual_stack(true);
+    let gateways = Who::Both.start(&lab);
+    let wire = Capture::start(&lab.netns("sw"), "p2");
+    let [master, worker] = [lab.client(Node::Master), lab.client(Node::Worker)];
+    bulk::tcp_flows(&worker, &master, &lab.client_address(Node::Master), 8);
+    bulk::tcp_flows(&master, &worker, &lab.client_address6(Node::Worker), 8);
+    capture::assert_clean(&wire.finish());
+    for (_, vxgate) in gateways {
+        vxgate.stop();
+    }
+}
+
+#[test]
+fn pods_that_cut_for_themselves_are_carried_as_well() {
+    let lab = dual_stack(false);
+    let gateways = Who::Both.start(&lab);
+    let before = statuses(&gateways);
+    transfer(&lab);
+    assert_forwarded_since(&gateways, &before);
+    for (_, vxgate) in gateways {
+        vxgate.balanced();
+        vxgate.stop();
+    }
+}
+
+#[test]
+fn switched_off_there_is_no_tap_and_every_segment_crosses_by_itself() {
+    let lab = dual_stack(true);
+    let node = lab.node(Node::Worker);
+    let vxgate = Vxgate::start(&node, &["--superframes", "off"]);
+    let before = vxgate.status();
+    transfer(&lab);
+    let after = vxgate.balanced();
+    assert!(after.forwarded("access") > before.forwarded("access") + BULK_BYTES / 1500);
+    assert_eq!(count(&after, "access", "superframes"), 0);
+    assert_eq!(count(&after, "underlay", "superframes"), 0);
+    for name in DEVICES {
+        let device = after.device(name).expect("the device is known");
+        let superframes = &device["superframes"];
+        assert_eq!(superframes["on"], false, "{device}");
+        assert_eq!(superframes["why_not"], "switched off by --superframes");
+    }
+    assert_eq!(taps(&node), 0);
+    vxgate.stop();
+}
+
+#[test]
+fn a_killed_process_leaves_no_tap() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Worker);
+    let mut vxgate = Vxgate::start(&node, &[]);
+    assert_eq!(taps(&node), 2, "one beside flannel.1, one in front of eth1");
+    let [master, worker] = [lab.client(Node::Master), lab.client(Node::Worker)];
+    let address = lab.client_address(Node::Worker);
+    let transfer = Transfer::start(&master, &worker, &address, BULK_BYTES, Some(4 << 20));
+    wait_until("the transfer is on its way", PATIENCE, || {
+        transfer.progress() > 0.2
+    });
+    vxgate.signal(Signal::SIGKILL);
+    vxgate.wait();
+    transfer.finish();
+    wait_until("the TAPs are gone", PATIENCE, || taps(&node) == 0);
+}
+
+#[test]
+fn a_deleted_tap_leaves_the_traffic_to_the_kernel_and_comes_back() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Worker);
+    let vxgate = Vxgate::start(&node, &[]);
+    let [master, worker] = [lab.client(Node::Master), lab.client(Node::Worker)];
+    let address = lab.client_address(Node::Worker);
+    for which in ["access_tap", "wire_tap"] {
+        let transfer = Transfer::start(&master, &worker, &address, BULK_BYTES, Some(6 << 20));
+        wait_until("the transfer is on its way", PATIENCE, || {
+            transfer.progress() > 0.2
+        });
+        let tap_of = |status: &Status| {
+            let device = status.device("flannel.1")?;
+            Some(device["superframes"][which].as_str()?.to_owned())
+        };
+        let index_of = |name: &str| node.run(&format!("cat /sys/class/net/{name}/ifindex"));
+        let tap = tap_of(&vxgate.status()).expect("there is one");
+        let index = index_of(&tap);
+        node.run(&format!("ip link del {tap}"));
+        wait_until("there is another TAP", PATIENCE, || {
+            let tap = vxgate.try_status().ok().and_then(|now| tap_of(&now));
+            tap.is_some_and(|tap| index_of(&tap) != index)
+        });
+        transfer.finish();
+        let before = vxgate.balanced();
+        bulk::tcp_flows(&master, &worker, &address, 8);
+        let now = vxgate.balanced();
+        for role in ["access", "underlay"] {
+            assert!(
+                now.forwarded(role) > before.forwarded(role),
+                "{role}: it carries again"
+            );
+        }
+    }
+    vxgate.stop();
+}
