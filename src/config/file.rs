@@ -401,7 +401,7 @@ mod tests {
             ),
             (
                 "[worker]\nzzz = 1",
-                "line 2: worker.zzz: no such key; there is count",
+                "line 2: worker.zzz: no such key; there is count, superframes",
             ),
             (
                 "[zzz]",
