@@ -1,6 +1,7 @@
 //! Edited frames on their way to a port.
 
-use crate::port::{Batch, Frame, Port, Umem};
+use super::join::Trains;
+use crate::port::{Batch, Frame, Port, TapPort, Umem};
 use crate::stats::{DropReason, PortCounters};
 
 /// Frames for one port, in order, and which of them are copies of a flooded frame.
@@ -118,6 +119,39 @@ impl Outbox {
         };
         self.discard(umem, counters, refused);
         taken
+    }
+
+    /// As [`Self::flush`], through a TAP, with the segments of TCP joined that belong together: a write for each train. The
+    /// trains are empty before and afterwards.
+    pub fn flush_joined(
+        &mut self,
+        tap: &mut TapPort,
+        umem: &mut Umem,
+        trains: &mut Trains,
+        counters: &PortCounters,
+        refused: DropReason,
+    ) {
+        debug_assert_eq!(self.copies, 0, "nobody floods to a TAP");
+        if self.is_empty() {
+            return;
+        }
+        trains.join(umem, &mut self.batch);
+        while let Some(train) = trains.take(&mut self.batch) {
+            let frames = self.batch.len() as u64;
+            if tap.transmit_train(&train.header.bytes(), &mut self.batch) {
+                counters.forwarded.add(frames);
+                counters.forwarded_bytes.add(train.bytes);
+                counters.superframes.add(u64::from(frames > 1));
+                counters.segments.add(if frames > 1 { frames } else { 0 });
+                continue;
+            }
+            let reason = if tap.link_down() {
+                DropReason::LinkDown
+            } else {
+                refused
+            };
+            self.discard(umem, counters, reason);
+        }
     }
 
     /// Drops what the port never sends, and keeps the rest in order.

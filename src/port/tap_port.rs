@@ -25,6 +25,8 @@ use super::{BATCH, Batch, Frame, Port, PortStatistics};
 
 /// The length of the vnet header, which `wire::vnet` reads.
 const HEADER_LEN: usize = 24;
+/// A header, and all that a batch can hold.
+const PARTS_MAX: usize = 1 + BATCH;
 /// The header of a frame with which nothing is left to do.
 const FINISHED: [u8; HEADER_LEN] = [0; HEADER_LEN];
 /// Chunks that wait for frames: as many as a turn takes. Few, so that a batch of superframes stays in the processor's cache.
@@ -106,6 +108,35 @@ impl TapPort {
         }
     }
 
+    /// Sends the bytes of all of these frames, one behind the other, as one frame with this vnet header; `false`, and nothing
+    /// is taken, when that cannot be.
+    pub fn transmit_train(&mut self, header: &[u8; HEADER_LEN], train: &mut Batch) -> bool {
+        let fits = self.done.len() + train.len() <= self.done.capacity();
+        if !fits || !train.iter().all(|frame| self.sends.bounds.holds(frame)) {
+            return false;
+        }
+        let mut parts = [libc::iovec {
+            iov_base: header.as_ptr().cast_mut().cast(),
+            iov_len: HEADER_LEN,
+        }; PARTS_MAX];
+        for (part, frame) in parts.iter_mut().skip(1).zip(train.iter()) {
+            *part = self.sends.part(frame.addr, frame.len());
+        }
+        loop {
+            match self.write_parts(parts.get(..=train.len()).unwrap_or(&[])) {
+                Ok(()) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.note(&error);
+                    return false;
+                }
+            }
+        }
+        self.link_down = false;
+        self.done.extend(train.drain().map(|frame| frame.addr));
+        true
+    }
+
     /// Reads one frame into a chunk that nobody else has. `None` when it did not fit.
     fn read(&self, area: &Area, chunk: u32) -> io::Result<Option<Frame>> {
         let room = area.bounds.chunk as usize - ROOM;
@@ -135,10 +166,15 @@ impl TapPort {
                 iov_len: HEADER_LEN,
             }
         };
-        let parts = [header, self.sends.part(frame.addr, frame.len())];
-        // SAFETY: `accepts` has found the frame to be inside one chunk, whose first bytes are the header; the constant is as
-        // long as it says. The kernel only reads, and the frame keeps other writers away.
-        let sent = unsafe { libc::writev(self.queue.as_raw_fd(), parts.as_ptr(), 2) };
+        self.write_parts(&[header, self.sends.part(frame.addr, frame.len())])
+    }
+
+    /// Parts that hold a vnet header, or frames of the area that were found to be inside one chunk.
+    fn write_parts(&self, parts: &[libc::iovec]) -> io::Result<()> {
+        let count = parts.len() as libc::c_int;
+        // SAFETY: the frames lie in the mapping, as the callers have seen, and so do headers at the start of their chunks;
+        // other headers are as long as their parts say. The kernel only reads, and the frames keep other writers away.
+        let sent = unsafe { libc::writev(self.queue.as_raw_fd(), parts.as_ptr(), count) };
         if sent < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -162,21 +198,26 @@ impl TapPort {
                 }
                 true
             }
-            Err(error) => match error.raw_os_error() {
-                Some(libc::EINTR) => true,
-                // What the header asks for cannot be done with this frame.
-                Some(libc::EINVAL) => {
-                    self.statistics.tx_invalid_descs += 1;
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
+            Err(error) => {
+                self.note(&error);
+                let refused = error.raw_os_error() == Some(libc::EINVAL);
+                if refused {
                     self.pass_over(batch);
-                    true
                 }
-                // The device is down, or has no such queue any more.
-                Some(libc::EIO | libc::EBADFD | libc::ENODEV | libc::ENXIO) => {
-                    self.link_down = true;
-                    false
-                }
-                _ => false,
-            },
+                refused
+            }
+        }
+    }
+
+    /// What the kernel's answer says of the frame, or of the device.
+    fn note(&mut self, error: &io::Error) {
+        match error.raw_os_error() {
+            // What the header asks for cannot be done with this frame.
+            Some(libc::EINVAL) => self.statistics.tx_invalid_descs += 1,
+            // The device is down, or has no such queue any more.
+            Some(libc::EIO | libc::EBADFD | libc::ENODEV | libc::ENXIO) => self.link_down = true,
+            _ => {}
         }
     }
 
@@ -357,6 +398,27 @@ mod tests {
         assert_eq!(port.refill(&mut frames), 0, "not received into");
         frames.release_all(&mut batch);
         assert_eq!(frames.free(), 2);
+    }
+
+    #[test]
+    fn a_train_goes_as_one_frame() {
+        let (superframes, mut frames) = (umem(ChunkSize::Superframe, 1), umem(ChunkSize::K2, 64));
+        let (queue, far) = queue();
+        let mut port = TapPort::access(queue, &superframes, &frames);
+        let mut train = Batch::new();
+        let mut expected = vec![6; HEADER_LEN];
+        for n in 0..BATCH as u8 {
+            let mut frame = frames.allocate().unwrap();
+            assert!(frames.fill(&mut frame, &vec![n; 1 + usize::from(n)]));
+            expected.extend(frames.bytes(&frame));
+            train.push(frame).unwrap();
+        }
+        assert!(port.transmit_train(&[6; HEADER_LEN], &mut train));
+        assert!(train.is_empty());
+        let mut got = vec![0; 70_000];
+        let len = far.recv(&mut got).unwrap();
+        assert!(got[..len] == expected);
+        assert_eq!(port.reclaim(&mut frames), BATCH);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
+use crate::pipeline::join::Trains;
 use crate::pipeline::{IpIds, Outbox, Verdicts};
 use crate::port::{Batch, Port, Umem, now_ns};
 use crate::stats::{PortCounters, WorkerCounters};
@@ -99,6 +100,7 @@ struct Hands {
     to_underlay: Outbox,
     /// For the TAP of the segment that is being served.
     to_tap: Outbox,
+    trains: Trains,
     ip_ids: IpIds,
 }
 
@@ -176,6 +178,7 @@ impl<P: Port> Worker<P> {
                 .collect(),
             to_underlay: Outbox::new(),
             to_tap: Outbox::new(),
+            trains: Trains::new(),
             // An odd multiplier spreads the workers' starting points over all 65,536.
             ip_ids: IpIds::new((plan.number as u16).wrapping_mul(40_503)),
         };

@@ -99,6 +99,7 @@ fn from_underlay<P: Port>(
         verdicts,
         to_accesses,
         to_tap,
+        trains,
         ..
     } = hands;
     let counters = &*underlay.counters;
@@ -115,7 +116,8 @@ fn from_underlay<P: Port>(
             .and_then(|superframes| superframes.access_mut(segment));
         if let Some(tap) = tap {
             outbox.split(to_tap, |frame| lane::takes(umem.bytes(frame)));
-            to_tap.flush(&mut tap.port, umem, counters, DropReason::TxRingFull);
+            let full = DropReason::TxRingFull;
+            to_tap.flush_joined(&mut tap.port, umem, trains, counters, full);
         }
         outbox.flush(&mut access.port, umem, counters, DropReason::TxRingFull);
     }

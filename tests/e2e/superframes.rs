@@ -79,6 +79,18 @@ fn tcp_crosses_in_superframes_from_node_to_node() {
                 "{}",
                 status.0
             );
+            let (superframes, segments) = (
+                count(&status, "underlay", "superframes"),
+                count(&status, "underlay", "segments"),
+            );
+            println!(
+                "    {who:?}, {node:?}: {superframes} superframes of {segments} segments joined"
+            );
+            assert!(
+                superframes > 0 && segments >= 2 * superframes,
+                "{}",
+                status.0
+            );
             let node = lab.node(node);
             assert!(taps(&node) > 0);
             vxgate.stop();
