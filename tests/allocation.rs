@@ -15,6 +15,7 @@ use vxgate::port::{BATCH, Batch, ChunkSize, MemoryPort, Umem, UmemConfig};
 use vxgate::stats::DropReason;
 use vxgate::table::publication;
 use vxgate::wire::MacAddr;
+use vxgate::wire::vnet::{self, VnetHeader};
 use vxgate::worker::Worker;
 
 #[global_allocator]
@@ -26,6 +27,7 @@ fn turns_allocate_nothing() {
     the_counter_counts();
     turns_under_publications();
     trains_of_all_kinds();
+    turns_with_superframes();
     a_thread_from_its_first_heartbeat_to_its_last();
 }
 
@@ -170,6 +172,47 @@ fn trains_of_all_kinds() {
         assert_eq!((allocations, frees), (0, 0), "with seed {seed}");
     }
     assert!(joined > 0);
+}
+
+/// The lane of superframes: received, encapsulated, refused, joined.
+fn turns_with_superframes() {
+    let size = Size::default();
+    let (_writer, mut readers) = publication(1, snapshot(size, 0));
+    let mut plan = plan(size, readers.remove(0), || MemoryPort::new(size.ring_len));
+    let taps = add_lane(&mut plan);
+    let mut worker = Worker::new(plan).unwrap();
+    let header = VnetHeader {
+        flags: vnet::NEEDS_CSUM,
+        gso_type: vnet::GSO_TCPV4,
+        gso_size: 1000,
+        csum_start: 34,
+        csum_offset: 16,
+        ..VnetHeader::default()
+    };
+    let superframe = tcp_frame(host(0, 1), device_mac(0), 1, &[7; 30_000]);
+    let flooded = tcp_frame(MacAddr::BROADCAST, device_mac(0), 1, &[7; 3000]);
+    for turn in 0..500u32 {
+        for n in 0..turn % 5 {
+            taps.deliver(header, &superframe);
+            taps.deliver(header, &flooded);
+            let segment = tcp_frame(device_mac(0), host(0, 1), 1 + n * 500, &[1; 500]);
+            let plan = worker.plan_mut();
+            let frame = outer(vni(0), vtep_addr(1), &segment);
+            plan.underlays[0].port.deliver(&mut plan.umem, &frame);
+        }
+        let (allocations, frees, _) = calls_during(|| worker.turn());
+        assert_eq!((allocations, frees), (0, 0), "in turn {turn}");
+        // Often enough for something to get through, seldom enough for something to be refused.
+        if turn % 3 == 0 {
+            while Taps::read(&taps.wire).is_some() || Taps::read(&taps.access).is_some() {}
+        }
+    }
+    let plan = worker.plan_mut();
+    let lane = plan.superframes.as_ref().unwrap();
+    let counters = &lane.accesses[0].as_ref().unwrap().counters;
+    assert!(counters.superframes.get() > 0 && counters.flood_copies.get() > 0);
+    assert!(counters.drops(DropReason::TxRingFull) > 0);
+    assert!(plan.underlays[0].counters.superframes.get() > 0);
 }
 
 /// Tells the other thread to end, also when this one panics.

@@ -71,6 +71,8 @@ pub mod lane;
 mod outbox;
 #[cfg(test)]
 mod policies;
+#[cfg(test)]
+mod superframes;
 pub mod unfinished;
 mod verdict;
 

@@ -51,6 +51,12 @@ impl Outbox {
         self.batch.is_empty()
     }
 
+    /// What waits, from front to back.
+    #[cfg(test)]
+    pub(super) fn frames(&self) -> impl Iterator<Item = &Frame> {
+        self.batch.iter()
+    }
+
     /// Adds a frame at the back.
     ///
     /// # Errors

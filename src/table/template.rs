@@ -532,6 +532,59 @@ pub(super) mod tests {
         }
     }
 
+    fn superframe(template: &EncapTemplate, inner_len: usize, with_checksum: bool) -> Vec<u8> {
+        let mut frame = vec![0xee; template.len() + inner_len];
+        assert!(template.write_superframe(&mut frame, &fields(), with_checksum));
+        frame
+    }
+
+    #[test]
+    fn a_superframe_has_headers_of_its_own_length_and_an_unfinished_checksum() {
+        let inner = vec![0xee; 65_000];
+        let without = superframe(&template(), inner.len(), false);
+        assert!(without == written(&template(), &fields(), &inner));
+        let mut with = superframe(&template(), inner.len(), true);
+        let pseudo =
+            checksum::pseudo_ipv4([192, 0, 2, 1].into(), [198, 51, 100, 9].into(), 17, 65_016);
+        assert_eq!(with[40..42], checksum::fold(pseudo).to_be_bytes());
+        with[40..42].fill(0);
+        assert!(with == without);
+    }
+
+    #[test]
+    fn lengths_beyond_their_fields_are_0_and_the_sum_counts_all_of_it() {
+        const INNER: usize = 65_549;
+        let frame = superframe(&template(), INNER, true);
+        let ip = Ipv4HeaderSlice::from_slice(&frame[14..])
+            .unwrap()
+            .to_header();
+        assert_eq!((ip.total_len, ip.identification), (0, 0x1234));
+        assert_eq!(ip.header_checksum, ip.calc_header_checksum());
+        let len = INNER + 16;
+        assert_eq!(frame[38..40], (len as u16).to_be_bytes());
+        let addresses = checksum::sum(&frame[26..34]);
+        let sum = addresses + 17 + 1 + (len as u32 & 0xffff);
+        assert_eq!(frame[40..42], checksum::fold(sum).to_be_bytes());
+        assert!(frame[50..].iter().all(|byte| *byte == 0xee));
+
+        let six = EncapTemplate::ipv6(
+            &config("2001:db8::1"),
+            &key("2001:db8::9", 1),
+            SOURCE,
+            NEXT_HOP,
+        )
+        .unwrap();
+        let frame = superframe(&six, INNER, true);
+        assert_eq!(
+            (&frame[18..20], &frame[58..60]),
+            (&[0; 2][..], &(len as u16).to_be_bytes()[..])
+        );
+        let addresses = checksum::sum(&frame[22..54]);
+        let sum = addresses + 17 + 1 + (len as u32 & 0xffff);
+        assert_eq!(frame[60..62], checksum::fold(sum).to_be_bytes());
+        assert_eq!(superframe(&six, 1000, false)[18..20], 1016u16.to_be_bytes());
+    }
+
     #[test]
     fn v06_a_computed_zero_is_sent_as_ffff() {
         let found = (0..=u16::MAX).any(|source_port| {

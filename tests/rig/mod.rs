@@ -26,17 +26,19 @@ pub mod trains;
 pub mod twin;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use vxgate::port::{ChunkSize, MemoryPort, Port, Umem, UmemConfig};
+use vxgate::port::{ChunkSize, MemoryPort, Port, TapPort, Umem, UmemConfig};
 use vxgate::stats::{DropReason, PortCounters, WorkerCounters};
 use vxgate::table::{
     Df, EncapTemplate, Fdb, FlowLabel, Inherit, NextHop, Reader, Segment, SegmentConfig, Snapshot,
     SourcePorts, UdpChecksum, UnresolvedReason, Vtep, VtepId, VtepKey, Writer, publication,
 };
+use vxgate::wire::vnet::{self, VnetHeader};
 use vxgate::wire::{MacAddr, Vni};
-use vxgate::worker::{Access, Plan, Underlay, Worker};
+use vxgate::worker::{Access, AccessTap, Plan, Superframes, Underlay, Worker};
 
 pub const LOCAL: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub const UDP_PORT: u16 = 8472;
@@ -201,6 +203,66 @@ pub fn plan<P: Port>(size: Size, reader: Reader, mut port: impl FnMut() -> P) ->
         heartbeat: Box::new(|_| ()),
         stop: Arc::new(AtomicBool::new(false)),
     }
+}
+
+/// The far ends of a worker's TAPs: a datagram is a frame with its header in front.
+pub struct Taps {
+    pub access: UnixDatagram,
+    pub wire: UnixDatagram,
+}
+
+/// Gives the first segment of a plan a lane of superframes.
+pub fn add_lane<P>(plan: &mut Plan<P>) -> Taps {
+    let superframes = Umem::new(UmemConfig {
+        chunk: ChunkSize::Superframe,
+        frames: 16,
+        lock: false,
+    })
+    .unwrap();
+    let pair = || {
+        let (near, far) = UnixDatagram::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        far.set_nonblocking(true).unwrap();
+        (near.into(), far)
+    };
+    let ((access_queue, access), (wire_queue, wire)) = (pair(), pair());
+    let port = TapPort::access(access_queue, &superframes, &plan.umem);
+    plan.superframes = Some(Superframes {
+        accesses: vec![Some(AccessTap::new(port, Arc::default(), 0))],
+        wires: vec![TapPort::wire(wire_queue, &superframes)],
+        umem: superframes,
+    });
+    Taps { access, wire }
+}
+
+impl Taps {
+    /// What a worker has written to one of them: the header, and the frame.
+    pub fn read(end: &UnixDatagram) -> Option<(VnetHeader, Vec<u8>)> {
+        let mut bytes = vec![0; 70_000];
+        let len = end.recv(&mut bytes).ok()?;
+        bytes.truncate(len);
+        let frame = bytes.split_off(vnet::LEN);
+        Some((VnetHeader::parse(&bytes)?, frame))
+    }
+
+    /// As the kernel: a frame goes out by the access TAP.
+    pub fn deliver(&self, header: VnetHeader, frame: &[u8]) -> bool {
+        let datagram = [&header.bytes(), frame].concat();
+        self.access.send(&datagram).is_ok()
+    }
+}
+
+/// TCP of the overlay, with its checksum; a superframe of it has that to be unfinished, which nobody here minds.
+pub fn tcp_frame(destination: MacAddr, source: MacAddr, sequence: u32, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // Identification 0, and DF: what belongs together may be joined.
+    etherparse::PacketBuilder::ethernet2(source.0, destination.0)
+        .ipv4([10, 244, 0, 1], [10, 244, 1, 1], 64)
+        .tcp(1234, 5678, sequence, 100)
+        .ack(1)
+        .write(&mut bytes, payload)
+        .unwrap();
+    bytes
 }
 
 /// What the worker knows. Another `turn` of the FDB moves every host to the next VTEP.

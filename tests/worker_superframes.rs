@@ -1,0 +1,137 @@
+//! A worker's lane of superframes, with sockets of the test's own in the place of TAPs.
+
+mod rig;
+
+use rig::*;
+use vxgate::port::MemoryPort;
+use vxgate::table::publication;
+use vxgate::wire::vnet::{self, VnetHeader};
+use vxgate::worker::Worker;
+
+const SEGMENT: usize = 1000;
+
+struct Lane {
+    worker: Worker<MemoryPort>,
+    taps: Taps,
+}
+
+fn lane() -> Lane {
+    let size = Size::default();
+    let (_, mut readers) = publication(1, snapshot(size, 0));
+    let mut plan = plan(size, readers.remove(0), || MemoryPort::new(size.ring_len));
+    let taps = add_lane(&mut plan);
+    let worker = Worker::new(plan).unwrap();
+    Lane { worker, taps }
+}
+
+impl Lane {
+    fn arrive(&mut self, bytes: &[u8]) {
+        let plan = self.worker.plan_mut();
+        assert!(plan.underlays[0].port.deliver(&mut plan.umem, bytes));
+    }
+
+    /// Every frame is in a pool or a ring, once a turn has collected what was sent.
+    fn check(&mut self) {
+        self.worker.turn();
+        let plan = self.worker.plan_mut();
+        let ports = plan.underlays.iter().map(|underlay| &underlay.port);
+        let ports = ports.chain(plan.accesses.iter().map(|access| &access.port));
+        let held: usize = ports.map(MemoryPort::frames_held).sum();
+        assert_eq!(plan.umem.free() + held, plan.umem.frames() as usize);
+        let lane = plan.superframes.as_ref().unwrap();
+        assert_eq!(lane.umem.free() + 8, lane.umem.frames() as usize);
+        let access = &lane.accesses[0].as_ref().unwrap().counters;
+        for counters in [access, &plan.underlays[0].counters] {
+            let fates = counters.forwarded.get() + drops(counters);
+            assert_eq!(counters.received.get(), fates);
+        }
+    }
+}
+
+fn superframe_header() -> VnetHeader {
+    VnetHeader {
+        flags: vnet::NEEDS_CSUM,
+        gso_type: vnet::GSO_TCPV4,
+        hdr_len: 54,
+        gso_size: SEGMENT as u16,
+        csum_start: 34,
+        csum_offset: 16,
+        ..VnetHeader::default()
+    }
+}
+
+#[test]
+fn superframes_leave_by_the_wire_tap_in_order_and_small_frames_between_them() {
+    let mut lane = lane();
+    let long = tcp_frame(host(0, 1), device_mac(0), 1, &[7; 40_000]);
+    let short = tcp_frame(host(0, 1), device_mac(0), 40_001, &[]);
+    for _ in 0..2 {
+        assert!(lane.taps.deliver(superframe_header(), &long));
+        assert!(lane.taps.deliver(VnetHeader::default(), &short));
+    }
+    assert_eq!(lane.worker.turn().received, 4);
+    for _ in 0..2 {
+        let (header, frame) = Taps::read(&lane.taps.wire).unwrap();
+        assert_eq!(header.gso_type, vnet::GSO_TCPV4 | vnet::GSO_UDP_TUNNEL_IPV4);
+        assert!(frame[OUTER_LEN..] == long);
+        let (header, frame) = Taps::read(&lane.taps.wire).unwrap();
+        assert_eq!(header, VnetHeader::default());
+        assert_eq!(
+            read_outer(&frame),
+            (vtep_addr(1), vni(0).get(), short.clone())
+        );
+    }
+    assert!(Taps::read(&lane.taps.wire).is_none());
+    lane.check();
+}
+
+#[test]
+fn tcp_that_arrives_is_joined_and_all_else_goes_by_the_access_port() {
+    let mut lane = lane();
+    let mut payload = Vec::new();
+    for n in 0..5u32 {
+        let piece = vec![n as u8; SEGMENT];
+        let segment = tcp_frame(device_mac(0), host(0, 1), 1 + n * SEGMENT as u32, &piece);
+        payload.extend(piece);
+        lane.arrive(&outer(vni(0), vtep_addr(1), &segment));
+        lane.arrive(&outer(
+            vni(0),
+            vtep_addr(1),
+            &inner(device_mac(0), host(0, 1), 60),
+        ));
+    }
+    assert_eq!(lane.worker.turn().received, 10);
+    let (header, frame) = Taps::read(&lane.taps.access).unwrap();
+    assert_eq!(
+        (header.gso_type, header.gso_size),
+        (vnet::GSO_TCPV4, SEGMENT as u16)
+    );
+    assert!(frame[54..] == payload);
+    assert!(Taps::read(&lane.taps.access).is_none());
+    let plan = lane.worker.plan_mut();
+    let umem = &mut plan.umem;
+    let others = std::iter::from_fn(|| plan.accesses[0].port.collect(umem)).count();
+    assert_eq!(others, 5);
+    let counters = &plan.underlays[0].counters;
+    assert_eq!(
+        (counters.superframes.get(), counters.segments.get()),
+        (1, 5)
+    );
+    assert_eq!(counters.forwarded.get(), 10);
+    lane.check();
+}
+
+#[test]
+fn what_a_tap_does_not_take_is_dropped_and_counted() {
+    let mut lane = lane();
+    // Nobody reads, until the socket takes no more.
+    for n in 0..400u32 {
+        let segment = tcp_frame(device_mac(0), host(0, 1), n * 7919, &[1; 900]);
+        lane.arrive(&outer(vni(0), vtep_addr(1), &segment));
+        lane.worker.turn();
+    }
+    let counters = lane.worker.plan_mut().underlays[0].counters.clone();
+    assert!(counters.forwarded.get() > 0);
+    assert!(counters.drops(vxgate::stats::DropReason::TxRingFull) > 0);
+    lane.check();
+}
