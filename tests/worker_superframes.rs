@@ -63,8 +63,8 @@ fn superframe_header() -> VnetHeader {
 #[test]
 fn superframes_leave_by_the_wire_tap_in_order_and_small_frames_between_them() {
     let mut lane = lane();
-    let long = tcp(host(0, 1), device_mac(0), 1, &[7; 40_000]);
-    let short = tcp(host(0, 1), device_mac(0), 40_001, &[]);
+    let long = tcp_frame(host(0, 1), device_mac(0), 1, &[7; 40_000]);
+    let short = tcp_frame(host(0, 1), device_mac(0), 40_001, &[]);
     for _ in 0..2 {
         assert!(lane.taps.deliver(superframe_header(), &long));
         assert!(lane.taps.deliver(VnetHeader::default(), &short));
@@ -91,7 +91,7 @@ fn tcp_that_arrives_is_joined_and_all_else_goes_by_the_access_port() {
     let mut payload = Vec::new();
     for n in 0..5u32 {
         let piece = vec![n as u8; SEGMENT];
-        let segment = tcp(device_mac(0), host(0, 1), 1 + n * SEGMENT as u32, &piece);
+        let segment = tcp_frame(device_mac(0), host(0, 1), 1 + n * SEGMENT as u32, &piece);
         payload.extend(piece);
         lane.arrive(&outer(vni(0), vtep_addr(1), &segment));
         lane.arrive(&outer(
@@ -126,7 +126,7 @@ fn what_a_tap_does_not_take_is_dropped_and_counted() {
     let mut lane = lane();
     // Nobody reads, until the socket takes no more.
     for n in 0..400u32 {
-        let segment = tcp(device_mac(0), host(0, 1), n * 7919, &[1; 900]);
+        let segment = tcp_frame(device_mac(0), host(0, 1), n * 7919, &[1; 900]);
         lane.arrive(&outer(vni(0), vtep_addr(1), &segment));
         lane.worker.turn();
     }

@@ -42,8 +42,20 @@ impl Lanes {
                 None => Err("no underlay device".to_owned()),
             }
         };
-        let accesses = plan.devices.iter().map(access).collect();
-        let lanes = Self { accesses, wires };
+        let accesses: Vec<_> = plan.devices.iter().map(access).collect();
+        let used = |nic: usize| {
+            let devices = plan.devices.iter().zip(&accesses);
+            let mut with_tap = devices.filter(|(_, access)| access.is_ok());
+            with_tap.any(|(found, _)| plan.wire_of(found) == Some(nic))
+        };
+        let used: Vec<bool> = (0..wires.len()).map(used).collect();
+        let idle = || Err("no device's superframes leave by it".to_owned());
+        let wires = wires.into_iter().zip(used);
+        let wires = wires.map(|(wire, used)| if used { wire } else { idle() });
+        let lanes = Self {
+            wires: wires.collect(),
+            accesses,
+        };
         if plan.superframes == Superframes::Auto {
             lanes.tell(plan);
         }

@@ -218,7 +218,7 @@ fn transfer(lab: &Lab) {
 /// Both ends have learned what fits, so that their segments go through `vxgate`: far more than a few.
 fn transfer_was_ours(vxgate: &Vxgate) {
     let status = vxgate.balanced();
-    let (forwarded, passed) = (status.forwarded("access"), oversize(vxgate));
+    let (forwarded, passed) = (status.forwarded_segments("access"), oversize(vxgate));
     println!("    forwarded {forwarded}, oversize {passed}");
     assert!(
         forwarded > BULK_BYTES / 1400 / 2,

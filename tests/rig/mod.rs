@@ -274,7 +274,7 @@ impl Taps {
 }
 
 /// TCP of the overlay, with its checksum; a superframe of it has that to be unfinished, which nobody here minds.
-pub fn tcp(destination: MacAddr, source: MacAddr, sequence: u32, payload: &[u8]) -> Vec<u8> {
+pub fn tcp_frame(destination: MacAddr, source: MacAddr, sequence: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     // Identification 0, and DF: what belongs together may be joined.
     etherparse::PacketBuilder::ethernet2(source.0, destination.0)

@@ -271,6 +271,19 @@ impl Status {
         self.sum(role, |port| &port["forwarded"])
     }
 
+    /// Frames forwarded, each superframe as the segments that it is on the wire.
+    pub fn forwarded_segments(&self, role: &str) -> u64 {
+        let superframes = self.sum(role, |port| &port["superframes"]);
+        let segments = self.sum(role, |port| &port["segments"]);
+        // Frames that were joined have been counted one by one.
+        let whole = if role == "access" {
+            superframes
+        } else {
+            segments
+        };
+        self.forwarded(role) + segments - whole
+    }
+
     /// Frames received, summed over the ports of a role.
     pub fn received(&self, role: &str) -> u64 {
         self.sum(role, |port| &port["received"])
