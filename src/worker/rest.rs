@@ -1,8 +1,13 @@
 //! When a worker sleeps, and how it ends.
 //!
-//! As long as there is work it spins: a frame that arrives is seen at once, and the kernel has nobody to wake. After
-//! [`SPIN_NS`] without work it lets go of its snapshot and sleeps in `poll(2)`, until a frame arrives or the time is
-//! over; an idle worker wakes 40 times a second for some microseconds, far below 1 % of a core.
+//! As long as there is work it spins: a frame that arrives is seen at once, and the kernel has nobody to wake. Then it lets
+//! go of its snapshot and sleeps in `poll(2)`, until a frame arrives or the time is over; an idle worker wakes 40 times a
+//! second for some microseconds, far below 1 % of a core.
+//!
+//! How long it spins in between, it learns. Where frames come from other cores, spinning finds them, and for [`SPIN_NS`] it
+//! is worth its while. Where the threads that bring them run on the worker's own core (threaded NAPI), they wait for it to
+//! sleep: each spin would be time that nobody has anything of. So a spin that finds nothing makes the next one half as long,
+//! and one that finds a frame makes it as long as it may be; now and then one is tried whatever the last ones found.
 
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -11,10 +16,17 @@ use super::{Moved, Worker};
 use crate::port::{Port, Sleeper};
 use crate::stats::WorkerCounters;
 
-/// How long a worker spins without work. To sleep and to be woken costs 5 to 10 µs, most of it latency of the first frame;
+/// How long a worker spins without work at most. To sleep and to be woken costs 5 to 10 µs, most of it latency of the first frame;
 /// several times that keeps a worker awake between the batches of a busy stream (one frame every 50 µs is 20,000 a
 /// second), and costs a stream of single frames little.
 const SPIN_NS: u64 = 50_000;
+
+/// Spins shorter than this are none: some turns.
+const SPIN_MIN_NS: u64 = 1_000;
+
+/// Every so many-th time without work is spun through, to find out whether that is of use by now. It costs at most 2 µs a
+/// time, on average.
+const TRIAL: u32 = 32;
 
 /// How long it sleeps at most: half of the 50 ms within which a heartbeat must follow, so that one late wake-up is no
 /// missed heartbeat.
@@ -36,6 +48,7 @@ const DRAIN_NS: u64 = 100_000_000;
 pub(super) struct Rest {
     sleeper: Sleeper,
     last_work_ns: u64,
+    spin: Spin,
     /// The time up to which it is accounted how this worker spent it.
     accounted_ns: u64,
     slept: bool,
@@ -47,6 +60,7 @@ impl Rest {
         Self {
             sleeper: Sleeper::new(fds),
             last_work_ns: now_ns,
+            spin: Spin::default(),
             accounted_ns: now_ns,
             slept: false,
         }
@@ -71,10 +85,73 @@ impl Rest {
     #[inline]
     fn idle_ns(&mut self, now_ns: u64, moved: Moved) -> Option<u64> {
         if moved.any() {
+            self.spin.found(moved.received > 0);
             self.last_work_ns = now_ns;
+            return None;
         }
         let idle_ns = now_ns.saturating_sub(self.last_work_ns);
-        (idle_ns >= SPIN_NS).then_some(idle_ns)
+        self.spin.is_over(idle_ns).then_some(idle_ns)
+    }
+}
+
+/// How long to spin, as learnt.
+#[derive(Debug)]
+struct Spin {
+    /// What is worth its while.
+    learnt_ns: u64,
+    /// The present spin; none while there is work, and once it is over.
+    now_ns: Option<u64>,
+    /// Whether there has been work since the last spin.
+    due: bool,
+    /// Spins so far.
+    count: u32,
+}
+
+impl Default for Spin {
+    fn default() -> Self {
+        Self {
+            learnt_ns: SPIN_NS,
+            now_ns: None,
+            due: true,
+            count: 0,
+        }
+    }
+}
+
+impl Spin {
+    /// A turn with work: frames that came in, or only some that came back.
+    #[inline]
+    fn found(&mut self, frames: bool) {
+        if self.now_ns.take().is_some() && frames {
+            self.learnt_ns = SPIN_NS;
+        }
+        self.due = true;
+    }
+
+    /// A turn without work, the last of which was so long ago. Whether to sleep now.
+    #[inline]
+    fn is_over(&mut self, idle_ns: u64) -> bool {
+        if self.due {
+            self.due = false;
+            self.count = self.count.wrapping_add(1);
+            let trial = self.count.is_multiple_of(TRIAL);
+            self.now_ns = Some(if trial { SPIN_NS } else { self.learnt_ns });
+        }
+        let Some(spin_ns) = self.now_ns else {
+            return true;
+        };
+        if idle_ns < spin_ns {
+            return false;
+        }
+        self.now_ns = None;
+        // A trial that found nothing leaves all as it was.
+        if spin_ns == self.learnt_ns {
+            self.learnt_ns = spin_ns / 2;
+            if self.learnt_ns < SPIN_MIN_NS {
+                self.learnt_ns = 0;
+            }
+        }
+        true
     }
 }
 
@@ -126,32 +203,89 @@ mod tests {
         reclaimed: 0,
     };
 
+    const A_FRAME: Moved = Moved {
+        received: 1,
+        reclaimed: 0,
+    };
+    const RECLAIMED: Moved = Moved {
+        received: 0,
+        reclaimed: 1,
+    };
+
     #[test]
     fn sleep_is_due_only_after_a_while_without_work() {
         let mut rest = Rest::new([], 1_000);
         assert_eq!(rest.idle_ns(1_000 + SPIN_NS - 1, NOTHING), None);
         assert_eq!(rest.idle_ns(1_000 + SPIN_NS, NOTHING), Some(SPIN_NS));
-        let work_ns = 1_000_000;
-        for moved in [
-            Moved {
-                received: 1,
-                ..NOTHING
-            },
-            Moved {
-                reclaimed: 1,
-                ..NOTHING
-            },
-        ] {
+        // Once it has slept, it sleeps again as long as there is nothing.
+        let later = 2 * SPIN_NS;
+        assert_eq!(rest.idle_ns(1_000 + later, NOTHING), Some(later));
+        let mut work_ns = 1_000_000;
+        for moved in [A_FRAME, RECLAIMED] {
+            let mut rest = Rest::new([], 0);
             assert_eq!(rest.idle_ns(work_ns, moved), None);
             assert_eq!(rest.idle_ns(work_ns + 1, NOTHING), None);
+            work_ns += SPIN_NS;
+            assert_eq!(rest.idle_ns(work_ns, NOTHING), Some(SPIN_NS));
         }
-        assert_eq!(rest.idle_ns(work_ns + SPIN_NS, NOTHING), Some(SPIN_NS));
     }
 
     #[test]
     fn a_clock_that_stands_still_is_no_reason_to_sleep() {
         let mut rest = Rest::new([], 1_000);
         assert_eq!(rest.idle_ns(0, NOTHING), None);
+    }
+
+    /// How long it spins after work that takes no time, until it sleeps.
+    fn spun_ns(rest: &mut Rest, work_ns: u64) -> u64 {
+        assert_eq!(rest.idle_ns(work_ns, A_FRAME), None);
+        let idle = (0..).find_map(|ns| rest.idle_ns(work_ns + ns, NOTHING));
+        idle.unwrap()
+    }
+
+    #[test]
+    fn spins_that_find_nothing_end_and_are_tried_now_and_then() {
+        let mut rest = Rest::new([], 0);
+        let spins: Vec<_> = (1..=u64::from(2 * TRIAL))
+            .map(|n| spun_ns(&mut rest, n * 1_000_000))
+            .collect();
+        assert_eq!(spins[..3], [SPIN_NS, SPIN_NS / 2, SPIN_NS / 4]);
+        let tried: Vec<_> = (0..)
+            .zip(&spins)
+            .skip(8)
+            .filter(|(_, ns)| **ns > 0)
+            .collect();
+        assert_eq!(tried, [(31, &SPIN_NS), (63, &SPIN_NS)]);
+    }
+
+    #[test]
+    fn a_spin_that_finds_a_frame_makes_the_next_ones_long_again() {
+        let mut rest = Rest::new([], 0);
+        let mut now_ns = 0;
+        let mut spin = |rest: &mut Rest| {
+            now_ns += 1_000_000;
+            spun_ns(rest, now_ns)
+        };
+        while spin(&mut rest) > 0 {}
+        while spin(&mut rest) == 0 {}
+        assert_eq!(spin(&mut rest), 0, "the trial found nothing");
+        while rest.spin.count % TRIAL != TRIAL - 1 {
+            spin(&mut rest);
+        }
+        let work_ns = now_ns + 1_000_000;
+        assert_eq!(rest.idle_ns(work_ns, A_FRAME), None);
+        assert_eq!(rest.idle_ns(work_ns + 1, NOTHING), None, "a trial");
+        assert_eq!(rest.idle_ns(work_ns + 2, RECLAIMED), None);
+        assert_eq!(rest.spin.learnt_ns, 0, "it did not wait for this");
+        while rest.spin.count % TRIAL != TRIAL - 1 {
+            now_ns += 1_000_000;
+            spun_ns(&mut rest, now_ns);
+        }
+        let work_ns = now_ns + 2_000_000;
+        assert_eq!(rest.idle_ns(work_ns, A_FRAME), None);
+        assert_eq!(rest.idle_ns(work_ns + 1, NOTHING), None, "a trial");
+        assert_eq!(rest.idle_ns(work_ns + 2, A_FRAME), None);
+        assert_eq!(spun_ns(&mut rest, work_ns + 3), SPIN_NS);
     }
 
     #[test]
