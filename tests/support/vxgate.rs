@@ -22,6 +22,30 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_vxgate");
 const READY_BOUND: Duration = Duration::from_secs(20);
 const EXIT_BOUND: Duration = Duration::from_secs(10);
 
+/// Whether superframes cross a node whole (`vxgate run --superframes`).
+///
+/// Tests that say nothing run with what `VXGATE_SUPERFRAMES` says, and without it with what is usual: so the whole suite can
+/// be run either way. Those whose frames may take one way or the other run both ways by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Superframes {
+    /// Where the node can.
+    Auto,
+    /// None: every frame is one of the wire's, and takes the way that frames other than TCP take anyway.
+    Off,
+}
+
+impl Superframes {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::Auto, Self::Off];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+        }
+    }
+}
+
 /// A `vxgate run` in a node. Dropping it kills it.
 #[derive(Debug)]
 pub struct Vxgate {
@@ -35,10 +59,22 @@ pub struct Vxgate {
 impl Vxgate {
     /// Starts `vxgate run` with more arguments and waits for its line that starts with `ready`.
     pub fn start(node: &Netns, arguments: &[&str]) -> Self {
+        Self::spawn(node, None, arguments)
+    }
+
+    /// As [`Vxgate::start`], with superframes or without.
+    pub fn start_with(node: &Netns, superframes: Superframes, arguments: &[&str]) -> Self {
+        Self::spawn(node, Some(superframes), arguments)
+    }
+
+    fn spawn(node: &Netns, superframes: Option<Superframes>, arguments: &[&str]) -> Self {
         let directory = TempDir::with_prefix("vxgate-test-").expect("a temporary directory");
         let socket = directory.path().join("control.sock");
-        let mut child = node
-            .command(BINARY)
+        let mut command = node.command(BINARY);
+        if let Some(superframes) = superframes {
+            command.env("VXGATE_SUPERFRAMES", superframes.word());
+        }
+        let mut child = command
             .arg("run")
             .arg("--socket")
             .arg(&socket)
