@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 
 use super::bytes::{self, IP, be16, hex, put16, summary};
 use super::justified;
+use super::order;
 use super::outer::{self, Family, inner_of};
-use super::setting::Setting;
+use super::setting::{Overlay, Setting};
 use super::site::{Entry, Output, Site};
 use super::support::end::Input;
 
@@ -93,6 +94,43 @@ impl Pair {
         }
     }
 
+    /// Sends frames of a few flows to both, and keeps what differs of a flow: frames, or their order.
+    pub fn agree_in_order(&mut self, entry: Entry, frames: &[Input], at_once: bool) {
+        self.windows += 1;
+        let mut difference = None;
+        for attempt in 0..ATTEMPTS {
+            difference = self.difference_in_order(entry, frames, at_once);
+            if difference.is_none() {
+                self.disturbances += usize::from(attempt > 0);
+                break;
+            }
+        }
+        if let Some(text) = difference {
+            let title = format!("\n=== a difference [{}] from {entry:?}\n", self.setting);
+            self.differences.push(title + &text);
+        }
+    }
+
+    fn difference_in_order(
+        &mut self,
+        entry: Entry,
+        frames: &[Input],
+        at_once: bool,
+    ) -> Option<String> {
+        let twins: Vec<Input> = frames
+            .iter()
+            .filter_map(|frame| justified::twin(&self.setting, entry, frame))
+            .collect();
+        let kernel = self.kernel.play(entry, &twins);
+        let ours = if at_once {
+            self.ours.play_at_once(entry, frames)
+        } else {
+            self.ours.play(entry, frames)
+        };
+        let (kernel, ours) = (self.normal(&kernel, false), self.normal(&ours, true));
+        order::difference(&kernel, &ours)
+    }
+
     /// A difference that comes again each time.
     fn lasting_difference(&mut self, entry: Entry, frames: &[Input]) -> Option<Fates> {
         for _ in 1..ATTEMPTS {
@@ -160,9 +198,13 @@ impl Pair {
         );
         let [wire, bridge, device] = self.ours.sent;
         assert_eq!(status.received("underlay"), wire, "underlay: {}", status.0);
-        // The bridge has a word in what reaches the device; each device gets what is from the bridge.
+        // The bridge has a word in what reaches the device; each device gets what is from the bridge. A node that routes has
+        // something to say to its neighbours on it.
         let access = status.received("access");
-        let most = bridge * self.setting.segments.len() as u64 + device;
+        let most = match self.setting.overlay {
+            Overlay::Bridged => bridge * self.setting.segments.len() as u64 + device,
+            Overlay::Routed => u64::MAX,
+        };
         assert!(
             (device..=most).contains(&access),
             "access: {access} of {bridge} and {device}: {}",
@@ -301,7 +343,7 @@ fn forget_identification(frame: &mut [u8]) {
     }
 }
 
-fn show(text: &mut String, title: &str, frames: &[Vec<u8>]) {
+pub fn show(text: &mut String, title: &str, frames: &[Vec<u8>]) {
     for frame in frames {
         let (len, bytes, words) = (frame.len(), hex(frame), summary(frame));
         let _ = writeln!(text, "  {title}, {len} bytes\n{bytes}\n    {words}");

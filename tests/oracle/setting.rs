@@ -3,6 +3,7 @@
 use super::bytes::be16;
 use super::outer::{Family, vni_of};
 use super::site::{PORT, UNDERLAY_MTU, VNI};
+use super::support::vxgate::Superframes;
 
 /// What a device is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct Setting {
     pub link_mtu: usize,
     /// What the operator decides: arguments of `vxgate run`.
     pub policy: &'static [&'static str],
+    /// Whether `vxgate` takes them whole.
+    pub superframes: Superframes,
 }
 
 /// What the node does between the port and the device.
@@ -79,6 +82,15 @@ impl Setting {
             overlay: Overlay::Bridged,
             link_mtu: UNDERLAY_MTU,
             policy: &[],
+            superframes: Superframes::Auto,
+        }
+    }
+
+    /// The same, with every superframe cut before `vxgate` sees it.
+    pub const fn without_superframes(self) -> Self {
+        Self {
+            superframes: Superframes::Off,
+            ..self
         }
     }
 }
@@ -90,6 +102,9 @@ impl std::fmt::Display for Setting {
         }
         if self.link_mtu != UNDERLAY_MTU {
             write!(text, "link {} ", self.link_mtu)?;
+        }
+        if self.superframes == Superframes::Off {
+            text.write_str("without superframes ")?;
         }
         text.write_str(self.attributes)
     }
