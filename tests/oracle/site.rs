@@ -118,6 +118,8 @@ pub struct Site {
     pub tunnelled: u64,
     /// Frames put in: on the wire, on the bridge port, into the device.
     pub sent: [u64; 3],
+    /// The same, with a superframe counted as one.
+    pub written: [u64; 3],
     segments: &'static [Segment],
     kind: Overlay,
     /// The ways through the node.
@@ -179,6 +181,7 @@ impl Site {
             sentinels: 0,
             tunnelled: 0,
             sent: [0; 3],
+            written: [0; 3],
             segments: setting.segments,
             kind: setting.overlay,
             lanes: match setting.superframes {
@@ -222,6 +225,7 @@ impl Site {
             }
         }
         self.sent[entry as usize] += frames.iter().map(Input::count).sum::<u64>();
+        self.written[entry as usize] += frames.len() as u64;
     }
 
     /// All that has come out of what was sent.
@@ -318,6 +322,7 @@ impl Site {
                 }));
             }
             self.sent[entry as usize] += to.len() as u64;
+            self.written[entry as usize] += to.len() as u64;
             return;
         }
         // One on each lane for all devices.
@@ -329,6 +334,7 @@ impl Site {
                     _ => self.overlay.send(&frame),
                 }
                 self.sent[entry as usize] += 1;
+                self.written[entry as usize] += 1;
             }
         }
     }

@@ -307,6 +307,11 @@ impl Status {
         self.sum(role, |port| &port["in_flight"])
     }
 
+    /// Frames of the wire that were beyond one for each superframe: these count as one frame each where frames are counted.
+    pub fn beyond_superframes(&self, role: &str) -> u64 {
+        self.sum(role, |port| &port["segments"]) - self.sum(role, |port| &port["superframes"])
+    }
+
     /// Drops for a reason, summed over the ports of a role.
     pub fn drops(&self, role: &str, reason: &str) -> u64 {
         self.sum(role, |port| &port["drops"][reason])
