@@ -165,6 +165,11 @@ impl Site {
             for name in (0..setting.segments.len()).map(device_name) {
                 let device = status.device(&name).expect("the device is in the status");
                 assert!(device["taken_over"] == true, "not taken over: {device}");
+                let whole = device["superframes"]["on"] == true;
+                assert!(
+                    !whole || setting.superframes == Superframes::Auto,
+                    "{device}"
+                );
             }
         }
         let tapped = match setting.segments.len() {
@@ -273,12 +278,16 @@ impl Site {
         if entry == Entry::Wire {
             missing.extend((devices..2 * devices).map(|way| (way, Lane::Frames)));
         }
-        let deadline = Instant::now() + SENTINEL_BOUND;
-        let mut due = Instant::now();
+        let started = Instant::now();
+        let deadline = started + SENTINEL_BOUND;
+        let mut due = started;
         loop {
             // Again after a while: a worker that starved has lost what it held when its hook took it for dead.
             if Instant::now() >= due {
                 self.send_sentinels(entry, &missing);
+                if due > started {
+                    println!("{}: from {entry:?} again for {missing:?}", self.name);
+                }
                 due = Instant::now() + SENTINEL_AGAIN;
             }
             for sentinel in self.collect(output) {

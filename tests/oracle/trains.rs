@@ -13,6 +13,7 @@ use super::runs::seed;
 use super::setting::{Overlay, Segment, Setting};
 use super::site::Entry;
 use super::support::frames::Random;
+use super::support::vxgate::Superframes;
 use super::train;
 
 /// Over both directions.
@@ -41,6 +42,19 @@ fn run(setting: Setting, windows: usize) {
         }
     }
     pair.settle();
+    let status = pair.ours.status();
+    if setting.superframes == Superframes::Auto
+        && status.device("vx1").expect("it is there")["superframes"]["on"] == true
+    {
+        // Or nothing has been compared.
+        for role in ["underlay", "access"] {
+            let frames = status.beyond_superframes(role);
+            println!(
+                "trains [{setting}]: from the {role} {frames} frames beyond one for each superframe"
+            );
+            assert!(frames > 0, "{}", status.0);
+        }
+    }
     println!(
         "trains [{setting}]: {frames} frames agree in {:.1?}",
         started.elapsed()
