@@ -13,7 +13,7 @@ struct Source {
     arguments: &'static [&'static str],
 }
 
-const SOURCES: [Source; 5] = [
+const SOURCES: [Source; 6] = [
     Source {
         name: "vxgate",
         file: "bpf/vxgate.bpf.c",
@@ -45,6 +45,13 @@ const SOURCES: [Source; 5] = [
         file: "tests/bench/faults.bpf.c",
         headers: &["bpf/loadgen.h"],
         arguments: &[],
+    },
+    // And a hop between two nodes that loses, delays and doubles frames; for its atomics as above.
+    Source {
+        name: "lossy",
+        file: "tests/e2e/lossy.bpf.c",
+        headers: &[],
+        arguments: &["-mcpu=v3"],
     },
 ];
 

@@ -152,13 +152,13 @@ fn turns_with_superframes() {
         csum_offset: 16,
         ..VnetHeader::default()
     };
-    let superframe = tcp(host(0, 1), device_mac(0), 1, &[7; 30_000]);
-    let flooded = tcp(MacAddr::BROADCAST, device_mac(0), 1, &[7; 3000]);
+    let superframe = tcp_frame(host(0, 1), device_mac(0), 1, &[7; 30_000]);
+    let flooded = tcp_frame(MacAddr::BROADCAST, device_mac(0), 1, &[7; 3000]);
     for turn in 0..500u32 {
         for n in 0..turn % 5 {
             taps.deliver(header, &superframe);
             taps.deliver(header, &flooded);
-            let segment = tcp(device_mac(0), host(0, 1), 1 + n * 500, &[1; 500]);
+            let segment = tcp_frame(device_mac(0), host(0, 1), 1 + n * 500, &[1; 500]);
             let plan = worker.plan_mut();
             let frame = outer(vni(0), vtep_addr(1), &segment);
             plan.underlays[0].port.deliver(&mut plan.umem, &frame);

@@ -11,6 +11,7 @@ use crate::support::frames::{self, RawSocket};
 use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::netns::Netns;
 use crate::support::vxgate::Status;
+use crate::support::vxgate::Superframes::{self, Auto, Off};
 use crate::support::wait_until;
 use crate::who::{Who, assert_forwarded_since, statuses};
 use std::time::Duration;
@@ -29,27 +30,32 @@ fn lab(offloads: bool) -> Lab {
 
 #[test]
 fn both_stacks_play_on_the_plain_kernel() {
-    play(Who::None);
+    play(Who::None, Auto);
 }
 
 #[test]
 fn both_stacks_play_with_vxgate_on_the_worker() {
-    play(Who::Worker);
+    play(Who::Worker, Auto);
 }
 
 #[test]
 fn both_stacks_play_with_vxgate_on_the_master() {
-    play(Who::Master);
+    play(Who::Master, Auto);
 }
 
 #[test]
 fn both_stacks_play_with_vxgate_on_both() {
-    play(Who::Both);
+    play(Who::Both, Auto);
 }
 
-fn play(who: Who) {
+#[test]
+fn both_stacks_play_with_vxgate_on_both_without_superframes() {
+    play(Who::Both, Off);
+}
+
+fn play(who: Who, superframes: Superframes) {
     let lab = lab(true);
-    let gateways = who.start(&lab);
+    let gateways = who.start_with(&lab, superframes, &[]);
     let before = statuses(&gateways);
     for (_, vxgate) in &gateways {
         for name in DEVICES {

@@ -13,6 +13,7 @@ use crate::support::hang::Hang;
 use crate::support::lab::{Lab, Node};
 use crate::support::napi::threaded_on;
 use crate::support::stream::{Stream, StreamReport};
+use crate::support::vxgate::Superframes::{self, Auto, Off};
 use crate::support::vxgate::Vxgate;
 use crate::support::wait_until;
 use crate::who::{Who, statuses};
@@ -41,24 +42,33 @@ fn streams_lose_nothing_on_the_plain_kernel_when_nothing_happens() {
 
 #[test]
 fn streams_lose_nothing_through_vxgate_when_nothing_happens() {
-    let lab = Lab::up();
-    let gateways = Who::Both.start(&lab);
-    let before = statuses(&gateways);
-    let reports = under_load(&lab, "vxgate on both, no fault", || thread::sleep(OUTAGE));
-    for report in reports {
-        assert_eq!((report.lost, report.duplicated), (0, 0));
-    }
-    for ((_, vxgate), before) in gateways.iter().zip(&before) {
-        vxgate.wait_forwarding("the traffic went through vxgate", before);
+    for superframes in Superframes::BOTH {
+        let lab = Lab::up();
+        let gateways = Who::Both.start_with(&lab, superframes, &[]);
+        let before = statuses(&gateways);
+        let what = format!("vxgate on both, superframes {superframes:?}, no fault");
+        let reports = under_load(&lab, &what, || thread::sleep(OUTAGE));
+        for report in reports {
+            assert_eq!((report.lost, report.duplicated), (0, 0));
+        }
+        for ((_, vxgate), before) in gateways.iter().zip(&before) {
+            vxgate.wait_forwarding("the traffic went through vxgate", before);
+        }
     }
 }
 
 #[test]
 fn sigkill_leaves_the_traffic_to_the_kernel() {
-    for who in [Who::Worker, Who::Master, Who::Both] {
+    for (who, superframes) in [
+        (Who::Worker, Auto),
+        (Who::Master, Auto),
+        (Who::Both, Auto),
+        (Who::Both, Off),
+    ] {
         let lab = Lab::up();
-        let mut gateways = who.start(&lab);
-        let reports = under_load(&lab, &format!("SIGKILL, vxgate on {who:?}"), || {
+        let mut gateways = who.start_with(&lab, superframes, &[]);
+        let what = format!("SIGKILL, vxgate on {who:?}, superframes {superframes:?}");
+        let reports = under_load(&lab, &what, || {
             assert_carrying(&gateways);
             for (_, vxgate) in &mut gateways {
                 vxgate.signal(Signal::SIGKILL);
@@ -133,12 +143,12 @@ fn starting_takes_the_traffic_over() {
 
 #[test]
 fn a_stopped_process_is_passed_by_and_carries_again_when_it_continues() {
-    for who in [Who::Worker, Who::Both] {
+    for (who, superframes) in [(Who::Worker, Off), (Who::Worker, Auto), (Who::Both, Auto)] {
         let lab = Lab::up();
-        let gateways = who.start(&lab);
+        let gateways = who.start_with(&lab, superframes, &[]);
         let reports = under_load(
             &lab,
-            &format!("SIGSTOP and SIGCONT, vxgate on {who:?}"),
+            &format!("SIGSTOP and SIGCONT, vxgate on {who:?}, superframes {superframes:?}"),
             || {
                 assert_carrying(&gateways);
                 for (_, vxgate) in &gateways {

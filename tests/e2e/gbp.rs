@@ -17,7 +17,7 @@ use crate::support::capture::Capture;
 use crate::support::frames::{RawSocket, mac};
 use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::netns::Netns;
-use crate::support::vxgate::Vxgate;
+use crate::support::vxgate::Superframes::{self, Auto, Off};
 use crate::support::wait_until;
 use crate::who::Who;
 
@@ -300,9 +300,9 @@ fn decoded(lab: &Lab, device: &Device, by_vxgate: bool) {
     }
 }
 
-fn play(who: Who) {
+fn play(who: Who, superframes: Superframes) {
     let lab = lab();
-    let gateways: Vec<(Node, Vxgate)> = who.start(&lab);
+    let gateways = who.start_with(&lab, superframes, &[]);
     for (_, vxgate) in &gateways {
         wait_until("both VTEPs are resolved", Duration::from_secs(20), || {
             let status = vxgate.status();
@@ -346,15 +346,20 @@ fn play(who: Who) {
 
 #[test]
 fn marks_travel_between_plain_kernels() {
-    play(Who::None);
+    play(Who::None, Auto);
 }
 
 #[test]
 fn marks_travel_with_vxgate_on_the_worker() {
-    play(Who::Worker);
+    play(Who::Worker, Auto);
 }
 
 #[test]
 fn marks_travel_with_vxgate_on_both() {
-    play(Who::Both);
+    play(Who::Both, Auto);
+}
+
+#[test]
+fn marks_travel_with_vxgate_on_the_worker_without_superframes() {
+    play(Who::Worker, Off);
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::support::bulk::Transfer;
 use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::netns::Netns;
+use crate::support::vxgate::Superframes::{Auto, Off};
 use crate::support::vxgate::Vxgate;
 use crate::support::wait_until;
 use crate::who::Who;
@@ -20,7 +21,8 @@ const NODE: Node = Node::Worker;
 
 #[test]
 fn p03_p05_senders_hear_of_a_narrow_link_what_the_plain_kernel_tells_them() {
-    let [plain, ours] = [Who::None, Who::Worker].map(|who| {
+    let settings = [(Who::None, Auto), (Who::Worker, Auto), (Who::Worker, Off)];
+    let [plain, ours, without] = settings.map(|(who, superframes)| {
         let lab = Lab::with(LabOptions {
             dual_stack: true,
             ..LabOptions::default()
@@ -29,7 +31,7 @@ fn p03_p05_senders_hear_of_a_narrow_link_what_the_plain_kernel_tells_them() {
             // The vxlan devices stay as they are: 1450 and 1430.
             lab.node(node).run("ip link set eth1 mtu 1400");
         }
-        let gateways = who.start(&lab);
+        let gateways = who.start_with(&lab, superframes, &[]);
         let (client, peer) = (lab.client(NODE), lab.client_address(NODE.peer()));
         client.run(&format!("ping -q -c 5 -i 0.1 -W 3 -M do -s 1422 {peer}"));
         tell_senders(&lab);
@@ -52,7 +54,7 @@ fn p03_p05_senders_hear_of_a_narrow_link_what_the_plain_kernel_tells_them() {
         words
     });
     println!("    kernel: {plain:?}");
-    assert_eq!(plain, ours);
+    assert_eq!((&plain, &plain), (&ours, &without));
     assert!(plain[0].contains("mtu = 1350"), "{}", plain[0]);
     assert!(plain[1].contains("mtu=1330"), "{}", plain[1]);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::bulk::{self, Transfer};
 use crate::support::lab::{Lab, LabOptions, Node};
-use crate::support::vxgate::{Status, Vxgate};
+use crate::support::vxgate::{Status, Superframes, Vxgate};
 use crate::support::wait_until;
 use crate::who::Who;
 
@@ -20,8 +20,17 @@ const TWO_QUEUES: LabOptions = LabOptions {
 
 #[test]
 fn two_queues_and_two_workers_share_the_traffic() {
+    two_workers_share(Superframes::Auto);
+}
+
+#[test]
+fn two_queues_and_two_workers_share_the_traffic_without_superframes() {
+    two_workers_share(Superframes::Off);
+}
+
+fn two_workers_share(superframes: Superframes) {
     let lab = Lab::with(TWO_QUEUES);
-    let gateways = Who::Both.start_with(&lab, &["--workers", "2"]);
+    let gateways = Who::Both.start_with(&lab, superframes, &["--workers", "2"]);
     each_queue_in_turn(&lab);
     for (node, vxgate) in gateways {
         let status = vxgate.balanced();

@@ -9,38 +9,50 @@ use crate::support::bulk::{self, Transfer};
 use crate::support::capture::{self, Capture, Decoded};
 use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::netns::Netns;
+use crate::support::vxgate::Superframes::{self, Auto, Off};
 use crate::who::{Who, assert_forwarded_since, statuses};
 
 const BULK_BYTES: u64 = 20 << 20;
 
 #[test]
 fn scenes_play_on_the_plain_kernel() {
-    play(Who::None);
+    play(Who::None, Auto);
 }
 
 #[test]
 fn scenes_play_with_vxgate_on_the_worker() {
-    play(Who::Worker);
+    play(Who::Worker, Auto);
 }
 
 #[test]
 fn scenes_play_with_vxgate_on_the_master() {
-    play(Who::Master);
+    play(Who::Master, Auto);
 }
 
 #[test]
 fn scenes_play_with_vxgate_on_both() {
-    play(Who::Both);
+    play(Who::Both, Auto);
+}
+
+#[test]
+fn scenes_play_with_vxgate_on_both_without_superframes() {
+    play(Who::Both, Off);
 }
 
 #[test]
 fn the_wire_decodes_and_source_ports_spread_over_flows_and_stay_within_one() {
+    for superframes in Superframes::BOTH {
+        wire_decodes(superframes);
+    }
+}
+
+fn wire_decodes(superframes: Superframes) {
     // Frames as a real wire has them: without segmentation left to a receiver, no capture shows what no wire could carry.
     let lab = Lab::with(LabOptions {
         offloads: false,
         ..LabOptions::default()
     });
-    let gateways = Who::Both.start(&lab);
+    let gateways = Who::Both.start_with(&lab, superframes, &[]);
     let wire = Capture::start(&lab.netns("sw"), "p2");
     let [master, worker] = [Node::Master, Node::Worker];
     bulk::udp_flows(
@@ -66,9 +78,9 @@ fn the_wire_decodes_and_source_ports_spread_over_flows_and_stay_within_one() {
     }
 }
 
-fn play(who: Who) {
+fn play(who: Who, superframes: Superframes) {
     let lab = Lab::up();
-    let gateways = who.start(&lab);
+    let gateways = who.start_with(&lab, superframes, &[]);
     let before = statuses(&gateways);
     let [master, worker] = [lab.client(Node::Master), lab.client(Node::Worker)];
     let wire = Capture::start(&lab.netns("sw"), "p2");

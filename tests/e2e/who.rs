@@ -1,7 +1,7 @@
 //! Who runs `vxgate` in a test.
 
 use crate::support::lab::{Lab, Node};
-use crate::support::vxgate::{Status, Vxgate};
+use crate::support::vxgate::{Status, Superframes, Vxgate};
 
 /// Which nodes run `vxgate`; the others run the plain kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,15 +29,22 @@ impl Who {
 
     /// Starts `vxgate` on each of them.
     pub fn start(self, lab: &Lab) -> Vec<(Node, Vxgate)> {
-        self.start_with(lab, &[])
+        let start = |&node| (node, Vxgate::start(&lab.node(node), &[]));
+        self.nodes().iter().map(start).collect()
     }
 
-    /// As [`Who::start`], with more arguments.
-    pub fn start_with(self, lab: &Lab, arguments: &[&str]) -> Vec<(Node, Vxgate)> {
-        self.nodes()
-            .iter()
-            .map(|&node| (node, Vxgate::start(&lab.node(node), arguments)))
-            .collect()
+    /// As [`Who::start`], with superframes or without, and with more arguments.
+    pub fn start_with(
+        self,
+        lab: &Lab,
+        superframes: Superframes,
+        arguments: &[&str],
+    ) -> Vec<(Node, Vxgate)> {
+        let start = |&node| {
+            let vxgate = Vxgate::start_with(&lab.node(node), superframes, arguments);
+            (node, vxgate)
+        };
+        self.nodes().iter().map(start).collect()
     }
 }
 

@@ -12,6 +12,8 @@ use super::support::frames::Random;
 /// Over both directions.
 const FRAMES: usize = 240_000;
 const FRAMES6: usize = 60_000;
+/// Where superframes are cut before `vxgate` sees them, and the frames are as those of the runs above.
+const FRAMES_WITHOUT: usize = 30_000;
 const FRAMES_OF_A_SETTING: usize = 6_000;
 /// After so many, a run is over.
 const DIFFERENCES_MAX: usize = 8;
@@ -27,7 +29,7 @@ fn number(name: &str) -> Option<u64> {
 /// The suite's own, so that it judges the same frames every time; campaigns bring another (`scripts/oracle.sh`).
 const USUAL_SEED: u64 = 8472;
 
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     number("VXGATE_ORACLE_SEED").unwrap_or(USUAL_SEED)
 }
 
@@ -67,6 +69,19 @@ fn random_frames_fare_as_in_the_kernel() {
 #[test]
 fn random_frames_over_ipv6_fare_as_in_the_kernel() {
     run(Setting::PLAIN6, frames(FRAMES6));
+}
+
+#[test]
+fn random_frames_without_superframes_fare_as_in_the_kernel() {
+    run(Setting::PLAIN.without_superframes(), frames(FRAMES_WITHOUT));
+}
+
+#[test]
+fn random_frames_over_ipv6_without_superframes_fare_as_in_the_kernel() {
+    run(
+        Setting::PLAIN6.without_superframes(),
+        frames(FRAMES_WITHOUT),
+    );
 }
 
 macro_rules! setting_runs {

@@ -1,4 +1,7 @@
 //! The frames that mark the end of a window: good ones, which come out whatever was in front of them.
+//!
+//! TCP may cross a node on a way of its own, which waits for no other. So there is a sentinel for it, too, and a second round
+//! of both behind the first: what the worker took together with the first is out when the second is.
 
 use super::bytes::{self, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, Inner, be16};
 use super::setting::Overlay;
@@ -9,6 +12,18 @@ const TYPE: u16 = 0x88b5;
 /// For experiments (RFC 3692): the same over IPv4, where the node routes.
 const PROTOCOL: u8 = 253;
 const WORD: &[u8] = b"sentinel";
+const TCP: u8 = 6;
+const IPV4_LEN: usize = 20;
+const TCP_LEN: usize = 20;
+/// DF, as every TCP of these days sets it.
+const DF: u16 = 0x4000;
+
+/// The way through a node that frames of a kind take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    Frames,
+    Tcp,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sentinel {
@@ -16,6 +31,7 @@ pub struct Sentinel {
     pub number: u64,
     /// The device that it passes; behind all devices, the kernel's own way to each of them.
     pub way: usize,
+    pub lane: Lane,
 }
 
 impl Sentinel {
@@ -36,9 +52,23 @@ impl Sentinel {
     fn inner(self, overlay: Overlay, [from, to]: [[u8; 4]; 2]) -> Inner {
         let numbers = [self.number, self.way as u64].map(u64::to_be_bytes);
         let payload = [WORD, &numbers.concat(), &[0; 24]].concat();
-        match overlay {
-            Overlay::Bridged => Inner::with(TYPE, payload),
-            Overlay::Routed => {
+        match (self.lane, overlay) {
+            (Lane::Tcp, _) => {
+                // No port is anybody else's. PSH and ACK.
+                let head = [
+                    0, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x18, 1, 0, 0, 0, 0, 0,
+                ];
+                let mut segment = [&head[..], &payload].concat();
+                let len = (segment.len() as u16).to_be_bytes();
+                let pseudo = [&from[..], &to, &[0, TCP], &len].concat();
+                let sum = bytes::internet_checksum(&[&pseudo, &segment]);
+                bytes::put16(&mut segment, 16, sum);
+                let mut packet = bytes::ipv4(0, 64, DF, TCP, &segment);
+                bytes::address(&mut packet, from, to);
+                Inner::with(ETHER_IPV4, packet)
+            }
+            (Lane::Frames, Overlay::Bridged) => Inner::with(TYPE, payload),
+            (Lane::Frames, Overlay::Routed) => {
                 let mut packet = bytes::ipv4(0, 64, 0, PROTOCOL, &payload);
                 bytes::address(&mut packet, from, to);
                 Inner::with(ETHER_IPV4, packet)
@@ -48,16 +78,18 @@ impl Sentinel {
 
     /// From an inner frame that came out.
     pub fn read(inner: &[u8]) -> Option<Self> {
-        const IPV4_LEN: usize = 20;
-        let payload = match be16(inner, 12)? {
-            TYPE => inner.get(14..)?,
-            ETHER_IPV4 if inner.get(14 + 9)? == &PROTOCOL => inner.get(14 + IPV4_LEN..)?,
+        let protocol = inner.get(14 + 9);
+        let (payload, lane) = match be16(inner, 12)? {
+            TYPE => (inner.get(14..)?, Lane::Frames),
+            ETHER_IPV4 if protocol? == &PROTOCOL => (inner.get(14 + IPV4_LEN..)?, Lane::Frames),
+            ETHER_IPV4 if protocol? == &TCP => (inner.get(14 + IPV4_LEN + TCP_LEN..)?, Lane::Tcp),
             _ => return None,
         };
         let (number, rest) = payload.strip_prefix(WORD)?.split_first_chunk()?;
         Some(Self {
             number: u64::from_be_bytes(*number),
             way: u64::from_be_bytes(*rest.first_chunk()?) as usize,
+            lane,
         })
     }
 }

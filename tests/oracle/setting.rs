@@ -3,6 +3,7 @@
 use super::bytes::be16;
 use super::outer::{Family, vni_of};
 use super::site::{OVERLAY_MTU, PORT, UNDERLAY_MTU, VNI};
+use super::support::vxgate::Superframes;
 
 /// What a device is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub struct Setting {
     pub link_mtu: usize,
     /// What the operator decides: arguments of `vxgate run`.
     pub policy: &'static [&'static str],
+    /// Whether `vxgate` takes them whole.
+    pub superframes: Superframes,
 }
 
 /// What the node does between the port and the device.
@@ -87,6 +90,15 @@ impl Setting {
             overlay_mtu: OVERLAY_MTU,
             link_mtu: UNDERLAY_MTU,
             policy: &[],
+            superframes: Superframes::Auto,
+        }
+    }
+
+    /// The same, with every superframe cut before `vxgate` sees it.
+    pub const fn without_superframes(self) -> Self {
+        Self {
+            superframes: Superframes::Off,
+            ..self
         }
     }
 }
@@ -101,6 +113,9 @@ impl std::fmt::Display for Setting {
         }
         if self.link_mtu != self.underlay_mtu() {
             write!(text, "link {} ", self.link_mtu)?;
+        }
+        if self.superframes == Superframes::Off {
+            text.write_str("without superframes ")?;
         }
         text.write_str(self.attributes)
     }

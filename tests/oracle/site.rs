@@ -16,13 +16,15 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use super::outer::{Outer, for_kernel, inner_of};
 use super::script::{self, Janitor, device_name};
-use super::sentinel::{Sentinel, is_housekeeping};
+use super::sentinel::{Lane, Sentinel, is_housekeeping};
 use super::setting::{Overlay, Segment, Setting};
 use super::support::end::{End, Input};
 use super::support::netns::Netns;
-use super::support::vxgate::{Status, Vxgate};
+use super::support::vxgate::{Status, Superframes, Vxgate};
 use super::support::wait_until;
 
 pub const PORT: u16 = 8472;
@@ -118,8 +120,12 @@ pub struct Site {
     pub tunnelled: u64,
     /// Frames put in: on the wire, on the bridge port, into the device.
     pub sent: [u64; 3],
+    /// The same, with a superframe counted as one.
+    pub written: [u64; 3],
     segments: &'static [Segment],
     kind: Overlay,
+    /// The ways through the node.
+    lanes: &'static [Lane],
     // The process before its namespace.
     pub vxgate: Option<Vxgate>,
     pub node: Netns,
@@ -148,7 +154,7 @@ impl Site {
         }
         let vxgate = taken.then(|| {
             let arguments = [&["--workers", "1"], setting.policy].concat();
-            Vxgate::start(&node, &arguments)
+            Vxgate::start_with(&node, setting.superframes, &arguments)
         });
         if let Some(vxgate) = &vxgate {
             janitor.watch_folder(
@@ -161,6 +167,11 @@ impl Site {
             for name in (0..setting.segments.len()).map(device_name) {
                 let device = status.device(&name).expect("the device is in the status");
                 assert!(device["taken_over"] == true, "not taken over: {device}");
+                let whole = device["superframes"]["on"] == true;
+                assert!(
+                    !whole || setting.superframes == Superframes::Auto,
+                    "{device}"
+                );
             }
         }
         let tapped = match setting.segments.len() {
@@ -177,8 +188,13 @@ impl Site {
             sentinels: 0,
             tunnelled: 0,
             sent: [0; 3],
+            written: [0; 3],
             segments: setting.segments,
             kind: setting.overlay,
+            lanes: match setting.superframes {
+                Superframes::Auto if taken => &[Lane::Frames, Lane::Tcp],
+                _ => &[Lane::Frames],
+            },
             vxgate,
             _janitor: janitor,
             node,
@@ -193,6 +209,21 @@ impl Site {
     ///
     /// Everything between the ends keeps its order: one worker, one queue each.
     pub fn play(&mut self, entry: Entry, frames: &[Input]) -> Output {
+        self.send(entry, frames);
+        self.finish(entry)
+    }
+
+    /// As [`Site::play`], with the worker kept off until all are there: it finds as many at once as it takes.
+    pub fn play_at_once(&mut self, entry: Entry, frames: &[Input]) -> Output {
+        let stopped = self.vxgate.as_ref();
+        stopped.inspect(|vxgate| vxgate.signal(Signal::SIGSTOP));
+        self.send(entry, frames);
+        let stopped = self.vxgate.as_ref();
+        stopped.inspect(|vxgate| vxgate.signal(Signal::SIGCONT));
+        self.finish(entry)
+    }
+
+    fn send(&mut self, entry: Entry, frames: &[Input]) {
         for frame in frames {
             match entry {
                 Entry::Wire => self.wire.send(frame),
@@ -201,6 +232,11 @@ impl Site {
             }
         }
         self.sent[entry as usize] += frames.iter().map(Input::count).sum::<u64>();
+        self.written[entry as usize] += frames.len() as u64;
+    }
+
+    /// All that has come out of what was sent.
+    fn finish(&mut self, entry: Entry) -> Output {
         let mut output = Output::default();
         // First the way of the frames, then the way of the answers to them.
         self.mark(entry, &mut output);
@@ -221,26 +257,44 @@ impl Site {
             .balanced()
     }
 
+    /// A round of sentinels for each lane.
     fn mark(&mut self, entry: Entry, output: &mut Output) {
-        self.sentinels += 1;
+        for _ in self.lanes {
+            self.sentinels += 1;
+            self.mark_round(entry, output);
+        }
+    }
+
+    fn mark_round(&mut self, entry: Entry, output: &mut Output) {
         // Each device has a way of its own through the node, and two from the wire: through a worker, and through the kernel for
         // what steering leaves to it. Neither waits for the other.
-        let mut missing: Vec<usize> = match entry {
-            Entry::Device => vec![0],
-            Entry::Bridge => (0..self.segments.len()).collect(),
-            Entry::Wire => (0..2 * self.segments.len()).collect(),
+        let devices = self.segments.len();
+        let ways = match entry {
+            Entry::Device => 1,
+            Entry::Bridge | Entry::Wire => devices,
         };
-        let deadline = Instant::now() + SENTINEL_BOUND;
-        let mut due = Instant::now();
+        let on_lanes = self.lanes.iter();
+        let mut missing: Vec<(usize, Lane)> = on_lanes
+            .flat_map(|lane| (0..ways).map(|way| (way, *lane)))
+            .collect();
+        if entry == Entry::Wire {
+            missing.extend((devices..2 * devices).map(|way| (way, Lane::Frames)));
+        }
+        let started = Instant::now();
+        let deadline = started + SENTINEL_BOUND;
+        let mut due = started;
         loop {
             // Again after a while: a worker that starved has lost what it held when its hook took it for dead.
             if Instant::now() >= due {
                 self.send_sentinels(entry, &missing);
+                if due > started {
+                    println!("{}: from {entry:?} again for {missing:?}", self.name);
+                }
                 due = Instant::now() + SENTINEL_AGAIN;
             }
             for sentinel in self.collect(output) {
                 let of_window = sentinel.number == self.sentinels;
-                missing.retain(|missing| !of_window || *missing != sentinel.way);
+                missing.retain(|missing| !of_window || *missing != (sentinel.way, sentinel.lane));
             }
             if missing.is_empty() {
                 return;
@@ -261,37 +315,39 @@ impl Site {
         }
     }
 
-    fn send_sentinels(&mut self, entry: Entry, to: &[usize]) {
-        let sentinel = |way| Sentinel {
+    fn send_sentinels(&mut self, entry: Entry, to: &[(usize, Lane)]) {
+        let sentinel = |way, lane| Sentinel {
             number: self.sentinels,
             way,
+            lane,
         };
-        self.sent[entry as usize] += match entry {
-            Entry::Wire => {
-                let devices = self.segments.len();
-                for way in to {
-                    let outer = Outer::to(&self.segments[way % devices]);
-                    let frame = outer.around(&sentinel(*way).inbound(self.kind));
-                    self.wire.send(&Input::from(if *way < devices {
-                        frame
-                    } else {
-                        for_kernel(frame)
-                    }));
+        if entry == Entry::Wire {
+            let devices = self.segments.len();
+            for (way, lane) in to {
+                let outer = Outer::to(&self.segments[way % devices]);
+                let frame = outer.around(&sentinel(*way, *lane).inbound(self.kind));
+                self.wire.send(&Input::from(if *way < devices {
+                    frame
+                } else {
+                    for_kernel(frame)
+                }));
+            }
+            self.sent[entry as usize] += to.len() as u64;
+            self.written[entry as usize] += to.len() as u64;
+            return;
+        }
+        // One on each lane for all devices.
+        for lane in self.lanes {
+            if to.iter().any(|(_, missing)| missing == lane) {
+                let frame = Input::from(sentinel(0, *lane).outbound(self.kind));
+                match entry {
+                    Entry::Device => self.device.send(&frame),
+                    _ => self.overlay.send(&frame),
                 }
-                to.len() as u64
+                self.sent[entry as usize] += 1;
+                self.written[entry as usize] += 1;
             }
-            // One for all devices.
-            Entry::Bridge => {
-                let frame = sentinel(0).outbound(self.kind);
-                self.overlay.send(&Input::from(frame));
-                1
-            }
-            Entry::Device => {
-                let frame = sentinel(0).outbound(self.kind);
-                self.device.send(&Input::from(frame));
-                1
-            }
-        };
+        }
     }
 
     /// Takes what is there; the sentinels in it.

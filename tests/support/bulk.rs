@@ -115,7 +115,7 @@ impl Transfer {
 }
 
 /// Every address of the family that this one has.
-fn any_port(address: &str) -> SocketAddr {
+pub(super) fn any_port(address: &str) -> SocketAddr {
     let any: IpAddr = match address.parse().expect("an address") {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

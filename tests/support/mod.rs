@@ -1,6 +1,6 @@
 //! What the tests in network namespaces share: namespaces, the lab of two flannel nodes, `vxgate` as a process, traffic whose
-//! losses can be counted, frames that nobody sane would send, raw ends of devices with their offloads, devices with attributes
-//! that `ip` does not know, and captures read by an independent decoder.
+//! losses can be counted, UDP in trains, frames that nobody sane would send, raw ends of devices with their offloads, devices
+//! with attributes that `ip` does not know, and captures read by an independent decoder.
 //!
 //! Everything here cleans up when it is dropped, so also when a test panics.
 
@@ -9,6 +9,7 @@
 
 pub mod bulk;
 pub mod capture;
+pub mod datagrams;
 pub mod end;
 pub mod frames;
 pub mod hang;

@@ -22,6 +22,30 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_vxgate");
 const READY_BOUND: Duration = Duration::from_secs(20);
 const EXIT_BOUND: Duration = Duration::from_secs(10);
 
+/// Whether superframes cross a node whole (`vxgate run --superframes`).
+///
+/// Tests that say nothing run with what `VXGATE_SUPERFRAMES` says, and without it with what is usual: so the whole suite can
+/// be run either way. Those whose frames may take one way or the other run both ways by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Superframes {
+    /// Where the node can.
+    Auto,
+    /// None: every frame is one of the wire's, and takes the way that frames other than TCP take anyway.
+    Off,
+}
+
+impl Superframes {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::Auto, Self::Off];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+        }
+    }
+}
+
 /// A `vxgate run` in a node. Dropping it kills it.
 #[derive(Debug)]
 pub struct Vxgate {
@@ -35,20 +59,36 @@ pub struct Vxgate {
 impl Vxgate {
     /// Starts `vxgate run` with more arguments and waits for its line that starts with `ready`.
     pub fn start(node: &Netns, arguments: &[&str]) -> Self {
-        let directory = TempDir::with_prefix("vxgate-test-").expect("a temporary directory");
-        Self::start_in(Arc::new(directory), node, arguments)
+        Self::start_in(Self::directory(), node, None, arguments)
+    }
+
+    /// As [`Vxgate::start`], with superframes or without.
+    pub fn start_with(node: &Netns, superframes: Superframes, arguments: &[&str]) -> Self {
+        Self::start_in(Self::directory(), node, Some(superframes), arguments)
+    }
+
+    fn directory() -> Arc<TempDir> {
+        Arc::new(TempDir::with_prefix("vxgate-test-").expect("a temporary directory"))
     }
 
     /// Starts another one on the same control socket, as a supervisor does, whatever has become of this one.
     pub fn start_next(&self, node: &Netns, arguments: &[&str]) -> Self {
-        Self::start_in(Arc::clone(&self.directory), node, arguments)
+        Self::start_in(Arc::clone(&self.directory), node, None, arguments)
     }
 
-    fn start_in(directory: Arc<TempDir>, node: &Netns, arguments: &[&str]) -> Self {
+    fn start_in(
+        directory: Arc<TempDir>,
+        node: &Netns,
+        superframes: Option<Superframes>,
+        arguments: &[&str],
+    ) -> Self {
         let socket = directory.path().join("control.sock");
         // In a session of its own, as a service. A child leads no process group, so `setsid` becomes the program.
-        let mut child = node
-            .command("setsid")
+        let mut command = node.command("setsid");
+        if let Some(superframes) = superframes {
+            command.env("VXGATE_SUPERFRAMES", superframes.word());
+        }
+        let mut child = command
             .args([BINARY, "run"])
             .arg("--socket")
             .arg(&socket)
@@ -292,6 +332,11 @@ impl Status {
     /// Frames that have no fate yet, summed over the ports of a role.
     pub fn in_flight(&self, role: &str) -> u64 {
         self.sum(role, |port| &port["in_flight"])
+    }
+
+    /// Frames of the wire that were beyond one for each superframe: these count as one frame each where frames are counted.
+    pub fn beyond_superframes(&self, role: &str) -> u64 {
+        self.sum(role, |port| &port["segments"]) - self.sum(role, |port| &port["superframes"])
     }
 
     /// Drops for a reason, summed over the ports of a role.

@@ -115,14 +115,49 @@ pub(super) fn frames(received: &Received) -> u64 {
     received.per_stream.iter().map(of).sum()
 }
 
-/// Of these latencies; `max_ns` is the highest one, where it is known to the nanosecond.
+/// Of these latencies; `max_ns` is the highest one, where it is known to the nanosecond. A quantile is known to a bucket of
+/// the histogram alone, whose end may be beyond the highest latency: none is higher than that.
 pub(super) fn quantiles(latency: &Histogram<u64>, max_ns: Option<u64>) -> Option<Latency> {
-    let at = |quantile| latency.value_at_quantile(quantile);
+    let max_ns = max_ns.unwrap_or_else(|| latency.max());
+    let at = |quantile| latency.value_at_quantile(quantile).min(max_ns);
     (!latency.is_empty()).then(|| Latency {
         p50_ns: at(0.5),
         p90_ns: at(0.9),
         p99_ns: at(0.99),
         p999_ns: at(0.999),
-        max_ns: max_ns.unwrap_or_else(|| latency.max()),
+        max_ns,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loadgen::engine::histogram;
+
+    #[test]
+    fn no_quantile_is_beyond_the_highest_latency() {
+        // The first value of a bucket that holds many more.
+        let max_ns = 1 << 30;
+        let mut latency = histogram();
+        latency.record_n(1000, 900).unwrap();
+        latency.record_n(max_ns, 100).unwrap();
+        assert!(latency.value_at_quantile(0.999) > max_ns);
+        let found = quantiles(&latency, Some(max_ns)).unwrap();
+        assert_eq!((found.p50_ns, found.p90_ns), (1000, 1000));
+        assert_eq!(
+            [found.p99_ns, found.p999_ns, found.max_ns],
+            [max_ns; 3],
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn without_an_exact_maximum_the_bucket_stands_for_it() {
+        let mut latency = histogram();
+        assert_eq!(quantiles(&latency, None), None);
+        latency.record(1 << 30).unwrap();
+        let found = quantiles(&latency, None).unwrap();
+        assert_eq!(found.p50_ns, found.max_ns);
+        assert!(found.max_ns >= 1 << 30);
+    }
 }
