@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 /// How long to ask again what a living process holds: it may be about to be killed, and between the signal and the death
 /// there is a moment in which `/proc` tells nothing.
 const LIVING: Duration = Duration::from_millis(50);
-/// How long to ask again what a dying process holds, or one that we know nothing of.
-const DYING: Duration = Duration::from_secs(2);
+/// How long to ask again what a dying process holds, or one that we know nothing of. A busy machine takes seconds for what
+/// another does in milliseconds.
+const DYING: Duration = Duration::from_secs(5);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(5);
 
