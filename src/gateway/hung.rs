@@ -69,7 +69,8 @@ impl Suspect {
     fn look(&mut self, book: &WorkerBook, standing: &Standing, now_ns: u64) {
         let used_ns = used_ns(standing);
         let used = used_ns.saturating_sub(self.used_ns);
-        let busy = used >= now_ns.saturating_sub(self.looked_ns) / 2;
+        // It may share its core with others that come first. A turn that is merely slow does not last for two looks.
+        let busy = used >= now_ns.saturating_sub(self.looked_ns) / 8;
         (self.used_ns, self.looked_ns) = (used_ns, now_ns);
         if busy && !self.last {
             self.last = true;
