@@ -22,6 +22,8 @@ mod shuffle;
 mod table;
 mod targets;
 mod wire;
+#[allow(dead_code)] // Another benchmark uses the rest of it.
+mod worker;
 mod xsk_rings;
 
 use std::time::Duration;
