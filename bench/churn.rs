@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
 use hdrhistogram::Histogram;
-use vxgate::table::{Fdb, VtepId, Writer, publication};
+use vxgate::table::{VtepId, Writer, publication};
 use vxgate::wire::MacAddr;
 
-use crate::network::{Direction, LARGE_FDB, Network, THOUSAND};
+use crate::network::{Direction, LARGE_FDB, Network, THOUSAND, station};
 use crate::shuffle::order;
 use crate::worker::{COLD_RING, WholeWorker};
 use crate::{Rounds, Wanted, work};
@@ -102,7 +102,8 @@ struct Clock {
 /// The writer, and what it changes next.
 struct Churn {
     writer: Writer,
-    entries: Vec<(MacAddr, VtepId)>,
+    /// Which VTEP each station is behind.
+    behind: Vec<VtepId>,
     order: Vec<u32>,
     vteps: u32,
     next: usize,
@@ -112,7 +113,7 @@ impl Churn {
     fn new(writer: Writer, network: Network) -> Self {
         Self {
             writer,
-            entries: network.entries().collect(),
+            behind: network.entries().map(|(_, vtep)| vtep).collect(),
             order: order(network.stations),
             vteps: network.vteps as u32,
             next: 0,
@@ -145,14 +146,19 @@ impl Churn {
     }
 
     fn publish(&mut self) {
-        for _ in 0..CHANGES {
-            let station = self.order[self.next] as usize;
-            self.next = (self.next + 1) % self.order.len();
-            let (_, vtep) = &mut self.entries[station];
-            vtep.0 = (vtep.0 + 1) % self.vteps;
-        }
+        let changes: Vec<_> = (0..CHANGES).map(|_| self.change()).collect();
         let mut next = self.writer.current().clone();
-        next.segments[0].fdb = Arc::new(Fdb::new(self.entries.iter().copied()));
+        let fdb = &mut next.segments[0].fdb;
+        *fdb = Arc::new(fdb.with(changes));
         self.writer.publish(next);
+    }
+
+    /// Moves the next station.
+    fn change(&mut self) -> (MacAddr, Option<VtepId>) {
+        let number = self.order[self.next];
+        self.next = (self.next + 1) % self.order.len();
+        let vtep = &mut self.behind[number as usize];
+        vtep.0 = (vtep.0 + 1) % self.vteps;
+        (station(number), Some(*vtep))
     }
 }
