@@ -24,6 +24,8 @@ mod table;
 mod targets;
 mod trains;
 mod wire;
+#[allow(dead_code)] // Another benchmark uses the rest of it.
+mod worker;
 mod xsk_rings;
 
 use std::time::Duration;

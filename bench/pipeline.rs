@@ -13,22 +13,19 @@
 //! and a whole ring is delivered before the first of its frames is taken.
 
 use vxgate::pipeline::{Exit, IpIds, Outbox, Verdicts, decap, encap};
-use vxgate::port::{BATCH, Batch, MemoryPort, Port, Umem};
+use vxgate::port::{BATCH, Batch, MemoryPort, Port};
 use vxgate::stats::{DropReason, PortCounters};
-use vxgate::table::{Reader, SegmentId, Writer, publication};
-use vxgate::worker::{Plan, Worker};
+use vxgate::table::{SegmentId, Writer, publication};
+use vxgate::worker::Plan;
 
 use criterion::Criterion;
 
 use crate::measure::{Action, Batches};
 use crate::network::{Direction, LARGE_FDB, MANY, Network, ONE, THOUSAND, Traffic};
-use crate::rig::{self, Size};
-use crate::shuffle::shuffle;
+use crate::worker::{WholeWorker, assert_all_forwarded, ends, plan, play_kernel, ring_len};
 
 /// Lengths of inner frames; the last is the longest that the underlay takes.
 const LENGTHS: [usize; 3] = [64, 512, 1450];
-const HOT_RING: usize = 128;
-const COLD_RING: usize = 1 << 14;
 
 pub fn benches(criterion: &mut Criterion) {
     for (name, direction) in [("encap", Direction::Encap), ("decap", Direction::Decap)] {
@@ -64,112 +61,6 @@ fn cases() -> impl Iterator<Item = (Network, usize)> {
     grid.chain([(LARGE_FDB, 64)])
 }
 
-fn ring_len(network: Network) -> usize {
-    if network.stations > THOUSAND.stations {
-        COLD_RING
-    } else {
-        HOT_RING
-    }
-}
-
-/// A worker's plan, its memory in random order.
-fn plan(network: Network, reader: Reader) -> Plan<MemoryPort> {
-    let ring_len = ring_len(network);
-    let size = Size {
-        segments: 1,
-        queues: 1,
-        ring_len,
-        // Both fill rings, what waits to be completed, and a batch in hand.
-        frames: (2 * ring_len + 2 * BATCH) as u32,
-        ..Size::default()
-    };
-    let mut plan = rig::plan(size, reader, || MemoryPort::new(ring_len));
-    let mut frames: Vec<_> = std::iter::from_fn(|| plan.umem.allocate()).collect();
-    shuffle(&mut frames);
-    for frame in frames {
-        plan.umem.release(frame);
-    }
-    plan
-}
-
-/// As the kernel: completes what was sent, and when all that was delivered is taken, delivers a ring full.
-fn play_kernel(
-    plan: &mut Plan<MemoryPort>,
-    direction: Direction,
-    waiting: &mut usize,
-    traffic: &mut Traffic,
-) {
-    let (from, to, umem) = ends(plan, direction);
-    to.complete(BATCH);
-    if *waiting == 0 {
-        while from.deliver(umem, traffic.next()) {
-            *waiting += 1;
-        }
-    }
-    *waiting = waiting.saturating_sub(BATCH);
-}
-
-/// The port where frames come in, the one where they leave, and their memory.
-fn ends(
-    plan: &mut Plan<MemoryPort>,
-    direction: Direction,
-) -> (&mut MemoryPort, &mut MemoryPort, &mut Umem) {
-    let (underlay, access) = (&mut plan.underlays[0].port, &mut plan.accesses[0].port);
-    match direction {
-        Direction::Encap => (access, underlay, &mut plan.umem),
-        Direction::Decap => (underlay, access, &mut plan.umem),
-    }
-}
-
-fn assert_all_forwarded(counters: &PortCounters) {
-    let dropped = rig::drops(counters);
-    assert!(
-        dropped == 0 && counters.forwarded.get() > 0 && counters.checksums_completed.get() == 0,
-        "not every frame is forwarded as it is: {counters:?}"
-    );
-}
-
-/// A worker in hand, turn by turn.
-struct WholeWorker {
-    worker: Worker<MemoryPort>,
-    direction: Direction,
-    traffic: Traffic,
-    waiting: usize,
-    _writer: Writer,
-}
-
-impl WholeWorker {
-    fn new(network: Network, direction: Direction, len: usize) -> Self {
-        let (writer, mut readers) = publication(1, network.snapshot());
-        let reader = readers.remove(0);
-        let mut worker = Self {
-            worker: Worker::new(plan(network, reader)).expect("a sound plan"),
-            direction,
-            traffic: Traffic::new(network, direction, len),
-            waiting: 0,
-            _writer: writer,
-        };
-        worker.prepare();
-        worker.turn();
-        let plan = worker.worker.plan_mut();
-        assert_all_forwarded(match direction {
-            Direction::Encap => &plan.accesses[0].counters,
-            Direction::Decap => &plan.underlays[0].counters,
-        });
-        worker
-    }
-
-    fn prepare(&mut self) {
-        let plan = self.worker.plan_mut();
-        play_kernel(plan, self.direction, &mut self.waiting, &mut self.traffic);
-    }
-
-    fn turn(&mut self) {
-        let moved = self.worker.turn();
-        debug_assert_eq!(moved.received, BATCH);
-    }
-}
-
 /// What a worker has, its turn taken apart.
 struct Stage {
     plan: Plan<MemoryPort>,
@@ -188,7 +79,7 @@ impl Stage {
     fn new(network: Network, direction: Direction, len: usize) -> Self {
         let (writer, mut readers) = publication(1, network.snapshot());
         let mut stage = Self {
-            plan: plan(network, readers.remove(0)),
+            plan: plan(ring_len(network), readers.remove(0)),
             direction,
             traffic: Traffic::new(network, direction, len),
             waiting: 0,

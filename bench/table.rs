@@ -3,7 +3,7 @@
 //! | action | what is measured |
 //! |---|---|
 //! | `lookup` | `hit`, `miss`: the FDB, 64 random addresses at once, as `encap::decide` asks; `hit-single`: one by one; `peer`: who may send, as `decap::decide` asks |
-//! | `publish` | `rebuilt`: a new FDB and its publication, the old one freed; `shared`: a snapshot that shares all of its parts with the one before |
+//! | `publish` | `rebuilt`: a new FDB and its publication, the old one freed; `changed`: 50 of its entries lead elsewhere; `shared`: a snapshot that shares all of its parts with the one before |
 //! | `pick-up` | a worker's look for a new snapshot, when there is one and when there is none. On one core: what it costs to bring the writer's cache lines from another is not in it |
 
 use std::hint::black_box;
@@ -22,6 +22,8 @@ use crate::shuffle::order;
 const BATCH: usize = 64;
 /// VTEPs that the FDB leads to; how many there are is of no matter here.
 const VTEPS: usize = 1000;
+/// Entries that change at once: 10,000 a second, every 5 ms.
+const CHANGES: usize = 50;
 const SIZES: [(&str, usize); 3] = [("1k", 1000), ("100k", 100_000), ("1M", 1_000_000)];
 
 pub fn benches(criterion: &mut Criterion) {
@@ -109,6 +111,8 @@ struct Publications {
     writer: Writer,
     _readers: Vec<Reader>,
     entries: Vec<(MacAddr, VtepId)>,
+    /// How many times some of them have changed.
+    changes: usize,
 }
 
 impl Publications {
@@ -119,6 +123,7 @@ impl Publications {
             writer,
             _readers: readers,
             entries: network(stations).entries().collect(),
+            changes: 0,
         }
     }
 
@@ -127,6 +132,18 @@ impl Publications {
         for reader in &mut self._readers {
             reader.snapshot();
         }
+    }
+
+    /// Some entries, from all over the table, lead to their VTEP's neighbour.
+    fn next_changes(&mut self) -> Vec<(MacAddr, Option<VtepId>)> {
+        let step = self.entries.len() / CHANGES;
+        self.changes += 1;
+        let chosen = self.entries.iter_mut().skip(self.changes % step);
+        let chosen = chosen.step_by(step).map(|(mac, vtep)| {
+            vtep.0 = (vtep.0 + 1) % VTEPS as u32;
+            (*mac, Some(*vtep))
+        });
+        chosen.collect()
     }
 
     fn publish(&mut self, next: Snapshot) {
@@ -148,6 +165,18 @@ fn publish(criterion: &mut Criterion) {
             },
         };
         action.cold("rebuilt", size, || Publications::new(stations), batches);
+        let batches = Batches {
+            len: 1,
+            prepare: Publications::turn,
+            act: |publications: &mut Publications| {
+                let mut next = publications.writer.current().clone();
+                let changes = publications.next_changes();
+                let fdb = &mut next.segments[0].fdb;
+                *fdb = Arc::new(fdb.with(changes));
+                publications.publish(next);
+            },
+        };
+        action.cold("changed", size, || Publications::new(stations), batches);
         let batches = Batches {
             len: 1,
             prepare: Publications::turn,

@@ -42,4 +42,4 @@ step loom env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom CARGO_PROFILE_
     CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo test --release --locked --lib table::publish
 step tests cargo test --locked -- --show-output
 # Each micro-benchmark once, unoptimised: that they run, and that no hot action allocates. `cargo test` leaves them out.
-step benches cargo test --locked --bench micro
+step benches cargo test --locked --bench micro --bench pairs

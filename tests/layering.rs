@@ -31,6 +31,7 @@ const MODULES: &[Module] = &[
     module("wire", 0),
     module("stats", 0),
     module("prefetch", 0),
+    module("heap", 0),
     module("table", 1),
     module("port", 1),
     module("netlink", 1),
@@ -46,7 +47,7 @@ const MODULES: &[Module] = &[
     // The other end of the wire judges what we built, so it shares none of it.
     Module {
         never: &[
-            "wire", "stats", "prefetch", "table", "port", "netlink", "pipeline", "worker",
+            "wire", "stats", "prefetch", "heap", "table", "port", "netlink", "pipeline", "worker",
             "control", "steer",
         ],
         ..module("loadgen", 4)
@@ -61,6 +62,7 @@ const MODULES: &[Module] = &[
 /// Where `unsafe` may stand: folders end in a slash. The load generator's files call xsk-rs, whose functions on frames and
 /// rings are unsafe: it has no safe ones.
 const UNSAFE: &[&str] = &[
+    "heap.rs",
     "port/",
     "prefetch.rs",
     "steer/",

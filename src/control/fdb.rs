@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::FixedState;
 
+use super::targets::{TargetId, Targets};
 use crate::netlink::{Neighbour, neighbour_flag, neighbour_state};
 use crate::table::VtepKey;
 use crate::wire::{MacAddr, Vni};
@@ -23,10 +24,31 @@ pub(super) enum Target {
 ///
 /// An ordinary address has one value: a new entry replaces it. The all-zero address and multicast addresses are lists: a
 /// new entry is one more destination, a deletion names the one that goes (`vxlan_fdb_update`).
+///
+/// Of an ordinary entry it keeps the address and a number: hundreds of thousands of entries lead to few targets.
 #[derive(Debug, Default)]
 pub(super) struct FdbMirror {
-    single: HashMap<MacAddr, Target, FixedState>,
+    single: HashMap<MacAddr, TargetId, FixedState>,
+    targets: Targets,
     lists: HashMap<MacAddr, Vec<Target>, FixedState>,
+    changed: Changed,
+}
+
+/// What changed since [`FdbMirror::take_changed`].
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Changed {
+    /// Where these ordinary addresses lead, or whether they are there; and every target is one that was there before, and none is
+    /// gone.
+    Entries(Vec<MacAddr>),
+    /// More than that.
+    Targets,
+}
+
+impl Default for Changed {
+    /// A mirror that is new is in nobody's table.
+    fn default() -> Self {
+        Self::Targets
+    }
 }
 
 impl FdbMirror {
@@ -39,58 +61,109 @@ impl FdbMirror {
             return false;
         };
         let target = target_of(entry, port, vni);
-        match (
-            exists && entry.state & neighbour_state::FAILED == 0,
-            is_list(mac),
-        ) {
-            (true, false) => self.single.insert(mac, target) != Some(target),
-            (true, true) => {
-                let list = self.lists.entry(mac).or_default();
-                let new = !list.contains(&target);
-                if new {
-                    list.push(target);
-                }
-                new
-            }
-            (false, false) => self.single.remove(&mac).is_some(),
-            (false, true) => self.retain_in_lists(|other, at| other != mac || *at != target),
+        let exists = exists && entry.state & neighbour_state::FAILED == 0;
+        if !is_list(mac) {
+            return self.set(mac, exists.then_some(target));
         }
+        let changed = if exists {
+            let list = self.lists.entry(mac).or_default();
+            let new = !list.contains(&target);
+            if new {
+                list.push(target);
+            }
+            new
+        } else {
+            self.retain_in_lists(|other, at| other != mac || *at != target)
+        };
+        if changed {
+            self.changed = Changed::Targets;
+        }
+        changed
     }
 
-    /// Puts a complete dump in the place of what was known; whether anything changed.
-    pub(super) fn replace(&mut self, dump: &[Neighbour], port: u16, vni: Vni) -> bool {
-        let mut next = Self::default();
-        for entry in dump {
-            next.apply(true, entry, port, vni);
-        }
+    /// Puts what a complete dump made in the place of what was known; whether anything changed.
+    pub(super) fn replace(&mut self, next: Self) -> bool {
         let changed = !self.same_as(&next);
-        *self = next;
+        if changed {
+            *self = next;
+        }
         changed
     }
 
     /// Drops the entries that name a nexthop object which is gone: the kernel drops them without a word.
     pub(super) fn forget_nexthop(&mut self, id: u32) -> bool {
-        let before = self.single.len();
-        self.single
-            .retain(|_, target| *target != Target::Nexthop(id));
-        let changed = self.single.len() != before;
-        self.retain_in_lists(|_, target| *target != Target::Nexthop(id)) || changed
+        let gone = Target::Nexthop(id);
+        let named = self.targets.forget(gone);
+        if let Some(number) = named {
+            self.single.retain(|_, target| *target != number);
+        }
+        let changed = self.retain_in_lists(|_, target| *target != gone) || named.is_some();
+        if changed {
+            self.changed = Changed::Targets;
+        }
+        changed
     }
 
     /// Whether any entry names a nexthop object.
     pub(super) fn uses_nexthops(&self) -> bool {
-        let mut all = self.single.values().chain(self.lists.values().flatten());
+        let single = self.targets.iter().map(|(_, target)| target);
+        let mut all = single.chain(self.lists.values().flatten().copied());
         all.any(|target| matches!(target, Target::Nexthop(_)))
     }
 
-    /// Addresses with one value.
-    pub(super) fn single(&self) -> impl Iterator<Item = (MacAddr, Target)> + '_ {
+    /// Notes that targets may lead elsewhere than they did.
+    pub(super) fn doubt_targets(&mut self) {
+        self.changed = Changed::Targets;
+    }
+
+    /// What changed since it was last asked for; of many entries the first `most`, and the others the next time.
+    pub(super) fn take_changed(&mut self, most: usize) -> Changed {
+        let others = match &mut self.changed {
+            Changed::Entries(macs) => macs.split_off(most.min(macs.len())),
+            Changed::Targets => Vec::new(),
+        };
+        std::mem::replace(&mut self.changed, Changed::Entries(others))
+    }
+
+    /// Whether there is anything to take.
+    pub(super) fn is_changed(&self) -> bool {
+        self.changed != Changed::Entries(Vec::new())
+    }
+
+    /// Addresses with one value, by the number of their target.
+    pub(super) fn single(&self) -> impl ExactSizeIterator<Item = (MacAddr, TargetId)> + '_ {
         self.single.iter().map(|(mac, target)| (*mac, *target))
+    }
+
+    /// The number of an ordinary address's target, if the address is there.
+    pub(super) fn target(&self, mac: MacAddr) -> Option<TargetId> {
+        self.single.get(&mac).copied()
+    }
+
+    /// The targets of ordinary addresses, each once.
+    pub(super) fn targets(&self) -> impl Iterator<Item = (TargetId, Target)> + '_ {
+        self.targets.iter()
     }
 
     /// Multicast addresses and the all-zero one, with all of their destinations.
     pub(super) fn lists(&self) -> impl Iterator<Item = (MacAddr, &[Target])> + '_ {
         self.lists.iter().map(|(mac, targets)| (*mac, &targets[..]))
+    }
+
+    /// Where an ordinary address leads from now on, if anywhere; whether that is news.
+    fn set(&mut self, mac: MacAddr, target: Option<Target>) -> bool {
+        let new = target.map(|target| self.targets.hold(target));
+        let old = match new {
+            Some((number, _)) => self.single.insert(mac, number),
+            None => self.single.remove(&mac),
+        };
+        let is_first = new.is_some_and(|(_, is_first)| is_first);
+        let was_last = old.is_some_and(|old| self.targets.release(old));
+        if old == new.map(|(number, _)| number) {
+            return false;
+        }
+        self.changed.note(mac, is_first || was_last);
+        true
     }
 
     fn retain_in_lists(&mut self, keep: impl Fn(MacAddr, &Target) -> bool) -> bool {
@@ -110,9 +183,29 @@ impl FdbMirror {
             let others = other.lists.get(mac).map(Vec::as_slice).unwrap_or_default();
             targets.len() == others.len() && targets.iter().all(|target| others.contains(target))
         };
-        self.single == other.single
+        // Numbers were given in another order.
+        let same_entry = |(mac, number): (&MacAddr, &TargetId)| {
+            let others = other.single.get(mac);
+            others.and_then(|number| other.targets.get(*number)) == self.targets.get(*number)
+        };
+        self.single.len() == other.single.len()
+            && self.single.iter().all(same_entry)
             && self.lists.len() == other.lists.len()
             && self.lists.iter().all(same_list)
+    }
+}
+
+impl Changed {
+    /// That many addresses are no fewer than the whole table, after some time.
+    const ENTRIES_MAX: usize = 1 << 16;
+
+    /// Notes one address, with or without a target that is new or gone.
+    fn note(&mut self, mac: MacAddr, targets_too: bool) {
+        match self {
+            Self::Entries(macs) if !targets_too && macs.len() < Self::ENTRIES_MAX => macs.push(mac),
+            Self::Entries(_) => *self = Self::Targets,
+            Self::Targets => {}
+        }
     }
 }
 
@@ -197,9 +290,10 @@ pub(super) mod tests {
             );
         }
         assert_eq!(
-            fdb.single().map(|(_, target)| target).collect::<Vec<_>>(),
+            fdb.targets().map(|(_, target)| target).collect::<Vec<_>>(),
             [remote(12)]
         );
+        assert_eq!(fdb.single().count(), 1);
         assert_eq!(fdb.lists().next().unwrap().1, [remote(11), remote(12)]);
         assert!(fdb.apply(false, &entry(0, Some(11), None), PORT, vni()));
         assert_eq!(fdb.lists().next().unwrap().1, [remote(12)]);
@@ -237,6 +331,42 @@ pub(super) mod tests {
         assert!(fdb.forget_nexthop(200));
         assert!(!fdb.uses_nexthops());
         assert_eq!((fdb.single().count(), fdb.lists().count()), (1, 0));
+    }
+
+    #[test]
+    fn it_tells_which_entries_changed_as_long_as_their_targets_are_the_same() {
+        let mut fdb = FdbMirror::default();
+        let mut set = |mac, dst: Option<u8>| {
+            fdb.apply(
+                dst.is_some(),
+                &entry(mac, dst.or(Some(11)), None),
+                PORT,
+                vni(),
+            );
+            fdb.take_changed(usize::MAX)
+        };
+        let entries = |macs: &[u8]| {
+            let mac = |last| entry(last, None, None).mac.unwrap();
+            Changed::Entries(macs.iter().copied().map(mac).collect())
+        };
+        assert_eq!(set(1, Some(11)), Changed::Targets, "nobody knows it yet");
+        assert_eq!(set(2, Some(12)), Changed::Targets, "12 is new");
+        assert_eq!(set(3, Some(12)), entries(&[3]));
+        assert_eq!(set(3, Some(12)), entries(&[]));
+        assert_eq!(set(3, Some(11)), entries(&[3]));
+        assert_eq!(set(3, None), entries(&[3]));
+        assert_eq!(set(3, None), entries(&[]), "it was not there");
+        assert_eq!(set(2, Some(11)), Changed::Targets, "12 is gone");
+        assert_eq!(set(0, Some(11)), Changed::Targets, "a list");
+        fdb.doubt_targets();
+        assert_eq!(fdb.take_changed(1), Changed::Targets);
+        for mac in [3, 4, 5] {
+            fdb.apply(true, &entry(mac, Some(11), None), PORT, vni());
+        }
+        assert_eq!(fdb.take_changed(2), entries(&[3, 4]));
+        assert!(fdb.is_changed());
+        assert_eq!(fdb.take_changed(2), entries(&[5]));
+        assert!(!fdb.is_changed());
     }
 
     #[test]
@@ -283,8 +413,11 @@ pub(super) mod tests {
                     naive.push((mac, dst));
                 }
             }
-            let dump: Vec<_> = naive.iter().map(|(mac, dst)| entry(*mac, Some(*dst), None)).collect();
-            prop_assert!(!mirror.replace(&dump, PORT, vni()));
+            let mut dump = FdbMirror::default();
+            for (mac, dst) in naive {
+                dump.apply(true, &entry(mac, Some(dst), None), PORT, vni());
+            }
+            prop_assert!(!mirror.replace(dump));
         }
     }
 }

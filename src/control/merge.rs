@@ -15,6 +15,7 @@ use foldhash::fast::FixedState;
 
 use super::fdb::{FdbMirror, Target};
 use super::nexthop::{Lead, Nexthops};
+use super::targets::TargetId;
 use crate::table::{
     BucketUse, Destination, Fdb, Group, GroupId, ListId, SegmentConfig, VtepId, VtepKey,
 };
@@ -33,28 +34,51 @@ pub(super) struct Layout {
     pub lists: Vec<Vec<VtepId>>,
     pub flood: Vec<VtepId>,
     pub peers: Vec<IpAddr>,
+    /// Where each target of the mirror leads, by its number.
+    destinations: Vec<Option<Destination>>,
+}
+
+impl Layout {
+    /// Takes over where these addresses lead, after changes that left the targets as they were.
+    pub(super) fn follow(&mut self, mirror: &FdbMirror, macs: &[MacAddr]) {
+        let changes = macs.iter().map(|mac| {
+            let target = mirror.target(*mac);
+            let destination = target.and_then(|target| at(&self.destinations, target));
+            (*mac, destination)
+        });
+        self.fdb = Arc::new(self.fdb.with(changes));
+    }
+}
+
+fn at(destinations: &[Option<Destination>], target: TargetId) -> Option<Destination> {
+    destinations.get(target.index()).copied().flatten()
 }
 
 /// Numbers the VTEPs and resolves every entry to one or several.
 pub(super) fn layout(config: &SegmentConfig, mirror: &FdbMirror, nexthops: &Nexthops) -> Layout {
     let mut places = Places::new(config, nexthops);
-    // Few destinations, many entries: each destination is judged once.
-    let mut entries: Vec<_> = mirror
-        .single()
-        .map(|(mac, target)| (mac, places.serve(target)))
+    // Few targets, many entries: each target is judged once.
+    let targets = mirror.targets();
+    let targets: Vec<_> = targets
+        .map(|(number, target)| (number, places.serve(target)))
         .collect();
-    let mut flooded = Vec::new();
+    let (mut flooded, mut lists) = (Vec::new(), Vec::new());
     for (mac, targets) in mirror.lists() {
         match places.serve_all(targets) {
             Place::Vtep(key) if mac.is_zero() => flooded = vec![key],
             Place::List(list) if mac.is_zero() => flooded.clone_from(&places.lists[list]),
             // The all-zero address with a group too: the FDB has what is not a list.
-            place => entries.push((mac, place)),
+            place => lists.push((mac, place)),
         }
     }
     let peers = peers(config, mirror, &places.vteps);
     let numbers = Numbers::new(places.vteps);
-    let fdb = numbers.fdb(&entries);
+    let destinations = numbers.destinations(&targets);
+    let single = mirror.single();
+    let single = single.filter_map(|(mac, target)| Some((mac, at(&destinations, target)?)));
+    let lists = lists.into_iter();
+    let lists = lists.filter_map(|(mac, place)| Some((mac, numbers.destination(place)?)));
+    let fdb = Fdb::new(single.chain(lists));
     let ids = |keys: &[VtepKey]| keys.iter().filter_map(|key| numbers.of(key)).collect();
     Layout {
         fdb: Arc::new(fdb),
@@ -67,6 +91,7 @@ pub(super) fn layout(config: &SegmentConfig, mirror: &FdbMirror, nexthops: &Next
         flood: ids(&flooded),
         vteps: numbers.vteps,
         peers,
+        destinations,
     }
 }
 
@@ -247,24 +272,22 @@ impl Numbers {
         }
     }
 
-    fn fdb(&self, entries: &[(MacAddr, Place)]) -> Fdb {
-        // The same destination many times over: its number is remembered from one entry to the next.
-        let mut last = None;
-        Fdb::new(entries.iter().filter_map(|(mac, place)| {
-            let destination = match *place {
-                Place::Vtep(key) => match last {
-                    Some((known, id)) if known == key => Destination::Vtep(id),
-                    _ => {
-                        let id = self.of(&key)?;
-                        last = Some((key, id));
-                        Destination::Vtep(id)
-                    }
-                },
-                Place::Group(group) => Destination::Group(GroupId(u32::try_from(group).ok()?)),
-                Place::List(list) => Destination::List(ListId(u32::try_from(list).ok()?)),
-            };
-            Some((*mac, destination))
-        }))
+    fn destination(&self, place: Place) -> Option<Destination> {
+        Some(match place {
+            Place::Vtep(key) => Destination::Vtep(self.of(&key)?),
+            Place::Group(group) => Destination::Group(GroupId(u32::try_from(group).ok()?)),
+            Place::List(list) => Destination::List(ListId(u32::try_from(list).ok()?)),
+        })
+    }
+
+    /// By the targets' numbers.
+    fn destinations(&self, targets: &[(TargetId, Place)]) -> Vec<Option<Destination>> {
+        let count = targets.iter().map(|(number, _)| number.index() + 1).max();
+        let mut destinations = vec![None; count.unwrap_or(0)];
+        for (number, place) in targets {
+            destinations[number.index()] = self.destination(*place);
+        }
+        destinations
     }
 }
 
@@ -278,7 +301,7 @@ fn peers(
         .lists()
         .flat_map(|(_, targets)| targets.iter().copied());
     let elsewhere = mirror
-        .single()
+        .targets()
         .map(|(_, target)| target)
         .chain(targets)
         .filter_map(|target| match target {
@@ -298,6 +321,7 @@ pub(super) mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::fdb::Changed;
     use super::super::fdb::tests::entry;
     use super::super::nexthop::tests::nexthop;
     use super::*;
@@ -571,6 +595,30 @@ pub(super) mod tests {
             prop_assert_eq!(&layout.peers, &all.iter().copied().collect::<Vec<_>>());
             let keys: Vec<_> = layout.vteps.iter().map(|(key, _)| key.addr).collect();
             prop_assert_eq!(keys, layout.peers);
+        }
+
+        /// Following changes and laying out anew agree.
+        #[test]
+        fn a_layout_that_follows_is_as_one_made_anew(
+            bursts in proptest::collection::vec(
+                proptest::collection::vec((any::<bool>(), 0u8..30, 11u8..14), 0..20), 1..10),
+        ) {
+            let (mut mirror, nexthops) = (FdbMirror::default(), nexthops());
+            let mut layout = Layout::default();
+            for burst in bursts {
+                for (exists, mac, dst) in burst {
+                    mirror.apply(exists, &entry(mac, Some(dst), None), 8472, config().vni);
+                }
+                match mirror.take_changed(usize::MAX) {
+                    Changed::Entries(macs) => layout.follow(&mirror, &macs),
+                    Changed::Targets => layout = super::layout(&config(), &mirror, &nexthops),
+                }
+                let anew = super::layout(&config(), &mirror, &nexthops);
+                let entries = |layout: &Layout| layout.fdb.iter().collect::<BTreeMap<_, _>>();
+                prop_assert_eq!(entries(&layout), entries(&anew));
+                prop_assert_eq!((&layout.vteps, &layout.peers), (&anew.vteps, &anew.peers));
+                prop_assert_eq!(&layout.flood, &anew.flood);
+            }
         }
     }
 }

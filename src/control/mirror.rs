@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::FixedState;
 
-use super::merge;
 use super::mirrored::Device;
 use super::neighbour::{Neighbours, NextHopKey};
 use super::nexthop::Nexthops;
@@ -189,11 +188,7 @@ impl Mirror {
         let nexthops = netlink::nexthops(&mut self.socket)?;
         let mut fdbs = Vec::with_capacity(self.devices.len());
         for device in &self.devices {
-            fdbs.push(netlink::neighbours(
-                &mut self.socket,
-                device.config.ifindex,
-                true,
-            )?);
+            fdbs.push(device.dump_fdb(&mut self.socket)?);
         }
         let underlays: Vec<_> = self.underlays.iter().copied().collect();
         let mut neighbours = Vec::new();
@@ -203,9 +198,7 @@ impl Mirror {
         self.nexthops.replace(nexthops);
         for (device, dump) in self.devices.iter_mut().zip(fdbs) {
             device.fdb_doubtful = false;
-            device.fdb_changed |= device
-                .fdb
-                .replace(&dump, device.config.port, device.config.vni);
+            device.fdb_changed |= device.fdb.replace(dump);
         }
         self.neighbours.replace(&underlays, neighbours);
         self.routes.clear();
@@ -223,10 +216,8 @@ impl Mirror {
     pub(super) fn reconcile(&mut self, now: Instant) -> Result<bool, netlink::Error> {
         self.follow_links()?;
         for device in self.devices.iter_mut().filter(|device| device.fdb_doubtful) {
-            let dump = netlink::neighbours(&mut self.socket, device.config.ifindex, true)?;
-            device.fdb_changed |= device
-                .fdb
-                .replace(&dump, device.config.port, device.config.vni);
+            let dump = device.dump_fdb(&mut self.socket)?;
+            device.fdb_changed |= device.fdb.replace(dump);
             device.fdb_doubtful = false;
         }
         if self.doubt.nexthops {
@@ -244,12 +235,16 @@ impl Mirror {
         }
         let mut rebuild = self.doubt.ways;
         for device in self.devices.iter_mut().filter(|device| device.fdb_changed) {
-            device.layout = merge::layout(&device.config, &device.fdb, &self.nexthops);
-            device.fdb_changed = false;
-            rebuild = true;
+            rebuild |= device.lay_out(&self.nexthops);
         }
-        (self.doubt.fdb, self.doubt.nexthops) = (false, false);
-        let changed = rebuild && self.rebuild(now).inspect_err(|_| self.doubt.ways = true)?;
+        self.doubt.fdb = self.devices.iter().any(|device| device.fdb_changed);
+        self.doubt.nexthops = false;
+        let changed = if rebuild {
+            self.rebuild(now).inspect_err(|_| self.doubt.ways = true)?
+        } else {
+            let devices = self.devices.iter_mut();
+            devices.fold(false, |any, device| device.put_fdb_in_place() | any)
+        };
         self.doubt.ways = false;
         let up: HashSet<u32, FixedState> = self
             .devices
@@ -350,7 +345,10 @@ impl Mirror {
     /// Not for each message: it walks whole tables.
     fn doubt_entries_with_nexthops(&mut self) {
         for device in &mut self.devices {
-            device.fdb_changed |= device.fdb.uses_nexthops();
+            if device.fdb.uses_nexthops() {
+                device.fdb.doubt_targets();
+                device.fdb_changed = true;
+            }
         }
     }
 

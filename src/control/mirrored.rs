@@ -3,15 +3,20 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::fdb::FdbMirror;
-use super::merge::Layout;
+use super::fdb::{Changed, FdbMirror};
+use super::merge::{self, Layout};
 use super::neighbour::Neighbours;
+use super::nexthop::Nexthops;
 use super::{Error, Found};
-use crate::netlink::Link;
+use crate::netlink::{self, Link, Neighbour, Socket};
 use crate::table::{
     EncapTemplate, NextHop, Policy, Segment, SegmentConfig, UnresolvedReason, Vtep, VtepKey,
 };
 use crate::wire::MacAddr;
+
+/// So many entries change in one publication, the others in the next. Each may copy a page of the table, and the pages before
+/// them are in use until workers have left them: with all at once, there are two tables, and holes of the size of one afterwards.
+const CHANGES_MAX: usize = 512;
 
 /// One mirrored device.
 #[derive(Debug)]
@@ -104,9 +109,38 @@ impl Device {
             && config != *self.config
         {
             self.config = Arc::new(config);
+            // Which of them are ours may depend on it; they are judged again when the FDB changes.
+            self.fdb.doubt_targets();
             changed = true;
         }
         changed
+    }
+
+    /// Its FDB, as the kernel tells it now.
+    pub(super) fn dump_fdb(&self, socket: &mut Socket) -> Result<FdbMirror, netlink::Error> {
+        let SegmentConfig { port, vni, .. } = *self.config;
+        let add = |fdb: &mut FdbMirror, entry: &Neighbour| {
+            fdb.apply(true, entry, port, vni);
+        };
+        netlink::fdb_into(socket, self.config.ifindex, FdbMirror::default, add)
+    }
+
+    /// Brings the layout up to date with the FDB; whether more of it may have changed than where entries lead.
+    pub(super) fn lay_out(&mut self, nexthops: &Nexthops) -> bool {
+        let changed = self.fdb.take_changed(CHANGES_MAX);
+        self.fdb_changed = self.fdb.is_changed();
+        match changed {
+            Changed::Entries(macs) => {
+                if !macs.is_empty() {
+                    self.layout.follow(&self.fdb, &macs);
+                }
+                false
+            }
+            Changed::Targets => {
+                self.layout = merge::layout(&self.config, &self.fdb, nexthops);
+                true
+            }
+        }
     }
 
     /// The headers for a VTEP whose way is known, or why there are none.
@@ -136,17 +170,23 @@ impl Device {
         of_route.min(self.config.underlay_mtu)
     }
 
+    /// Puts the layout's FDB into the segment, when nothing else has changed; whether it is another one.
+    pub(super) fn put_fdb_in_place(&mut self) -> bool {
+        let same = Arc::ptr_eq(&self.segment.fdb, &self.layout.fdb);
+        self.segment.fdb = Arc::clone(&self.layout.fdb);
+        !same
+    }
+
     /// Makes the segment, sharing with the one before whatever is the same; whether anything is not.
     pub(super) fn put_in_place(
         &mut self,
         vteps: Vec<Vtep>,
         next_hops: Vec<Option<IpAddr>>,
     ) -> bool {
+        let same_fdb = !self.put_fdb_in_place();
         let segment = &mut self.segment;
         let same_config = Arc::ptr_eq(&segment.config, &self.config);
         segment.config = Arc::clone(&self.config);
-        let same_fdb = Arc::ptr_eq(&segment.fdb, &self.layout.fdb);
-        segment.fdb = Arc::clone(&self.layout.fdb);
         let same_vteps = share(&mut segment.vteps, vteps);
         let same_groups = share(&mut segment.groups, self.layout.groups.clone());
         let same_lists = share(&mut segment.lists, self.layout.lists.clone());

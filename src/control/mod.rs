@@ -42,6 +42,7 @@ mod refusal;
 mod report;
 mod route;
 mod running;
+mod targets;
 mod topology;
 mod writer;
 

@@ -6,7 +6,8 @@
 //! there are any), or until it is told to stop. It never spins.
 //!
 //! Publications are coalesced: at least [`PUBLICATION_GAP`] apart, and after a long build three times as long as that
-//! took, so that a storm of changes costs at most a quarter of this thread's time in building.
+//! took, so that a storm of changes costs at most a quarter of this thread's time in building. As long as changes wait for
+//! that, more of them are heard [`LISTEN_GAP`] apart and not one by one. After a storm, what it took of memory is given back.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -23,11 +24,15 @@ use super::listening::{Heard, catch_up, listen};
 use super::mirror::Mirror;
 use super::running::{Running, Shared, SharedSegment, lock};
 use super::{Error, Found};
+use crate::heap;
 use crate::netlink::{Group, Socket, Subscription};
 use crate::table::{KernelShare, Policy, Snapshot, Writer};
 
 /// The least time between two publications.
 const PUBLICATION_GAP: Duration = Duration::from_millis(5);
+/// The least time between two looks at the announcements while a publication is waited for: to be woken costs several times
+/// what an announcement does.
+const LISTEN_GAP: Duration = Duration::from_millis(1);
 /// A build may take this share of the time: one part in four.
 const REST_PER_BUILD: u32 = 3;
 /// Room for some hundred thousand notifications of about 800 bytes (as the kernel accounts them) while we build.
@@ -41,6 +46,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 const FAILURES_TOLD: u32 = 8;
 /// When to look again for old snapshots that readers held back.
 const RECLAIM_AFTER: Duration = Duration::from_millis(100);
+/// So many announcements leave holes in memory that are worth giving back, when it has been quiet for a while.
+const STORM: u64 = 4096;
+const QUIET: Duration = Duration::from_secs(1);
 
 const GROUPS: [Group; 10] = [
     Group::Link,
@@ -178,6 +186,9 @@ impl Control {
             shared: Arc::clone(&shared),
             next_build: now,
             reclaim_at: None,
+            heard: 0,
+            // The lists that the mirror was made from.
+            give_back_at: Some(now + QUIET),
             failures_in_a_row: 0,
         };
         thread.share(None);
@@ -210,6 +221,9 @@ struct Thread {
     shared: Arc<Mutex<Shared>>,
     next_build: Instant,
     reclaim_at: Option<Instant>,
+    /// Announcements since memory was given back, and when to do it again.
+    heard: u64,
+    give_back_at: Option<Instant>,
     failures_in_a_row: u32,
 }
 
@@ -240,6 +254,7 @@ impl Thread {
                 self.tell();
             }
             self.reclaim();
+            self.give_back();
         }
         // The mirror gives back what it asked for: by what is true now, as far as it can be heard.
         listen(&mut self.subscription, &mut self.mirror).ok();
@@ -248,13 +263,16 @@ impl Thread {
     /// Sleeps until there is something to do.
     fn sleep(&mut self) -> io::Result<Woken> {
         let now = Instant::now();
-        let build = if self.mirror.is_doubtful(now) {
+        let doubtful = self.mirror.is_doubtful(now);
+        let build = if doubtful {
             Some(self.next_build)
         } else {
             self.mirror.ask_at().map(|at| at.max(self.next_build))
         };
         let retell = (!self.untold.is_empty()).then(|| now + PUBLICATION_GAP);
-        let until = [build, self.reclaim_at, retell].into_iter().flatten().min();
+        let listen = (doubtful && now < self.next_build).then(|| now + LISTEN_GAP);
+        let until = [build, self.reclaim_at, self.give_back_at, retell, listen];
+        let until = until.into_iter().flatten().min();
         let timeout = until.map(|until| until.saturating_duration_since(now));
         let timeout = timeout.map(|timeout| Timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
@@ -264,7 +282,8 @@ impl Thread {
             PollFd::new(&self.wake, PollFlags::IN),
             PollFd::new(&self.subscription, PollFlags::IN),
         ];
-        match poll(&mut fds, timeout.as_ref()) {
+        let count = if listen.is_some() { 1 } else { fds.len() };
+        match poll(&mut fds[..count], timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -291,6 +310,9 @@ impl Thread {
                 self.next_build = Instant::now() + PUBLICATION_GAP.max(took * REST_PER_BUILD);
                 self.reclaim_at =
                     (self.writer.retired() > 0).then(|| Instant::now() + RECLAIM_AFTER);
+                if self.heard >= STORM || resync {
+                    self.give_back_at = Some(Instant::now() + QUIET);
+                }
                 self.failures_in_a_row = 0;
                 let mut shared = lock(&self.shared);
                 shared.counts.resyncs += u64::from(resync);
@@ -348,6 +370,14 @@ impl Thread {
         }
     }
 
+    /// Gives back the memory that a storm of changes took.
+    fn give_back(&mut self) {
+        if self.give_back_at.is_some_and(|at| at <= Instant::now()) {
+            heap::give_back();
+            (self.heard, self.give_back_at) = (0, None);
+        }
+    }
+
     /// Hands events over; those for which there is no room wait.
     fn tell(&mut self) {
         self.untold.extend(self.mirror.take_events());
@@ -373,7 +403,8 @@ impl Thread {
         self.tell();
     }
 
-    fn count(&self, heard: &Heard) {
+    fn count(&mut self, heard: &Heard) {
+        self.heard += heard.events;
         let mut shared = lock(&self.shared);
         shared.counts.events += heard.events;
         shared.counts.overruns += heard.overruns;

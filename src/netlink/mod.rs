@@ -33,7 +33,7 @@ pub use attribute::{
 pub use link::{Link, LinkKind, ParentDevice, links, links_with_kind};
 pub use mdb::{MdbPart, devices_with_mdb};
 pub use message::{Message, messages};
-pub use neighbour::{Neighbour, neighbour_flag, neighbour_state, neighbours};
+pub use neighbour::{Neighbour, fdb_into, neighbour_flag, neighbour_state, neighbours};
 pub use nexthop::{Nexthop, NexthopBucket, NexthopMember, Resilient, nexthop_buckets, nexthops};
 pub use route::{Route, RouteQuery, route_to};
 pub use socket::{Error, Socket};

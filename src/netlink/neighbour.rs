@@ -171,22 +171,42 @@ impl Socket {
 
 /// Neighbours of one link, or with `fdb` its FDB (which includes the entries of a bridge above it).
 pub fn neighbours(socket: &mut Socket, ifindex: u32, fdb: bool) -> Result<Vec<Neighbour>, Error> {
+    let body = dump_request(ifindex, fdb);
+    socket.dump_with(RTM_GETNEIGH, body.as_bytes(), |message| {
+        asked_for(message, ifindex, fdb)
+    })
+}
+
+/// The FDB of one link, as [`neighbours`] has it, added entry by entry to what `empty` makes: a list of it would be many times as
+/// long as what most keep of it.
+pub fn fdb_into<T>(
+    socket: &mut Socket,
+    ifindex: u32,
+    empty: impl Fn() -> T,
+    mut add: impl FnMut(&mut T, &Neighbour),
+) -> Result<T, Error> {
+    let body = dump_request(ifindex, true);
+    socket.dump_into(RTM_GETNEIGH, body.as_bytes(), empty, |all, message| {
+        if let Some(entry) = asked_for(message, ifindex, true) {
+            add(all, &entry);
+        }
+    })
+}
+
+fn dump_request(ifindex: u32, fdb: bool) -> RequestBody {
     // The FDB takes the filter in the header, the neighbour tables as an attribute.
-    let body = if fdb {
+    if fdb {
         let [a, b, c, d] = ifindex.to_ne_bytes();
         RequestBody::new(&[AF_BRIDGE, 0, 0, 0, a, b, c, d, 0, 0, 0, 0])
     } else {
         RequestBody::new(&[0; 12]).with(8, &ifindex.to_ne_bytes())
-    };
-    socket.dump_with(
-        RTM_GETNEIGH,
-        body.as_bytes(),
-        |message| match Neighbour::decode(message) {
-            // A kernel without strict filters tells more than was asked.
-            Some((true, entry)) if entry.ifindex == ifindex && entry.fdb == fdb => Some(entry),
-            _ => None,
-        },
-    )
+    }
+}
+
+/// A kernel without strict filters tells more than was asked.
+fn asked_for(message: &Message<'_>, ifindex: u32, fdb: bool) -> Option<Neighbour> {
+    let (exists, entry) = Neighbour::decode(message)?;
+    (exists && entry.ifindex == ifindex && entry.fdb == fdb).then_some(entry)
 }
 
 fn neighbour_request(ifindex: u32, addr: IpAddr, flags: u8) -> RequestBody {

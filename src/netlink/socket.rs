@@ -149,17 +149,30 @@ impl Socket {
         body: &[u8],
         mut decode: impl FnMut(&Message<'_>) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
+        self.dump_into(kind, body, Vec::new, |list, message| {
+            list.extend(decode(message));
+        })
+    }
+
+    /// The same without a list: each message is added to what `empty` makes, once for every start.
+    pub fn dump_into<T>(
+        &mut self,
+        kind: u16,
+        body: &[u8],
+        empty: impl Fn() -> T,
+        mut add: impl FnMut(&mut T, &Message<'_>),
+    ) -> Result<T, Error> {
         for _ in 0..DUMP_ATTEMPTS {
-            let mut list = Vec::new();
+            let mut all = empty();
             let mut interrupted = false;
             self.dump_once(kind, body, |message| {
                 interrupted |= message.flags & DUMP_INTERRUPTED != 0;
                 if !interrupted {
-                    list.extend(decode(message));
+                    add(&mut all, message);
                 }
             })?;
             if !interrupted {
-                return Ok(list);
+                return Ok(all);
             }
         }
         Err(Error::Interrupted(DUMP_ATTEMPTS))

@@ -1,71 +1,80 @@
 //! The forwarding database: inner destination address to destination.
 //!
-//! Built once by the writer, then only read. One flat array of 16-byte slots, open addressing, linear probing:
+//! Never changed, once it is published: [`Fdb::with`] makes the next one, which shares with the one before all pages that did
+//! not change. So ten thousand changes a second cost the writer some copied pages, and the workers find nearly all of the
+//! table where it was, in their caches. It is an extendible hash table:
 //!
 //! ```text
-//!   hash(address) & mask = home slot
-//!   ... | address  where | address  where |    empty     | address  where | ...
-//!         home, another    the next: hit   a miss ends here
+//!   directory, by the hash's first bits
+//!   000 001 010 011 100 101 110 111
+//!    │   │   └─┬─┘   └──┬──┴───┘
+//!    ▼   ▼     ▼        ▼
+//!   page page page    page (`fdb_page.rs`): slots for 63 entries
 //! ```
 //!
-//! At most half of the slots are taken, so that a look-up reads one cache line in most cases. Each table hashes with a
-//! seed of its own: nobody outside can choose addresses that collide, and a table built by walking another one does
-//! not inherit the order of its slots, which would make the build quadratic.
+//! A page that gets full is divided in two by one more bit; where the directory has no such bit yet, it is doubled. No
+//! other page is touched. Each table hashes with a seed of its own: nobody outside can choose addresses that collide.
 
 use std::fmt;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
-use super::{Destination, VtepId};
-use crate::prefetch;
+use super::Destination;
+use super::fdb_page::{FULL, Page};
 use crate::wire::MacAddr;
 
 /// The forwarding database of one segment; immutable. The default is empty.
 #[derive(Clone, Default)]
 pub struct Fdb {
-    /// A power of two of slots, or none at all when there are no entries.
-    slots: Box<[Slot]>,
+    /// A power of two of pages, or none at all when there never was an entry. Pages of less depth stand here several times, one
+    /// next to the other.
+    directory: Box<[Option<Arc<Page>>]>,
+    /// How many bits of a hash choose the page.
+    depth: u32,
+    /// How many pages there are.
+    pages: usize,
     len: usize,
     seed: foldhash::quality::RandomState,
 }
 
-#[derive(Clone, Copy)]
-struct Slot {
+/// A look-up on its way: the memory that decides it has been asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Question {
     key: u64,
-    destination: Destination,
+    hash: u64,
 }
 
-const _: () = assert!(size_of::<Slot>() == 16, "four slots a cache line");
-
-impl Slot {
-    /// The key has 64 bits, an address only 48.
-    const EMPTY: Self = Self {
-        key: u64::MAX,
-        destination: Destination::Vtep(VtepId(0)),
-    };
-
-    #[inline]
-    fn is_empty(self) -> bool {
-        self.key == Self::EMPTY.key
-    }
-}
-
-/// Look-ups whose memory accesses overlap: one batch of frames.
-const LANES: usize = 64;
+/// Entries a page of a table that is made for a known number of them, on the average of what powers of two allow.
+const USUAL: usize = FULL as usize / 2;
+/// A directory for so many bits is not doubled: by then, some seed is to blame.
+const DEPTH_MAX: u32 = 28;
+/// With fewer entries a page than this, a table is made anew.
+const SPARSE: usize = USUAL / 4;
 
 impl Fdb {
-    /// Builds the table. Of several entries for one address the last one counts.
+    /// Builds a table. Of several entries for one address the last one counts.
     pub fn new<D: Into<Destination>>(entries: impl IntoIterator<Item = (MacAddr, D)>) -> Self {
-        let entries: Vec<_> = entries.into_iter().collect();
-        if entries.is_empty() {
-            return Self::default();
+        let entries = entries.into_iter();
+        let (at_least, at_most) = entries.size_hint();
+        Self::with_room(at_most.unwrap_or(at_least)).filled(entries)
+    }
+
+    /// The table after some changes, in their order: where an address leads from now on, or that it is gone. What did not
+    /// change is shared with this one.
+    #[must_use]
+    pub fn with<D: Into<Destination>>(
+        &self,
+        changes: impl IntoIterator<Item = (MacAddr, Option<D>)>,
+    ) -> Self {
+        let mut fdb = self.clone();
+        for (mac, destination) in changes {
+            match destination {
+                Some(destination) => fdb.insert(mac.to_u64(), destination.into()),
+                None => fdb.remove(mac.to_u64()),
+            }
         }
-        let slots = vec![Slot::EMPTY; (entries.len() * 2).next_power_of_two()].into_boxed_slice();
-        let mut fdb = Self {
-            slots,
-            ..Self::default()
-        };
-        for (mac, destination) in entries {
-            fdb.insert(mac, destination.into());
+        if fdb.pages > 1 && fdb.len < fdb.pages * SPARSE {
+            return fdb.made_anew();
         }
         fdb
     }
@@ -84,85 +93,206 @@ impl Fdb {
     #[inline]
     pub fn find(&self, mac: MacAddr) -> Option<Destination> {
         let key = mac.to_u64();
-        self.probe(key, self.home(key))
+        let hash = self.hash(key);
+        self.page(hash)?.find(key, hash)
     }
 
-    /// Looks up `macs[i]` into `found[i]`, as far as the shorter slice reaches. With a table larger than the caches this
-    /// is several times as fast as single look-ups for a batch of 64.
-    ///
-    /// Two passes. The first hashes and asks for every home slot, so that many cache misses are under way at once. The
-    /// second compares, and probes on where the home slot is another's.
+    /// Begins a look-up, to be ended by [`Self::answer`]: asks for the home slot and does not wait for it. With a table larger
+    /// than the caches, a batch of questions and then their answers is several times as fast as single look-ups, because
+    /// many cache misses are under way at once.
+    #[inline(always)]
+    pub fn ask(&self, mac: MacAddr) -> Question {
+        let key = mac.to_u64();
+        let hash = self.hash(key);
+        if let Some(page) = self.page(hash) {
+            page.prefetch(hash);
+        }
+        Question { key, hash }
+    }
+
+    /// Where frames to the address that this table was asked for go.
+    #[inline(always)]
+    pub fn answer(&self, question: Question) -> Option<Destination> {
+        let Question { key, hash } = question;
+        self.page(hash)?.find(key, hash)
+    }
+
+    /// Looks up `macs[i]` into `found[i]`, as far as the shorter slice reaches: a batch of questions, then their answers.
     #[inline]
     pub fn find_batch(&self, macs: &[MacAddr], found: &mut [Option<Destination>]) {
         for (macs, found) in macs.chunks(LANES).zip(found.chunks_mut(LANES)) {
-            let mut homes = [0; LANES];
-            for (home, mac) in homes.iter_mut().zip(macs) {
-                *home = self.home(mac.to_u64());
-                if let Some(slot) = self.slots.get(*home) {
-                    prefetch::line_of(slot);
-                }
+            let mut questions = [Question::default(); LANES];
+            for (question, mac) in questions.iter_mut().zip(macs) {
+                *question = self.ask(*mac);
             }
-            for ((home, mac), found) in homes.iter().zip(macs).zip(found) {
-                *found = self.probe(mac.to_u64(), *home);
+            for (question, found) in questions.iter().zip(found).take(macs.len()) {
+                *found = self.answer(*question);
             }
         }
     }
 
     /// Every entry, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (MacAddr, Destination)> + '_ {
-        self.slots
-            .iter()
-            .filter(|slot| !slot.is_empty())
-            .map(|slot| {
-                let [_, _, mac @ ..] = slot.key.to_be_bytes();
-                (MacAddr(mac), slot.destination)
-            })
+        let all = self.each_page().flat_map(|page| page.iter());
+        all.map(|(key, to)| {
+            let [_, _, mac @ ..] = key.to_be_bytes();
+            (MacAddr(mac), to)
+        })
     }
 
-    fn insert(&mut self, mac: MacAddr, destination: Destination) {
-        let key = mac.to_u64();
-        let mut index = self.home(key);
-        // Ends, because half of the slots stay empty.
-        while let Some(slot) = self.slots.get_mut(index) {
-            if slot.is_empty() || slot.key == key {
-                self.len += usize::from(slot.is_empty());
-                *slot = Slot { key, destination };
-                return;
-            }
-            index = self.after(index);
+    /// Empty, with pages for so many entries.
+    fn with_room(entries: usize) -> Self {
+        if entries == 0 {
+            return Self::default();
+        }
+        let pages = (entries / USUAL).max(1);
+        let depth = pages.ilog2().min(DEPTH_MAX);
+        let page = || Some(Arc::new(Page::new(depth)));
+        Self {
+            directory: (0..1usize << depth).map(|_| page()).collect(),
+            depth,
+            pages: 1 << depth,
+            ..Self::default()
         }
     }
 
-    /// Walks from `index` to the key or to the first empty slot, which always exists; a table without slots ends at once.
-    #[inline]
-    fn probe(&self, key: u64, mut index: usize) -> Option<Destination> {
-        loop {
-            let slot = self.slots.get(index)?;
-            if slot.key == key {
-                return Some(slot.destination);
+    fn filled<D: Into<Destination>>(
+        mut self,
+        entries: impl IntoIterator<Item = (MacAddr, D)>,
+    ) -> Self {
+        for (mac, destination) in entries {
+            self.insert(mac.to_u64(), destination.into());
+        }
+        self
+    }
+
+    /// The same entries, with another seed and as many pages as they need.
+    fn made_anew(&self) -> Self {
+        Self::with_room(self.len).filled(self.iter())
+    }
+
+    /// Every page once.
+    fn each_page(&self) -> impl Iterator<Item = &Page> {
+        let mut index = 0;
+        std::iter::from_fn(move || {
+            let page = self.directory.get(index)?.as_deref()?;
+            index += self.places(page);
+            Some(page)
+        })
+    }
+
+    fn insert(&mut self, key: u64, destination: Destination) {
+        if self.directory.is_empty() {
+            *self = Self::with_room(1);
+        }
+        let hash = self.hash(key);
+        while self
+            .page(hash)
+            .is_some_and(|page| page.used() >= FULL && page.find(key, hash).is_none())
+        {
+            if !self.divide(hash) {
+                *self = self.made_anew();
+                return self.insert(key, destination);
             }
-            if slot.is_empty() {
-                return None;
-            }
-            index = self.after(index);
+        }
+        let is_new = self.edit(hash, |page| page.insert(key, hash, destination));
+        self.len += usize::from(is_new);
+    }
+
+    fn remove(&mut self, key: u64) {
+        let (hash, seed) = (self.hash(key), self.seed.clone());
+        // Looked for first: nothing is copied for what is not there.
+        if self
+            .page(hash)
+            .is_some_and(|page| page.find(key, hash).is_some())
+        {
+            let hash_of = |key| seed.hash_one(key);
+            let was_there = self.edit(hash, |page| page.remove(key, hash, hash_of));
+            self.len -= usize::from(was_there);
         }
     }
 
-    #[inline]
-    fn home(&self, key: u64) -> usize {
-        self.seed.hash_one(key) as usize & self.mask()
+    /// Changes the page of a hash: a copy of it, where others share it.
+    fn edit(&mut self, hash: u64, change: impl FnOnce(&mut Page) -> bool) -> bool {
+        let places = self.places_of(hash);
+        let Some(places) = self.directory.get_mut(places) else {
+            return false;
+        };
+        // Taken out of all its places: then it is shared only if another table has it.
+        let [first, others @ ..] = places else {
+            return false;
+        };
+        others.fill(None);
+        let Some(mut page) = first.take() else {
+            return false;
+        };
+        let changed = change(Arc::make_mut(&mut page));
+        others.fill(Some(Arc::clone(&page)));
+        *first = Some(page);
+        changed
     }
 
-    #[inline]
-    fn after(&self, index: usize) -> usize {
-        index.wrapping_add(1) & self.mask()
+    /// Divides the page of a hash in two; whether that could be done.
+    fn divide(&mut self, hash: u64) -> bool {
+        let Some(depth) = self.page(hash).map(Page::depth) else {
+            return false;
+        };
+        if depth == self.depth {
+            if depth == DEPTH_MAX {
+                return false;
+            }
+            let doubled = self.directory.iter().flat_map(|page| [page, page]);
+            self.directory = doubled.cloned().collect();
+            self.depth += 1;
+        }
+        let seed = self.seed.clone();
+        let places = self.places_of(hash);
+        let Some(places) = self.directory.get_mut(places) else {
+            return false;
+        };
+        let Some(Some(page)) = places.first() else {
+            return false;
+        };
+        let halves = page.divide(|key| seed.hash_one(key));
+        let middle = places.len() / 2;
+        for (places, half) in places.chunks_mut(middle.max(1)).zip(halves) {
+            places.fill(Some(Arc::new(half)));
+        }
+        self.pages += 1;
+        true
     }
 
-    #[inline]
-    fn mask(&self) -> usize {
-        self.slots.len().wrapping_sub(1)
+    /// Where the page of a hash stands in the directory.
+    fn places_of(&self, hash: u64) -> std::ops::Range<usize> {
+        let count = self.page(hash).map_or(0, |page| self.places(page));
+        let first = self.index(hash) & !count.wrapping_sub(1);
+        first..first + count
+    }
+
+    /// In how many places of the directory a page of it stands.
+    fn places(&self, page: &Page) -> usize {
+        1 << self.depth.saturating_sub(page.depth())
+    }
+
+    #[inline(always)]
+    fn page(&self, hash: u64) -> Option<&Page> {
+        self.directory.get(self.index(hash))?.as_deref()
+    }
+
+    /// The first bits of the hash. Beyond the directory when there is none.
+    #[inline(always)]
+    fn index(&self, hash: u64) -> usize {
+        hash.rotate_left(self.depth) as usize & self.directory.len().wrapping_sub(1)
+    }
+
+    #[inline(always)]
+    fn hash(&self, key: u64) -> u64 {
+        self.seed.hash_one(key)
     }
 }
+
+/// Look-ups whose memory accesses overlap: one batch of frames.
+const LANES: usize = 64;
 
 impl fmt::Debug for Fdb {
     /// The size only: tables have up to hundreds of thousands of entries, and the seed is a secret.
@@ -179,6 +309,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::VtepId;
     use super::*;
 
     fn vtep(number: u32) -> Destination {
@@ -234,22 +365,66 @@ mod tests {
         assert_eq!(found[..2], expected[..2]);
     }
 
-    /// Consecutive addresses, equal low or high bytes: what real networks have. The seed is random, so the bound is one
+    /// Consecutive addresses, equal low or high bytes: what real networks have. The seed is random, so the bounds are ones
     /// that a good hash misses with a probability far below one in a million.
     #[test]
     fn regular_addresses_do_not_cluster() {
         for shift in [0, 8, 16, 24, 30] {
             let fdb = Fdb::new((0..50_000).map(|i| (mac(i << shift), vtep(i as u32))));
-            let longest = fdb
-                .slots
-                .chunk_by(|a, b| !a.is_empty() && !b.is_empty())
-                .map(<[_]>::len)
-                .max();
+            assert_eq!(fdb.len(), 50_000);
             assert!(
-                longest < Some(400),
-                "a run of {longest:?} slots with addresses shifted by {shift}"
+                fdb.pages < 2200 && fdb.depth <= 13,
+                "{} pages, {} bits, with addresses shifted by {shift}",
+                fdb.pages,
+                fdb.depth
             );
         }
+    }
+
+    /// How many pages of one table the other has, too.
+    fn shared(one: &Fdb, other: &Fdb) -> usize {
+        let theirs: Vec<_> = other.each_page().map(std::ptr::from_ref).collect();
+        let ours = one.each_page().map(std::ptr::from_ref);
+        ours.filter(|page| theirs.contains(page)).count()
+    }
+
+    #[test]
+    fn a_change_copies_one_page_and_leaves_the_table_before_as_it_was() {
+        let before = Fdb::new((0..10_000).map(|i| (mac(i), vtep(i as u32))));
+        let after = before.with([(mac(5), Some(vtep(77)))]);
+        assert_eq!(
+            (before.find(mac(5)), after.find(mac(5))),
+            (Some(vtep(5)), Some(vtep(77)))
+        );
+        assert_eq!(shared(&after, &before), before.pages - 1);
+        let without = after.with([(mac(6), None::<VtepId>)]);
+        assert_eq!(
+            (without.find(mac(6)), without.len(), after.len()),
+            (None, 9_999, 10_000)
+        );
+        assert!(shared(&without, &before) >= before.pages - 2);
+        let same = after.with([(mac(10_000), None::<VtepId>)]);
+        assert_eq!(shared(&same, &after), after.pages, "it was never there");
+    }
+
+    #[test]
+    fn a_table_grows_entry_by_entry_and_shrinks_to_nothing() {
+        let mut fdb = Fdb::default();
+        for i in 0..5_000 {
+            fdb = fdb.with([(mac(i), Some(vtep(i as u32)))]);
+        }
+        assert_eq!((fdb.len(), fdb.iter().count()), (5_000, 5_000));
+        assert!(fdb.pages < 5_000 / 15, "{} pages", fdb.pages);
+        for i in 0..5_000 {
+            assert_eq!(fdb.find(mac(i)), Some(vtep(i as u32)));
+        }
+        let full = fdb.clone();
+        for i in 0..5_000 {
+            fdb = fdb.with([(mac(i), None::<VtepId>)]);
+            assert!(fdb.pages == 1 || fdb.pages * SPARSE <= fdb.len());
+        }
+        assert!(fdb.is_empty() && fdb.pages == 1 && fdb.iter().count() == 0);
+        assert_eq!(full.len(), 5_000);
     }
 
     #[test]
@@ -280,6 +455,35 @@ mod tests {
             for (key, found) in keys.iter().zip(found) {
                 prop_assert_eq!(found, twin.get(key).copied());
                 prop_assert_eq!(fdb.find(*key), found);
+            }
+        }
+
+        /// Changes in bursts, each of which makes a table from the one before.
+        #[test]
+        fn follows_changes_as_a_hash_map_does(
+            bursts in prop::collection::vec(
+                prop::collection::vec((0u64..400, prop::option::weighted(0.7, any::<u32>())), 0..200), 0..12),
+        ) {
+            let (mut fdb, mut twin) = (Fdb::default(), HashMap::new());
+            let mut before: Option<(Fdb, HashMap<_, _>)> = None;
+            for burst in bursts {
+                fdb = fdb.with(burst.iter().map(|&(key, number)| (mac(key), number.map(vtep))));
+                for (key, number) in burst {
+                    match number {
+                        Some(number) => twin.insert(mac(key), vtep(number)),
+                        None => twin.remove(&mac(key)),
+                    };
+                }
+                prop_assert_eq!(fdb.len(), twin.len());
+                prop_assert_eq!(fdb.each_page().count(), fdb.pages);
+                prop_assert_eq!(fdb.iter().collect::<HashMap<_, _>>(), twin.clone());
+                for key in (0..400).map(mac) {
+                    prop_assert_eq!(fdb.answer(fdb.ask(key)), twin.get(&key).copied());
+                }
+                if let Some((table, twin)) = before {
+                    prop_assert_eq!(table.iter().collect::<HashMap<_, _>>(), twin);
+                }
+                before = Some((fdb.clone(), twin.clone()));
             }
         }
     }

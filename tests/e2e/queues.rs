@@ -10,7 +10,8 @@ use crate::support::vxgate::{Status, Superframes, Vxgate};
 use crate::support::wait_until;
 use crate::who::Who;
 
-const TWO_QUEUES: LabOptions = LabOptions {
+/// Two nodes whose `eth1` have two queues.
+pub const TWO_QUEUES: LabOptions = LabOptions {
     queues: 2,
     routed: false,
     dual_stack: false,
