@@ -23,6 +23,7 @@ mod mtu;
 mod order;
 mod outer;
 mod peer_check;
+mod piece;
 mod reserved;
 mod rows;
 mod rows_ipv6;
