@@ -1,14 +1,16 @@
 //! The forwarding database: inner destination address to destination.
 //!
-//! Built once by the writer, then only read. One flat array of 16-byte slots, open addressing, linear probing:
+//! Built once by the writer, then only read. One flat array of cache lines, each a bucket of four slots, filled from the front:
 //!
 //! ```text
-//!   hash(address) & mask = home slot
-//!   ... | address  where | address  where |    empty     | address  where | ...
-//!         home, another    the next: hit   a miss ends here
+//!   hash(address) & mask = home bucket
+//!   ... | address where | address where | address where |     empty     | ...
+//!       |<------------------ one cache line: a miss ends here ----------------->|
 //! ```
 //!
-//! At most half of the slots are taken, so that a look-up reads one cache line in most cases. Each table hashes with a
+//! What finds its home full is in the next bucket that is not. At most half of the slots are taken, so that this concerns one
+//! address of thirty at most, and a look-up reads one cache line. It compares all four slots without a branch: in which of them an
+//! address is cannot be predicted, and a wrong guess costs more than the look-up. Each table hashes with a
 //! seed of its own: nobody outside can choose addresses that collide, and a table built by walking another one does
 //! not inherit the order of its slots, which would make the build quadratic.
 
@@ -22,11 +24,19 @@ use crate::wire::MacAddr;
 /// The forwarding database of one segment; immutable. The default is empty.
 #[derive(Clone, Default)]
 pub struct Fdb {
-    /// A power of two of slots, or none at all when there are no entries.
-    slots: Box<[Slot]>,
+    /// A power of two of buckets, or none at all when there are no entries.
+    buckets: Box<[Bucket]>,
     len: usize,
     seed: foldhash::quality::RandomState,
 }
+
+const SLOTS: usize = 4;
+
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Bucket([Slot; SLOTS]);
+
+const _: () = assert!(size_of::<Bucket>() == 64, "a bucket is a cache line");
 
 #[derive(Clone, Copy)]
 struct Slot {
@@ -34,7 +44,28 @@ struct Slot {
     destination: Destination,
 }
 
-const _: () = assert!(size_of::<Slot>() == 16, "four slots a cache line");
+impl Bucket {
+    const EMPTY: Self = Self([Slot::EMPTY; SLOTS]);
+
+    /// The destination of the key, if it is here.
+    #[inline(always)]
+    fn find(&self, key: u64) -> Option<Destination> {
+        let [first, second, third, fourth] = &self.0;
+        // As a number, since the compiler makes branches of anything else. 0 is the first slot, or none.
+        let place = usize::from(second.key == key)
+            + 2 * usize::from(third.key == key)
+            + 3 * usize::from(fourth.key == key);
+        let slot = self.0.get(place).unwrap_or(first);
+        (slot.key == key).then_some(slot.destination)
+    }
+
+    /// Whether a key that is not here may be in the next one.
+    #[inline(always)]
+    fn is_full(&self) -> bool {
+        let [.., last] = &self.0;
+        !last.is_empty()
+    }
+}
 
 impl Slot {
     /// The key has 64 bits, an address only 48.
@@ -44,13 +75,17 @@ impl Slot {
     };
 
     #[inline]
-    fn is_empty(self) -> bool {
+    fn is_empty(&self) -> bool {
         self.key == Self::EMPTY.key
     }
 }
 
-/// Look-ups whose memory accesses overlap: one batch of frames.
-const LANES: usize = 64;
+/// A look-up on its way: the memory that decides it has been asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Question {
+    key: u64,
+    home: usize,
+}
 
 impl Fdb {
     /// Builds the table. Of several entries for one address the last one counts.
@@ -59,9 +94,9 @@ impl Fdb {
         if entries.is_empty() {
             return Self::default();
         }
-        let slots = vec![Slot::EMPTY; (entries.len() * 2).next_power_of_two()].into_boxed_slice();
+        let buckets = (entries.len() * 2).div_ceil(SLOTS).next_power_of_two();
         let mut fdb = Self {
-            slots,
+            buckets: vec![Bucket::EMPTY; buckets].into_boxed_slice(),
             ..Self::default()
         };
         for (mac, destination) in entries {
@@ -87,31 +122,30 @@ impl Fdb {
         self.probe(key, self.home(key))
     }
 
-    /// Looks up `macs[i]` into `found[i]`, as far as the shorter slice reaches. With a table larger than the caches this
-    /// is several times as fast as single look-ups for a batch of 64.
-    ///
-    /// Two passes. The first hashes and asks for every home slot, so that many cache misses are under way at once. The
-    /// second compares, and probes on where the home slot is another's.
-    #[inline]
-    pub fn find_batch(&self, macs: &[MacAddr], found: &mut [Option<Destination>]) {
-        for (macs, found) in macs.chunks(LANES).zip(found.chunks_mut(LANES)) {
-            let mut homes = [0; LANES];
-            for (home, mac) in homes.iter_mut().zip(macs) {
-                *home = self.home(mac.to_u64());
-                if let Some(slot) = self.slots.get(*home) {
-                    prefetch::line_of(slot);
-                }
-            }
-            for ((home, mac), found) in homes.iter().zip(macs).zip(found) {
-                *found = self.probe(mac.to_u64(), *home);
-            }
+    /// Begins a look-up, to be ended by [`Self::answer`]: asks for the home bucket and does not wait for it. With a table larger
+    /// than the caches, a batch of questions and then their answers is several times as fast as single look-ups, because
+    /// many cache misses are under way at once.
+    #[inline(always)]
+    pub fn ask(&self, mac: MacAddr) -> Question {
+        let key = mac.to_u64();
+        let home = self.home(key);
+        if let Some(bucket) = self.buckets.get(home) {
+            prefetch::line_of(bucket);
         }
+        Question { key, home }
+    }
+
+    /// Where frames to the address that this table was asked for go.
+    #[inline(always)]
+    pub fn answer(&self, question: Question) -> Option<Destination> {
+        self.probe(question.key, question.home)
     }
 
     /// Every entry, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (MacAddr, Destination)> + '_ {
-        self.slots
+        self.buckets
             .iter()
+            .flat_map(|bucket| &bucket.0)
             .filter(|slot| !slot.is_empty())
             .map(|slot| {
                 let [_, _, mac @ ..] = slot.key.to_be_bytes();
@@ -123,26 +157,27 @@ impl Fdb {
         let key = mac.to_u64();
         let mut index = self.home(key);
         // Ends, because half of the slots stay empty.
-        while let Some(slot) = self.slots.get_mut(index) {
-            if slot.is_empty() || slot.key == key {
-                self.len += usize::from(slot.is_empty());
-                *slot = Slot { key, destination };
-                return;
+        while let Some(bucket) = self.buckets.get_mut(index) {
+            for slot in &mut bucket.0 {
+                if slot.is_empty() || slot.key == key {
+                    self.len += usize::from(slot.is_empty());
+                    *slot = Slot { key, destination };
+                    return;
+                }
             }
             index = self.after(index);
         }
     }
 
-    /// Walks from `index` to the key or to the first empty slot, which always exists; a table without slots ends at once.
-    #[inline]
+    /// Walks from bucket `index` to the key or to the first bucket with an empty slot, which always exists; a table without
+    /// buckets ends at once.
+    #[inline(always)]
     fn probe(&self, key: u64, mut index: usize) -> Option<Destination> {
         loop {
-            let slot = self.slots.get(index)?;
-            if slot.key == key {
-                return Some(slot.destination);
-            }
-            if slot.is_empty() {
-                return None;
+            let bucket = self.buckets.get(index)?;
+            let found = bucket.find(key);
+            if found.is_some() || !bucket.is_full() {
+                return found;
             }
             index = self.after(index);
         }
@@ -160,7 +195,7 @@ impl Fdb {
 
     #[inline]
     fn mask(&self) -> usize {
-        self.slots.len().wrapping_sub(1)
+        self.buckets.len().wrapping_sub(1)
     }
 }
 
@@ -196,9 +231,9 @@ mod tests {
             assert!(fdb.is_empty());
             assert_eq!(fdb.find(MacAddr::ZERO), None);
             assert_eq!(fdb.iter().count(), 0);
-            let mut found = [Some(vtep(1)); 2];
-            fdb.find_batch(&[MacAddr::ZERO, MacAddr::BROADCAST], &mut found);
-            assert_eq!(found, [None, None]);
+            for mac in [MacAddr::ZERO, MacAddr::BROADCAST] {
+                assert_eq!(fdb.answer(fdb.ask(mac)), None);
+            }
         }
     }
 
@@ -223,15 +258,17 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_covers_the_shorter_slice_and_more_than_64_keys() {
-        let fdb = Fdb::new((0..200).map(|i| (mac(i), vtep(i as u32))));
-        let macs: Vec<_> = (100..300).map(mac).collect();
-        let mut found = vec![Some(vtep(9999)); 150];
-        fdb.find_batch(&macs, &mut found);
-        let expected: Vec<_> = (100..250).map(|i| (i < 200).then_some(vtep(i))).collect();
-        assert_eq!(found, expected);
-        fdb.find_batch(&macs[..1], &mut found);
-        assert_eq!(found[..2], expected[..2]);
+    fn a_question_to_another_table_does_no_harm() {
+        let (large, small) = (
+            Fdb::new((0..1000).map(|i| (mac(i), vtep(i as u32)))),
+            Fdb::new([(mac(7), vtep(7))]),
+        );
+        for table in [&small, &Fdb::default()] {
+            for i in 0..1000 {
+                let found = table.answer(large.ask(mac(i)));
+                assert!(found.is_none_or(|found| found == vtep(7) && i == 7));
+            }
+        }
     }
 
     /// Consecutive addresses, equal low or high bytes: what real networks have. The seed is random, so the bound is one
@@ -241,13 +278,13 @@ mod tests {
         for shift in [0, 8, 16, 24, 30] {
             let fdb = Fdb::new((0..50_000).map(|i| (mac(i << shift), vtep(i as u32))));
             let longest = fdb
-                .slots
-                .chunk_by(|a, b| !a.is_empty() && !b.is_empty())
+                .buckets
+                .chunk_by(|a, b| a.is_full() && b.is_full())
                 .map(<[_]>::len)
                 .max();
             assert!(
-                longest < Some(400),
-                "a run of {longest:?} slots with addresses shifted by {shift}"
+                longest < Some(40),
+                "a run of {longest:?} full buckets with addresses shifted by {shift}"
             );
         }
     }
@@ -275,9 +312,9 @@ mod tests {
             prop_assert_eq!(fdb.iter().count(), twin.len());
 
             let keys: Vec<_> = entries.iter().map(|entry| entry.0).chain(others).map(mac).collect();
-            let mut found = vec![None; keys.len()];
-            fdb.find_batch(&keys, &mut found);
-            for (key, found) in keys.iter().zip(found) {
+            let questions: Vec<_> = keys.iter().map(|key| fdb.ask(*key)).collect();
+            for (key, question) in keys.iter().zip(questions) {
+                let found = fdb.answer(question);
                 prop_assert_eq!(found, twin.get(key).copied());
                 prop_assert_eq!(fdb.find(*key), found);
             }

@@ -15,7 +15,7 @@ mod snapshot;
 mod template;
 
 pub use destination::{BucketUse, Destination, Group, GroupId, ListId};
-pub use fdb::Fdb;
+pub use fdb::{Fdb, Question};
 pub use kernel_share::KernelShare;
 pub use outer_ipv6::OUTER_IPV6_LEN;
 pub use peers::Peers;
