@@ -56,8 +56,8 @@ pub(super) struct Push {
 /// `List` or `Drop`.
 ///
 /// In passes over the batch, each of which asks for the memory that a later one looks at, so that the waits of all frames overlap:
-/// destinations are read, and asked for in the FDB, and the line in front of each frame, where its headers will be written;
-/// the FDB answers, and the VTEPs that it names are asked for; and the frames are judged.
+/// headers are asked for; destinations are read, and asked for in the FDB, and the line in front of each frame, where its
+/// headers will be written; the FDB answers, and the VTEPs that it names are asked for; and the frames are judged.
 pub fn decide(
     snapshot: &Snapshot,
     segment: SegmentId,
@@ -92,6 +92,9 @@ fn decide_as<const SUPER: bool>(
         return verdicts.judge_pushes(batch.iter(), |_, _| Err(DropReason::LinkDown));
     };
     let (fdb, vteps) = (&*segment.fdb, segment.vteps.as_slice());
+    for frame in batch.iter() {
+        umem.prefetch(frame, 0);
+    }
     let mut questions = [Question::default(); BATCH];
     for (question, frame) in questions.iter_mut().zip(batch.iter()) {
         umem.prefetch(frame, -LINE);
