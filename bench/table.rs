@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use criterion::Criterion;
-use vxgate::table::{Fdb, Reader, Segment, Snapshot, VtepId, Writer, publication};
+use vxgate::table::{Fdb, Question, Reader, Segment, Snapshot, VtepId, Writer, publication};
 use vxgate::wire::MacAddr;
 
 use crate::measure::{Action, Batches};
@@ -72,9 +72,13 @@ fn lookup(criterion: &mut Criterion) {
     let mut action = Action::new(criterion, "lookup");
     let at_once = |lookups: &mut Lookups<Fdb, MacAddr>| {
         let (fdb, keys) = lookups.batch();
-        let mut found = [None; BATCH];
-        fdb.find_batch(keys, &mut found);
-        black_box(&found);
+        let mut questions = [Question::default(); BATCH];
+        for (question, key) in questions.iter_mut().zip(keys) {
+            *question = fdb.ask(*key);
+        }
+        for question in questions {
+            black_box(fdb.answer(question));
+        }
     };
     let one_by_one = |lookups: &mut Lookups<Fdb, MacAddr>| {
         let (fdb, keys) = lookups.batch();

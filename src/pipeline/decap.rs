@@ -42,10 +42,21 @@ use crate::table::{
 use crate::wire::ethernet::{self, EthernetHeader};
 use crate::wire::ipv4::{self, Ipv4Header};
 use crate::wire::ipv6::{self, Ipv6Header};
-use crate::wire::layers::{Layers, Network, Place};
+use crate::wire::layers::{Layers, Network};
 use crate::wire::udp::{self, UdpHeader};
 use crate::wire::vxlan::{self, VxlanHeader};
 use crate::wire::{MacAddr, checksum, gbp, vlan};
+
+/// How much of a frame is outer headers and how much the inner frame, and whether that is whole: read by `decide`, carried out by
+/// `apply`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pull {
+    inner_len: u16,
+    outer_len: u8,
+    outer_class: u8,
+    /// The inner frame has bytes to be changed: an unfinished checksum, or its ECN bits.
+    amend: bool,
+}
 
 /// Judges a batch that came from the underlay. Writes one verdict a frame: `Deliver`, `DeliverStranger` or `Drop`.
 ///
@@ -55,8 +66,8 @@ pub fn decide(snapshot: &Snapshot, umem: &Umem, batch: &Batch, verdicts: &mut Ve
         umem.prefetch(frame, 0);
         umem.prefetch(frame, LINE);
     }
-    verdicts.judge(batch.iter(), |frame| {
-        judge(snapshot, umem.bytes(frame)).unwrap_or_else(Verdict::Drop)
+    verdicts.judge_pulls(batch.iter(), |frame, pull| {
+        judge(snapshot, umem.bytes(frame), pull)
     });
 }
 
@@ -72,13 +83,16 @@ pub fn apply(
     out: &mut [Outbox],
 ) {
     for (index, mut frame) in batch.drain().enumerate() {
-        let delivered = match verdicts.on(index) {
+        let (verdict, pull) = verdicts.pull(index);
+        let delivered = match verdict {
             Verdict::Deliver(segment) => {
-                strip(snapshot.segment(segment), umem, &mut frame, counters).and(Ok(segment))
+                let config = snapshot.segment(segment).map(|segment| &*segment.config);
+                strip(config, pull, umem, &mut frame, counters).and(Ok(segment))
             }
             Verdict::DeliverStranger(segment) => {
                 note(umem.bytes(&frame), DropReason::UnknownPeer, true, counters);
-                strip(snapshot.segment(segment), umem, &mut frame, counters).map(|()| {
+                let config = snapshot.segment(segment).map(|segment| &*segment.config);
+                strip(config, pull, umem, &mut frame, counters).map(|()| {
                     counters.strangers_delivered.add(1);
                     segment
                 })
@@ -110,6 +124,7 @@ pub fn apply(
 }
 
 /// The outer headers of a frame that may be ours, seen in place.
+#[derive(Clone, Copy)]
 struct Outer<'a> {
     ethernet: &'a EthernetHeader,
     ip: OuterIp<'a>,
@@ -126,78 +141,133 @@ enum OuterIp<'a> {
 }
 
 #[inline(always)]
-fn judge(snapshot: &Snapshot, frame: &[u8]) -> Result<Verdict, DropReason> {
-    let outer = Outer::parse(frame)?;
-    let payload = outer.datagram.get(udp::LEN..).unwrap_or(&[]);
-    let (vxlan, inner) = VxlanHeader::parse(payload).ok_or(DropReason::HeaderTruncated)?;
-    if !vxlan.i_flag() {
-        return Err(DropReason::NoIFlag);
+fn judge(snapshot: &Snapshot, frame: &[u8], pull: &mut Pull) -> Result<Verdict, DropReason> {
+    let (ethernet, packet) = EthernetHeader::parse(frame).ok_or(DropReason::OuterMalformed)?;
+    match ethernet.ether_type() {
+        ethernet::IPV4 => Outer::ipv4(ethernet, packet)?.judge(snapshot, pull),
+        ethernet::IPV6 => judge_ipv6(snapshot, ethernet, packet, pull),
+        _ => Err(DropReason::OuterMalformed),
     }
-    let id = snapshot
-        .find(
-            outer.ip.destination(),
-            outer.udp.destination_port(),
-            vxlan.vni(),
-        )
-        .ok_or(DropReason::VniNotFound)?;
-    let segment = snapshot.segment(id).ok_or(DropReason::VniNotFound)?;
-    let (addressee, own) = (outer.ethernet.destination(), segment.config.underlay_mac);
-    if addressee != own && !addressee.is_multicast() {
-        return Err(DropReason::OtherHost);
-    }
-    outer.judge_checksum(&segment.config)?;
-    if vxlan.bits() & !segment.config.header_bits != 0 {
-        return Err(DropReason::ReservedBits);
-    }
-    let stranger = outer.judge_source(segment)?;
-    judge_inner(segment, inner, outer.ip)?;
-    Ok(if stranger {
-        Verdict::DeliverStranger(id)
-    } else {
-        Verdict::Deliver(id)
-    })
+}
+
+/// Apart, so that each family has code in which it is the only one.
+#[inline(never)]
+fn judge_ipv6(
+    snapshot: &Snapshot,
+    ethernet: &EthernetHeader,
+    packet: &[u8],
+    pull: &mut Pull,
+) -> Result<Verdict, DropReason> {
+    Outer::ipv6(ethernet, packet)?.judge(snapshot, pull)
+}
+
+impl Pull {
+    /// Of a frame that nothing is pulled off.
+    pub(super) const NOTHING: Self = Self {
+        inner_len: 0,
+        outer_len: 0,
+        outer_class: 0,
+        amend: false,
+    };
 }
 
 impl<'a> Outer<'a> {
-    #[inline(always)]
+    /// Of either family.
     fn parse(frame: &'a [u8]) -> Result<Self, DropReason> {
         let (ethernet, packet) = EthernetHeader::parse(frame).ok_or(DropReason::OuterMalformed)?;
-        let (ip, payload) = match ethernet.ether_type() {
-            ethernet::IPV4 => OuterIp::ipv4(packet)?,
-            ethernet::IPV6 => OuterIp::ipv6(packet)?,
-            _ => return Err(DropReason::OuterMalformed),
-        };
+        match ethernet.ether_type() {
+            ethernet::IPV4 => Self::ipv4(ethernet, packet),
+            ethernet::IPV6 => Self::ipv6(ethernet, packet),
+            _ => Err(DropReason::OuterMalformed),
+        }
+    }
+
+    #[inline(always)]
+    fn ipv4(ethernet: &'a EthernetHeader, packet: &'a [u8]) -> Result<Self, DropReason> {
+        let (ip, payload) = OuterIp::ipv4(packet)?;
         let udp = UdpHeader::parse(payload).ok_or(DropReason::OuterMalformed)?;
-        let len = match ip {
-            OuterIp::Ipv4(_) => udp.len(),
-            OuterIp::Ipv6(_) => datagram_len_ipv6(udp, payload.len()),
+        Self::new(ethernet, ip, udp, payload, udp.len())
+    }
+
+    #[inline(always)]
+    fn ipv6(ethernet: &'a EthernetHeader, packet: &'a [u8]) -> Result<Self, DropReason> {
+        let (ip, payload) = OuterIp::ipv6(packet)?;
+        let udp = UdpHeader::parse(payload).ok_or(DropReason::OuterMalformed)?;
+        let len = datagram_len_ipv6(udp, payload.len());
+        Self::new(ethernet, ip, udp, payload, len)
+    }
+
+    #[inline(always)]
+    fn new(
+        ethernet: &'a EthernetHeader,
+        ip: OuterIp<'a>,
+        udp: &'a UdpHeader,
+        payload: &'a [u8],
+        datagram_len: usize,
+    ) -> Result<Self, DropReason> {
+        match payload.get(..datagram_len) {
+            Some(datagram) if datagram.len() >= udp::LEN => Ok(Self {
+                ethernet,
+                ip,
+                udp,
+                datagram,
+            }),
+            _ => Err(DropReason::OuterMalformed),
+        }
+    }
+
+    #[inline(always)]
+    fn judge(self, snapshot: &Snapshot, pull: &mut Pull) -> Result<Verdict, DropReason> {
+        let payload = self.datagram.get(udp::LEN..).unwrap_or(&[]);
+        let (vxlan, inner) = VxlanHeader::parse(payload).ok_or(DropReason::HeaderTruncated)?;
+        if !vxlan.i_flag() {
+            return Err(DropReason::NoIFlag);
+        }
+        let id = snapshot
+            .find(
+                self.ip.destination(),
+                self.udp.destination_port(),
+                vxlan.vni(),
+            )
+            .ok_or(DropReason::VniNotFound)?;
+        let segment = snapshot.segment(id).ok_or(DropReason::VniNotFound)?;
+        let (addressee, own) = (self.ethernet.destination(), segment.config.underlay_mac);
+        if addressee != own && !addressee.is_multicast() {
+            return Err(DropReason::OtherHost);
+        }
+        self.judge_checksum(&segment.config)?;
+        if vxlan.bits() & !segment.config.header_bits != 0 {
+            return Err(DropReason::ReservedBits);
+        }
+        let stranger = self.judge_source(segment)?;
+        let amend = judge_inner(segment, inner, self.ip)?;
+        *pull = Pull {
+            inner_len: inner.len() as u16, // Less than the IP header's 16 bits say.
+            outer_len: self.ip.headers_len() as u8,
+            outer_class: self.ip.traffic_class(),
+            amend,
         };
-        let datagram = match payload.get(..len) {
-            Some(datagram) if datagram.len() >= udp::LEN => datagram,
-            _ => return Err(DropReason::OuterMalformed),
-        };
-        Ok(Self {
-            ethernet,
-            ip,
-            udp,
-            datagram,
+        Ok(if stranger {
+            Verdict::DeliverStranger(id)
+        } else {
+            Verdict::Deliver(id)
         })
     }
 
     #[inline]
-    fn has_checksum(&self) -> bool {
+    fn has_checksum(self) -> bool {
         self.udp.checksum() != 0
     }
 
     /// Zero says that no checksum was computed: always good over IPv4 (RFC 768), over IPv6 only where it was agreed on
     /// (RFC 8200 §8.1).
     #[inline(always)]
-    fn judge_checksum(&self, config: &SegmentConfig) -> Result<(), DropReason> {
+    fn judge_checksum(self, config: &SegmentConfig) -> Result<(), DropReason> {
         if !self.has_checksum() {
             let agreed = self.ip.is_ipv4() || config.accept_udp6_zero_checksum;
             return agreed.then_some(()).ok_or(DropReason::ZeroChecksum6);
         }
-        if config.verify_udp_checksum && !self.checksum_holds() {
+        if config.verify_udp_checksum && !self.ip.checksum_holds(self.datagram) {
             return Err(DropReason::OuterChecksum);
         }
         Ok(())
@@ -206,7 +276,7 @@ impl<'a> Outer<'a> {
     /// Whether the sender is a stranger whom the segment lets in all the same. Nothing vouches for the addresses of a
     /// datagram without a checksum over IPv6, so that these are taken from known VTEPs only (RFC 6936 §5).
     #[inline(always)]
-    fn judge_source(&self, segment: &Segment) -> Result<bool, DropReason> {
+    fn judge_source(self, segment: &Segment) -> Result<bool, DropReason> {
         let unprotected = !self.has_checksum() && !self.ip.is_ipv4();
         match segment.config.peer_check {
             PeerCheck::Off if !unprotected => Ok(false),
@@ -214,20 +284,6 @@ impl<'a> Outer<'a> {
             PeerCheck::Log if !unprotected => Ok(true),
             _ => Err(DropReason::UnknownPeer),
         }
-    }
-
-    #[inline(never)]
-    fn checksum_holds(&self) -> bool {
-        let len = self.datagram.len() as u16; // Never more than the IP header's 16 bits say.
-        let pseudo = match self.ip {
-            OuterIp::Ipv4(ip) => {
-                checksum::pseudo_ipv4(ip.source(), ip.destination(), udp::PROTOCOL, len)
-            }
-            OuterIp::Ipv6(ip) => {
-                checksum::pseudo_ipv6(ip.source(), ip.destination(), udp::PROTOCOL, len)
-            }
-        };
-        checksum::fold(pseudo + checksum::sum(self.datagram)) == 0xffff
     }
 }
 
@@ -280,6 +336,21 @@ impl<'a> OuterIp<'a> {
         Ok((Self::Ipv6(header), payload))
     }
 
+    /// By value: what a function is given by reference cannot stay in registers anywhere.
+    #[inline(never)]
+    fn checksum_holds(self, datagram: &[u8]) -> bool {
+        let len = datagram.len() as u16; // Never more than the IP header's 16 bits say.
+        let pseudo = match self {
+            Self::Ipv4(ip) => {
+                checksum::pseudo_ipv4(ip.source(), ip.destination(), udp::PROTOCOL, len)
+            }
+            Self::Ipv6(ip) => {
+                checksum::pseudo_ipv6(ip.source(), ip.destination(), udp::PROTOCOL, len)
+            }
+        };
+        checksum::fold(pseudo + checksum::sum(datagram)) == 0xffff
+    }
+
     #[inline(always)]
     fn source(self) -> IpAddr {
         match self {
@@ -307,6 +378,15 @@ impl<'a> OuterIp<'a> {
     #[inline]
     fn is_ipv4(self) -> bool {
         matches!(self, Self::Ipv4(_))
+    }
+
+    /// All that lies in front of the inner frame.
+    #[inline]
+    fn headers_len(self) -> usize {
+        match self {
+            Self::Ipv4(_) => OUTER_IPV4_LEN,
+            Self::Ipv6(_) => OUTER_IPV6_LEN,
+        }
     }
 }
 
@@ -342,8 +422,9 @@ fn datagram_len_ipv6(udp: &UdpHeader, payload_len: usize) -> usize {
 /// tags of the carrier it would not look.
 const UNTAG_LEN: usize = vlan::LEN + 2;
 
+/// Judges the inner frame; whether it is to be amended before it is delivered.
 #[inline(always)]
-fn judge_inner(segment: &Segment, inner: &[u8], outer: OuterIp<'_>) -> Result<(), DropReason> {
+fn judge_inner(segment: &Segment, inner: &[u8], outer: OuterIp<'_>) -> Result<bool, DropReason> {
     let config = &*segment.config;
     let (header, rest) = EthernetHeader::parse(inner).ok_or(DropReason::InnerShort)?;
     let source: MacAddr = header.source();
@@ -356,29 +437,48 @@ fn judge_inner(segment: &Segment, inner: &[u8], outer: OuterIp<'_>) -> Result<()
     if config.peer_check == PeerCheck::StrictMac && !segment.is_behind(source, outer.source()) {
         return Err(DropReason::InnerSpoof);
     }
-    if config.inner_vlan == InnerVlan::Drop && vlan::is_tag(header.ether_type()) {
+    let outer_class = outer.traffic_class();
+    match Layers::plain(inner) {
+        Some(layers) => amends(inner, &layers, outer_class),
+        None => judge_payload(config, header, rest, inner, outer_class),
+    }
+}
+
+/// Judges what an inner frame of any kind has behind its addresses. Apart, so that the many plain ones carry nothing of the others
+/// along.
+#[inline(never)]
+fn judge_payload(
+    config: &SegmentConfig,
+    header: &EthernetHeader,
+    rest: &[u8],
+    inner: &[u8],
+    outer_class: u8,
+) -> Result<bool, DropReason> {
+    let is_tagged = vlan::is_tag(header.ether_type());
+    if is_tagged && config.inner_vlan == InnerVlan::Drop {
         return Err(DropReason::InnerVlan);
     }
-    let class = match header.ether_type() {
-        ethernet::IPV4 => {
-            let header = Ipv4Header::parse(rest).ok_or(DropReason::InnerTruncated)?;
-            Some(header.tos())
-        }
-        ethernet::IPV6 => {
-            let header = Ipv6Header::parse(rest).ok_or(DropReason::InnerTruncated)?;
-            Some(header.traffic_class())
-        }
-        tag if vlan::is_tag(tag) && config.gbp && rest.len() < UNTAG_LEN => {
-            return Err(DropReason::InnerTruncated);
-        }
-        _ => None,
-    };
-    match class {
-        Some(class) if ecn::decapsulate(class, outer.traffic_class()).is_none() => {
-            Err(DropReason::TunnelEcn)
-        }
-        _ => Ok(()),
+    if is_tagged && config.gbp && rest.len() < UNTAG_LEN {
+        return Err(DropReason::InnerTruncated);
     }
+    let layers = Layers::parse(inner).ok_or(DropReason::InnerShort)?;
+    if layers.place.network == Network::Cut && !is_tagged {
+        return Err(DropReason::InnerTruncated);
+    }
+    amends(inner, &layers, outer_class)
+}
+
+/// Whether the inner frame is to be changed: congestion to be marked, where the IP header follows the Ethernet header, or a checksum
+/// to be finished.
+#[inline(always)]
+fn amends(inner: &[u8], layers: &Layers, outer_class: u8) -> Result<bool, DropReason> {
+    let (place, class) = (layers.place, layers.traffic_class);
+    let is_ip = matches!(place.network, Network::Ipv4 | Network::Ipv6) && place.tags == 0;
+    let congested = is_ip && {
+        let bits = ecn::decapsulate(class, outer_class).ok_or(DropReason::TunnelEcn)?;
+        bits != class & ecn::MASK
+    };
+    Ok(congested || unfinished::is_left(inner, layers))
 }
 
 /// Puts the sender of a frame, as it came in, on record. The frame is read again: its sender is not worth a place in
@@ -401,69 +501,25 @@ fn note(frame: &[u8], reason: DropReason, delivered: bool, counters: &PortCounte
     });
 }
 
-/// What the outer headers of a judged frame say about the inner one.
-struct Edit {
-    traffic_class: u8,
-    outer_len: usize,
-    inner_len: usize,
-}
-
-impl Edit {
-    #[inline(always)]
-    fn read(frame: &[u8]) -> Option<Self> {
-        let (ethernet, packet) = EthernetHeader::parse(frame)?;
-        let (traffic_class, outer_len, datagram_len) = if ethernet.ether_type() == ethernet::IPV6 {
-            let header = Ipv6Header::parse(packet)?;
-            let udp = UdpHeader::parse(packet.get(ipv6::LEN..)?)?;
-            let len = datagram_len_ipv6(udp, header.payload_len());
-            (header.traffic_class(), OUTER_IPV6_LEN, len)
-        } else {
-            let header = Ipv4Header::parse(packet)?;
-            let udp = UdpHeader::parse(packet.get(ipv4::LEN..)?)?;
-            (header.tos(), OUTER_IPV4_LEN, udp.len())
-        };
-        Some(Self {
-            traffic_class,
-            outer_len,
-            inner_len: datagram_len.checked_sub(udp::LEN + vxlan::LEN)?,
-        })
-    }
-
-    /// The mark that the VXLAN header of the same frame stands for.
-    fn policy_mark(&self, frame: &[u8]) -> u32 {
-        let vxlan = frame.get(self.outer_len - vxlan::LEN..);
-        vxlan
-            .and_then(VxlanHeader::parse)
-            .map_or(0, |(header, _)| gbp::mark_of(header))
-    }
-}
-
-/// Pulls the outer headers off, cuts what is behind the UDP datagram, finishes the inner checksum, marks congestion, and
-/// puts the mark on that the header stands for.
+/// Pulls the outer headers off, cuts what is behind the UDP datagram, amends what is left, and puts the mark on that the VXLAN
+/// header stands for.
 #[inline(always)]
 fn strip(
-    segment: Option<&Segment>,
+    config: Option<&SegmentConfig>,
+    edit: Pull,
     umem: &mut Umem,
     frame: &mut Frame,
     counters: &PortCounters,
 ) -> Result<(), DropReason> {
-    let edit = Edit::read(umem.bytes(frame)).ok_or(DropReason::OuterMalformed)?;
-    let with_mark = segment.is_some_and(|segment| segment.config.gbp);
-    let policy = with_mark.then(|| edit.policy_mark(umem.bytes(frame)));
-    if !umem.pull(frame, edit.outer_len) || !umem.truncate(frame, edit.inner_len) {
+    let with_mark = config.is_some_and(|config| config.gbp);
+    let policy = with_mark.then(|| policy_mark(umem.bytes(frame), edit));
+    if !umem.pull(frame, usize::from(edit.outer_len))
+        || !umem.truncate(frame, usize::from(edit.inner_len))
+    {
         return Err(DropReason::OuterMalformed);
     }
-    let bytes = umem.bytes_mut(frame);
-    if let Some(layers) = Layers::parse(bytes) {
-        counters
-            .checksums_completed
-            .add(u64::from(unfinished::complete(bytes, &layers)));
-        mark(
-            bytes,
-            layers.place,
-            layers.traffic_class,
-            edit.traffic_class,
-        );
+    if edit.amend {
+        amend(umem, frame, edit, counters);
     }
     match policy {
         Some(policy) if !carrier::put(umem, frame, policy) => Err(DropReason::NoFrame),
@@ -471,17 +527,32 @@ fn strip(
     }
 }
 
-/// Writes the ECN bits that RFC 6040 §4.2 asks for, where they differ.
-#[inline(always)]
-fn mark(frame: &mut [u8], place: Place, inner_class: u8, outer_class: u8) {
-    let Some(bits) = ecn::decapsulate(inner_class, outer_class) else {
+/// The mark that the VXLAN header stands for.
+fn policy_mark(frame: &[u8], edit: Pull) -> u32 {
+    let at = usize::from(edit.outer_len).saturating_sub(vxlan::LEN);
+    let vxlan = frame.get(at..).and_then(VxlanHeader::parse);
+    vxlan.map_or(0, |(header, _)| gbp::mark_of(header))
+}
+
+/// Finishes the checksum, and writes the ECN bits that RFC 6040 §4.2 asks for. Rare, so that the headers are read once more instead
+/// of kept for it.
+#[inline(never)]
+fn amend(umem: &mut Umem, frame: &mut Frame, edit: Pull, counters: &PortCounters) {
+    let bytes = umem.bytes_mut(frame);
+    let Some(layers) = Layers::parse(bytes) else {
         return;
     };
-    let class = inner_class & !ecn::MASK | bits;
-    if class == inner_class || place.tags != 0 {
+    let completed = unfinished::complete(bytes, &layers);
+    counters.checksums_completed.add(u64::from(completed));
+    let place = layers.place;
+    let Some(bits) = ecn::decapsulate(layers.traffic_class, edit.outer_class) else {
+        return;
+    };
+    let class = layers.traffic_class & !ecn::MASK | bits;
+    if class == layers.traffic_class || place.tags != 0 {
         return;
     }
-    let Some(header) = frame.get_mut(place.offset..) else {
+    let Some(header) = bytes.get_mut(place.offset..) else {
         return;
     };
     match place.network {

@@ -30,8 +30,8 @@ use crate::port::{BATCH, Batch, Frame, Port, Umem};
 use crate::prefetch::{self, LINE};
 use crate::stats::{DropReason, PortCounters};
 use crate::table::{
-    Destination, Df, EncapTemplate, FlowLabel, Group, GroupId, InnerVlan, NextHop, OuterFields,
-    Segment, SegmentConfig, SegmentId, Snapshot, UdpChecksum, UnresolvedReason, VtepId,
+    Destination, Df, EncapTemplate, FlowLabel, InnerVlan, NextHop, OuterFields, Question, Segment,
+    SegmentConfig, SegmentId, Snapshot, UdpChecksum, UnresolvedReason, Vtep, VtepId,
 };
 use crate::wire::ethernet::{self, EthernetHeader};
 use crate::wire::ipv6::FLOW_LABEL_MASK;
@@ -40,12 +40,24 @@ use crate::wire::superframe::{Superframe, Tunnel};
 use crate::wire::vnet::{self, VnetHeader};
 use crate::wire::{MacAddr, checksum, entropy, gbp, udp, vlan, vxlan};
 
+/// What the outer headers of a frame owe to its inner ones, and whether those are whole: read by `decide`, written by `apply`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Push {
+    flow_label: u32,
+    source_port: u16,
+    tos: u8,
+    ttl: u8,
+    df: bool,
+    /// The inner checksum is to be finished.
+    unfinished: bool,
+}
+
 /// Judges a batch that came from the access port of `segment`. Writes one verdict a frame: `Encap`, `Flood`,
 /// `List` or `Drop`.
 ///
 /// In passes over the batch, each of which asks for the memory that a later one looks at, so that the waits of all frames overlap:
-/// destinations are read, and the line in front of each frame asked for, where its headers will be written; the FDB is
-/// looked up; the VTEPs that it names are asked for; and the frames are judged.
+/// headers are asked for; destinations are read, and asked for in the FDB, and the line in front of each frame, where its
+/// headers will be written; the FDB answers, and the VTEPs that it names are asked for; and the frames are judged.
 pub fn decide(
     snapshot: &Snapshot,
     segment: SegmentId,
@@ -77,31 +89,32 @@ fn decide_as<const SUPER: bool>(
 ) {
     let Some(segment) = snapshot.segment(segment) else {
         // The device went away while its frames were queued.
-        return verdicts.judge(batch.iter(), |_| Verdict::Drop(DropReason::LinkDown));
+        return verdicts.judge_pushes(batch.iter(), |_, _| Err(DropReason::LinkDown));
     };
-    let mut destinations = [MacAddr::ZERO; BATCH];
-    for (destination, frame) in destinations.iter_mut().zip(batch.iter()) {
+    let (fdb, vteps) = (&*segment.fdb, segment.vteps.as_slice());
+    for frame in batch.iter() {
+        umem.prefetch(frame, 0);
+    }
+    let mut questions = [Question::default(); BATCH];
+    for (question, frame) in questions.iter_mut().zip(batch.iter()) {
         umem.prefetch(frame, -LINE);
         if let Some((header, _)) = EthernetHeader::parse(umem.bytes(frame)) {
-            *destination = header.destination();
+            *question = fdb.ask(header.destination());
         }
     }
     let mut found = [None; BATCH];
-    let count = batch.len().min(BATCH);
-    if let (Some(destinations), Some(found)) = (destinations.get(..count), found.get_mut(..count)) {
-        segment.fdb.find_batch(destinations, found);
-    }
-    for found in found.iter().take(count) {
+    for (found, question) in found.iter_mut().zip(questions).take(batch.len()) {
+        *found = fdb.answer(question);
         if let Some(Destination::Vtep(vtep)) = found
-            && let Some(vtep) = segment.vteps.get(vtep.0 as usize)
+            && let Some(vtep) = vteps.get(vtep.0 as usize)
         {
             prefetch::line_of(vtep);
         }
     }
-    verdicts.judge(batch.iter().zip(found), |(frame, destination)| {
+    verdicts.judge_pushes(batch.iter().zip(found), |(frame, destination), push| {
         let len = superframe::<SUPER>(umem, frame)
             .map_or(frame.len(), |superframe| superframe.segment_len());
-        judge(segment, umem.bytes(frame), len, destination)
+        judge(segment, vteps, umem.bytes(frame), len, destination, push)
     });
 }
 
@@ -145,17 +158,18 @@ fn apply_as<const SUPER: bool, P: Port>(
 ) {
     let segment = snapshot.segment(segment);
     for (index, frame) in batch.drain().enumerate() {
-        let dead = match (verdicts.on(index), segment) {
+        let (verdict, push) = verdicts.push(index);
+        let dead = match (verdict, segment) {
             (Verdict::Encap(vtep), Some(segment)) => {
-                send::<SUPER, P>(segment, vtep, umem, frame, counters, exit)
+                send::<SUPER, P>(segment, vtep, push, umem, frame, counters, exit)
             }
             (Verdict::Flood, Some(segment)) => {
-                copy_to::<SUPER, P>(&segment.flood, segment, umem, frame, counters, exit)
+                copy_to::<SUPER, P>(&segment.flood, segment, push, umem, frame, counters, exit)
             }
             (Verdict::List(list), Some(segment)) => {
                 let list = segment.lists.get(list.0 as usize);
                 let list = list.map_or(&[][..], Vec::as_slice);
-                copy_to::<SUPER, P>(list, segment, umem, frame, counters, exit)
+                copy_to::<SUPER, P>(list, segment, push, umem, frame, counters, exit)
             }
             (Verdict::Drop(reason), _) => Err((frame, reason)),
             // From one access port to another is the kernel's own business.
@@ -172,38 +186,52 @@ fn apply_as<const SUPER: bool, P: Port>(
 }
 
 #[inline(always)]
-fn judge(segment: &Segment, frame: &[u8], len: usize, found: Option<Destination>) -> Verdict {
-    match Place::find(frame) {
-        None
-        | Some(Place {
-            network: Network::Cut,
-            ..
-        }) => return Verdict::Drop(DropReason::AccessShort),
-        Some(_) => {}
-    }
-    if segment.config.inner_vlan == InnerVlan::Drop && is_tagged(frame) {
-        return Verdict::Drop(DropReason::InnerVlan);
-    }
+fn judge(
+    segment: &Segment,
+    vteps: &[Vtep],
+    frame: &[u8],
+    len: usize,
+    found: Option<Destination>,
+    push: &mut Push,
+) -> Result<Verdict, DropReason> {
+    let config = &*segment.config;
+    let hash = match Layers::plain(frame) {
+        Some(layers) => push.work_out(config, frame, &layers),
+        None => judge_inner(config, frame, push)?,
+    };
     let destination = match found {
         Some(destination) => destination,
-        None if !segment.flood.is_empty() => return Verdict::Flood,
-        None => match segment.fdb.find(MacAddr::ZERO) {
-            Some(destination) => destination,
-            None => return Verdict::Drop(DropReason::NoTxTarget),
-        },
+        None if !segment.flood.is_empty() => return Ok(Verdict::Flood),
+        None => segment
+            .fdb
+            .find(MacAddr::ZERO)
+            .ok_or(DropReason::NoTxTarget)?,
     };
     let vtep = match destination {
         Destination::Vtep(vtep) => vtep,
-        Destination::List(list) => return Verdict::List(list),
-        Destination::Group(group) => match member(segment, group, frame) {
-            Some(vtep) => vtep,
-            None => return Verdict::Drop(DropReason::NoTxTarget),
-        },
+        Destination::List(list) => return Ok(Verdict::List(list)),
+        Destination::Group(group) => segment
+            .groups
+            .get(group.0 as usize)
+            .and_then(|group| group.choose(hash))
+            .ok_or(DropReason::NoTxTarget)?,
     };
-    match reach(segment, vtep, len) {
-        Ok(_) => Verdict::Encap(vtep),
-        Err(reason) => Verdict::Drop(reason),
+    reach(vteps, vtep, len)?;
+    Ok(Verdict::Encap(vtep))
+}
+
+/// Judges an inner frame of any kind, and works out what is pushed onto it; the hash of its flow. Apart, so that the many plain
+/// ones carry nothing of the others along.
+#[inline(never)]
+fn judge_inner(config: &SegmentConfig, frame: &[u8], push: &mut Push) -> Result<u32, DropReason> {
+    let layers = Layers::parse(frame).ok_or(DropReason::AccessShort)?;
+    if layers.place.network == Network::Cut {
+        return Err(DropReason::AccessShort);
     }
+    if config.inner_vlan == InnerVlan::Drop && is_tagged(frame) {
+        return Err(DropReason::InnerVlan);
+    }
+    Ok(push.work_out(config, frame, &layers))
 }
 
 /// What a frame that came out of a TAP is still to be cut into.
@@ -216,25 +244,53 @@ fn superframe<const SUPER: bool>(umem: &Umem, frame: &Frame) -> Option<Superfram
 }
 
 /// Whether a VLAN tag follows the addresses, be it whole or cut short.
-#[inline]
 fn is_tagged(frame: &[u8]) -> bool {
     EthernetHeader::parse(frame).is_some_and(|(header, _)| vlan::is_tag(header.ether_type()))
 }
 
-/// The member of the group that the frame's flow belongs to (`vxlan_xmit_nh`). The flow is the one that decides the outer
-/// source port, worked out once more when the frame is sent: groups are rare, and other frames pay nothing for them.
-#[inline(never)]
-fn member(segment: &Segment, group: GroupId, frame: &[u8]) -> Option<VtepId> {
-    let layers = Layers::parse(frame)?;
-    let group: &Group = segment.groups.get(group.0 as usize)?;
-    group.choose(entropy::flow_hash(frame, &layers))
+impl Push {
+    /// Of a frame that nothing is pushed onto.
+    pub(super) const NOTHING: Self = Self {
+        flow_label: 0,
+        source_port: 0,
+        tos: 0,
+        ttl: 0,
+        df: false,
+        unfinished: false,
+    };
+
+    /// Becomes what is pushed onto the frame with these headers; the hash of its flow.
+    #[inline(always)]
+    fn work_out(&mut self, config: &SegmentConfig, frame: &[u8], layers: &Layers) -> u32 {
+        let hash = entropy::flow_hash(frame, layers);
+        *self = Self {
+            flow_label: match config.flow_label {
+                FlowLabel::Fixed(label) => label,
+                FlowLabel::Inner => layers.flow_label,
+                // 0 would say that there is no label.
+                FlowLabel::Hash => (hash & FLOW_LABEL_MASK).max(1),
+            },
+            source_port: entropy::spread(hash, config.source_ports.low, config.source_ports.high),
+            tos: config.tos.resolve(layers.traffic_class) & !ecn::MASK
+                | ecn::encapsulate(config.ecn_encap, layers.traffic_class),
+            ttl: config.ttl.resolve(layers.ttl),
+            df: match config.df {
+                Df::Unset => false,
+                Df::Set => true,
+                Df::Inherit => {
+                    layers.place.tags == 0 && (layers.df || layers.place.network == Network::Ipv6)
+                }
+            },
+            unfinished: unfinished::is_left(frame, layers),
+        };
+        hash
+    }
 }
 
 /// The headers for a frame of this length to this VTEP, or why there are none.
 #[inline(always)]
-fn reach(segment: &Segment, vtep: VtepId, inner_len: usize) -> Result<&EncapTemplate, DropReason> {
-    let vtep = segment
-        .vteps
+fn reach(vteps: &[Vtep], vtep: VtepId, inner_len: usize) -> Result<&EncapTemplate, DropReason> {
+    let vtep = vteps
         .get(vtep.0 as usize)
         .ok_or(DropReason::NextHopUnresolved)?;
     let template = match &vtep.next_hop {
@@ -254,6 +310,7 @@ type Dead = (Frame, DropReason);
 fn send<const SUPER: bool, P: Port>(
     segment: &Segment,
     vtep: VtepId,
+    edit: Push,
     umem: &mut Umem,
     mut frame: Frame,
     counters: &PortCounters,
@@ -261,12 +318,13 @@ fn send<const SUPER: bool, P: Port>(
 ) -> Result<(), Dead> {
     let superframe = superframe::<SUPER>(umem, &frame);
     let len = superframe.map_or(frame.len(), |superframe| superframe.segment_len());
-    let template = match reach(segment, vtep, len) {
+    let template = match reach(&segment.vteps, vtep, len) {
         Ok(template) => template,
         Err(reason) => return Err((frame, reason)),
     };
     let fields = prepare(
         &segment.config,
+        edit,
         umem,
         &mut frame,
         superframe.as_ref(),
@@ -289,6 +347,7 @@ fn send<const SUPER: bool, P: Port>(
 fn copy_to<const SUPER: bool, P: Port>(
     list: &[VtepId],
     segment: &Segment,
+    edit: Push,
     umem: &mut Umem,
     mut frame: Frame,
     counters: &PortCounters,
@@ -299,19 +358,20 @@ fn copy_to<const SUPER: bool, P: Port>(
     let wanted = list.len();
     let mut reachable = list
         .iter()
-        .filter_map(|vtep| reach(segment, *vtep, inner_len).ok());
+        .filter_map(|vtep| reach(&segment.vteps, *vtep, inner_len).ok());
     let Some(template) = reachable.next() else {
         counters
             .flood_copies_lost
             .add(wanted.saturating_sub(1) as u64);
-        let first = list.first().map(|vtep| reach(segment, *vtep, inner_len));
+        let first = list.first();
         let reason = first
-            .and_then(Result::err)
+            .and_then(|vtep| reach(&segment.vteps, *vtep, inner_len).err())
             .unwrap_or(DropReason::NoTxTarget);
         return Err((frame, reason));
     };
     let fields = prepare(
         &segment.config,
+        edit,
         umem,
         &mut frame,
         superframe.as_ref(),
@@ -369,10 +429,11 @@ fn put_header(umem: &mut Umem, frame: &mut Frame, header: VnetHeader) {
     }
 }
 
-/// Finishes the inner checksum, unless it is one of a superframe, and works out what of the outer headers depends on the inner frame.
+/// Finishes the inner checksum, unless it is one of a superframe, and completes what the outer headers are written from.
 #[inline(always)]
 fn prepare(
     config: &SegmentConfig,
+    edit: Push,
     umem: &mut Umem,
     frame: &mut Frame,
     superframe: Option<&Superframe>,
@@ -383,56 +444,36 @@ fn prepare(
     } else {
         0
     };
-    let bytes = umem.bytes_mut(frame);
-    let Some(layers) = Layers::parse(bytes) else {
-        // Judged to be whole; the values are those of a frame that is not IP.
-        return OuterFields {
-            source_port: config.source_ports.low,
-            ip_id: 0,
-            tos: 0,
-            ttl: 0,
-            df: false,
-            flow_label: 0,
-            group_policy: 0,
-            inner_sum: None,
-        };
-    };
     match superframe {
-        None => counters
-            .checksums_completed
-            .add(u64::from(unfinished::complete(bytes, &layers))),
+        None if edit.unfinished => finish(umem, frame, counters),
+        None => {}
         Some(superframe) => {
             counters.superframes.add(1);
             counters.segments.add(superframe.segments as u64);
         }
     }
-    let hash = entropy::flow_hash(bytes, &layers);
-    let tos = config.tos.resolve(layers.traffic_class) & !ecn::MASK
-        | ecn::encapsulate(config.ecn_encap, layers.traffic_class);
-    let df = match config.df {
-        Df::Unset => false,
-        Df::Set => true,
-        Df::Inherit => {
-            layers.place.tags == 0 && (layers.df || layers.place.network == Network::Ipv6)
-        }
-    };
     OuterFields {
-        source_port: entropy::spread(hash, config.source_ports.low, config.source_ports.high),
+        source_port: edit.source_port,
         ip_id: 0,
-        tos,
-        ttl: config.ttl.resolve(layers.ttl),
-        df,
-        flow_label: match config.flow_label {
-            FlowLabel::Fixed(label) => label,
-            FlowLabel::Inner => layers.flow_label,
-            // 0 would say that there is no label.
-            FlowLabel::Hash => (hash & FLOW_LABEL_MASK).max(1),
-        },
+        tos: edit.tos,
+        ttl: edit.ttl,
+        df: edit.df,
+        flow_label: edit.flow_label,
         group_policy,
         inner_sum: match config.udp_checksum {
-            UdpChecksum::Compute if superframe.is_none() => Some(checksum::sum(bytes)),
+            UdpChecksum::Compute if superframe.is_none() => Some(checksum::sum(umem.bytes(frame))),
             UdpChecksum::Compute | UdpChecksum::Zero => None,
         },
+    }
+}
+
+/// Rare, so that the headers are read once more instead of kept for it.
+#[inline(never)]
+fn finish(umem: &mut Umem, frame: &mut Frame, counters: &PortCounters) {
+    let bytes = umem.bytes_mut(frame);
+    if let Some(layers) = Layers::parse(bytes) {
+        let completed = unfinished::complete(bytes, &layers);
+        counters.checksums_completed.add(u64::from(completed));
     }
 }
 

@@ -21,87 +21,116 @@ use crate::wire::{checksum, crc32c, tcp};
 
 const SCTP: u8 = 132;
 
-/// Finishes the checksum of what the frame carries, if it was left unfinished; whether it was. `layers` are the frame's.
+/// Whether the sender left the checksum of what the frame carries to hardware. `layers` are the frame's.
 #[inline(always)]
-pub fn complete(frame: &mut [u8], layers: &Layers) -> bool {
+pub fn is_left(frame: &[u8], layers: &Layers) -> bool {
     // By reference: copying what was just written field by field would wait for all of the stores.
     let Some(transport) = &layers.transport else {
         return false;
     };
-    match transport.protocol {
-        tcp::PROTOCOL if transport.len >= tcp::LEN => complete_sum(
-            frame,
-            layers,
-            transport,
-            transport.len,
-            tcp::CHECKSUM_OFFSET,
-        ),
-        udp::PROTOCOL => complete_udp(frame, layers, transport),
-        SCTP => complete_sctp(frame, *transport),
-        _ => false,
+    if transport.protocol == SCTP {
+        return sctp_is_left(frame, *transport);
     }
+    Sum::of(frame, transport).is_some_and(|sum| sum.is_left(frame, layers, transport))
 }
 
+/// Finishes the checksum of what the frame carries, if it was left unfinished; whether it was. `layers` are the frame's.
 #[inline(always)]
-fn complete_udp(frame: &mut [u8], layers: &Layers, transport: &Transport) -> bool {
-    let Some(header) = segment(frame, transport).and_then(UdpHeader::parse) else {
-        return false;
-    };
-    if header.checksum() == 0 || header.len() < udp::LEN || header.len() > transport.len {
-        return false;
+pub fn complete(frame: &mut [u8], layers: &Layers) -> bool {
+    let left = is_left(frame, layers);
+    if left && let Some(transport) = layers.transport {
+        finish(frame, transport);
     }
-    let len = header.len();
-    complete_sum(frame, layers, transport, len, udp::CHECKSUM_OFFSET)
-}
-
-/// The field at `at` of the transport header holds the pseudo-header's sum, so that the sum over all of the segment,
-/// field included, is the whole sum. `len` is the segment's, which a UDP header may say to be less than the packet's.
-#[inline(always)]
-fn complete_sum(
-    frame: &mut [u8],
-    layers: &Layers,
-    transport: &Transport,
-    len: usize,
-    at: usize,
-) -> bool {
-    let Some(pseudo) = pseudo_sum(frame, layers, transport, len) else {
-        return false;
-    };
-    let Some(segment) = segment_mut(frame, transport, len) else {
-        return false;
-    };
-    let Some(field) = segment.get(at..).and_then(<[u8]>::first_chunk::<2>) else {
-        return false;
-    };
-    if u16::from_be_bytes(*field) != checksum::fold(pseudo) {
-        return false;
-    }
-    let mut finished = checksum::finish(checksum::sum(segment));
-    if transport.protocol == udp::PROTOCOL {
-        finished = checksum::udp_field(finished);
-    }
-    if let Some(field) = segment.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<2>) {
-        *field = finished.to_be_bytes();
-    }
-    true
+    left
 }
 
 /// Rare, and a function of its own: `transport` by value, because what a function is given by reference cannot stay in
 /// registers anywhere.
 #[inline(never)]
-fn complete_sctp(frame: &mut [u8], transport: Transport) -> bool {
-    let Some(segment) = segment_mut(frame, &transport, transport.len) else {
-        return false;
-    };
-    let Some((header, chunks)) = segment.split_first_chunk_mut::<12>() else {
-        return false;
-    };
-    if header[8..] != [0; 4] {
-        return false;
+fn finish(frame: &mut [u8], transport: Transport) {
+    if transport.protocol == SCTP {
+        return finish_sctp(frame, &transport);
     }
+    if let Some(sum) = Sum::of(frame, &transport) {
+        sum.finish(frame, &transport);
+    }
+}
+
+/// The one's complement checksum of a TCP or UDP segment.
+struct Sum {
+    /// Where its field is, in bytes from the start of the transport header.
+    at: usize,
+    /// The bytes that it covers, which a UDP header may say to be less than the packet's.
+    len: usize,
+}
+
+impl Sum {
+    #[inline(always)]
+    fn of(frame: &[u8], transport: &Transport) -> Option<Self> {
+        match transport.protocol {
+            tcp::PROTOCOL if transport.len >= tcp::LEN => Some(Self {
+                at: tcp::CHECKSUM_OFFSET,
+                len: transport.len,
+            }),
+            udp::PROTOCOL => {
+                let header = UdpHeader::parse(segment(frame, transport)?)?;
+                let sound = header.checksum() != 0
+                    && header.len() >= udp::LEN
+                    && header.len() <= transport.len;
+                sound.then(|| Self {
+                    at: udp::CHECKSUM_OFFSET,
+                    len: header.len(),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the field holds the pseudo-header's sum.
+    #[inline(always)]
+    fn is_left(&self, frame: &[u8], layers: &Layers, transport: &Transport) -> bool {
+        let field = frame
+            .get(transport.offset + self.at..)
+            .and_then(<[u8]>::first_chunk::<2>);
+        let pseudo = pseudo_sum(frame, layers, transport, self.len);
+        match (field, pseudo) {
+            (Some(field), Some(pseudo)) => u16::from_be_bytes(*field) == checksum::fold(pseudo),
+            _ => false,
+        }
+    }
+
+    /// The sum over all of the segment, field included, is the whole sum.
+    fn finish(&self, frame: &mut [u8], transport: &Transport) {
+        let Some(segment) = segment_mut(frame, transport, self.len) else {
+            return;
+        };
+        let mut finished = checksum::finish(checksum::sum(segment));
+        if transport.protocol == udp::PROTOCOL {
+            finished = checksum::udp_field(finished);
+        }
+        if let Some(field) = segment
+            .get_mut(self.at..)
+            .and_then(<[u8]>::first_chunk_mut::<2>)
+        {
+            *field = finished.to_be_bytes();
+        }
+    }
+}
+
+#[inline(never)]
+fn sctp_is_left(frame: &[u8], transport: Transport) -> bool {
+    let header = segment(frame, &transport).and_then(<[u8]>::first_chunk::<12>);
+    header.is_some_and(|header| header[8..] == [0; 4])
+}
+
+fn finish_sctp(frame: &mut [u8], transport: &Transport) {
+    let segment = segment_mut(frame, transport, transport.len);
+    let Some((header, chunks)) = segment.and_then(|bytes| bytes.split_first_chunk_mut::<12>())
+    else {
+        return;
+    };
     let crc = crc32c::crc32c([&header[..], chunks]);
     header[8..].copy_from_slice(&crc.to_le_bytes());
-    true
 }
 
 #[inline(always)]

@@ -1,5 +1,6 @@
-//! What is to happen to a frame.
+//! What is to happen to a frame, and what was read in it to know that.
 
+use super::{decap::Pull, encap::Push};
 use crate::port::BATCH;
 use crate::stats::DropReason;
 use crate::table::{ListId, SegmentId, VtepId};
@@ -21,10 +22,14 @@ pub enum Verdict {
     Drop(DropReason),
 }
 
-/// The verdicts on a batch, in its order.
+/// The verdicts on a batch, in its order, and beside each what its edit needs of the headers: those are read once.
 #[derive(Debug)]
 pub struct Verdicts {
     entries: [Verdict; BATCH],
+    /// Of frames to the underlay.
+    pushes: [Push; BATCH],
+    /// Of frames from there.
+    pulls: [Pull; BATCH],
     len: usize,
 }
 
@@ -33,6 +38,8 @@ impl Verdicts {
     pub const fn new() -> Self {
         Self {
             entries: [Self::MISSING; BATCH],
+            pushes: [Push::NOTHING; BATCH],
+            pulls: [Pull::NOTHING; BATCH],
             len: 0,
         }
     }
@@ -55,29 +62,68 @@ impl Verdicts {
         self.entries.iter().take(self.len).copied()
     }
 
-    /// The verdict on frame `index` of the batch. A frame that was never judged goes nowhere: only a caller that fills
-    /// the batch between `decide` and `apply` could have one.
-    #[inline]
-    pub(super) fn on(&self, index: usize) -> Verdict {
-        debug_assert!(index < self.len, "frame {index} was not judged");
-        self.entries.get(index).copied().unwrap_or(Self::MISSING)
+    /// The verdict on frame `index` of a batch to the underlay, and what is pushed onto the frame.
+    #[inline(always)]
+    pub(super) fn push(&self, index: usize) -> (Verdict, Push) {
+        self.on(index, &self.pushes, Push::NOTHING)
     }
 
-    /// Judges a new batch: one verdict for each of `items`, in order.
-    #[inline]
-    pub(super) fn judge<T>(
+    /// The verdict on frame `index` of a batch from the underlay, and what is pulled off the frame.
+    #[inline(always)]
+    pub(super) fn pull(&self, index: usize) -> (Verdict, Pull) {
+        self.on(index, &self.pulls, Pull::NOTHING)
+    }
+
+    /// Judges a new batch to the underlay: each of `items`, in order.
+    #[inline(always)]
+    pub(super) fn judge_pushes<T>(
         &mut self,
         items: impl Iterator<Item = T>,
-        judge: impl Fn(T) -> Verdict,
+        judge: impl Fn(T, &mut Push) -> Result<Verdict, DropReason>,
     ) {
-        self.len = 0;
-        for (entry, item) in self.entries.iter_mut().zip(items) {
-            *entry = judge(item);
-            self.len += 1;
+        self.len = fill(&mut self.entries, &mut self.pushes, items, judge);
+    }
+
+    /// Judges a new batch from the underlay: each of `items`, in order.
+    #[inline(always)]
+    pub(super) fn judge_pulls<T>(
+        &mut self,
+        items: impl Iterator<Item = T>,
+        judge: impl Fn(T, &mut Pull) -> Result<Verdict, DropReason>,
+    ) {
+        self.len = fill(&mut self.entries, &mut self.pulls, items, judge);
+    }
+
+    /// A frame that was never judged goes nowhere: only a caller that fills the batch between `decide` and `apply` could
+    /// have one.
+    #[inline(always)]
+    fn on<E: Copy>(&self, index: usize, edits: &[E; BATCH], nothing: E) -> (Verdict, E) {
+        debug_assert!(index < self.len, "frame {index} was not judged");
+        match (self.entries.get(index), edits.get(index)) {
+            (Some(verdict), Some(edit)) if index < self.len => (*verdict, *edit),
+            _ => (Self::MISSING, nothing),
         }
     }
 
     const MISSING: Verdict = Verdict::Drop(DropReason::NoTxTarget);
+}
+
+/// Writes a verdict for each item, as many as there is room for, and where it lets the frame live an edit; how many that were. The
+/// edit of a dead frame is whatever it was: nobody reads it. (It is written in place: together with the verdict it would be
+/// returned through memory, in pieces, and waited for.)
+#[inline(always)]
+fn fill<T, E>(
+    verdicts: &mut [Verdict; BATCH],
+    edits: &mut [E; BATCH],
+    items: impl Iterator<Item = T>,
+    judge: impl Fn(T, &mut E) -> Result<Verdict, DropReason>,
+) -> usize {
+    let mut len = 0;
+    for ((verdict, edit), item) in verdicts.iter_mut().zip(edits).zip(items) {
+        *verdict = judge(item, edit).unwrap_or_else(Verdict::Drop);
+        len += 1;
+    }
+    len
 }
 
 impl Default for Verdicts {
@@ -93,8 +139,8 @@ mod tests {
     #[test]
     fn a_new_batch_replaces_the_verdicts_of_the_last() {
         let mut verdicts = Verdicts::new();
-        verdicts.judge(0..3, |n| Verdict::Encap(VtepId(n)));
-        verdicts.judge(7..9, |n| Verdict::Deliver(SegmentId(n)));
+        verdicts.judge_pushes(0..3, |n, _| Ok(Verdict::Encap(VtepId(n))));
+        verdicts.judge_pulls(7..9, |n, _| Ok(Verdict::Deliver(SegmentId(n))));
         assert_eq!(verdicts.len(), 2);
         let all: Vec<_> = verdicts.iter().collect();
         assert_eq!(
@@ -109,12 +155,13 @@ mod tests {
     #[test]
     fn there_are_never_more_than_a_batch() {
         let mut verdicts = Verdicts::new();
-        verdicts.judge(0..1000, |_: u32| Verdict::Flood);
+        verdicts.judge_pushes(0..1000, |_: u32, _| Ok(Verdict::Flood));
         assert_eq!(verdicts.len(), BATCH);
     }
 
     #[test]
     fn a_verdict_is_small() {
         assert!(size_of::<Verdict>() <= 8);
+        assert!(size_of::<Push>() <= 12 && size_of::<Pull>() <= 8);
     }
 }

@@ -102,7 +102,38 @@ impl Batch {
     /// batch: leaving the loop early loses none.
     #[inline]
     pub fn drain(&mut self) -> impl Iterator<Item = Frame> + '_ {
-        std::iter::from_fn(|| self.pop())
+        Drain {
+            taken: 0,
+            batch: self,
+        }
+    }
+}
+
+/// Where a batch begins is written once, at the end, and not after each frame.
+struct Drain<'a> {
+    batch: &'a mut Batch,
+    taken: usize,
+}
+
+impl Iterator for Drain<'_> {
+    type Item = Frame;
+
+    #[inline]
+    fn next(&mut self) -> Option<Frame> {
+        if self.taken == self.batch.len {
+            return None;
+        }
+        let place = &mut self.batch.frames[(self.batch.head + self.taken) & MASK];
+        self.taken += 1;
+        Some(mem::replace(place, Frame::VACANT))
+    }
+}
+
+impl Drop for Drain<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.batch.head = (self.batch.head + self.taken) & MASK;
+        self.batch.len -= self.taken;
     }
 }
 

@@ -27,8 +27,9 @@ pub struct Umem {
     bounds: Bounds,
     pages: Pages,
     frames: u32,
-    /// Starts of free chunks. Its capacity is `frames`, and it never holds more.
-    free: Vec<u32>,
+    /// Starts of free chunks, the first `free_len` of them. A place for every chunk, and no code that would make more.
+    free: Box<[u32]>,
+    free_len: usize,
     /// Whether each chunk is in the pool: catches what would be there twice.
     #[cfg(debug_assertions)]
     in_pool: Vec<bool>,
@@ -124,6 +125,7 @@ impl Umem {
             pages,
             frames: config.frames,
             free,
+            free_len: config.frames as usize,
             #[cfg(debug_assertions)]
             in_pool: vec![true; config.frames as usize],
         })
@@ -147,7 +149,7 @@ impl Umem {
     /// How many chunks are in the pool.
     #[inline]
     pub fn free(&self) -> usize {
-        self.free.len()
+        self.free_len
     }
 
     /// An empty frame with [`ROOM`] bytes in front; `None` when the pool is empty.
@@ -326,7 +328,10 @@ impl Umem {
     /// Takes a chunk from the pool: for the fill ring.
     #[inline]
     pub(super) fn take(&mut self) -> Option<u32> {
-        let chunk = self.free.pop()?;
+        // With none, below 0 and beyond all places.
+        let last = self.free_len.wrapping_sub(1);
+        let chunk = *self.free.get(last)?;
+        self.free_len = last;
         #[cfg(debug_assertions)]
         if let Some(in_pool) = self.in_pool.get_mut(self.bounds.index(chunk)) {
             *in_pool = false;
@@ -342,15 +347,16 @@ impl Umem {
         let Some(chunk) = self.bounds.chunk_of(addr) else {
             return false;
         };
-        if self.free.len() >= self.frames as usize {
+        let Some(place) = self.free.get_mut(self.free_len) else {
             return false;
-        }
+        };
         #[cfg(debug_assertions)]
         match self.in_pool.get_mut(self.bounds.index(chunk)) {
             Some(in_pool) if !*in_pool => *in_pool = true,
             _ => return false,
         }
-        self.free.push(chunk);
+        *place = chunk;
+        self.free_len += 1;
         true
     }
 

@@ -94,9 +94,11 @@ impl OuterIpv6 {
         put(head, 54, fields.source_port.to_be_bytes());
         put(head, 58, udp_len.to_be_bytes());
         put(head, 60, udp_checksum.to_be_bytes());
-        let [flags, a, b, c] = fields.group_policy.to_be_bytes();
-        head[62] |= flags;
-        [head[63], head[64], head[65]] = [a, b, c];
+        if fields.group_policy != 0 {
+            let [flags, a, b, c] = fields.group_policy.to_be_bytes();
+            head[62] |= flags;
+            [head[63], head[64], head[65]] = [a, b, c];
+        }
         true
     }
 

@@ -63,11 +63,14 @@ impl Deref for Peers {
     }
 }
 
-/// Numbers other than 0, in an array of which at least half is empty.
+const SLOTS: usize = 8;
+
+/// Numbers other than 0, in buckets that are filled from the front; at least half of all slots are empty, so that one key of a
+/// hundred at most is not in its home.
 #[derive(Debug, Clone, Default)]
 struct Set<K> {
-    /// A power of two of slots, or none at all; 0 is an empty one.
-    slots: Box<[K]>,
+    /// A power of two of buckets, or none at all; 0 is an empty slot.
+    buckets: Box<[[K; SLOTS]]>,
     seed: foldhash::quality::RandomState,
 }
 
@@ -76,39 +79,55 @@ impl<K: Copy + Default + Eq + Hash> Set<K> {
         if keys.is_empty() {
             return Self::default();
         }
-        let slots = vec![K::default(); (keys.len() * 2).next_power_of_two()];
+        let buckets = (keys.len() * 2).div_ceil(SLOTS).next_power_of_two();
         let mut set = Self {
-            slots: slots.into(),
+            buckets: vec![[K::default(); SLOTS]; buckets].into(),
             ..Self::default()
         };
         for key in keys {
-            let place = set.place(key);
-            if let Some(slot) = set.slots.get_mut(place) {
-                *slot = key;
-            }
+            set.insert(key);
         }
         set
     }
 
-    #[inline(always)]
-    fn has(&self, key: K) -> bool {
-        let slot = self.slots.get(self.place(key));
-        slot.is_some_and(|slot| *slot == key && key != K::default())
+    fn insert(&mut self, key: K) {
+        let mut index = self.home(key);
+        // Ends, because half of the slots stay empty.
+        while let Some(bucket) = self.buckets.get_mut(index) {
+            if let Some(slot) = bucket.iter_mut().find(|slot| **slot == K::default()) {
+                *slot = key;
+                return;
+            }
+            index = (index + 1) & self.mask();
+        }
     }
 
-    /// Where the key is, or would be: the first slot from its home on that is its own or empty. There is one, unless there
-    /// are no slots.
+    /// Walks from the key's home to the first bucket that has the key, or an empty slot. All slots of a bucket are compared:
+    /// where to stop would be mispredicted.
     #[inline(always)]
-    fn place(&self, key: K) -> usize {
-        let mask = self.slots.len().wrapping_sub(1);
-        let mut place = self.seed.hash_one(key) as usize & mask;
-        while let Some(slot) = self.slots.get(place)
-            && *slot != key
-            && *slot != K::default()
-        {
-            place = (place + 1) & mask;
+    fn has(&self, key: K) -> bool {
+        let mut index = self.home(key);
+        while let Some(bucket) = self.buckets.get(index) {
+            if bucket.iter().fold(false, |has, slot| has | (*slot == key)) {
+                return key != K::default();
+            }
+            let [.., last] = bucket;
+            if *last == K::default() {
+                return false;
+            }
+            index = (index + 1) & self.mask();
         }
-        place
+        false
+    }
+
+    #[inline(always)]
+    fn home(&self, key: K) -> usize {
+        self.seed.hash_one(key) as usize & self.mask()
+    }
+
+    #[inline(always)]
+    fn mask(&self) -> usize {
+        self.buckets.len().wrapping_sub(1)
     }
 }
 

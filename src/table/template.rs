@@ -310,9 +310,11 @@ impl OuterIpv4 {
         put(head, 34, fields.source_port);
         put(head, 38, udp_len);
         put(head, 40, udp_checksum);
-        let [flags, a, b, c] = fields.group_policy.to_be_bytes();
-        head[42] |= flags;
-        [head[43], head[44], head[45]] = [a, b, c];
+        if fields.group_policy != 0 {
+            let [flags, a, b, c] = fields.group_policy.to_be_bytes();
+            head[42] |= flags;
+            [head[43], head[44], head[45]] = [a, b, c];
+        }
         true
     }
 

@@ -65,6 +65,9 @@ pub struct Layers {
     pub transport: Option<Transport>,
 }
 
+/// Ethernet and IPv4 headers, and 8 bytes of what follows: a UDP header, or the ports of another.
+pub const PLAIN_LEN: usize = ethernet::LEN + super::ipv4::LEN + super::udp::LEN;
+
 impl Place {
     /// Finds the network header; `None` when the Ethernet header is cut short.
     #[inline(always)]
@@ -123,6 +126,40 @@ impl Layers {
                 None => without,
             },
             Network::Cut | Network::Other => without,
+        })
+    }
+
+    /// The headers of a frame as most are: no tags, IPv4 without options, no fragment, and [`PLAIN_LEN`] bytes at least. Of
+    /// other frames nothing is said: [`Self::parse`] knows.
+    ///
+    /// What is the same in all of them is a constant here, so that a caller's code for them has no bounds left to check.
+    #[inline(always)]
+    pub fn plain(frame: &[u8]) -> Option<Self> {
+        let head = frame.first_chunk::<PLAIN_LEN>()?;
+        let (ethernet, packet) = EthernetHeader::parse(head)?;
+        let header = Ipv4Header::parse(packet)?;
+        let total_len = header.total_len();
+        let is_plain = ethernet.ether_type() == ethernet::IPV4
+            && header.version() == 4
+            && header.header_len() == super::ipv4::LEN
+            && !header.is_fragment()
+            && (PLAIN_LEN - ethernet::LEN..=frame.len() - ethernet::LEN).contains(&total_len);
+        is_plain.then(|| Self {
+            place: Place {
+                network: Network::Ipv4,
+                offset: ethernet::LEN,
+                tags: 0,
+            },
+            traffic_class: header.tos(),
+            ttl: header.ttl(),
+            df: header.df(),
+            flow_label: 0,
+            transport: Some(Transport {
+                protocol: header.protocol(),
+                offset: ethernet::LEN + super::ipv4::LEN,
+                len: total_len - super::ipv4::LEN,
+                direct: true,
+            }),
         })
     }
 
@@ -273,6 +310,30 @@ mod tests {
     }
 
     #[test]
+    fn a_plain_frame_is_read_as_any_other_and_every_other_is_not_plain() {
+        let frame = udp4();
+        assert_eq!(Layers::plain(&frame), Layers::parse(&frame));
+        let with = |at: usize, value| {
+            let mut frame = frame.clone();
+            frame[at] = value;
+            Layers::plain(&frame)
+        };
+        assert!(with(20, 0x40).is_some_and(|layers| layers.df));
+        for (at, value) in [
+            (12, 0x81),
+            (14, 0x46),
+            (14, 0x65),
+            (17, 27),
+            (17, 32),
+            (20, 0x20),
+            (21, 1),
+        ] {
+            assert_eq!(with(at, value), None, "byte {at} = {value}");
+        }
+        assert_eq!(Layers::plain(&frame[..41]), None);
+    }
+
+    #[test]
     fn a_version_that_contradicts_the_ether_type_leaves_no_transport() {
         let mut frame = udp4();
         frame[14] = 0x65;
@@ -318,6 +379,7 @@ mod tests {
             match Layers::parse(&frame) {
                 None => prop_assert!(frame.len() < 14),
                 Some(layers) => {
+                    prop_assert!(Layers::plain(&frame).is_none_or(|plain| plain == layers));
                     prop_assert!(layers.place.offset <= frame.len());
                     if let Some(transport) = layers.transport {
                         prop_assert!(transport.offset + transport.len <= frame.len());

@@ -44,6 +44,9 @@ impl Moved {
 
 impl<P: Port> Worker<P> {
     /// One turn: at most one batch from each port, on to where it belongs.
+    ///
+    /// A function of its own in the program, where `tests/panic_free.rs` finds it.
+    #[inline(never)]
     pub fn turn(&mut self) -> Moved {
         let Plan {
             umem,
