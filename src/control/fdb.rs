@@ -116,9 +116,18 @@ impl FdbMirror {
         self.changed = Changed::Targets;
     }
 
-    /// What changed since it was last asked for.
-    pub(super) fn take_changed(&mut self) -> Changed {
-        std::mem::replace(&mut self.changed, Changed::Entries(Vec::new()))
+    /// What changed since it was last asked for; of many entries the first `most`, and the others the next time.
+    pub(super) fn take_changed(&mut self, most: usize) -> Changed {
+        let others = match &mut self.changed {
+            Changed::Entries(macs) => macs.split_off(most.min(macs.len())),
+            Changed::Targets => Vec::new(),
+        };
+        std::mem::replace(&mut self.changed, Changed::Entries(others))
+    }
+
+    /// Whether there is anything to take.
+    pub(super) fn is_changed(&self) -> bool {
+        self.changed != Changed::Entries(Vec::new())
     }
 
     /// Addresses with one value, by the number of their target.
@@ -334,7 +343,7 @@ pub(super) mod tests {
                 PORT,
                 vni(),
             );
-            fdb.take_changed()
+            fdb.take_changed(usize::MAX)
         };
         let entries = |macs: &[u8]| {
             let mac = |last| entry(last, None, None).mac.unwrap();
@@ -350,7 +359,14 @@ pub(super) mod tests {
         assert_eq!(set(2, Some(11)), Changed::Targets, "12 is gone");
         assert_eq!(set(0, Some(11)), Changed::Targets, "a list");
         fdb.doubt_targets();
-        assert_eq!(fdb.take_changed(), Changed::Targets);
+        assert_eq!(fdb.take_changed(1), Changed::Targets);
+        for mac in [3, 4, 5] {
+            fdb.apply(true, &entry(mac, Some(11), None), PORT, vni());
+        }
+        assert_eq!(fdb.take_changed(2), entries(&[3, 4]));
+        assert!(fdb.is_changed());
+        assert_eq!(fdb.take_changed(2), entries(&[5]));
+        assert!(!fdb.is_changed());
     }
 
     #[test]

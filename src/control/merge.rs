@@ -609,7 +609,7 @@ pub(super) mod tests {
                 for (exists, mac, dst) in burst {
                     mirror.apply(exists, &entry(mac, Some(dst), None), 8472, config().vni);
                 }
-                match mirror.take_changed() {
+                match mirror.take_changed(usize::MAX) {
                     Changed::Entries(macs) => layout.follow(&mirror, &macs),
                     Changed::Targets => layout = super::layout(&config(), &mirror, &nexthops),
                 }

@@ -237,7 +237,8 @@ impl Mirror {
         for device in self.devices.iter_mut().filter(|device| device.fdb_changed) {
             rebuild |= device.lay_out(&self.nexthops);
         }
-        (self.doubt.fdb, self.doubt.nexthops) = (false, false);
+        self.doubt.fdb = self.devices.iter().any(|device| device.fdb_changed);
+        self.doubt.nexthops = false;
         let changed = if rebuild {
             self.rebuild(now).inspect_err(|_| self.doubt.ways = true)?
         } else {

@@ -14,6 +14,10 @@ use crate::table::{
 };
 use crate::wire::MacAddr;
 
+/// So many entries change in one publication, the others in the next. Each may copy a page of the table, and the pages before
+/// them are in use until workers have left them: with all at once, there are two tables, and holes of the size of one afterwards.
+const CHANGES_MAX: usize = 512;
+
 /// One mirrored device.
 #[derive(Debug)]
 pub(super) struct Device {
@@ -123,8 +127,9 @@ impl Device {
 
     /// Brings the layout up to date with the FDB; whether more of it may have changed than where entries lead.
     pub(super) fn lay_out(&mut self, nexthops: &Nexthops) -> bool {
-        self.fdb_changed = false;
-        match self.fdb.take_changed() {
+        let changed = self.fdb.take_changed(CHANGES_MAX);
+        self.fdb_changed = self.fdb.is_changed();
+        match changed {
             Changed::Entries(macs) => {
                 if !macs.is_empty() {
                     self.layout.follow(&self.fdb, &macs);

@@ -77,7 +77,8 @@ fn a_hundred_thousand_fdb_entries_load_without_a_lost_frame() {
 }
 
 /// 64 MiB with two workers and ten thousand entries, all rings and frames among them; and a hundred bytes for each entry more,
-/// those that came while it ran and those that it found when it started. Two workers have 32 MiB of frames.
+/// those that came while it ran and those that it found when it started. Two workers have 32 MiB of frames. When all of them
+/// move, faster than the table follows, a second table's worth of holes may stay between what is in use.
 #[test]
 fn memory_stays_within_what_was_promised() {
     const FEW: u64 = 10_000;
@@ -96,16 +97,16 @@ fn memory_stays_within_what_was_promised() {
     assert!(few_kib <= 64 << 10, "{few_kib} KiB with {FEW} entries");
 
     let all = FEW + ENTRIES;
-    let wait_growth = |vxgate: &Vxgate, what: &str| {
+    let wait_growth = |vxgate: &Vxgate, what: &str, bytes_max: u64| {
         wait_fdb(vxgate, all + 1);
         // What the changes took besides is given back some time after the last of them.
         wait_until(
-            &format!("at most 100 bytes an entry, {what}"),
+            &format!("at most {bytes_max} bytes an entry, {what}"),
             Duration::from_secs(20),
             || {
                 let kib = resident_kib(vxgate);
                 let entry_bytes = (kib.saturating_sub(few_kib) << 10) / ENTRIES;
-                let kept = entry_bytes <= 100;
+                let kept = entry_bytes <= bytes_max;
                 if kept {
                     println!(
                         "    {all} entries, {what}: {kib} KiB resident, {entry_bytes} bytes an entry more"
@@ -116,19 +117,19 @@ fn memory_stays_within_what_was_promised() {
         );
     };
     write_entries(&node, "append", FEW..all, 0);
-    wait_growth(&vxgate, "loaded while it ran");
+    wait_growth(&vxgate, "loaded while it ran", 100);
     let publications = || vxgate.status().0["mirror"]["publications"].as_u64();
     let before = publications();
     // To other VTEPs, and back.
     for offset in [1, 0] {
         write_entries(&node, "replace", FEW..all, offset);
     }
-    wait_growth(&vxgate, "each of which moved twice");
+    wait_growth(&vxgate, "each of which moved twice", 200);
     assert!(publications() > before, "it has followed");
     vxgate.stop();
 
     let vxgate = start();
-    wait_growth(&vxgate, "found at the start");
+    wait_growth(&vxgate, "found at the start", 100);
     vxgate.stop();
 }
 
