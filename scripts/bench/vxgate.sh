@@ -29,6 +29,8 @@ vxgate_version() { "$VXGATE" --version | cut -d' ' -f2; }
 
 # What vxgate itself forwarded: what it left to the kernel is not among them.
 vxgate_frames() { "$VXGATE" status --json --socket "$RUN/vxgate.sock" | jq '[.ports[].forwarded] | add'; }
+# Outer headers included, and a superframe as what it was.
+vxgate_bytes() { "$VXGATE" status --json --socket "$RUN/vxgate.sock" | jq '[.ports[].forwarded_bytes] | add'; }
 vxgate_tasks() {
     echo "$VXGATE_PID"
     napi_threads bwire bpod vxg0 vxg1

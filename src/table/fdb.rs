@@ -117,20 +117,6 @@ impl Fdb {
         self.page(hash)?.find(key, hash)
     }
 
-    /// Looks up `macs[i]` into `found[i]`, as far as the shorter slice reaches: a batch of questions, then their answers.
-    #[inline]
-    pub fn find_batch(&self, macs: &[MacAddr], found: &mut [Option<Destination>]) {
-        for (macs, found) in macs.chunks(LANES).zip(found.chunks_mut(LANES)) {
-            let mut questions = [Question::default(); LANES];
-            for (question, mac) in questions.iter_mut().zip(macs) {
-                *question = self.ask(*mac);
-            }
-            for (question, found) in questions.iter().zip(found).take(macs.len()) {
-                *found = self.answer(*question);
-            }
-        }
-    }
-
     /// Every entry, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (MacAddr, Destination)> + '_ {
         let all = self.each_page().flat_map(|page| page.iter());
@@ -291,9 +277,6 @@ impl Fdb {
     }
 }
 
-/// Look-ups whose memory accesses overlap: one batch of frames.
-const LANES: usize = 64;
-
 impl fmt::Debug for Fdb {
     /// The size only: tables have up to hundreds of thousands of entries, and the seed is a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -327,9 +310,7 @@ mod tests {
             assert!(fdb.is_empty());
             assert_eq!(fdb.find(MacAddr::ZERO), None);
             assert_eq!(fdb.iter().count(), 0);
-            let mut found = [Some(vtep(1)); 2];
-            fdb.find_batch(&[MacAddr::ZERO, MacAddr::BROADCAST], &mut found);
-            assert_eq!(found, [None, None]);
+            assert_eq!(fdb.answer(fdb.ask(MacAddr::BROADCAST)), None);
         }
     }
 
@@ -351,18 +332,6 @@ mod tests {
         assert_eq!(fdb.len(), 2);
         assert_eq!(fdb.find(mac(7)), Some(vtep(3)));
         assert_eq!(fdb.iter().filter(|(key, _)| *key == mac(7)).count(), 1);
-    }
-
-    #[test]
-    fn a_batch_covers_the_shorter_slice_and_more_than_64_keys() {
-        let fdb = Fdb::new((0..200).map(|i| (mac(i), vtep(i as u32))));
-        let macs: Vec<_> = (100..300).map(mac).collect();
-        let mut found = vec![Some(vtep(9999)); 150];
-        fdb.find_batch(&macs, &mut found);
-        let expected: Vec<_> = (100..250).map(|i| (i < 200).then_some(vtep(i))).collect();
-        assert_eq!(found, expected);
-        fdb.find_batch(&macs[..1], &mut found);
-        assert_eq!(found[..2], expected[..2]);
     }
 
     /// Consecutive addresses, equal low or high bytes: what real networks have. The seed is random, so the bounds are ones
@@ -450,9 +419,10 @@ mod tests {
             prop_assert_eq!(fdb.iter().count(), twin.len());
 
             let keys: Vec<_> = entries.iter().map(|entry| entry.0).chain(others).map(mac).collect();
-            let mut found = vec![None; keys.len()];
-            fdb.find_batch(&keys, &mut found);
-            for (key, found) in keys.iter().zip(found) {
+            // All asked before the first is answered, as in a batch.
+            let questions: Vec<_> = keys.iter().map(|key| fdb.ask(*key)).collect();
+            for (key, question) in keys.iter().zip(questions) {
+                let found = fdb.answer(question);
                 prop_assert_eq!(found, twin.get(key).copied());
                 prop_assert_eq!(fdb.find(*key), found);
             }

@@ -78,7 +78,7 @@ fn a_hundred_thousand_fdb_entries_load_without_a_lost_frame() {
 
 /// 64 MiB with two workers and ten thousand entries, all rings and frames among them; and a hundred bytes for each entry more,
 /// those that came while it ran and those that it found when it started. Two workers have 32 MiB of frames. When all of them
-/// move, as fast as can be, some holes stay between what is in use.
+/// move, faster than the table follows, a second table's worth of holes may stay between what is in use.
 #[test]
 fn memory_stays_within_what_was_promised() {
     const FEW: u64 = 10_000;
@@ -124,7 +124,7 @@ fn memory_stays_within_what_was_promised() {
     for offset in [1, 0] {
         write_entries(&node, "replace", FEW..all, offset);
     }
-    wait_growth(&vxgate, "each of which moved twice", 125);
+    wait_growth(&vxgate, "each of which moved twice", 200);
     assert!(publications() > before, "it has followed");
     vxgate.stop();
 
