@@ -46,11 +46,19 @@ enum Coming {
 
 impl Chains {
     /// Makes room for all chunks at once: nothing is allocated on the path.
+    #[inline]
     pub(super) fn cover(&mut self, bounds: Bounds) {
-        let chunks = (bounds.area_len / u64::from(bounds.chunk)) as usize;
-        if bounds.has_chains() && self.due.len() < chunks {
-            self.due.resize(chunks, 0);
+        if bounds.has_chains() && self.due.is_empty() {
+            self.begin(bounds);
         }
+    }
+
+    /// Before a port's first frame, and never again: the one thing that `tests/panic_free.rs` passes over.
+    #[cold]
+    #[inline(never)]
+    fn begin(&mut self, bounds: Bounds) {
+        let chunks = (bounds.area_len / u64::from(bounds.chunk)) as usize;
+        self.due.resize(chunks, 0);
     }
 
     /// Takes the next received buffer (none, when its address was refused), and whether `more` of its frame follow. Returns

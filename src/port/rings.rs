@@ -153,7 +153,7 @@ impl Rings {
         let frame_len_max = self.frame_len_max;
         let (ledger, chains) = (&mut self.ledger, &mut self.chains);
         chains.cover(bounds);
-        let most = batch.len() as u32 * (bounds.chunk / bounds.buffer);
+        let most = batch.len() as u32 * bounds.buffers_per_chunk();
         let mut room = self.tx.free(most);
         let (mut looks, mut taken, mut parts) = (batch.len(), 0, Parts::default());
         self.tx.produce(room, || {

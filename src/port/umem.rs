@@ -418,11 +418,17 @@ impl Bounds {
         self.chunk > self.buffer
     }
 
+    /// How many buffers a chunk has. By shifts, here and below: a division by what the compiler does not know could panic.
+    #[inline]
+    pub(super) fn buffers_per_chunk(&self) -> u32 {
+        self.chunk >> self.buffer.trailing_zeros()
+    }
+
     /// How many buffers the frame lies in.
     #[inline]
     pub(super) fn buffers(&self, frame: &Frame) -> u32 {
         let before = frame.addr & (self.buffer - 1);
-        (before + frame.len).div_ceil(self.buffer)
+        (before + frame.len + (self.buffer - 1)) >> self.buffer.trailing_zeros()
     }
 
     /// Start of the chunk around `addr`, when there is one.
@@ -434,7 +440,7 @@ impl Bounds {
     /// Which chunk, counted from the area's start, an address in it is in.
     #[inline]
     pub(super) fn index(&self, addr: u32) -> usize {
-        (addr / self.chunk) as usize
+        (addr >> self.chunk.trailing_zeros()) as usize
     }
 
     /// Whether `len` bytes from `addr` on are inside the area.
@@ -458,9 +464,9 @@ impl Bounds {
     #[inline]
     pub(super) fn part(&self, addr: u64, len: u32) -> Option<Frame> {
         let last = addr.checked_add(u64::from(len))?.checked_sub(1)?;
-        let buffer = u64::from(self.buffer);
+        let within = u64::from(self.buffer - 1);
         self.frame(addr, len)
-            .filter(|_| addr / buffer == last / buffer)
+            .filter(|_| addr | within == last | within)
     }
 
     /// Whether the frame lies in one chunk of the area.
