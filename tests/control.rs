@@ -567,7 +567,9 @@ fn every_attribute_that_is_not_done_is_refused_by_name() {
         (good.device.source_ports.low, good.device.source_ports.high),
         (5000, 5099)
     );
-    lab.in_a("link set u0 mtu 9000");
+    lab.in_a("link set u0 mtu 9216");
+    assert_eq!(lab.found("good").refusal, None);
+    lab.in_a("link set u0 mtu 9217");
     assert_eq!(lab.found("good").refusal.unwrap().attribute, "mtu");
 }
 
