@@ -303,6 +303,9 @@ int steer_underlay(struct xdp_md *ctx)
 			why = PASS_BYPASS;
 		} else if (!fresh(queue % settings.workers)) {
 			why = PASS_HEARTBEAT_STALE;
+		} else if ((void *)(long)ctx->data_end - (void *)(long)ctx->data > settings.frame_max) {
+			/* A veth whose program is generic gets its peer's superframes uncut. No socket could take one. */
+			why = PASS_OVERSIZE;
 		} else if (bpf_redirect_map(&sockets, queue, XDP_PASS) == XDP_REDIRECT) {
 			count_steered(COUNTS_UNDERLAY, 1);
 			return XDP_REDIRECT;

@@ -1,7 +1,7 @@
 //! The lanes of superframes: a TAP beside the access pair of each device, and one in front of each underlay device. A device
 //! without them is carried all the same, segment by segment, and the reason is in its state.
 
-use super::plan::{Plan, needs_chains};
+use super::plan::Plan;
 use crate::config::Superframes;
 use crate::control::Found;
 use crate::port::{ChunkSize, TapPort, Umem, UmemConfig};
@@ -34,10 +34,6 @@ impl Lanes {
         let access = |found: &Found| {
             if found.device.gbp {
                 return Err("the device's frames carry marks (gbp)".to_owned());
-            }
-            if needs_chains(found) {
-                // Seen to stall TCP (`tests/e2e/jumbo.rs`); not understood yet.
-                return Err("the device's frames take several buffers (MTU above 3506)".to_owned());
             }
             let wire = plan.wire_of(found).and_then(|wire| wires.get(wire));
             match wire {

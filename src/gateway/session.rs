@@ -23,7 +23,7 @@ use super::observe::{
 };
 use super::plan::{Plan, access_mtu};
 use crate::control::{self, Control, Event, Found, Report, SegmentReport};
-use crate::port::{OpenError, XskPort, now_ns};
+use crate::port::{OpenError, ROOM, XskPort, now_ns};
 use crate::steer::{self, AccessPair, DevicePlan, NicPlan, SteerPlan, Steering};
 use crate::table::{OUTER_IPV4_LEN, OUTER_IPV6_LEN, VtepKey, publication};
 use crate::worker;
@@ -410,6 +410,7 @@ fn steer_plan(plan: &Plan, accesses: &[AccessPair], lanes: &Lanes) -> SteerPlan 
     SteerPlan {
         workers: plan.workers,
         chains: plan.needs_chains(),
+        frame_max: plan.chunk().bytes() - ROOM as u32,
         nics: nics.collect(),
         devices: devices.collect(),
     }

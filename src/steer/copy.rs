@@ -31,7 +31,7 @@ pub(super) struct Settings {
     pub kernel_side: u32,
     /// Index of the vxlan device that decapsulated frames go to; of the underlay device that superframes leave by.
     pub device: u32,
-    /// The longest frame of the vxlan device, in bytes.
+    /// The longest frame in bytes: of the vxlan device; of a NIC, what its sockets take.
     pub frame_max: u32,
     /// Ethernet address of the underlay device.
     pub mac: MacAddr,

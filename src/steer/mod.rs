@@ -48,6 +48,8 @@ pub struct SteerPlan {
     pub workers: u32,
     /// Whether frames may be longer than a buffer, and then come in several.
     pub chains: bool,
+    /// The longest frame that a socket takes, in bytes: longer ones of the underlay are left to the kernel.
+    pub frame_max: u32,
     /// The underlay devices.
     pub nics: Vec<NicPlan>,
     /// The vxlan devices.
@@ -420,11 +422,15 @@ pub fn remove_leftovers() -> Result<Vec<String>, Error> {
 /// A copy of the programs for each NIC, then one for each vxlan device.
 fn load_copies(plan: &SteerPlan) -> Result<Vec<Copy>, Error> {
     let SteerPlan {
-        workers, chains, ..
+        workers,
+        chains,
+        frame_max,
+        ..
     } = *plan;
     let nics = plan.nics.iter().map(|nic| Settings {
         workers,
         device: nic.ifindex,
+        frame_max,
         chains,
         mac: nic.mac,
         ..Settings::default()

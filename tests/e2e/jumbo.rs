@@ -1,7 +1,5 @@
 //! Jumbo frames: an underlay of 9,000 bytes, whose frames take several buffers of a socket. What the pods send arrives whole,
 //! both ways, between short frames, beside the plain kernel and with `vxgate` at both ends.
-//!
-//! Without superframes: with them TCP stalls here (README, "What it does not do yet").
 
 use std::net::UdpSocket;
 use std::thread;
@@ -11,7 +9,7 @@ use crate::support::bulk::Transfer;
 use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::netns::Netns;
 use crate::support::stream::Stream;
-use crate::support::vxgate::{Status, Superframes, Vxgate};
+use crate::support::vxgate::{Status, Vxgate};
 use crate::support::wait_until;
 use crate::who::Who;
 
@@ -51,7 +49,7 @@ fn jumbo_frames_cross_over_ipv6_too() {
 #[test]
 fn an_mtu_that_grows_and_shrinks_is_followed() {
     let lab = Lab::up();
-    let gateways = Who::Both.start_with(&lab, Superframes::Off, &[]);
+    let gateways = Who::Both.start(&lab);
     for mtu in [MTU, 1500, MTU] {
         set_mtu(&lab, mtu);
         for (node, vxgate) in &gateways {
@@ -78,7 +76,7 @@ fn cross(who: Who, offloads: bool, six: bool) {
         dual_stack: six,
         ..LabOptions::default()
     });
-    let gateways = who.start_with(&lab, Superframes::Off, &[]);
+    let gateways = who.start(&lab);
     let before: Vec<_> = gateways.iter().map(|(_, vxgate)| vxgate.status()).collect();
     for (status, (node, _)) in before.iter().zip(&gateways) {
         let device = status.device("flannel.1").expect("it is in the status");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use vxgate::netlink::{Link, Socket, links};
 use vxgate::port::{
-    Batch, ChunkSize, Port, Umem, UmemConfig, XskConfig, XskPort, ZeroCopy, now_ns,
+    Batch, ChunkSize, Port, ROOM, Umem, UmemConfig, XskConfig, XskPort, ZeroCopy, now_ns,
 };
 use vxgate::steer::{AccessPair, DevicePlan, NicPlan, SteerCounters, SteerPlan, Steering};
 use vxgate::wire::Vni;
@@ -193,6 +193,7 @@ pub fn plan(workers: u32, nic: &Link, device: &Link, pair: &AccessPair) -> Steer
     SteerPlan {
         workers,
         chains: false,
+        frame_max: ChunkSize::K2.bytes() - ROOM as u32,
         nics: vec![NicPlan {
             ifindex: nic.ifindex,
             name: nic.name.clone(),
