@@ -9,6 +9,7 @@ PACKAGES=(
     gcc libc6-dev make pkg-config                    # Rust's linker, and the bundled libbpf
     libelf-dev zlib1g-dev linux-libc-dev             # headers of the bundled libbpf and of the BPF programs
     clang                                            # compiles the BPF programs
+    binutils                                         # a test reads the release binary
     libclang-dev m4                                  # the bundled libxdp: reads its headers, writes its dispatcher
     iproute2 nftables ethtool kmod procps netbase    # the lab: nodes, services, sysctls, and the names of protocols
     iputils-ping dnsmasq-base python3 jq             # the lab: pods, DNS, web servers; the demo reads JSON
