@@ -8,7 +8,7 @@
 use std::fs;
 use std::io;
 
-use rustix::process::{getpid, getsid};
+use nix::unistd::{getpid, getsid};
 
 /// Of the calling process; any thread's would be the same.
 const FILE: &str = "/proc/self/autogroup";
@@ -18,6 +18,7 @@ const FILE: &str = "/proc/self/autogroup";
 /// # Errors
 /// When the process may not.
 pub(super) fn set_nice(nice: i32) -> io::Result<bool> {
+    // A session that began outside of our PID namespace, as what `unshare --pid` starts is in, has the number 0.
     if getsid(None)? != getpid() {
         return Ok(false);
     }

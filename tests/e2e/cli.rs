@@ -335,6 +335,32 @@ fn the_default_socket_is_one_for_each_network_namespace() {
     }
 }
 
+#[test]
+fn a_session_of_another_pid_namespace_is_not_its_own() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Worker);
+    let directory = TempDir::with_prefix("vxgate-test-").expect("a temporary directory");
+    let socket = directory.path().join("s");
+    let socket = socket.to_str().expect("a path in UTF-8");
+    // It is the first process there, and `getsid` says 0.
+    let mut parent = node
+        .command("unshare")
+        .args(["--pid", "--fork", "--kill-child=SIGTERM", "--", BINARY])
+        .args(["run", "--socket", socket])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("it starts");
+    crate::support::wait_until("it answers", Duration::from_secs(20), || {
+        node.try_run(&format!("{BINARY} status --json --socket {socket}"))
+            .is_ok()
+    });
+    parent.kill().expect("our child");
+    parent.wait().expect("our child");
+    crate::support::wait_until("it has ended in order", Duration::from_secs(20), || {
+        !directory.path().join("s").exists()
+    });
+}
+
 /// Runs `vxgate` as [`refused_as`] does.
 fn refused(node: &Netns, wrapper: &[&str], arguments: &[&str], words: &[&str]) {
     refused_as(node, &[wrapper, &[BINARY], arguments].concat(), words);
