@@ -18,7 +18,8 @@ usage: scripts/bench.sh [--only PATTERN] [--device NAME] [--rounds N] [--full | 
   --output FILE    where results go (default: bench/results/DATE-KERNEL.json for a whole comparison, else target/bench/)
   --vxgate FILE    this binary, instead of building one
 
-Rows: decap|encap / 64|imix|1400 / ndr|pdr|overload|cpu, decap|encap/64/first, tcp/1|8/out|in/rate|cpu, rr/p50, rr/p99, idle/cpu
+Rows: decap|encap / 64|imix|1400 / ndr|pdr|overload|cpu, decap|encap / 64|imix / livelock, decap|encap/64/first,
+tcp/1|8/out|in/rate|cpu (the device on one node), tcp/1|8/both/out|in/rate|cpu (on both), rr/p50|p99, rr/half/p50|p99, idle/cpu
 EOT
 }
 die() { printf '\nbench.sh: %s\n' "$*" >&2; exit 1; }
@@ -68,6 +69,7 @@ RUN=$(mktemp -d /tmp/vxgate-bench.XXXXXX)
 DEVICE=''
 cleanup() {
     local device
+    load_down || true
     for device in kernel ovs vxgate; do "${device}_down" || true; done
     lab_down
     rm -rf "$RUN"
@@ -136,6 +138,7 @@ control_round() {
 
 device_round() {
     local step
+    FLAT_OUT=()
     device_up "$1"
     for step in "${PLAN[@]}"; do
         run_step "$step"
@@ -151,6 +154,7 @@ MAX_FPS=''
 if [[ " ${PLAN[*]} " == */search* ]]; then calibrate; fi
 if [[ " ${DEVICES[*]} " == *" kernel "* ]]; then choose_kernel_setting; fi
 if [[ " ${DEVICES[*]} " == *" ovs "* ]]; then choose_ovs_setting; fi
+if [[ " ${PLAN[*]} " == *" rr/half "* && ${DEVICES[0]} != none ]]; then choose_half_load; fi
 START=$SECONDS
 for ROUND in $(seq "$ROUNDS"); do
     if [ $WHOLE = 1 ]; then control_round; fi

@@ -5,26 +5,32 @@
 #
 #   DIR/SIZE/search    -> DIR/SIZE/ndr, DIR/SIZE/pdr        DIR: decap, encap; SIZE: 64, imix, 1400
 #   DIR/SIZE/overload  -> DIR/SIZE/overload
+#   DIR/SIZE/livelock  -> DIR/SIZE/livelock                 not of 1400
 #   DIR/SIZE/cpu       -> DIR/SIZE/cpu
 #   DIR/64/first       -> DIR/64/first
 #   tcp/N/WAY          -> tcp/N/WAY/rate, tcp/N/WAY/cpu     N: streams; WAY: out (encap), in (decap)
+#   tcp/both           -> tcp/N/both/WAY/rate, tcp/N/both/WAY/cpu
 #   rr                 -> rr/p50, rr/p99
+#   rr/half            -> rr/half/p50, rr/half/p99
 #   idle               -> idle/cpu
 
 STEPS=()
 for size in 64 imix 1400; do
     for direction in decap encap; do
-        STEPS+=("$direction/$size/search" "$direction/$size/overload" "$direction/$size/cpu")
+        STEPS+=("$direction/$size/search" "$direction/$size/overload")
+        [ $size = 1400 ] || STEPS+=("$direction/$size/livelock")
+        STEPS+=("$direction/$size/cpu")
     done
 done
-STEPS+=(decap/64/first encap/64/first tcp/1/out tcp/1/in tcp/8/out tcp/8/in rr idle)
+STEPS+=(decap/64/first encap/64/first tcp/1/out tcp/1/in tcp/8/out tcp/8/in tcp/both rr rr/half idle)
 
 # The rows of a step.
 rows_of() {
     case $1 in
         */search) echo "${1%/search}/ndr ${1%/search}/pdr" ;;
+        tcp/both) echo tcp/{1,8}/both/{out,in}/{rate,cpu} ;;
         tcp/*) echo "$1/rate $1/cpu" ;;
-        rr) echo "rr/p50 rr/p99" ;;
+        rr | rr/half) echo "$1/p50 $1/p99" ;;
         idle) echo "idle/cpu" ;;
         *) echo "$1" ;;
     esac
@@ -60,6 +66,9 @@ measure() {
 setting() {
     jq -nc --arg key "$1" --arg value "$2" '{schema: "vxgate-bench/1", kind: "setting", key: $key, value: $value}' >>"$OUTPUT"
 }
+
+# What arrived with the generator flat out, by direction and size: what was offered and what arrived, of this device in this round.
+declare -A FLAT_OUT=()
 
 # ---- frame loads ----------------------------------------------------------------------------------------------------
 # The flags of a load: TESTER, from a direction and a size.
@@ -128,12 +137,44 @@ judge_path() {
 # value FILTER: a number of the report, or null.
 value() { if [ -n "$FAILURE" ]; then echo null; else jq -c "($1) // null" "$REPORT"; fi; }
 
-measure_overload() {
+# offer_all NAME: the generator flat out: what was offered and what arrived in OFFERED and ARRIVED, null when FAILURE says why not.
+offer_all() {
     bench rate --rate max --duration "$OVERLOAD_S"
-    measure "$1" "$(value '.trials[0].received_fps')" frames/s higher "$FAILURE"
+    OFFERED=$(value '.trials[0].sent_fps') ARRIVED=$(value '.trials[0].received_fps')
+    [ -n "$FAILURE" ] || FLAT_OUT[$1]="$OFFERED $ARRIVED"
 }
 
-# How late frames are that meet a device at rest: 50 ms after the one before, in which an idle worker sleeps twice.
+measure_overload() {
+    offer_all "${1%/overload}"
+    measure "$1" "$ARRIVED" frames/s higher "$FAILURE"
+}
+
+# What arrives flat out, of the most that arrives at any load: a device that spends its time on receiving what it cannot send has
+# a peak, and falls behind it. From what arrived flat out the load climbs until more of it brings nothing more.
+measure_livelock() {
+    local name=${1%/livelock} flat peak load arrived lost rises times percent=null note=''
+    FAILURE='' OFFERED='' ARRIVED=''
+    read -r OFFERED ARRIVED <<<"${FLAT_OUT[$name]:-}" || true
+    [ -n "$ARRIVED" ] || offer_all "$name"
+    flat=$ARRIVED peak=$ARRIVED load=$ARRIVED
+    while [ -z "$FAILURE" ] && holds "$load < $OFFERED"; do
+        bench rate --rate "$(jq -n "$load | floor")" --duration "$PEAK_S"
+        [ -z "$FAILURE" ] || break
+        arrived=$(value '.trials[0].received_fps') lost=$(value '1 - .trials[0].received_fps / .trials[0].sent_fps')
+        rises=0
+        if holds "$lost < 0.03 or $arrived > 1.02 * $peak"; then rises=1; fi
+        peak=$(jq -n "[$peak, $arrived] | max") load=$(jq -n "$load * 1.3")
+        [ $rises = 1 ] || break
+    done
+    if [ -z "$FAILURE" ]; then
+        percent=$(jq -n "$flat / $peak * 100") times=$(jq -n "$OFFERED / $peak * 10 | round / 10")
+        holds "$times >= 5" || note="flat out is $times times the peak here, no more"
+    fi
+    measure "$1" "$percent" '% of its peak' higher "${FAILURE:-$note}"
+}
+holds() { jq -ne "$1" >/dev/null; }
+
+# How late frames are that meet a device at rest: 33 ms after the one before, in which an idle worker has slept one sleep out.
 measure_first() {
     bench rate --rate $FIRST_RATE --duration "$FIRST_S"
     measure "$1" "$(value '.trials[0].latency.p99_ns / 1000')" us lower "$FAILURE"
@@ -186,11 +227,14 @@ run_step() {
             case $step in
                 */search) measure_search "$name" ;;
                 */overload) measure_overload "$step" ;;
+                */livelock) measure_livelock "$step" ;;
                 */cpu) measure_cpu "$step" ;;
                 */first) measure_first "$step" ;;
             esac ;;
+        tcp/both) measure_tcp_both ;;
         tcp/*) measure_tcp "$step" ;;
         rr) measure_rr ;;
+        rr/half) measure_rr_half ;;
         idle) measure_idle ;;
     esac
 }

@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034,SC2086,SC2153,SC2154,SC2206 # one script in several files; its constants are words
 # sockets.sh of bench.sh: what programs in pods notice: TCP, request and response, and what the device costs at rest.
 
-IPERF_PORT=5201 SOCKPERF_PORT=11111
+IPERF_PORT=5201 SOCKPERF_PORT=11111 REQUESTS_PORT=11112
 
 # Busy time of all cores so far, in ticks: user, nice, system, irq, softirq (proc(5)).
 busy_ticks() { awk '/^cpu / { print $2 + $3 + $4 + $7 + $8 }' /proc/stat; }
@@ -12,6 +12,7 @@ serve() {
     shift 3
     [ -z "$(in_ns $G ss -H "$flag" "$filter")" ] || return 0
     ip netns exec $G "$@" </dev/null >"$RUN/$name.log" 2>&1 &
+    echo $! >"$RUN/$name.pid"
     disown $!
     wait_until 10 "$name" is_served "$flag" "$filter"
 }
@@ -47,35 +48,76 @@ check_wire() {
 }
 
 measure_tcp() {
-    local step=$1 streams flags=() way busy carried bytes='' cpu=null rate=null
-    way=${step##*/} streams=${step#tcp/}
+    local streams=${1#tcp/} way=${1##*/}
     streams=${streams%/*}
-    [ "$way" = out ] || flags=(-R)
-    FAILURE=$WIRE_FAILURE REPORT=$RUN/report.json
-    if [ -z "$FAILURE" ]; then
-        endpoints_threaded 1
-        [ "$DEVICE_SETTING" != threaded ] || pin_device
-        carried=$(carried_bytes) busy=$(busy_ticks)
-        if iperf -t $TCP_S -P "$streams" "${flags[@]}"; then
-            busy=$(($(busy_ticks) - busy)) carried=$(($(carried_bytes) - carried))
-            bytes=$(jq '.end.sum_received.bytes' "$REPORT")
-            rate=$(jq '.end.sum_received.bits_per_second / 1e9' "$REPORT")
-            cpu=$(jq -n "$busy / $(getconf CLK_TCK) / ($bytes * 8 / 1e9)")
-            # TCP sends some bytes twice, and none of them past the device.
-            [ $carried -ge $((bytes * 98 / 100)) ] || FAILURE="$bytes bytes arrived, but only $carried by way of $DEVICE"
-        else
-            FAILURE="iperf3: $(jq -r '.error // "no report"' "$REPORT" 2>/dev/null || tail -n 1 "$RUN/iperf3-client.log")"
-        fi
+    run_tcp "$streams" "$way"
+    show_tcp "$1"
+    # Its far node is kernel vxlan, too.
+    [ "$DEVICE" != kernel ] || show_tcp "tcp/$streams/both/$way"
+}
+
+# The same with the device on the far node as well.
+measure_tcp_both() {
+    local streams way WIRE_FAILURE=$WIRE_FAILURE
+    if [ "$DEVICE" = vxgate ]; then
+        vxgate_far_up
+        check_wire
     fi
-    [ -z "$FAILURE" ] || rate=null cpu=null
-    measure "$step/rate" "$rate" Gbit/s higher "$FAILURE"
-    measure "$step/cpu" "$cpu" s/Gbit lower "$FAILURE"
+    for streams in 1 8; do
+        for way in out in; do
+            if ! wanted "tcp/$streams/both/$way/rate" && ! wanted "tcp/$streams/both/$way/cpu"; then continue; fi
+            case $DEVICE in
+                kernel) [[ " ${PLAN[*]} " != *" tcp/$streams/$way "* ]] || continue ;;
+                ovs)
+                    # To say so once is enough.
+                    [ "$ROUND" = 1 ] || continue
+                    FAILURE="Open vSwitch is measured on one node only" RATE=null CPU=null ;;
+            esac
+            [ "$DEVICE" = ovs ] || run_tcp "$streams" "$way"
+            show_tcp "tcp/$streams/both/$way"
+        done
+    done
+    [ "$DEVICE" != vxgate ] || vxgate_far_down
+}
+
+# run_tcp STREAMS WAY: in RATE and CPU, null when FAILURE says why not.
+run_tcp() {
+    local flags=() busy carried far bytes
+    [ "$2" = out ] || flags=(-R)
+    FAILURE=$WIRE_FAILURE REPORT=$RUN/report.json RATE=null CPU=null
+    [ -z "$FAILURE" ] || return 0
+    endpoints_threaded 1
+    [ "$DEVICE_SETTING" != threaded ] || pin_device
+    carried=$(carried_bytes) far=$(far_bytes) busy=$(busy_ticks)
+    if ! iperf -t $TCP_S -P "$1" "${flags[@]}"; then
+        FAILURE="iperf3: $(jq -r '.error // "no report"' "$REPORT" 2>/dev/null || tail -n 1 "$RUN/iperf3-client.log")"
+        return 0
+    fi
+    busy=$(($(busy_ticks) - busy)) carried=$(($(carried_bytes) - carried)) far=$(($(far_bytes) - far))
+    bytes=$(jq '.end.sum_received.bytes' "$REPORT")
+    # TCP sends some bytes twice, and none of them past the device.
+    if [ $carried -lt $((bytes * 98 / 100)) ]; then
+        FAILURE="$bytes bytes arrived, but only $carried by way of $DEVICE"
+    elif [ -n "$FAR" ] && [ $far -lt $((bytes * 98 / 100)) ]; then
+        FAILURE="$bytes bytes arrived, but only $far by way of $DEVICE on the far node"
+    else
+        RATE=$(jq '.end.sum_received.bits_per_second / 1e9' "$REPORT")
+        CPU=$(jq -n "$busy / $(getconf CLK_TCK) / ($bytes * 8 / 1e9)")
+    fi
+}
+
+show_tcp() {
+    measure "$1/rate" "$RATE" Gbit/s higher "$FAILURE"
+    measure "$1/cpu" "$CPU" s/Gbit lower "$FAILURE"
 }
 
 # What the device has carried, as bytes; of those that count frames, as if all were of full length.
 carried_bytes() {
     if declare -F "${DEVICE}_bytes" >/dev/null; then "${DEVICE}_bytes"; else echo $(($(carried_frames) * 1450)); fi
 }
+# The same of the device on the far node, where there is one.
+FAR=''
+far_bytes() { if [ -n "$FAR" ]; then "${DEVICE}_far_bytes"; else echo 0; fi; }
 
 measure_rr() {
     local log=$RUN/sockperf.txt carried messages
@@ -99,6 +141,59 @@ percentile() {
     local value
     value=$(sed -n "s/.*percentile $1 = *//p" "$RUN/sockperf.txt")
     if [ -n "$FAILURE" ] || [ -z "$value" ]; then echo null; else jq -n "$value"; fi
+}
+
+# The same beside a load, which keeps the generator's core busy all the time: what shares that with it comes before it, else to
+# wait for the core would be most of each answer's time. The load is killed in the end, so that it never ends before.
+measure_rr_half() {
+    local carried start_ns p50=null p99=null count lost note=''
+    FAILURE=''
+    endpoints_threaded 1
+    [ "$DEVICE_SETTING" != threaded ] || pin_device
+    serve requests u $REQUESTS_PORT scripts/bench/requests.py serve $POD_G $REQUESTS_PORT
+    tester_flags decap 64
+    carried=$(carried_frames)
+    "$VXGATE" bench rate --rate "$HALF_FPS" --duration 120 "${TESTER[@]}" --json >"$RUN/load.json" 2>"$RUN/load.log" &
+    LOAD=$!
+    wait_until 20 "the load beside the requests" is_carried $((carried + HALF_FPS / 10))
+    # Its sink is attached by now.
+    endpoints_threaded 1
+    urgent -f 1
+    carried=$(carried_frames) start_ns=$(date +%s%N)
+    if in_ns $P chrt -f 1 scripts/bench/requests.py ask $POD_G $REQUESTS_PORT "$RR_S" >"$RUN/requests.txt" 2>"$RUN/ask.log"; then
+        read -r p50 p99 count lost <"$RUN/requests.txt"
+    else
+        FAILURE="requests.py: $(tail -n 1 "$RUN/ask.log")"
+    fi
+    carried=$((($(carried_frames) - carried) * 1000000000 / ($(date +%s%N) - start_ns)))
+    load_down || FAILURE="vxgate bench rate: $(tail -n 1 "$RUN/load.log" | cut -c 1-300)"
+    urgent -o 0
+    if [ "$DEVICE_SETTING" = threaded ] && ! is_pinned; then FAILURE="a receive thread of the device left core $DEVICE_CORE"; fi
+    if [ -n "$FAILURE" ]; then
+        p50=null p99=null
+    elif [ $carried -lt $((HALF_FPS * 95 / 100)) ] || [ $((lost * 200)) -gt "$count" ]; then
+        note="the device carried $carried frames/s of the load's $HALF_FPS, and lost $lost of $count requests"
+    fi
+    measure rr/half/p50 "$p50" us lower "${FAILURE:-$note}"
+    measure rr/half/p99 "$p99" us lower "${FAILURE:-$note}"
+}
+# Fails when it was not there any more.
+LOAD=''
+load_down() {
+    local load=$LOAD
+    LOAD=''
+    [ -n "$load" ] || return 0
+    kill "$load" 2>/dev/null || return 1
+    wait "$load" 2>/dev/null || true
+}
+is_carried() { [ "$(carried_frames)" -ge "$1" ]; }
+
+# urgent POLICY PRIORITY, as for chrt(1): of what takes requests and answers at both ends.
+urgent() {
+    local task
+    for task in $(cat "$RUN/requests.pid") $(napi_threads wire eth0); do
+        chrt "$1" -p "$2" "$task" || FAILURE="chrt $1 -p $2 $task failed"
+    done
 }
 
 measure_idle() {
