@@ -6,8 +6,9 @@
 //!
 //! How long it spins in between, it learns. Where frames come from other cores, spinning finds them, and for [`SPIN_NS`] it
 //! is worth its while. Where the threads that bring them run on the worker's own core (threaded NAPI), they wait for it to
-//! sleep: each spin would be time that nobody has anything of. So a spin that finds nothing makes the next one half as long,
-//! and one that finds a frame makes it as long as it may be; now and then one is tried whatever the last ones found.
+//! sleep: each spin would be time that nobody has anything of. So it spins as long as one spin in [`FOUND`] or so finds a
+//! frame, and now and then whatever the last ones found. It learns this for each direction by itself: a request that a pod sends on
+//! another core is answered through the device whose thread waits on this one.
 
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -21,12 +22,17 @@ use crate::stats::WorkerCounters;
 /// second), and costs a stream of single frames little.
 const SPIN_NS: u64 = 50_000;
 
-/// Spins shorter than this are none: some turns.
-const SPIN_MIN_NS: u64 = 1_000;
+/// A spin that finds a frame makes up for so many that find nothing: it saves two switches of threads, and where the core
+/// would halt meanwhile, many times that.
+const FOUND: u32 = 4;
 
-/// Every so many-th time without work is spun through, to find out whether that is of use by now. It costs at most 2 µs a
-/// time, on average.
-const TRIAL: u32 = 32;
+/// So many spins that find nothing, one after another, are the last ones. A frame that is late once or twice, on a machine
+/// that others use too, must not end them.
+const CREDIT_MAX: u32 = 16;
+
+/// Every so many-th time without work is spun through, to find out whether that is of use by now. It costs 0.2 µs a time on
+/// average, and less than one answer in a hundred comes later for it.
+const TRIAL: u32 = 256;
 
 /// How long it sleeps at most: half of the 50 ms within which a heartbeat must follow, so that one late wake-up is no
 /// missed heartbeat.
@@ -48,7 +54,7 @@ const DRAIN_NS: u64 = 100_000_000;
 pub(super) struct Rest {
     sleeper: Sleeper,
     last_work_ns: u64,
-    spin: Spin,
+    spins: Spins,
     /// The time up to which it is accounted how this worker spent it.
     accounted_ns: u64,
     slept: bool,
@@ -60,7 +66,7 @@ impl Rest {
         Self {
             sleeper: Sleeper::new(fds),
             last_work_ns: now_ns,
-            spin: Spin::default(),
+            spins: Spins::default(),
             accounted_ns: now_ns,
             slept: false,
         }
@@ -85,23 +91,67 @@ impl Rest {
     #[inline]
     fn idle_ns(&mut self, now_ns: u64, moved: Moved) -> Option<u64> {
         if moved.any() {
-            self.spin.found(moved.received > 0);
+            self.spins.found(moved);
             self.last_work_ns = now_ns;
             return None;
         }
         let idle_ns = now_ns.saturating_sub(self.last_work_ns);
-        self.spin.is_over(idle_ns).then_some(idle_ns)
+        self.spins.present().is_over(idle_ns).then_some(idle_ns)
+    }
+}
+
+/// How long to spin after frames of each direction.
+#[derive(Debug, Default)]
+struct Spins {
+    after_decap: Spin,
+    after_encap: Spin,
+    after_both: Spin,
+    last: Last,
+}
+
+/// What the last turn with frames did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Last {
+    #[default]
+    Decap,
+    Encap,
+    Both,
+}
+
+impl Spins {
+    /// That of the direction of the last frames.
+    #[inline]
+    fn present(&mut self) -> &mut Spin {
+        match self.last {
+            Last::Decap => &mut self.after_decap,
+            Last::Encap => &mut self.after_encap,
+            Last::Both => &mut self.after_both,
+        }
+    }
+
+    /// A turn with work. Sent frames that come back do not end a spin: those of the last turn do so in the midst of it.
+    #[inline]
+    fn found(&mut self, moved: Moved) {
+        let last = match (moved.decapsulated, moved.received - moved.decapsulated) {
+            (0, 0) => return,
+            (_, 0) => Last::Decap,
+            (0, _) => Last::Encap,
+            _ => Last::Both,
+        };
+        self.present().found();
+        self.last = last;
+        self.present().due = true;
     }
 }
 
 /// How long to spin, as learnt.
 #[derive(Debug)]
 struct Spin {
-    /// What is worth its while.
-    learnt_ns: u64,
-    /// The present spin; none while there is work, and once it is over.
-    now_ns: Option<u64>,
-    /// Whether there has been work since the last spin.
+    /// For how many more that find nothing.
+    credit: u32,
+    /// Whether it spins; not while there is work, and once it is over.
+    spins: bool,
+    /// Whether there have been frames since the last spin.
     due: bool,
     /// Spins so far.
     count: u32,
@@ -110,8 +160,8 @@ struct Spin {
 impl Default for Spin {
     fn default() -> Self {
         Self {
-            learnt_ns: SPIN_NS,
-            now_ns: None,
+            credit: CREDIT_MAX,
+            spins: false,
             due: true,
             count: 0,
         }
@@ -119,13 +169,13 @@ impl Default for Spin {
 }
 
 impl Spin {
-    /// A turn with work: frames that came in, or only some that came back.
+    /// Frames have come in.
     #[inline]
-    fn found(&mut self, frames: bool) {
-        if self.now_ns.take().is_some() && frames {
-            self.learnt_ns = SPIN_NS;
+    fn found(&mut self) {
+        if self.spins {
+            self.spins = false;
+            self.credit = CREDIT_MAX.min(self.credit + FOUND);
         }
-        self.due = true;
     }
 
     /// A turn without work, the last of which was so long ago. Whether to sleep now.
@@ -134,24 +184,13 @@ impl Spin {
         if self.due {
             self.due = false;
             self.count = self.count.wrapping_add(1);
-            let trial = self.count.is_multiple_of(TRIAL);
-            self.now_ns = Some(if trial { SPIN_NS } else { self.learnt_ns });
+            self.spins = self.credit > 0 || self.count.is_multiple_of(TRIAL);
         }
-        let Some(spin_ns) = self.now_ns else {
-            return true;
-        };
-        if idle_ns < spin_ns {
-            return false;
+        if self.spins && idle_ns >= SPIN_NS {
+            self.spins = false;
+            self.credit = self.credit.saturating_sub(1);
         }
-        self.now_ns = None;
-        // A trial that found nothing leaves all as it was.
-        if spin_ns == self.learnt_ns {
-            self.learnt_ns = spin_ns / 2;
-            if self.learnt_ns < SPIN_MIN_NS {
-                self.learnt_ns = 0;
-            }
-        }
-        true
+        !self.spins
     }
 }
 
@@ -200,15 +239,22 @@ mod tests {
 
     const NOTHING: Moved = Moved {
         received: 0,
+        decapsulated: 0,
         reclaimed: 0,
     };
-
     const A_FRAME: Moved = Moved {
         received: 1,
+        decapsulated: 1,
+        reclaimed: 0,
+    };
+    const ENCAPSULATED: Moved = Moved {
+        received: 1,
+        decapsulated: 0,
         reclaimed: 0,
     };
     const RECLAIMED: Moved = Moved {
         received: 0,
+        decapsulated: 0,
         reclaimed: 1,
     };
 
@@ -220,14 +266,24 @@ mod tests {
         // Once it has slept, it sleeps again as long as there is nothing.
         let later = 2 * SPIN_NS;
         assert_eq!(rest.idle_ns(1_000 + later, NOTHING), Some(later));
-        let mut work_ns = 1_000_000;
-        for moved in [A_FRAME, RECLAIMED] {
-            let mut rest = Rest::new([], 0);
-            assert_eq!(rest.idle_ns(work_ns, moved), None);
-            assert_eq!(rest.idle_ns(work_ns + 1, NOTHING), None);
-            work_ns += SPIN_NS;
-            assert_eq!(rest.idle_ns(work_ns, NOTHING), Some(SPIN_NS));
-        }
+        // Frames are a reason to stay awake, those that come back just for now.
+        let work_ns = 1_000_000;
+        assert_eq!(rest.idle_ns(work_ns, RECLAIMED), None);
+        assert_eq!(rest.idle_ns(work_ns + 1, NOTHING), Some(1));
+        assert_eq!(rest.idle_ns(work_ns + 2, A_FRAME), None);
+        assert_eq!(rest.idle_ns(work_ns + 3, NOTHING), None);
+    }
+
+    /// They come back while it spins, and so once a frame: the trial must not always be the spin that this ends.
+    #[test]
+    fn what_comes_back_does_not_end_a_spin() {
+        let mut rest = Rest::new([], 0);
+        assert_eq!(rest.idle_ns(1_000, A_FRAME), None);
+        assert_eq!(rest.idle_ns(2_000, NOTHING), None);
+        assert_eq!(rest.idle_ns(3_000, RECLAIMED), None);
+        assert_eq!(rest.idle_ns(3_000 + SPIN_NS - 1, NOTHING), None);
+        assert_eq!(rest.idle_ns(3_000 + SPIN_NS, NOTHING), Some(SPIN_NS));
+        assert_eq!(rest.spins.after_decap.count, 1);
     }
 
     #[test]
@@ -249,43 +305,57 @@ mod tests {
         let spins: Vec<_> = (1..=u64::from(2 * TRIAL))
             .map(|n| spun_ns(&mut rest, n * 1_000_000))
             .collect();
-        assert_eq!(spins[..3], [SPIN_NS, SPIN_NS / 2, SPIN_NS / 4]);
-        let tried: Vec<_> = (0..)
-            .zip(&spins)
-            .skip(8)
+        let (first, later) = spins.split_at(CREDIT_MAX as usize);
+        assert!(first.iter().all(|ns| *ns == SPIN_NS));
+        let tried: Vec<_> = (CREDIT_MAX + 1..)
+            .zip(later)
             .filter(|(_, ns)| **ns > 0)
             .collect();
-        assert_eq!(tried, [(31, &SPIN_NS), (63, &SPIN_NS)]);
+        assert_eq!(tried, [(TRIAL, &SPIN_NS), (2 * TRIAL, &SPIN_NS)]);
     }
 
     #[test]
-    fn a_spin_that_finds_a_frame_makes_the_next_ones_long_again() {
+    fn a_spin_that_finds_a_frame_makes_up_for_four_that_do_not() {
         let mut rest = Rest::new([], 0);
         let mut now_ns = 0;
-        let mut spin = |rest: &mut Rest| {
+        while spun_ns(&mut rest, now_ns) > 0 {
             now_ns += 1_000_000;
-            spun_ns(rest, now_ns)
-        };
-        while spin(&mut rest) > 0 {}
-        while spin(&mut rest) == 0 {}
-        assert_eq!(spin(&mut rest), 0, "the trial found nothing");
-        while rest.spin.count % TRIAL != TRIAL - 1 {
-            spin(&mut rest);
         }
-        let work_ns = now_ns + 1_000_000;
-        assert_eq!(rest.idle_ns(work_ns, A_FRAME), None);
-        assert_eq!(rest.idle_ns(work_ns + 1, NOTHING), None, "a trial");
-        assert_eq!(rest.idle_ns(work_ns + 2, RECLAIMED), None);
-        assert_eq!(rest.spin.learnt_ns, 0, "it did not wait for this");
-        while rest.spin.count % TRIAL != TRIAL - 1 {
+        // One that is tried, and finds something.
+        while rest.spins.after_decap.count % TRIAL != TRIAL - 1 {
             now_ns += 1_000_000;
             spun_ns(&mut rest, now_ns);
         }
-        let work_ns = now_ns + 2_000_000;
-        assert_eq!(rest.idle_ns(work_ns, A_FRAME), None);
-        assert_eq!(rest.idle_ns(work_ns + 1, NOTHING), None, "a trial");
-        assert_eq!(rest.idle_ns(work_ns + 2, A_FRAME), None);
-        assert_eq!(spun_ns(&mut rest, work_ns + 3), SPIN_NS);
+        now_ns += 1_000_000;
+        assert_eq!(rest.idle_ns(now_ns, A_FRAME), None);
+        assert_eq!(rest.idle_ns(now_ns + SPIN_NS - 1, NOTHING), None, "a trial");
+        let spins: Vec<_> = (1..=u64::from(FOUND) + 1)
+            .map(|n| spun_ns(&mut rest, now_ns + n * SPIN_NS - 1))
+            .collect();
+        assert_eq!(spins, [SPIN_NS, SPIN_NS, SPIN_NS, SPIN_NS, 0]);
+    }
+
+    /// A request that a pod sends on another core, and an answer that waits for the worker to sleep.
+    #[test]
+    fn each_direction_learns_by_itself() {
+        let mut rest = Rest::new([], 0);
+        let mut now_ns = 0;
+        for _ in 0..100 {
+            // Encapsulated: the spin behind it finds nothing, and the answer comes once the worker sleeps.
+            now_ns += 1_000;
+            assert_eq!(rest.idle_ns(now_ns, ENCAPSULATED), None);
+            let ended = (0..).find(|ns| rest.idle_ns(now_ns + ns, NOTHING).is_some());
+            now_ns += ended.unwrap() + 1_000;
+            // Decapsulated: the spin behind it finds the next request.
+            assert_eq!(rest.idle_ns(now_ns, A_FRAME), None);
+            assert_eq!(rest.idle_ns(now_ns + 500, NOTHING), None);
+        }
+        let Spins {
+            after_decap,
+            after_encap,
+            ..
+        } = rest.spins;
+        assert_eq!((after_decap.credit, after_encap.credit), (CREDIT_MAX, 0));
     }
 
     #[test]

@@ -30,6 +30,8 @@ use crate::table::{SegmentId, Snapshot};
 pub struct Moved {
     /// Frames taken from receive rings.
     pub received: usize,
+    /// How many of these came from underlays.
+    pub decapsulated: usize,
     /// Sent frames that came back into the pool.
     pub reclaimed: usize,
 }
@@ -64,8 +66,9 @@ impl<P: Port> Worker<P> {
         let snapshot = reader.snapshot();
         for underlay in &mut *underlays {
             let ways = (accesses.as_mut_slice(), superframes.as_mut());
-            moved.received += from_underlay(snapshot, umem, underlay, ways, hands, now_ns);
+            moved.decapsulated += from_underlay(snapshot, umem, underlay, ways, hands, now_ns);
         }
+        moved.received = moved.decapsulated;
         for (segment, access) in (0..).map(SegmentId).zip(&mut *accesses) {
             // Present: `Worker::new` has looked.
             if let Some(underlay) = underlays.get_mut(access.underlay) {
