@@ -16,7 +16,10 @@ struct Lane {
 }
 
 fn lane() -> Lane {
-    let size = Size::default();
+    lane_of(Size::default())
+}
+
+fn lane_of(size: Size) -> Lane {
     let (_, mut readers) = publication(1, snapshot(size, 0));
     let mut plan = plan(size, readers.remove(0), || MemoryPort::new(size.ring_len));
     let taps = add_lane(&mut plan);
@@ -118,6 +121,61 @@ fn tcp_that_arrives_is_joined_and_all_else_goes_by_the_access_port() {
         (1, 5)
     );
     assert_eq!(counters.forwarded.get(), 10);
+    lane.check();
+}
+
+#[test]
+fn a_train_at_the_end_of_a_full_batch_waits_for_the_next_but_not_for_ever() {
+    let mut lane = lane_of(Size {
+        ring_len: 128,
+        frames: 1024,
+        ..Size::default()
+    });
+    let arrive = |lane: &mut Lane, flow: u8, count: u32| {
+        for n in 0..count {
+            let payload = [flow; SEGMENT];
+            let segment = tcp_frame(
+                device_mac(0),
+                host(0, flow),
+                1 + n * SEGMENT as u32,
+                &payload,
+            );
+            lane.arrive(&outer(vni(0), vtep_addr(1), &segment));
+        }
+    };
+    let written = |lane: &Lane| {
+        let read = std::iter::from_fn(|| Taps::read(&lane.taps.access));
+        read.map(|(_, frame)| (frame.len() - 54) / SEGMENT)
+            .collect::<Vec<_>>()
+    };
+    const BATCH: usize = vxgate::port::BATCH;
+    // The next batch ends it. What follows is of the same addresses and ports, and so ends what is in front of it.
+    arrive(&mut lane, 1, 40);
+    arrive(&mut lane, 2, 40);
+    assert_eq!(lane.worker.turn().received, BATCH);
+    assert_eq!(written(&lane), [40]);
+    assert_eq!(lane.worker.turn().received, 16);
+    assert_eq!(written(&lane), [40]);
+    // There is none: time ends it.
+    arrive(&mut lane, 1, 60);
+    arrive(&mut lane, 2, 4);
+    assert_eq!(lane.worker.turn().received, BATCH);
+    assert_eq!(written(&lane), [60]);
+    assert_eq!(lane.worker.turn().received, 0);
+    assert!(written(&lane).is_empty());
+    lane.worker.plan_mut().counters.last_turn_ns.set(1 << 40);
+    assert_eq!(lane.worker.turn().received, 0);
+    assert_eq!(written(&lane), [4]);
+    // A full batch without anything for the TAP ends it, too.
+    arrive(&mut lane, 1, BATCH as u32);
+    assert_eq!(lane.worker.turn().received, BATCH);
+    assert!(written(&lane).is_empty());
+    for _ in 0..BATCH {
+        let other = inner(device_mac(0), host(0, 1), 60);
+        lane.arrive(&outer(vni(0), vtep_addr(1), &other));
+    }
+    assert_eq!(lane.worker.turn().received, BATCH);
+    assert_eq!(written(&lane), [BATCH]);
     lane.check();
 }
 

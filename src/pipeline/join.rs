@@ -13,7 +13,7 @@
 //! | flags | are the same but for PSH and FIN, which make it the last; no SYN, RST, URG, CWR |
 //! | checksums | hold, of TCP and of the IPv4 header |
 //! | headers | are plain: no VLAN tag, IPv4 option, extension header or fragment, and nothing behind the IP packet |
-//! | IP packet of the train | stays within 65,535 bytes |
+//! | IP packet of the train | stays within 65,535 bytes, and is of no more frames than a batch has |
 //!
 //! Stricter than the kernel in a few: CWR never joins; the urgent pointer has to be the same though no flag makes it count;
 //! identifications that stand still need DF (Linux 6.18 no longer asks for it), since who fragments such packets mixes them up;
@@ -23,9 +23,14 @@
 //! A segment with a wrong checksum goes alone and as it is, so that its receiver sees that it is wrong; one that goes alone
 //! and is right is said to be so, and saves the kernel the sum.
 //!
+//! # From batch to batch
+//!
+//! A sender's superframe seldom ends where a batch does. [`Trains::join_on`] keeps the trains that may still grow, for the
+//! frames of the next batch; [`Trains::close`] lets them go.
+//!
 //! # Order
 //!
-//! Trains leave in the order of their first frames. A flow has at most one train that is open, and whatever of the flow does
+//! Trains leave in the order of their first frames, those of a batch that may leave before those that wait. A flow has at most one train that is open, and whatever of the flow does
 //! not join it closes it: so no frame overtakes another of its flow. Flows are told apart by a hash: two that share one only
 //! close each other's trains. What may belong to any flow (a fragment, a tagged frame, headers that make no sense) closes all.
 
@@ -40,17 +45,27 @@ const OPEN_MAX: usize = 16;
 /// The longest IP packet, by its own length field; IPv6 could say 40 more, but `skb_gro_receive` counts its header, too.
 const PACKET_MAX: u32 = 65_535;
 
+/// Frames that trains may have at a time: those of a batch, and those of the batches before that wait for more.
+const PLACES: usize = 4 * BATCH;
+/// Trains at a time: one for each frame of a batch, and those that wait.
+const ENTRIES: usize = BATCH + OPEN_MAX;
+
 /// The frames of a batch as trains: most of one frame, some of many. It owns the frames until they are taken.
 #[derive(Debug)]
 pub struct Trains {
-    /// By their number in the batch.
-    frames: [Option<Frame>; BATCH],
-    /// The number of the frame that follows each in its train.
-    behind: [u8; BATCH],
+    frames: [Option<Frame>; PLACES],
+    /// The place of the frame that follows each in its train.
+    behind: [u8; PLACES],
+    /// Places without a frame, the first `vacant_len` of them.
+    vacant: [u8; PLACES],
+    vacant_len: usize,
     /// In the order in which they leave.
-    entries: [Entry; BATCH],
+    entries: [Entry; ENTRIES],
     len: usize,
-    taken: usize,
+    /// How many were looked at since the last batch came, and how many are still to be taken.
+    seen: usize,
+    ready: usize,
+    open: Open,
 }
 
 /// A train that leaves.
@@ -78,6 +93,10 @@ struct Entry {
     /// PSH and FIN of the last.
     ending: u8,
     fixed_ids: bool,
+    /// Whether it may still grow: then it is in [`Open`], too.
+    open: bool,
+    /// Whether the last batch had a frame of it.
+    fresh: bool,
 }
 
 /// The trains that may still grow.
@@ -90,7 +109,7 @@ struct Open {
     oldest: usize,
 }
 
-const _: () = assert!(BATCH <= u8::MAX as usize);
+const _: () = assert!(PLACES <= 1 << u8::BITS);
 
 impl Default for Trains {
     fn default() -> Self {
@@ -102,15 +121,19 @@ impl Trains {
     /// None.
     pub fn new() -> Self {
         Self {
-            frames: [const { None }; BATCH],
-            behind: [0; BATCH],
-            entries: [Entry::VACANT; BATCH],
+            frames: [const { None }; PLACES],
+            behind: [0; PLACES],
+            vacant: std::array::from_fn(|place| place as u8),
+            vacant_len: PLACES,
+            entries: [Entry::VACANT; ENTRIES],
             len: 0,
-            taken: 0,
+            seen: 0,
+            ready: 0,
+            open: Open::new(),
         }
     }
 
-    /// Whether all have been taken.
+    /// Whether there are none: none to be taken, and none that wait.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -119,15 +142,52 @@ impl Trains {
     /// Takes all frames of the batch and joins what belongs together. As long as trains of the last batch have not been
     /// taken, it leaves the frames where they are.
     pub fn join(&mut self, umem: &mut Umem, batch: &mut Batch) {
-        if !self.is_empty() {
+        if self.ready == 0 {
+            self.add_all(umem, batch);
+            self.open.clear(&mut self.entries);
+            self.finish(umem);
+        }
+    }
+
+    /// The same, for a batch that will be followed by another: trains of this one that may grow wait for it, unless there
+    /// would be no room for it. Those that waited for this one in vain wait no longer, however many follow.
+    pub fn join_on(&mut self, umem: &mut Umem, batch: &mut Batch) {
+        if self.ready > 0 {
             return;
         }
-        let mut open = Open::new();
-        for (number, frame) in (0..).zip(batch.drain()) {
-            self.add(number, frame, umem, &mut open);
+        self.add_all(umem, batch);
+        self.open.retain_fresh(&mut self.entries);
+        let entries = self.entries.iter().take(self.len);
+        let open = entries.filter(|entry| entry.open);
+        let waiting: usize = open.map(|entry| usize::from(entry.frames)).sum();
+        if waiting > PLACES - BATCH {
+            self.open.clear(&mut self.entries);
         }
+        self.finish(umem);
+    }
+
+    #[inline(always)]
+    fn add_all(&mut self, umem: &mut Umem, batch: &mut Batch) {
+        for frame in batch.drain() {
+            self.add(frame, umem);
+        }
+    }
+
+    /// No train waits any longer. To be called when those that may leave have been taken: before, nothing happens.
+    pub fn close(&mut self, umem: &mut Umem) {
+        if self.ready > 0 {
+            return;
+        }
+        self.open.clear(&mut self.entries);
+        self.finish(umem);
+    }
+
+    /// Makes superframes of the trains that do not grow any more.
+    fn finish(&mut self, umem: &mut Umem) {
+        (self.seen, self.ready) = (0, 0);
         for entry in self.entries.iter().take(self.len) {
-            if let (2.., Some(head)) = (entry.frames, &entry.head)
+            self.ready += usize::from(!entry.open);
+            if let (false, 2.., Some(head)) = (entry.open, entry.frames, &entry.head)
                 && let Some(Some(first)) = self.frames.get_mut(usize::from(entry.first))
             {
                 head.lead(umem.bytes_mut(first), entry.packet_len, entry.ending);
@@ -139,21 +199,28 @@ impl Trains {
     /// other's, are the superframe: the first has the headers, the others only payload. `None` when there is no train, and
     /// when `train` has no room for it.
     pub fn take(&mut self, train: &mut Batch) -> Option<Train> {
-        let entry = *self.entries.get(self.taken)?;
-        if self.taken >= self.len || train.room() < usize::from(entry.frames) {
+        let mut entries = self.entries.iter().take(self.len).skip(self.seen);
+        let waiting = entries.position(|entry| !entry.open)?;
+        let entry = *self.entries.get(self.seen + waiting)?;
+        if train.room() < usize::from(entry.frames) {
             return None;
         }
-        let mut number = usize::from(entry.first);
+        let mut place = usize::from(entry.first);
         for _ in 0..entry.frames {
-            if let Some(frame) = self.frames.get_mut(number).and_then(Option::take) {
+            if let Some(frame) = self.frames.get_mut(place).and_then(Option::take) {
                 // There is room.
                 let _full = train.push(frame);
             }
-            number = usize::from(self.behind.get(number).copied().unwrap_or(0));
+            if let Some(vacant) = self.vacant.get_mut(self.vacant_len) {
+                *vacant = place as u8;
+                self.vacant_len += 1;
+            }
+            place = usize::from(self.behind.get(place).copied().unwrap_or(0));
         }
-        self.taken += 1;
-        if self.taken == self.len {
-            (self.len, self.taken) = (0, 0);
+        self.seen += waiting + 1;
+        self.ready = self.ready.saturating_sub(1);
+        if self.ready == 0 {
+            self.move_up();
         }
         Some(Train {
             header: entry.header(),
@@ -162,71 +229,98 @@ impl Trains {
         })
     }
 
+    /// Those that wait close the gaps that the others have left.
+    fn move_up(&mut self) {
+        let mut kept = 0;
+        if !self.open.is_empty() {
+            for number in 0..self.len {
+                if let Some(entry) = self.entries.get(number).filter(|entry| entry.open).copied()
+                    && let Some(place) = self.entries.get_mut(kept)
+                {
+                    *place = entry;
+                    self.open.moved(number, kept);
+                    kept += 1;
+                }
+            }
+        }
+        (self.len, self.seen) = (kept, 0);
+    }
+
     #[inline(always)]
-    fn add(&mut self, number: u8, mut frame: Frame, umem: &mut Umem, open: &mut Open) {
+    fn add(&mut self, mut frame: Frame, umem: &mut Umem) {
         let segment = match Kind::of(umem.bytes(&frame)) {
             Kind::Tcp(segment) => segment,
-            Kind::Apart => return self.start(number, frame, None),
+            Kind::Apart => return self.start(frame, None),
             Kind::Doubtful => {
-                open.clear();
-                return self.start(number, frame, None);
+                self.open.clear(&mut self.entries);
+                return self.start(frame, None);
             }
         };
-        if let Some(place) = open.find(segment.flow) {
-            match self.grow(open.entry(place), &segment, number, &mut frame, umem) {
-                Some(Grown::Open) => return self.put(number, frame),
-                Some(Grown::Closed) => {
-                    open.remove(place);
-                    return self.put(number, frame);
+        if let Some(place) = self.open.find(segment.flow) {
+            match self.grow(self.open.entry(place), &segment, &mut frame, umem) {
+                Some(Grown::Open(last)) => return self.put(last, frame),
+                Some(Grown::Closed(last)) => {
+                    self.open.remove(place, &mut self.entries);
+                    return self.put(last, frame);
                 }
-                None => open.remove(place),
+                None => self.open.remove(place, &mut self.entries),
             }
         }
         let entry = self.len;
-        self.start(number, frame, Some(segment));
+        self.start(frame, Some(segment));
         if segment.may_lead() {
-            open.insert(segment.flow, entry as u8);
+            self.open.insert(segment.flow, entry, &mut self.entries);
         }
     }
 
     /// A train of one frame, at the end.
     #[inline(always)]
-    fn start(&mut self, number: u8, frame: Frame, head: Option<TcpSegment>) {
+    fn start(&mut self, frame: Frame, head: Option<TcpSegment>) {
+        let place = self.vacancy();
         if let Some(entry) = self.entries.get_mut(self.len) {
             *entry = Entry {
-                first: number,
-                last: number,
+                first: place,
+                last: place,
                 frames: 1,
                 head,
                 packet_len: (frame.len() - ethernet::LEN.min(frame.len())) as u32,
                 bytes: frame.len() as u32,
                 ending: 0,
                 fixed_ids: false,
+                open: false,
+                fresh: true,
             };
             self.len += 1;
         }
-        self.put(number, frame);
+        self.put(place, frame);
+    }
+
+    /// A place without a frame. There is one for each frame of a batch.
+    #[inline(always)]
+    fn vacancy(&mut self) -> u8 {
+        debug_assert!(self.vacant_len > 0);
+        self.vacant_len = self.vacant_len.saturating_sub(1);
+        self.vacant.get(self.vacant_len).copied().unwrap_or(0)
     }
 
     #[inline(always)]
-    fn put(&mut self, number: u8, frame: Frame) {
-        // A batch has no more frames than there are places.
-        if let Some(place) = self.frames.get_mut(usize::from(number)) {
+    fn put(&mut self, place: u8, frame: Frame) {
+        if let Some(place) = self.frames.get_mut(usize::from(place)) {
+            debug_assert!(place.is_none());
             *place = Some(frame);
         }
     }
 
-    /// Lets the segment join the train, if it may: its frame is cut down to the payload.
+    /// Lets the segment join the train, if it may: its frame is cut down to the payload, and gets a place.
     #[inline(always)]
     fn grow(
         &mut self,
-        entry: usize,
+        number: usize,
         segment: &TcpSegment,
-        number: u8,
         frame: &mut Frame,
         umem: &mut Umem,
     ) -> Option<Grown> {
-        let entry = self.entries.get_mut(entry)?;
+        let entry = self.entries.get(number)?;
         let head = entry.head?;
         let first = self.frames.get(usize::from(entry.first))?.as_ref()?;
         let (payload_len, len) = (usize::from(segment.payload_len), frame.len() as u32);
@@ -234,6 +328,7 @@ impl Trains {
         let carried = entry.packet_len - head.packet_headers_len();
         if payload_len > usize::from(head.payload_len)
             || packet_len > PACKET_MAX
+            || usize::from(entry.frames) >= BATCH
             || segment.sequence != head.sequence.wrapping_add(carried)
             || !segment.may_follow(&head, umem.bytes(frame), umem.bytes(first))
         {
@@ -244,26 +339,33 @@ impl Trains {
         if !umem.pull(frame, headers_len) {
             return None;
         }
+        let place = self.vacancy();
+        let entry = self.entries.get_mut(number)?;
         entry.fixed_ids = fixed_ids;
         entry.packet_len = packet_len;
         entry.bytes += len;
         entry.ending = segment.flags & (tcp::PSH | tcp::FIN);
         entry.frames += 1;
+        entry.fresh = true;
         if let Some(behind) = self.behind.get_mut(usize::from(entry.last)) {
-            *behind = number;
+            *behind = place;
         }
-        entry.last = number;
+        entry.last = place;
         let last = entry.ending != 0 || segment.payload_len < head.payload_len;
-        Some(if last { Grown::Closed } else { Grown::Open })
+        Some(if last {
+            Grown::Closed(place)
+        } else {
+            Grown::Open(place)
+        })
     }
 }
 
-/// A train that a segment has joined.
+/// A train that a segment has joined, and the segment's place.
 enum Grown {
     /// It may grow on.
-    Open,
+    Open(u8),
     /// That was its last.
-    Closed,
+    Closed(u8),
 }
 
 impl Entry {
@@ -276,6 +378,8 @@ impl Entry {
         bytes: 0,
         ending: 0,
         fixed_ids: false,
+        open: false,
+        fresh: false,
     };
 
     #[inline]
@@ -310,6 +414,11 @@ impl Open {
         }
     }
 
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// The place of the flow's train.
     #[inline]
     fn find(&self, flow: u32) -> Option<usize> {
@@ -324,7 +433,8 @@ impl Open {
 
     /// Closes the train at a place; the last takes its place.
     #[inline]
-    fn remove(&mut self, place: usize) {
+    fn remove(&mut self, place: usize, entries: &mut [Entry]) {
+        mark(entries, self.entry(place), false);
         self.len = self.len.saturating_sub(1);
         let (flow, entry) = (self.flows.get(self.len), self.entries.get(self.len));
         if let (Some(&flow), Some(&entry)) = (flow, entry) {
@@ -334,15 +444,17 @@ impl Open {
 
     /// Opens a train of a flow that has none.
     #[inline]
-    fn insert(&mut self, flow: u32, entry: u8) {
+    fn insert(&mut self, flow: u32, entry: usize, entries: &mut [Entry]) {
         let place = if self.len < OPEN_MAX {
             self.len += 1;
             self.len - 1
         } else {
             self.oldest = (self.oldest + 1) % OPEN_MAX;
+            mark(entries, self.entry(self.oldest), false);
             self.oldest
         };
-        self.set(place, flow, entry);
+        mark(entries, entry, true);
+        self.set(place, flow, entry as u8);
     }
 
     #[inline]
@@ -355,9 +467,44 @@ impl Open {
         }
     }
 
+    /// Closes those of which the last batch had no frame.
     #[inline]
-    fn clear(&mut self) {
+    fn retain_fresh(&mut self, entries: &mut [Entry]) {
+        let mut place = 0;
+        while place < self.len {
+            match entries.get_mut(self.entry(place)) {
+                Some(entry) if entry.fresh => {
+                    entry.fresh = false;
+                    place += 1;
+                }
+                _ => self.remove(place, entries),
+            }
+        }
+    }
+
+    /// A train has another number among the entries.
+    #[inline]
+    fn moved(&mut self, from: usize, to: usize) {
+        let mut entries = self.entries.iter_mut().take(self.len);
+        if let Some(entry) = entries.find(|entry| usize::from(**entry) == from) {
+            *entry = to as u8;
+        }
+    }
+
+    /// Closes all.
+    #[inline]
+    fn clear(&mut self, entries: &mut [Entry]) {
+        for entry in self.entries.iter().take(self.len) {
+            mark(entries, usize::from(*entry), false);
+        }
         self.len = 0;
+    }
+}
+
+#[inline]
+fn mark(entries: &mut [Entry], number: usize, open: bool) {
+    if let Some(entry) = entries.get_mut(number) {
+        entry.open = open;
     }
 }
 
@@ -382,7 +529,8 @@ mod tests {
     fn segment(n: u8, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         let mut frame = SEGMENT.to_vec();
         frame[ID] += n;
-        frame[41] += 4 * n;
+        let sequence = 0x100 + 4 * u16::from(n);
+        frame[40..42].copy_from_slice(&sequence.to_be_bytes());
         change(&mut frame);
         let len = frame.len() as u16;
         frame[16..18].copy_from_slice(&(len - 14).to_be_bytes());
@@ -586,6 +734,68 @@ mod tests {
         let frames: Vec<_> = (0..BATCH as u8).map(long).collect();
         // 40 + 38 * 1700 = 64,640
         assert_eq!(lengths(&frames), [38, 26]);
+    }
+
+    #[test]
+    fn a_train_waits_for_the_next_batch_and_the_others_do_not() {
+        let mut umem = Umem::new(UmemConfig {
+            chunk: ChunkSize::K2,
+            frames: 8 * BATCH as u32,
+            lock: false,
+        })
+        .unwrap();
+        let (mut batch, mut trains, mut train) = (Batch::new(), Trains::new(), Batch::new());
+        let flow = |port, n| segment(n, |frame: &mut Vec<u8>| frame[PORT] = port);
+        let mut join_on = |frames: &[Vec<u8>], last: bool| {
+            for bytes in frames {
+                let mut frame = umem.allocate().unwrap();
+                assert!(umem.fill(&mut frame, bytes));
+                batch.push(frame).unwrap();
+            }
+            if last {
+                trains.join(&mut umem, &mut batch);
+            } else {
+                trains.join_on(&mut umem, &mut batch);
+            }
+            let mut lengths = Vec::new();
+            while trains.take(&mut train).is_some() {
+                lengths.push(umem.release_all(&mut train));
+            }
+            assert!(!last || trains.is_empty());
+            lengths
+        };
+        const NONE: [usize; 0] = [];
+        let end = segment(2, |frame| {
+            frame[PORT] = 1;
+            frame[FLAGS] |= tcp::PSH;
+        });
+        let first = [flow(1, 0), flow(2, 0), flow(1, 1), flow(3, 0), end];
+        assert_eq!(join_on(&first, false), [3]);
+        // A gap closes the train in front of it, and may begin one.
+        assert_eq!(join_on(&[flow(3, 1), flow(2, 2)], false), [1]);
+        assert_eq!(join_on(&[flow(2, 3)], false), [2]);
+        assert_eq!(join_on(&[flow(2, 4)], true), [3]);
+        assert_eq!(join_on(&first[..2], false), NONE);
+        assert_eq!(join_on(&[], false), [1, 1]);
+
+        // None is longer than a batch, and what waits leaves room for one.
+        let run = |port, from: u8| (0..BATCH as u8).map(move |n| flow(port, from + n));
+        let long = |from| run(1, from).collect::<Vec<_>>();
+        assert_eq!(join_on(&long(0), false), NONE);
+        assert_eq!(join_on(&long(BATCH as u8), false), [BATCH]);
+        let two: Vec<_> = (0..4)
+            .map(|n| flow(2, n))
+            .chain(run(1, 128).take(60))
+            .collect();
+        assert_eq!(join_on(&two, true), [BATCH, 4, 60]);
+        let shares = |from: u8| {
+            let flows = (1..=8).flat_map(|port| (0..8).map(move |n| (port, from + n)));
+            flows.map(|(port, n)| flow(port, n)).collect::<Vec<_>>()
+        };
+        for batch in 0..3 {
+            assert_eq!(join_on(&shares(8 * batch), false), NONE);
+        }
+        assert_eq!(join_on(&shares(24), false), [32; 8]);
     }
 
     #[test]

@@ -43,7 +43,8 @@
 //!
 //! ```text
 //!   outboxes[i].split(to_tap, lane::takes)        before the flush; each is then flushed to its own port
-//!   to_tap.flush_joined(tap, umem, trains, ...)   decapsulated frames of one segment, a write for each train
+//!   to_tap.join(umem, trains)                     decapsulated frames of one segment; some wait for the next batch
+//!   outbox.flush_trains(trains, tap, umem, ...)   a write for each train that does not wait
 //!
 //!   encap::decide_superframes, then encap::apply_superframes     in place of `decide` and `apply`: a superframe stays one
 //!   Cut::new(header, frame), then cut.fill(umem, batch)          where nobody behind us would cut it

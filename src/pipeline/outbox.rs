@@ -127,21 +127,23 @@ impl Outbox {
         taken
     }
 
-    /// As [`Self::flush`], through a TAP, with the segments of TCP joined that belong together: a write for each train. The
-    /// trains are empty before and afterwards.
-    pub fn flush_joined(
+    /// Hands all that waits to `trains`, for the TAP that they go to. `flush_trains` has made them empty of what may leave.
+    pub fn join(&mut self, umem: &mut Umem, trains: &mut Trains) {
+        debug_assert_eq!(self.copies, 0, "nobody floods to a TAP");
+        trains.join_on(umem, &mut self.batch);
+    }
+
+    /// As [`Self::flush`], of trains through a TAP: a write for each that does not wait for more. The outbox is empty before
+    /// and afterwards.
+    pub fn flush_trains(
         &mut self,
+        trains: &mut Trains,
         tap: &mut TapPort,
         umem: &mut Umem,
-        trains: &mut Trains,
         counters: &PortCounters,
         refused: DropReason,
     ) {
-        debug_assert_eq!(self.copies, 0, "nobody floods to a TAP");
-        if self.is_empty() {
-            return;
-        }
-        trains.join(umem, &mut self.batch);
+        debug_assert!(self.is_empty());
         while let Some(train) = trains.take(&mut self.batch) {
             let frames = self.batch.len() as u64;
             if tap.transmit_train(&train.header.bytes(), &mut self.batch) {

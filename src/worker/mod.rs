@@ -20,12 +20,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
-use crate::pipeline::join::Trains;
 use crate::pipeline::{IpIds, Outbox, Verdicts};
 use crate::port::{Batch, Port, Umem, now_ns};
 use crate::stats::{PortCounters, WorkerCounters};
 use crate::table::Reader;
 use rest::Rest;
+use superframes::Joining;
 
 pub use standing::{Pinning, Standing};
 pub use superframes::{AccessTap, Superframes};
@@ -100,7 +100,8 @@ struct Hands {
     to_underlay: Outbox,
     /// For the TAP of the segment that is being served.
     to_tap: Outbox,
-    trains: Trains,
+    /// What TCP the underlays have received, indexed as they are; none without a lane of superframes.
+    joining: Vec<Joining>,
     ip_ids: IpIds,
 }
 
@@ -178,7 +179,9 @@ impl<P: Port> Worker<P> {
                 .collect(),
             to_underlay: Outbox::new(),
             to_tap: Outbox::new(),
-            trains: Trains::new(),
+            joining: std::iter::repeat_with(Joining::new)
+                .take(plan.superframes.as_ref().map_or(0, |_| underlays))
+                .collect(),
             // An odd multiplier spreads the workers' starting points over all 65,536.
             ip_ids: IpIds::new((plan.number as u16).wrapping_mul(40_503)),
         };
@@ -304,6 +307,12 @@ impl<P: Port> Worker<P> {
             .chain(taps.map(|tap| &tap.counters))
             .map(|counters| counters.forwarded.get() + counters.flood_copies.get())
             .sum()
+    }
+
+    /// When the first of the frames that wait for others of their flow have waited long enough.
+    #[inline]
+    fn due_ns(&self) -> Option<u64> {
+        self.hands.joining.iter().filter_map(Joining::due_ns).min()
     }
 
     /// Frames given to ports that have not come back from the kernel.

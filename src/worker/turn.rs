@@ -21,7 +21,7 @@
 
 use super::{Access, Hands, Plan, Superframes, Underlay, Worker};
 use crate::pipeline::{Exit, carrier, decap, encap, lane};
-use crate::port::{Batch, Port, Umem};
+use crate::port::{BATCH, Batch, Port, Umem};
 use crate::stats::{DropReason, PortCounters};
 use crate::table::{SegmentId, Snapshot};
 
@@ -64,7 +64,7 @@ impl<P: Port> Worker<P> {
         let mut moved = Moved::default();
 
         let snapshot = reader.snapshot();
-        for underlay in &mut *underlays {
+        for underlay in (0..).zip(&mut *underlays) {
             let ways = (accesses.as_mut_slice(), superframes.as_mut());
             moved.decapsulated += from_underlay(snapshot, umem, underlay, ways, hands, now_ns);
         }
@@ -95,8 +95,8 @@ impl<P: Port> Worker<P> {
 fn from_underlay<P: Port>(
     snapshot: &Snapshot,
     umem: &mut Umem,
-    underlay: &mut Underlay<P>,
-    (accesses, mut superframes): (&mut [Access<P>], Option<&mut Superframes>),
+    (number, underlay): (usize, &mut Underlay<P>),
+    (accesses, superframes): (&mut [Access<P>], Option<&mut Superframes>),
     hands: &mut Hands,
     now_ns: u64,
 ) -> usize {
@@ -105,27 +105,32 @@ fn from_underlay<P: Port>(
         verdicts,
         to_accesses,
         to_tap,
-        trains,
+        joining,
         ..
     } = hands;
     let counters = &*underlay.counters;
     let received = receive(&mut underlay.port, umem, batch, counters);
+    let mut lane = joining.get_mut(number).zip(superframes);
     if received == 0 {
+        if let Some((joining, superframes)) = lane {
+            joining.end_wait(now_ns, superframes, umem, counters);
+        }
         return 0;
     }
     counters.offenders.set_now(now_ns);
     decap::decide(snapshot, umem, batch, verdicts);
     decap::apply(snapshot, umem, batch, verdicts, counters, to_accesses);
     for (segment, (outbox, access)) in to_accesses.iter_mut().zip(accesses).enumerate() {
-        let tap = superframes
-            .as_mut()
-            .and_then(|superframes| superframes.access_mut(segment));
-        if let Some(tap) = tap {
+        if let Some((joining, superframes)) = &mut lane
+            && superframes.access_mut(segment).is_some()
+        {
             outbox.split(to_tap, |frame| lane::takes(umem.bytes(frame)));
-            let full = DropReason::TxRingFull;
-            to_tap.flush_joined(&mut tap.port, umem, trains, counters, full);
+            joining.add(segment, to_tap, superframes, umem, counters);
         }
         outbox.flush(&mut access.port, umem, counters, DropReason::TxRingFull);
+    }
+    if let Some((joining, superframes)) = lane {
+        joining.end_batch(received == BATCH, now_ns, superframes, umem, counters);
     }
     received
 }

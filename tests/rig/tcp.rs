@@ -174,9 +174,23 @@ impl Tcp {
 /// Up to a batch of frames of up to eight flows, each in runs that may be joined, with what ends a run and what belongs to
 /// none in between.
 pub fn batch(choices: &mut Choices<'_>) -> Vec<Vec<u8>> {
-    let mut flows: Vec<_> = (0..1 + choices.below(8) as u8)
+    let mut flows = flows(choices);
+    batch_of(&mut flows, choices)
+}
+
+/// Batches of the same flows behind each other.
+pub fn batches(choices: &mut Choices<'_>, count: usize) -> Vec<Vec<Vec<u8>>> {
+    let mut flows = flows(choices);
+    (0..count).map(|_| batch_of(&mut flows, choices)).collect()
+}
+
+fn flows(choices: &mut Choices<'_>) -> Vec<Tcp> {
+    (0..1 + choices.below(8) as u8)
         .map(|host| Tcp::plain(choices.bit(), host))
-        .collect();
+        .collect()
+}
+
+fn batch_of(flows: &mut [Tcp], choices: &mut Choices<'_>) -> Vec<Vec<u8>> {
     let sizes = [1448, 100, 1, 536, 9];
     let mut size = choices.pick(&sizes);
     let count = BATCH - choices.below(BATCH + 1);

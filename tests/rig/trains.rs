@@ -19,16 +19,49 @@ pub struct Written {
 pub fn join(frames: &[Vec<u8>]) -> Vec<Written> {
     let mut bench = Bench::new(frames.len().max(1));
     let free = bench.umem.free();
+    let mut batch = batch(&mut bench, frames);
+    let mut trains = Trains::new();
+    trains.join(&mut bench.umem, &mut batch);
+    assert!(batch.is_empty());
+    let written = take(&mut bench, &mut trains);
+    assert!(trains.is_empty());
+    assert_eq!(bench.umem.free(), free);
+    bench.check();
+    written
+}
+
+/// Joins batches behind each other: what leaves after each, and what is left at the end.
+pub fn join_on(batches: &[Vec<Vec<u8>>]) -> Vec<Vec<Written>> {
+    let mut bench = Bench::new(batches.concat().len().max(1));
+    let free = bench.umem.free();
+    let mut trains = Trains::new();
+    let mut written = Vec::new();
+    for frames in batches {
+        let mut batch = batch(&mut bench, frames);
+        trains.join_on(&mut bench.umem, &mut batch);
+        assert!(batch.is_empty());
+        written.push(take(&mut bench, &mut trains));
+    }
+    trains.close(&mut bench.umem);
+    written.push(take(&mut bench, &mut trains));
+    assert!(trains.is_empty());
+    assert_eq!(bench.umem.free(), free);
+    bench.check();
+    written
+}
+
+fn batch(bench: &mut Bench, frames: &[Vec<u8>]) -> Batch {
     let mut batch = Batch::new();
     for bytes in frames {
         let mut frame = bench.umem.allocate().expect("a chunk for each");
         assert!(bench.umem.fill(&mut frame, bytes));
         batch.push(frame).expect("no more than a batch");
     }
-    let mut trains = Trains::new();
-    trains.join(&mut bench.umem, &mut batch);
-    assert!(batch.is_empty());
-    let mut written = Vec::new();
+    batch
+}
+
+fn take(bench: &mut Bench, trains: &mut Trains) -> Vec<Written> {
+    let (mut written, mut batch) = (Vec::new(), Batch::new());
     while let Some(train) = trains.take(&mut batch) {
         let pieces: Vec<_> = batch.iter().map(|frame| bench.umem.bytes(frame)).collect();
         written.push(Written {
@@ -38,9 +71,6 @@ pub fn join(frames: &[Vec<u8>]) -> Vec<Written> {
         });
         bench.umem.release_all(&mut batch);
     }
-    assert!(trains.is_empty());
-    assert_eq!(bench.umem.free(), free);
-    bench.check();
     written
 }
 

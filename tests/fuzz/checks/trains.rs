@@ -29,6 +29,13 @@ pub fn join(data: &[u8]) {
         }
     }
     assert!(left.iter().all(Option::is_none));
+    join_on(data);
+}
+
+/// The same frames behind each other in several batches, and trains that wait from one to the next.
+fn join_on(data: &[u8]) {
+    let batches = tcp::batches(&mut Choices::new(data), 5);
+    assert_eq!(trains::join_on(&batches), twin::join_on(&batches));
 }
 
 /// What a TAP gave is cut as the twin says, or is nothing; what comes of a right superframe is right, as an independent parser

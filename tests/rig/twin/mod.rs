@@ -9,7 +9,7 @@ mod trains;
 pub use decap::{Delivered, decap, sender};
 pub use encap::{Open, encap, may_mean, sent};
 pub use inner::{MARK_BITS, carried, carried_by_tags, finish, inner_fields, lifted};
-pub use trains::{cut, join};
+pub use trains::{cut, join, join_on};
 
 use std::net::IpAddr;
 

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::ops::Range;
 
 use vxgate::pipeline::join::Train;
+use vxgate::port::BATCH;
 use vxgate::wire::vnet::{self, VnetHeader};
 
 use super::inner::network;
@@ -14,6 +16,8 @@ use crate::rig::trains::Written;
 const FIN_PSH: u8 = 0x09;
 const SYN_RST_URG_CWR: u8 = 0xa6;
 const CWR: u8 = 0x80;
+/// Frames that wait for others at most.
+const WAITING_MAX: usize = 3 * BATCH;
 
 type Flow = (IpAddr, IpAddr, usize, usize);
 
@@ -107,11 +111,61 @@ fn segment(
 
 /// What is written of a batch of no more flows than can be kept apart.
 pub fn join(frames: &[Vec<u8>]) -> Vec<Written> {
+    joined(&[frames.to_vec()], false).concat()
+}
+
+/// What is written after each of these batches, when trains may wait for the next; and what is left at the end.
+pub fn join_on(batches: &[Vec<Vec<u8>>]) -> Vec<Vec<Written>> {
+    joined(batches, true)
+}
+
+fn joined(batches: &[Vec<Vec<u8>>], wait: bool) -> Vec<Vec<Written>> {
+    let frames = batches.concat();
     let seen: Vec<_> = frames.iter().map(|frame| seen(frame)).collect();
+    // Those that have left have no members.
     let mut trains: Vec<Vec<usize>> = Vec::new();
     let mut open: HashMap<Flow, usize> = HashMap::new();
-    for (number, frame) in seen.iter().enumerate() {
-        match frame {
+    let (mut next, mut left) = (0, Vec::new());
+    for batch in batches {
+        board(next..next + batch.len(), &seen, &mut trains, &mut open);
+        // Whoever got nobody in this batch waits no longer.
+        open.retain(|_, train| trains[*train].last().is_some_and(|last| *last >= next));
+        next += batch.len();
+        let waiting: usize = open.values().map(|train| trains[*train].len()).sum();
+        if !wait || waiting > WAITING_MAX {
+            open.clear();
+        }
+        left.push(leave(&mut trains, &open, &frames, &seen));
+    }
+    open.clear();
+    left.push(leave(&mut trains, &open, &frames, &seen));
+    left
+}
+
+fn leave(
+    trains: &mut [Vec<usize>],
+    open: &HashMap<Flow, usize>,
+    frames: &[Vec<u8>],
+    seen: &[Frame],
+) -> Vec<Written> {
+    let mut left = Vec::new();
+    for (number, members) in trains.iter_mut().enumerate() {
+        if !members.is_empty() && !open.values().any(|train| *train == number) {
+            left.push(written(&std::mem::take(members), frames, seen));
+        }
+    }
+    left
+}
+
+/// Gives these frames their places.
+fn board(
+    numbers: Range<usize>,
+    seen: &[Frame],
+    trains: &mut Vec<Vec<usize>>,
+    open: &mut HashMap<Flow, usize>,
+) {
+    for number in numbers {
+        match &seen[number] {
             Frame::NotTcp => trains.push(vec![number]),
             Frame::Unclear => {
                 open.clear();
@@ -139,8 +193,6 @@ pub fn join(frames: &[Vec<u8>]) -> Vec<Written> {
             }
         }
     }
-    let written = trains.iter().map(|members| written(members, frames, &seen));
-    written.collect()
 }
 
 fn tcp(frame: &Frame) -> &Segment {
@@ -155,6 +207,7 @@ fn continues(train: &[&Segment], next: &Segment) -> bool {
     let carried: usize = train.iter().map(|segment| segment.payload.len()).sum();
     let packet_len = first.headers.len() - 14 + carried + next.payload.len();
     next.right
+        && train.len() < BATCH
         && (1..=first.payload.len()).contains(&next.payload.len())
         && next.flags & SYN_RST_URG_CWR == 0
         && next.headers == first.headers
