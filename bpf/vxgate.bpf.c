@@ -278,17 +278,17 @@ static __always_inline bool judge(void *data, void *end, __u32 link, enum pass_r
 	if (!udp || (void *)(udp + 1) > end)
 		return false;
 	key.endpoint.port = udp->dest;
-	if (!bpf_map_lookup_elem(&endpoints, &key.endpoint))
-		return false;
 	vxlan = (void *)(udp + 1);
 	/* Ours, and dead whoever reads it: the worker counts why. What follows the datagram's own end is Ethernet padding. */
 	if ((void *)(vxlan + 1) > end || bpf_ntohs(udp->len) < sizeof(*udp) + sizeof(*vxlan) ||
 	    !(vxlan->flags & VXLAN_I_FLAG))
-		return true;
+		return !!bpf_map_lookup_elem(&endpoints, &key.endpoint);
 	key.vni = bpf_ntohl(vxlan->vni) >> 8;
+	/* A segment is one of an endpoint: most frames need but this one look. */
 	if (bpf_map_lookup_elem(&segments, &key))
 		return true;
-	*why = PASS_FOREIGN_VNI;
+	if (bpf_map_lookup_elem(&endpoints, &key.endpoint))
+		*why = PASS_FOREIGN_VNI;
 	return false;
 }
 
