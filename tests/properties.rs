@@ -129,6 +129,11 @@ proptest! {
     }
 
     #[test]
+    fn superframes_that_leave_cut_are_what_their_segments_would_be(bytes in made_of(600)) {
+        checks::encap_cut(&bytes);
+    }
+
+    #[test]
     fn headers_are_found_where_they_are(bytes in made_of(300)) {
         checks::layers(&bytes);
     }
@@ -301,4 +306,22 @@ fn what_is_made_up_is_joined_and_cut() {
     }
     println!("{trains} trains, {alone} alone, {superframes} superframes, {refused} refused");
     assert!(trains > 400 && alone > 400 && superframes > 40 && refused > 3);
+}
+
+/// And of the superframes that leave cut: enough of them leave, and enough do not.
+#[test]
+fn what_is_made_up_leaves_cut() {
+    let mut runner = TestRunner::deterministic();
+    let strategy = made_of(600);
+    let (mut left, mut frames, mut dead) = (0, 0, 0);
+    for _ in 0..600 {
+        let bytes = strategy.new_tree(&mut runner).expect("no filter").current();
+        match checks::leave_cut(&bytes) {
+            Some(0) => dead += 1,
+            Some(count) => (left, frames) = (left + 1, frames + count),
+            None => {}
+        }
+    }
+    println!("{left} superframes left as {frames} frames, {dead} did not");
+    assert!(left > 30 && frames > 3 * left && dead > 30);
 }

@@ -9,8 +9,9 @@
 //! * the TCP sequence number is that of its first byte, FIN and PSH are the last's only, and CWR the first's only.
 //!
 //! Each is written into a chunk of its own, payload first and then headers in front of it, with room for the outer headers:
-//! what comes out are frames as an access port receives them, for [`super::encap`]. Payload is copied once, and summed while
-//! it is in the first cache.
+//! what comes out are frames as an access port receives them. Payload is copied once, and summed once, while it is in the first
+//! cache: what a finished segment adds to the checksum of a tunnel's header follows from the pseudo-header alone (the kernel's
+//! local checksum offload, `lco_csum`), so [`super::encap_cut`] need not look at it again.
 //!
 //! The sender's field holds the pseudo-header's sum over the superframe's length. It is taken at its word, as in the
 //! kernel: so a destination behind an IPv6 routing header needs no care.
@@ -29,8 +30,8 @@ use super::carrier;
 /// mark, have to find room in front of them.
 const HEADERS_MAX: usize = ROOM - OUTER_IPV6_LEN - carrier::LEN;
 
-/// What was read from a TAP, being cut.
-#[derive(Debug)]
+/// What was read from a TAP, being cut. A copy of it cuts the same once more.
+#[derive(Debug, Clone)]
 pub struct Cut<'a> {
     /// All headers of a superframe; nothing of a frame that is none.
     headers: &'a [u8],
@@ -178,6 +179,12 @@ impl<'a> Cut<'a> {
         self.remaining
     }
 
+    /// Length of the longest of them.
+    #[inline]
+    pub(super) fn frame_len(&self) -> usize {
+        self.headers.len() + self.size.min(self.payload.len())
+    }
+
     /// Whether each of the frames fits into a chunk.
     pub fn fits(&self, umem: &Umem) -> bool {
         self.size.min(self.payload.len()) <= umem.chunk_len() - ROOM
@@ -187,60 +194,72 @@ impl<'a> Cut<'a> {
     /// how many.
     pub fn fill(&mut self, umem: &mut Umem, batch: &mut Batch) -> usize {
         let mut written = 0;
-        while self.remaining > 0 && batch.room() > 0 {
-            let Some(mut frame) = umem.allocate() else {
-                break;
-            };
-            let (payload, rest) = self
-                .payload
-                .split_at_checked(self.size)
-                .unwrap_or((self.payload, &[]));
-            let lost = if self.write(payload, &mut frame, umem) {
-                batch.push(frame).err()
-            } else {
-                Some(frame)
-            };
-            if let Some(frame) = lost {
+        while batch.room() > 0
+            && let Some((frame, _)) = self.next(umem)
+        {
+            if let Err(frame) = batch.push(frame) {
                 umem.release(frame);
                 break;
             }
-            self.payload = rest;
-            self.remaining -= 1;
-            self.next += 1;
             written += 1;
         }
         written
     }
 
-    /// `false` when the chunk is too short.
+    /// The next frame, and of a segment the sum over its bytes; none when nothing remains, or there is no chunk for it.
     #[inline]
-    fn write(&self, payload: &[u8], frame: &mut Frame, umem: &mut Umem) -> bool {
+    pub(super) fn next(&mut self, umem: &mut Umem) -> Option<(Frame, Option<u32>)> {
+        if self.remaining == 0 {
+            return None;
+        }
+        let mut frame = umem.allocate()?;
+        let (payload, rest) = self
+            .payload
+            .split_at_checked(self.size)
+            .unwrap_or((self.payload, &[]));
+        let Some(sum) = self.write(payload, &mut frame, umem) else {
+            umem.release(frame);
+            return None;
+        };
+        self.payload = rest;
+        self.remaining -= 1;
+        self.next += 1;
+        Some((frame, sum))
+    }
+
+    /// The sum over its bytes, of a segment; nothing at all when the chunk is too short.
+    #[inline]
+    fn write(&self, payload: &[u8], frame: &mut Frame, umem: &mut Umem) -> Option<Option<u32>> {
         if !umem.fill(frame, payload) {
-            return false;
+            return None;
         }
         match self.work {
-            Work::Copy => {}
-            Work::Finish { start, field } => finish(umem.bytes_mut(frame), start, field),
+            Work::Copy => Some(None),
+            Work::Finish { start, field } => {
+                finish(umem.bytes_mut(frame), start, field);
+                Some(None)
+            }
             Work::Segment(work) => {
-                let Some(bytes) = umem.push(frame, self.headers.len()) else {
-                    return false;
-                };
-                let Some(headers) = bytes.get_mut(..self.headers.len()) else {
-                    return false;
-                };
+                let bytes = umem.push(frame, self.headers.len())?;
+                let headers = bytes.get_mut(..self.headers.len())?;
                 headers.copy_from_slice(self.headers);
-                work.edit(bytes, self.next, self.next * self.size, self.remaining == 1);
+                let last = self.remaining == 1;
+                Some(Some(work.edit(
+                    bytes,
+                    self.next,
+                    self.next * self.size,
+                    last,
+                )))
             }
         }
-        true
     }
 }
 
 impl Segmentation {
     /// Makes the headers at the start of `frame` those of one segment: its number, the bytes of payload in front of it, and
-    /// whether it is the last.
+    /// whether it is the last. The sum over all of the frame.
     #[inline]
-    fn edit(&self, frame: &mut [u8], number: usize, ahead: usize, last: bool) {
+    fn edit(&self, frame: &mut [u8], number: usize, ahead: usize, last: bool) -> u32 {
         // All within a superframe, whose length has 16 bits.
         let packet_len = frame.len().saturating_sub(self.network) as u16;
         let segment_len = frame.len().saturating_sub(self.start) as u16;
@@ -273,6 +292,9 @@ impl Segmentation {
                 udp::set_checksum(segment, checksum::udp_field(finished));
             }
         }
+        // With its checksum a segment sums up to what the pseudo-header lacks of zero. It starts at an even offset.
+        let ahead = frame.get(..self.start).unwrap_or(&[]);
+        checksum::sum(ahead) + u32::from(!pseudo)
     }
 }
 
@@ -352,6 +374,28 @@ mod tests {
             assert!(sum_holds(frame));
             assert_eq!((&frame[..14], &frame[54..]), (&TCP4[..14], payload));
         }
+    }
+
+    #[test]
+    fn the_sum_over_a_segment_is_told_without_a_second_look() {
+        let mut odd = TCP4.to_vec();
+        odd.push(b'i');
+        odd[17] = 49;
+        for frame in [TCP4.to_vec(), odd] {
+            let mut umem = umem(4);
+            let mut cut = Cut::new(&TOLD, &frame).unwrap();
+            assert_eq!(cut.frame_len(), 57);
+            let mut count = 0;
+            while let Some((frame, sum)) = cut.next(&mut umem) {
+                let naive = checksum::sum(umem.bytes(&frame));
+                assert_eq!(checksum::fold(sum.unwrap()), checksum::fold(naive));
+                count += 1;
+            }
+            assert_eq!(count, 3);
+        }
+        let mut plain = Cut::new(&VnetHeader::default(), &TCP4).unwrap();
+        let (_, sum) = plain.next(&mut umem(1)).unwrap();
+        assert_eq!((sum, plain.frame_len()), (None, 0), "nothing is left of it");
     }
 
     #[test]

@@ -22,16 +22,16 @@
 //! hash of the flow. The mark that the frame carried becomes the group's policy, on a device with that extension.
 //!
 //! What comes out of a TAP has a header of its own in the room in front of it ([`vnet`]), and may be a superframe: judged by
-//! the segments that it will be cut into, and sent unfinished, with the header telling where everything is. For the frames
-//! of sockets there is no such question: `SUPER` is a constant, and each has its own code.
+//! the segments that it will be cut into, and sent unfinished, with the header telling where everything is; or cut here
+//! (`encap_cut.rs`). For the frames of sockets there is no such question: `SUPER` is a constant, and each has its own code.
 
 use super::{Exit, IpIds, Role, Verdict, Verdicts, carrier, ecn, unfinished};
 use crate::port::{BATCH, Batch, Frame, Port, Umem};
 use crate::prefetch::{self, LINE};
 use crate::stats::{DropReason, PortCounters};
 use crate::table::{
-    Destination, Df, EncapTemplate, FlowLabel, InnerVlan, NextHop, OuterFields, Question, Segment,
-    SegmentConfig, SegmentId, Snapshot, UdpChecksum, UnresolvedReason, Vtep, VtepId,
+    Destination, Df, EncapTemplate, FlowLabel, InnerVlan, ListId, NextHop, OuterFields, Question,
+    Segment, SegmentConfig, SegmentId, Snapshot, UdpChecksum, UnresolvedReason, Vtep, VtepId,
 };
 use crate::wire::ethernet::{self, EthernetHeader};
 use crate::wire::ipv6::FLOW_LABEL_MASK;
@@ -158,31 +158,50 @@ fn apply_as<const SUPER: bool, P: Port>(
 ) {
     let segment = snapshot.segment(segment);
     for (index, frame) in batch.drain().enumerate() {
-        let (verdict, push) = verdicts.push(index);
-        let dead = match (verdict, segment) {
-            (Verdict::Encap(vtep), Some(segment)) => {
-                send::<SUPER, P>(segment, vtep, push, umem, frame, counters, exit)
-            }
-            (Verdict::Flood, Some(segment)) => {
-                copy_to::<SUPER, P>(&segment.flood, segment, push, umem, frame, counters, exit)
-            }
-            (Verdict::List(list), Some(segment)) => {
-                let list = segment.lists.get(list.0 as usize);
-                let list = list.map_or(&[][..], Vec::as_slice);
-                copy_to::<SUPER, P>(list, segment, push, umem, frame, counters, exit)
-            }
-            (Verdict::Drop(reason), _) => Err((frame, reason)),
-            // From one access port to another is the kernel's own business.
-            (Verdict::Deliver(_) | Verdict::DeliverStranger(_), _) => {
-                Err((frame, DropReason::NoTxTarget))
-            }
-            (_, None) => Err((frame, DropReason::LinkDown)),
-        };
+        let judged = verdicts.push(index);
+        let dead = carry_out::<SUPER, P>(segment, judged, umem, frame, counters, exit);
         if let Err((frame, reason)) = dead {
             counters.dropped(reason, 1);
             umem.release(frame);
         }
     }
+}
+
+/// Does with one frame what the verdict says.
+#[inline(always)]
+pub(super) fn carry_out<const SUPER: bool, P: Port>(
+    segment: Option<&Segment>,
+    (verdict, push): (Verdict, Push),
+    umem: &mut Umem,
+    frame: Frame,
+    counters: &PortCounters,
+    exit: &mut Exit<'_, P>,
+) -> Result<(), Dead> {
+    match (verdict, segment) {
+        (Verdict::Encap(vtep), Some(segment)) => {
+            send::<SUPER, P>(segment, vtep, push, umem, frame, counters, exit)
+        }
+        (Verdict::Flood, Some(segment)) => {
+            copy_to::<SUPER, P>(&segment.flood, segment, push, umem, frame, counters, exit)
+        }
+        (Verdict::List(list), Some(segment)) => {
+            let list = members(segment, list);
+            copy_to::<SUPER, P>(list, segment, push, umem, frame, counters, exit)
+        }
+        (Verdict::Drop(reason), _) => Err((frame, reason)),
+        // From one access port to another is the kernel's own business.
+        (Verdict::Deliver(_) | Verdict::DeliverStranger(_), _) => {
+            Err((frame, DropReason::NoTxTarget))
+        }
+        (_, None) => Err((frame, DropReason::LinkDown)),
+    }
+}
+
+/// The VTEPs of a list.
+#[inline]
+pub(super) fn members(segment: &Segment, list: ListId) -> &[VtepId] {
+    let list = segment.lists.get(list.0 as usize);
+    list.map_or(&[][..], Vec::as_slice)
 }
 
 #[inline(always)]
@@ -285,11 +304,30 @@ impl Push {
         };
         hash
     }
+
+    /// What outer headers are written from, but for the identification, which each has for itself.
+    #[inline(always)]
+    pub(super) fn fields(self, group_policy: u32, inner_sum: Option<u32>) -> OuterFields {
+        OuterFields {
+            source_port: self.source_port,
+            ip_id: 0,
+            tos: self.tos,
+            ttl: self.ttl,
+            df: self.df,
+            flow_label: self.flow_label,
+            group_policy,
+            inner_sum,
+        }
+    }
 }
 
 /// The headers for a frame of this length to this VTEP, or why there are none.
 #[inline(always)]
-fn reach(vteps: &[Vtep], vtep: VtepId, inner_len: usize) -> Result<&EncapTemplate, DropReason> {
+pub(super) fn reach(
+    vteps: &[Vtep],
+    vtep: VtepId,
+    inner_len: usize,
+) -> Result<&EncapTemplate, DropReason> {
     let vtep = vteps
         .get(vtep.0 as usize)
         .ok_or(DropReason::NextHopUnresolved)?;
@@ -304,7 +342,8 @@ fn reach(vteps: &[Vtep], vtep: VtepId, inner_len: usize) -> Result<&EncapTemplat
     Ok(template)
 }
 
-type Dead = (Frame, DropReason);
+/// A frame that goes nowhere, and why.
+pub(super) type Dead = (Frame, DropReason);
 
 #[inline(always)]
 fn send<const SUPER: bool, P: Port>(
@@ -360,14 +399,7 @@ fn copy_to<const SUPER: bool, P: Port>(
         .iter()
         .filter_map(|vtep| reach(&segment.vteps, *vtep, inner_len).ok());
     let Some(template) = reachable.next() else {
-        counters
-            .flood_copies_lost
-            .add(wanted.saturating_sub(1) as u64);
-        let first = list.first();
-        let reason = first
-            .and_then(|vtep| reach(&segment.vteps, *vtep, inner_len).err())
-            .unwrap_or(DropReason::NoTxTarget);
-        return Err((frame, reason));
+        return Err((frame, unreachable(list, segment, inner_len, counters)));
     };
     let fields = prepare(
         &segment.config,
@@ -401,6 +433,22 @@ fn copy_to<const SUPER: bool, P: Port>(
         .flood_copies_lost
         .add((wanted - handed_on - usize::from(dead.is_some())) as u64);
     dead.map_or(Ok(()), Err)
+}
+
+/// Why a frame of this length to a list goes nowhere: what its first VTEP fails at. Counts the copies that are lost with it.
+pub(super) fn unreachable(
+    list: &[VtepId],
+    segment: &Segment,
+    inner_len: usize,
+    counters: &PortCounters,
+) -> DropReason {
+    counters
+        .flood_copies_lost
+        .add(list.len().saturating_sub(1) as u64);
+    let first = list.first();
+    first
+        .and_then(|vtep| reach(&segment.vteps, *vtep, inner_len).err())
+        .unwrap_or(DropReason::NoTxTarget)
 }
 
 /// A copy of the frame. When the pool is empty, what waits is sent first: the port may give frames back at once.
@@ -452,19 +500,11 @@ fn prepare(
             counters.segments.add(superframe.segments as u64);
         }
     }
-    OuterFields {
-        source_port: edit.source_port,
-        ip_id: 0,
-        tos: edit.tos,
-        ttl: edit.ttl,
-        df: edit.df,
-        flow_label: edit.flow_label,
-        group_policy,
-        inner_sum: match config.udp_checksum {
-            UdpChecksum::Compute if superframe.is_none() => Some(checksum::sum(umem.bytes(frame))),
-            UdpChecksum::Compute | UdpChecksum::Zero => None,
-        },
-    }
+    let inner_sum = match config.udp_checksum {
+        UdpChecksum::Compute if superframe.is_none() => Some(checksum::sum(umem.bytes(frame))),
+        UdpChecksum::Compute | UdpChecksum::Zero => None,
+    };
+    edit.fields(group_policy, inner_sum)
 }
 
 /// Rare, so that the headers are read once more instead of kept for it.

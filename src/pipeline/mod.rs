@@ -26,6 +26,9 @@
 //! The frame's fate is that of the first copy. The others are in `flood_copies` when they were sent and in
 //! `flood_copies_lost` when they were not, whatever the reason, and are in no other count.
 //!
+//! A superframe that is cut here is one frame in these counts as well, and its fate is that of its first segment. The others are
+//! in `segments_sent` or in `segments_lost`, and in no other count.
+//!
 //! # What a worker calls
 //!
 //! ```text
@@ -39,7 +42,7 @@
 //!   exit.flush(umem, counters)
 //! ```
 //!
-//! Where a segment has a lane of superframes, many TCP segments cross the kernel as one superframe, or it stays whole:
+//! Where a segment has a lane of superframes, many TCP segments cross the kernel as one superframe:
 //!
 //! ```text
 //!   outboxes[i].split(to_tap, lane::takes)        before the flush; each is then flushed to its own port
@@ -47,7 +50,7 @@
 //!   outbox.flush_trains(trains, tap, umem, ...)   a write for each train that does not wait
 //!
 //!   encap::decide_superframes, then encap::apply_superframes     in place of `decide` and `apply`: a superframe stays one
-//!   Cut::new(header, frame), then cut.fill(umem, batch)          where nobody behind us would cut it
+//!                              or  encap_cut::apply              it is cut, where nobody behind us would do it
 //! ```
 //!
 //! [`Exit`] borrows the underlay port, its outbox and the worker's running [`IpIds`]. Where a port is missing, the
@@ -60,6 +63,7 @@ pub mod decap;
 mod destinations;
 mod ecn;
 pub mod encap;
+pub mod encap_cut;
 mod gro;
 #[cfg(test)]
 mod group_underlay;

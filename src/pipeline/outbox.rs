@@ -8,8 +8,10 @@ use crate::stats::{DropReason, PortCounters};
 #[derive(Debug, Default)]
 pub struct Outbox {
     batch: Batch,
-    /// Bit *i*: the *i*-th frame from the front is a copy beyond the first.
+    /// Bit *i*: the *i*-th frame from the front is a copy beyond the first, or a part of one.
     copies: u64,
+    /// Likewise: it is a segment beyond the first of what a superframe was cut into.
+    rest: u64,
 }
 
 /// Which of the frames that one received frame became.
@@ -19,14 +21,48 @@ pub enum Role {
     First,
     /// A further copy for the flood list.
     Copy,
+    /// A segment beyond the first of a superframe that was cut.
+    Rest,
+    /// The same of a copy.
+    RestOfCopy,
 }
 
 impl Role {
+    /// The role of the segments behind one that has this role.
     #[inline]
-    fn count_lost(self, counters: &PortCounters, reason: DropReason) {
+    pub(super) fn rest(self) -> Self {
+        match self {
+            Self::First | Self::Rest => Self::Rest,
+            Self::Copy | Self::RestOfCopy => Self::RestOfCopy,
+        }
+    }
+
+    #[inline]
+    pub(super) fn count_lost(self, counters: &PortCounters, reason: DropReason) {
         match self {
             Self::First => counters.dropped(reason, 1),
             Self::Copy => counters.flood_copies_lost.add(1),
+            Self::Rest | Self::RestOfCopy => counters.segments_lost.add(1),
+        }
+    }
+
+    /// Its bits of `copies` and of `rest`.
+    #[inline]
+    fn bits(self) -> (u64, u64) {
+        match self {
+            Self::First => (0, 0),
+            Self::Copy => (1, 0),
+            Self::Rest => (0, 1),
+            Self::RestOfCopy => (1, 1),
+        }
+    }
+
+    fn from_bits(copy: u64, rest: u64) -> Self {
+        match (copy & 1, rest & 1) {
+            (0, 0) => Self::First,
+            (_, 0) => Self::Copy,
+            (0, _) => Self::Rest,
+            _ => Self::RestOfCopy,
         }
     }
 }
@@ -65,13 +101,16 @@ impl Outbox {
     pub fn push(&mut self, frame: Frame, role: Role) -> Result<(), Frame> {
         let place = self.batch.len();
         self.batch.push(frame)?;
-        self.copies |= u64::from(role == Role::Copy) << place;
+        let (copy, rest) = role.bits();
+        self.copies |= copy << place;
+        self.rest |= rest << place;
         Ok(())
     }
 
-    /// Moves the frames for which `belongs` holds to an empty outbox. Both keep their order; copies stay.
+    /// Moves the frames for which `belongs` holds to an empty outbox. Both keep their order; copies stay. Nothing of it was cut.
     #[inline]
     pub fn split(&mut self, other: &mut Self, belongs: impl Fn(&Frame) -> bool) {
+        debug_assert_eq!(self.rest, 0, "what goes to the overlay is never cut");
         let copies = std::mem::take(&mut self.copies);
         let mut kept = 0;
         for index in 0..self.batch.len() {
@@ -111,10 +150,12 @@ impl Outbox {
         let waiting_bytes = self.first_bytes();
         // Everything left may be sent, so that what the port takes is a prefix.
         let taken = port.transmit(&mut self.batch);
-        let copies = (self.copies & low_bits(taken)).count_ones() as usize;
-        counters.forwarded.add((taken - copies) as u64);
-        counters.flood_copies.add(copies as u64);
+        let sent = self.tally(taken);
+        counters.forwarded.add(sent.firsts);
+        counters.flood_copies.add(sent.copies);
+        counters.segments_sent.add(sent.rest);
         self.copies = self.copies.checked_shr(taken as u32).unwrap_or(0);
+        self.rest = self.rest.checked_shr(taken as u32).unwrap_or(0);
         counters
             .forwarded_bytes
             .add(waiting_bytes - self.first_bytes());
@@ -167,8 +208,7 @@ impl Outbox {
     fn sift<P: Port>(&mut self, port: &P, umem: &mut Umem, counters: &PortCounters) {
         let mut kept = Self::new();
         for (index, frame) in self.batch.drain().enumerate() {
-            let copy = self.copies >> index & 1 != 0;
-            let role = if copy { Role::Copy } else { Role::First };
+            let role = Role::from_bits(self.copies >> index, self.rest >> index);
             let kept = port.accepts(&frame).then_some(&mut kept);
             let lost = match kept {
                 Some(kept) => kept.push(frame, role).err(),
@@ -188,11 +228,25 @@ impl Outbox {
         if lost == 0 {
             return;
         }
-        let copies = u64::from((self.copies & low_bits(lost)).count_ones());
-        counters.dropped(reason, lost as u64 - copies);
-        counters.flood_copies_lost.add(copies);
-        self.copies = 0;
+        let lost = self.tally(lost);
+        counters.dropped(reason, lost.firsts);
+        counters.flood_copies_lost.add(lost.copies);
+        counters.segments_lost.add(lost.rest);
+        (self.copies, self.rest) = (0, 0);
         umem.release_all(&mut self.batch);
+    }
+
+    /// What the first `n` frames are.
+    #[inline]
+    fn tally(&self, n: usize) -> Tally {
+        let among = low_bits(n);
+        let rest = u64::from((self.rest & among).count_ones());
+        let copies = u64::from((self.copies & !self.rest & among).count_ones());
+        Tally {
+            firsts: (n as u64).saturating_sub(rest + copies),
+            copies,
+            rest,
+        }
     }
 
     /// Bytes of the frames that are no copies.
@@ -205,6 +259,13 @@ impl Outbox {
         });
         bytes.sum()
     }
+}
+
+/// Frames by their role.
+struct Tally {
+    firsts: u64,
+    copies: u64,
+    rest: u64,
 }
 
 /// The way out to the underlay, as a worker lends it to `encap::apply`.
@@ -347,6 +408,46 @@ mod tests {
         assert_eq!(counters.drops(DropReason::TxRingFull), 1);
         assert_eq!(counters.flood_copies_lost.get(), 2);
         assert_eq!(umem.free() + port.frames_held(), 256);
+    }
+
+    #[test]
+    fn segments_beyond_the_first_are_in_counts_of_their_own() {
+        let (mut umem, mut port, counters) = (umem(), MemoryPort::new(8), PortCounters::default());
+        let mut outbox = Outbox::new();
+        // Five of a superframe, five of a copy of it, and a frame; the ring takes eight.
+        for first in [Role::First, Role::Copy] {
+            for role in [
+                first,
+                first.rest(),
+                first.rest(),
+                first.rest(),
+                first.rest().rest(),
+            ] {
+                let frame = frame(&mut umem, 60);
+                outbox.push(frame, role).unwrap();
+            }
+        }
+        let last = frame(&mut umem, 60);
+        outbox.push(last, Role::First).unwrap();
+        let taken = outbox.flush(&mut port, &mut umem, &counters, DropReason::TxRingFull);
+        assert_eq!(taken, 8);
+        assert_eq!(
+            (counters.forwarded.get(), counters.forwarded_bytes.get()),
+            (1, 300)
+        );
+        assert_eq!(
+            (
+                counters.flood_copies.get(),
+                counters.flood_copies_lost.get()
+            ),
+            (1, 0)
+        );
+        assert_eq!(
+            (counters.segments_sent.get(), counters.segments_lost.get()),
+            (6, 2)
+        );
+        assert_eq!(counters.drops(DropReason::TxRingFull), 1);
+        assert_eq!((outbox.copies, outbox.rest), (0, 0));
     }
 
     #[test]

@@ -12,11 +12,11 @@ use crate::table::{Segment, SegmentConfig, SegmentId, Snapshot, UdpChecksum, Vte
 use crate::wire::vnet::{GSO_TCPV4, NEEDS_CSUM, VnetHeader};
 use crate::wire::{MacAddr, checksum};
 
-const SEGMENT: u16 = 1360;
+pub(super) const SEGMENT: u16 = 1360;
 const HEADERS: usize = 14 + 20 + 20;
 
 /// TCP from a socket: the checksum's field holds the sum over the pseudo-header.
-fn tcp(destination: MacAddr, payload: usize) -> Vec<u8> {
+pub(super) fn tcp(destination: MacAddr, payload: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     PacketBuilder::ethernet2(OWN.0, destination.0)
         .ipv4([10, 244, 0, 5], [10, 244, 1, 5], 64)
@@ -30,7 +30,7 @@ fn tcp(destination: MacAddr, payload: usize) -> Vec<u8> {
 }
 
 /// As the kernel tells of a superframe.
-fn header() -> VnetHeader {
+pub(super) fn header() -> VnetHeader {
     VnetHeader {
         flags: NEEDS_CSUM,
         gso_type: GSO_TCPV4,

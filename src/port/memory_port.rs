@@ -183,6 +183,11 @@ impl Port for MemoryPort {
     }
 
     #[inline]
+    fn has_room(&mut self, frames: usize) -> bool {
+        self.rings.has_room(frames)
+    }
+
+    #[inline]
     fn reclaim(&mut self, umem: &mut Umem) -> usize {
         self.rings.reclaim(umem)
     }

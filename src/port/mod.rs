@@ -56,6 +56,12 @@ pub trait Port {
     /// Returns how many were taken.
     fn transmit(&mut self, batch: &mut Batch) -> usize;
 
+    /// Whether [`Self::transmit`] would find room for as many frames now, of whatever length. Where that cannot be told it is
+    /// so, and `transmit` tells.
+    fn has_room(&mut self, _frames: usize) -> bool {
+        true
+    }
+
     /// Whether the frame may be sent here at all: at least an Ethernet header, at most the device's MTU and link-layer
     /// headers, inside one chunk. The kernel does not forgive other descriptors, so they never reach it.
     fn accepts(&self, frame: &Frame) -> bool {

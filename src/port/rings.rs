@@ -191,6 +191,19 @@ impl Rings {
         taken
     }
 
+    /// Whether the transmit ring has room for so many frames, each in as many buffers as there may be.
+    #[inline]
+    pub(super) fn has_room(&mut self, frames: usize) -> bool {
+        let buffers = match self.bounds {
+            Some(bounds) if bounds.has_chains() => bounds.buffers_per_chunk(),
+            _ => 1,
+        };
+        let wanted = u32::try_from(frames)
+            .unwrap_or(u32::MAX)
+            .saturating_mul(buffers);
+        self.tx.free(wanted) == wanted
+    }
+
     /// Whether [`Self::transmit`] would ever take the frame.
     #[inline]
     pub(super) fn accepts(&self, frame: &super::Frame) -> bool {

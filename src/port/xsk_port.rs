@@ -361,6 +361,11 @@ impl Port for XskPort {
     }
 
     #[inline]
+    fn has_room(&mut self, frames: usize) -> bool {
+        self.rings.has_room(frames)
+    }
+
+    #[inline]
     fn accepts(&self, frame: &Frame) -> bool {
         self.rings.accepts(frame)
     }

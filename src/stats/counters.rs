@@ -53,10 +53,14 @@ pub struct PortCounters {
     pub flood_copies_lost: Count,
     /// Inner checksums that a sender had left unfinished, completed here.
     pub checksums_completed: Count,
-    /// Superframes among the frames: what was received whole, and cut behind us, or joined here.
+    /// Superframes among the frames: what was received whole, and cut here or behind us, or joined here.
     pub superframes: Count,
     /// The segments that superframes were cut into or joined from.
     pub segments: Count,
+    /// Segments beyond the first that superframes were cut into here and that were sent; not part of the balance.
+    pub segments_sent: Count,
+    /// Such segments that could not be made or sent although the first was; not part of the balance.
+    pub segments_lost: Count,
     /// Frames from senders that are no known VTEP, delivered all the same (`peer_check = "log"`); among `forwarded`.
     pub strangers_delivered: Count,
     drops: [Count; DropReason::COUNT],
@@ -76,6 +80,8 @@ impl Default for PortCounters {
             checksums_completed: Count::default(),
             superframes: Count::default(),
             segments: Count::default(),
+            segments_sent: Count::default(),
+            segments_lost: Count::default(),
             strangers_delivered: Count::default(),
             drops: std::array::from_fn(|_| Count::default()),
             offenders: Offenders::default(),

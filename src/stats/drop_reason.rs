@@ -85,11 +85,11 @@ drop_reasons! {
     NextHopUnresolved "next_hop_unresolved" "-"                  Tx "The VTEP has no route, or its next hop no neighbour entry yet.";
     Oversize          "oversize"            "PKT_TOO_BIG"        Both "The frame, with its outer headers where it gets them, does not fit the MTU of the port that should send it, or of the path behind it.";
     TxRingFull        "tx_ring_full"        "FULL_RING"          Both "The port that should send it takes no more frames.";
-    NoFrame           "no_frame"            "NOMEM"              Both "No free frame in the UMEM for a copy, or no room in front of one for the outer header.";
+    NoFrame           "no_frame"            "NOMEM"              Both "No free frame in the UMEM for a copy or for the segments of a superframe, or no room in front of one for the outer header.";
     LinkDown          "link_down"           "DEV_READY"          Both "The port that should send it is down or gone.";
     RxRingFull        "rx_ring_full"        "-"                  Both "The worker was too slow: the kernel found its receive ring full.";
     FillRingEmpty     "fill_ring_empty"     "-"                  Both "The kernel found no free frame to receive into.";
-    RxInvalid         "rx_invalid"          "-"                  Both "The kernel could not copy the frame into the UMEM: too long for a chunk.";
+    RxInvalid         "rx_invalid"          "-"                  Both "The kernel could not copy the frame into the UMEM: too long for a chunk. Or a superframe that its header contradicts.";
     WorkerStale       "worker_stale"        "-"                  Rx "Decapsulated, but when it reached the vxlan device no worker had stored a heartbeat for 200 ms.";
     AccessRingFull    "access_ring_full"    "FULL_RING"          Tx "The access veth's own ring of 256 frames was full.";
 }

@@ -3,10 +3,11 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use vxgate::pipeline::{Exit, IpIds, Outbox, Verdict, Verdicts, carrier, decap, encap};
+use vxgate::pipeline::{Exit, IpIds, Outbox, Verdict, Verdicts, carrier, decap, encap, encap_cut};
 use vxgate::port::{Batch, ChunkSize, Frame, Port, PortStatistics, ROOM, Umem, UmemConfig};
 use vxgate::stats::{DropReason, PortCounters};
 use vxgate::table::{SegmentId, Snapshot};
+use vxgate::wire::vnet::VnetHeader;
 
 /// What the chunks between those of frames are filled with.
 const GUARD: u8 = 0xa5;
@@ -124,6 +125,49 @@ impl Bench {
         );
         exit.flush(umem, counters);
         assert!(batch.is_empty() && outbox.is_empty());
+        port.reclaim(&mut self.umem);
+        Outcome {
+            verdicts: verdicts.iter().collect(),
+            sent: vec![port.sent],
+        }
+    }
+
+    /// From the access TAP of a segment, to leave cut.
+    pub fn encap_cut(
+        &mut self,
+        snapshot: &Snapshot,
+        segment: usize,
+        (header, bytes): (&VnetHeader, &[u8]),
+    ) -> Outcome {
+        let mut superframes = Umem::new(UmemConfig {
+            chunk: ChunkSize::Superframe,
+            frames: 1,
+            lock: false,
+        })
+        .expect("some memory");
+        let mut frame = superframes.allocate().expect("it has one");
+        assert!(superframes.fill(&mut frame, bytes));
+        let header = header.bytes();
+        superframes.room_mut(&mut frame)[..header.len()].copy_from_slice(&header);
+        let (mut batch, mut verdicts) = (Batch::new(), Verdicts::new());
+        batch.push(frame).expect("it is empty");
+        self.counters.received.add(1);
+        let id = SegmentId(segment as u16);
+        encap::decide_superframes(snapshot, id, &superframes, &batch, &mut verdicts);
+        let (mut port, mut outbox) = (Keeper::default(), Outbox::new());
+        let mut exit = Exit {
+            port: &mut port,
+            outbox: &mut outbox,
+            ip_ids: &mut self.ip_ids,
+        };
+        let memories = (&mut superframes, &mut self.umem);
+        let counters = &self.counters;
+        encap_cut::apply(
+            snapshot, id, memories, &mut batch, &verdicts, counters, &mut exit,
+        );
+        exit.flush(&mut self.umem, counters);
+        assert!(batch.is_empty() && outbox.is_empty());
+        assert_eq!(superframes.free(), 1);
         port.reclaim(&mut self.umem);
         Outcome {
             verdicts: verdicts.iter().collect(),

@@ -1,10 +1,19 @@
 //! Segments joined into superframes, and superframes cut into segments.
 
+use vxgate::pipeline::Verdict;
 use vxgate::port::BATCH;
+use vxgate::stats::DropReason;
 use vxgate::wire::vnet;
 
+use crate::rig::bench::Bench;
 use crate::rig::choices::Choices;
+use crate::rig::table::{station, table};
 use crate::rig::{tcp, trains, twin};
+
+/// Segments of a superframe at most, where each is encapsulated twice.
+const SEGMENTS_MAX: usize = 200;
+/// Destinations of a frame at most.
+const DESTINATIONS_MAX: usize = 8;
 
 /// Frames of a batch leave as the twin says: each in one train, none ahead of another of its flow, and alone as it came. A
 /// train that is cut gives the frames that it was joined from.
@@ -70,6 +79,84 @@ pub fn cut(data: &[u8]) {
     if is_right && (2..=BATCH).contains(&frames.len()) && !fixed_ids {
         joins_again(&frames, &header, &frame);
     }
+}
+
+/// A superframe that leaves cut is what its segments would be if the twin had cut it and they had come in one by one: byte for
+/// byte, in their order, identifications included. Or it dies of what the first of them would have died of.
+pub fn encap_cut(data: &[u8]) {
+    leave_cut(data);
+}
+
+/// The same; how many frames left, of what makes a superframe.
+pub fn leave_cut(data: &[u8]) -> Option<usize> {
+    let mut choices = Choices::new(data);
+    let (header, mut frame) = tcp::from_tap(&mut choices);
+    let to = station(choices.byte());
+    let snapshot = table(&mut choices);
+    let number = choices.below(snapshot.segments.len());
+    if let Some(place) = frame.get_mut(..6) {
+        place.copy_from_slice(&to.0);
+    }
+    let is_tcp = matches!(
+        header.gso_type & !vnet::GSO_ECN,
+        vnet::GSO_TCPV4 | vnet::GSO_TCPV6
+    );
+    let segments = twin::cut(&header, &frame, false).unwrap_or_default();
+    // Devices whose frames carry marks have no TAP.
+    let marked = snapshot.segments[number].config.gbp;
+    if marked || !is_tcp || !(2..=SEGMENTS_MAX).contains(&segments.len()) {
+        return None;
+    }
+    let (mut one_by_one, mut expected) = (Bench::new(BATCH * DESTINATIONS_MAX), Vec::new());
+    for batch in segments.chunks(BATCH) {
+        expected.extend(one_by_one.encap(&snapshot, number, batch).sent.concat());
+    }
+    let mut bench = Bench::new(segments.len() * DESTINATIONS_MAX);
+    let outcome = bench.encap_cut(&snapshot, number, (&header, &frame));
+    bench.check();
+    let counters = &bench.counters;
+    let mut sent = outcome.sent.concat();
+    let copies = counters.flood_copies.get();
+    assert_eq!(
+        sent.len() as u64,
+        (counters.forwarded.get() + copies) * segments.len() as u64
+    );
+    assert_eq!(
+        counters.segments_sent.get() + counters.forwarded.get() + copies,
+        sent.len() as u64
+    );
+    assert_eq!(counters.segments_lost.get(), 0);
+    if counters.forwarded.get() == 0 {
+        let reason = DropReason::ALL
+            .iter()
+            .find(|reason| counters.drops(**reason) > 0);
+        let reason = *reason.expect("it is in the balance");
+        // The last is shorter, and may fit where the others do not.
+        let others = segments.len() as u64 - 1;
+        assert!(one_by_one.counters.drops(reason) >= others, "{reason:?}");
+        return Some(0);
+    }
+    if let [Verdict::Encap(_)] = outcome.verdicts[..] {
+        assert_eq!(sent, expected);
+        return Some(sent.len());
+    }
+    // One VTEP after the other here, one segment after the other there; and the last may reach more of them.
+    let plain = |frames: &mut Vec<Vec<u8>>| {
+        for frame in &mut *frames {
+            if frame[12] == 8 {
+                frame[18..20].fill(0);
+                frame[24..26].fill(0);
+            }
+        }
+        frames.sort();
+    };
+    plain(&mut sent);
+    plain(&mut expected);
+    let (count, mut expected) = (sent.len(), expected.into_iter());
+    for frame in sent {
+        assert!(expected.any(|other| other == frame), "{frame:02x?}");
+    }
+    Some(count)
 }
 
 /// Whether the sender's word for the pseudo-header holds, in a superframe of TCP over IP without options.
