@@ -16,7 +16,7 @@ use vxgate::stats::DropReason;
 use vxgate::table::publication;
 use vxgate::wire::MacAddr;
 use vxgate::wire::vnet::{self, VnetHeader};
-use vxgate::worker::Worker;
+use vxgate::worker::{Departure, Worker};
 
 #[global_allocator]
 static ALLOCATOR: Watched = Watched;
@@ -26,7 +26,8 @@ static ALLOCATOR: Watched = Watched;
 fn turns_allocate_nothing() {
     the_counter_counts();
     turns_under_publications();
-    turns_with_superframes();
+    turns_with_superframes(Departure::Whole(0));
+    turns_with_superframes(Departure::Cut(0));
     trains_of_all_kinds();
     turns_of_frames_in_several_buffers();
     a_thread_from_its_first_heartbeat_to_its_last();
@@ -137,12 +138,12 @@ fn turns_under_publications() {
     assert!(counters.drops(DropReason::UnknownPeer) > 0 && counters.offenders.read().len() == 1);
 }
 
-/// The lane of superframes: received, encapsulated, refused, joined.
-fn turns_with_superframes() {
+/// The lane of superframes: received, encapsulated and perhaps cut, refused, joined.
+fn turns_with_superframes(departure: Departure) {
     let size = Size::default();
     let (_writer, mut readers) = publication(1, snapshot(size, 0));
     let mut plan = plan(size, readers.remove(0), || MemoryPort::new(size.ring_len));
-    let taps = add_lane(&mut plan);
+    let taps = add_lane_with(&mut plan, departure);
     let mut worker = Worker::new(plan).unwrap();
     let header = VnetHeader {
         flags: vnet::NEEDS_CSUM,
@@ -168,6 +169,7 @@ fn turns_with_superframes() {
         // Often enough for something to get through, seldom enough for something to be refused.
         if turn % 3 == 0 {
             while Taps::read(&taps.wire).is_some() || Taps::read(&taps.access).is_some() {}
+            worker.plan_mut().underlays[0].port.complete(64);
         }
     }
     let plan = worker.plan_mut();

@@ -2,11 +2,14 @@
 
 mod rig;
 
+use std::sync::Arc;
+
 use rig::*;
 use vxgate::port::MemoryPort;
+use vxgate::stats::PortCounters;
 use vxgate::table::publication;
 use vxgate::wire::vnet::{self, VnetHeader};
-use vxgate::worker::Worker;
+use vxgate::worker::{Departure, Worker};
 
 const SEGMENT: usize = 1000;
 
@@ -20,9 +23,22 @@ fn lane() -> Lane {
 }
 
 fn lane_of(size: Size) -> Lane {
+    lane_with(size, Departure::Whole(0))
+}
+
+/// Of a ring that a superframe's segments fit into.
+fn cutting_lane() -> Lane {
+    let size = Size {
+        ring_len: 128,
+        ..Size::default()
+    };
+    lane_with(size, Departure::Cut(0))
+}
+
+fn lane_with(size: Size, departure: Departure) -> Lane {
     let (_, mut readers) = publication(1, snapshot(size, 0));
     let mut plan = plan(size, readers.remove(0), || MemoryPort::new(size.ring_len));
-    let taps = add_lane(&mut plan);
+    let taps = add_lane_with(&mut plan, departure);
     let worker = Worker::new(plan).unwrap();
     Lane { worker, taps }
 }
@@ -31,6 +47,12 @@ impl Lane {
     fn arrive(&mut self, bytes: &[u8]) {
         let plan = self.worker.plan_mut();
         assert!(plan.underlays[0].port.deliver(&mut plan.umem, bytes));
+    }
+
+    /// Of the access TAP.
+    fn counters(&mut self) -> Arc<PortCounters> {
+        let lane = self.worker.plan_mut().superframes.as_ref().unwrap();
+        Arc::clone(&lane.accesses[0].as_ref().unwrap().counters)
     }
 
     /// Every frame is in a pool or a ring, once a turn has collected what was sent.
@@ -192,4 +214,79 @@ fn what_a_tap_does_not_take_is_dropped_and_counted() {
     assert!(counters.forwarded.get() > 0);
     assert!(counters.drops(vxgate::stats::DropReason::TxRingFull) > 0);
     lane.check();
+}
+
+#[test]
+fn where_there_is_no_wire_tap_superframes_are_cut_and_small_frames_keep_their_place() {
+    let mut lane = cutting_lane();
+    let payload: Vec<u8> = (0..40_000_u32).map(|n| (n % 251) as u8).collect();
+    let long = tcp_frame(host(0, 1), device_mac(0), 1, &payload);
+    let short = tcp_frame(host(0, 1), device_mac(0), 40_001, &[]);
+    for _ in 0..2 {
+        assert!(lane.taps.deliver(superframe_header(), &long));
+        assert!(lane.taps.deliver(VnetHeader::default(), &short));
+    }
+    assert_eq!(lane.worker.turn().received, 4);
+    let plan = lane.worker.plan_mut();
+    let umem = &mut plan.umem;
+    let sent: Vec<_> = std::iter::from_fn(|| plan.underlays[0].port.collect(umem)).collect();
+    assert_eq!(sent.len(), 82);
+    for sent in sent.chunks(41) {
+        let mut carried = Vec::new();
+        for (number, frame) in sent.iter().enumerate() {
+            let (vtep, number_of, inner) = read_outer(frame);
+            assert_eq!((vtep, number_of), (vtep_addr(1), vni(0).get()));
+            if number == 40 {
+                assert_eq!(inner, short);
+                continue;
+            }
+            let sequence = u32::from_be_bytes([inner[38], inner[39], inner[40], inner[41]]);
+            assert_eq!(sequence, 1 + (number * SEGMENT) as u32);
+            carried.extend_from_slice(&inner[54..]);
+        }
+        assert!(carried == payload);
+    }
+    let counters = lane.counters();
+    assert_eq!((counters.received.get(), counters.forwarded.get()), (4, 4));
+    assert_eq!(
+        (
+            counters.superframes.get(),
+            counters.segments.get(),
+            counters.segments_sent.get()
+        ),
+        (2, 80, 78)
+    );
+    lane.check();
+}
+
+#[test]
+fn a_ring_that_is_full_takes_superframes_whole_or_not_at_all() {
+    let mut lane = cutting_lane();
+    let long = tcp_frame(host(0, 1), device_mac(0), 1, &[7; 45_000]);
+    for _ in 0..3 {
+        assert!(lane.taps.deliver(superframe_header(), &long));
+    }
+    lane.worker.turn();
+    let counters = lane.counters();
+    assert_eq!(counters.forwarded.get(), 2);
+    let full = vxgate::stats::DropReason::TxRingFull;
+    assert_eq!(counters.drops(full), 1);
+    assert_eq!(counters.segments_lost.get(), 0);
+    let plan = lane.worker.plan_mut();
+    let umem = &mut plan.umem;
+    let sent = std::iter::from_fn(|| plan.underlays[0].port.collect(umem));
+    assert_eq!(sent.count(), 90);
+    lane.check();
+}
+
+#[test]
+fn a_plan_whose_superframes_leave_nowhere_is_refused() {
+    for departure in [Departure::Whole(1), Departure::Cut(2)] {
+        let size = Size::default();
+        let (_, mut readers) = publication(1, snapshot(size, 0));
+        let mut plan = plan(size, readers.remove(0), || MemoryPort::new(size.ring_len));
+        add_lane_with(&mut plan, departure);
+        let refused = Worker::new(plan).unwrap_err();
+        assert!(refused.to_string().contains("that it does not have"));
+    }
 }

@@ -12,7 +12,7 @@
 //! [worker]
 //! count = 2                   # or "auto"
 //! nice = -20                  # to 19
-//! superframes = "auto"        # off
+//! superframes = "auto"        # cut, off
 //!
 //! [control]
 //! socket = "/run/vxgate/vxgate.sock"

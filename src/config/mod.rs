@@ -44,21 +44,24 @@ pub struct Config {
 /// Whether TCP's superframes cross the gateway whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Superframes {
-    /// Where the kernel can.
+    /// Wherever there can be TAPs; whole to the wire, too, where the kernel cuts them there.
     #[default]
     Auto,
+    /// To and from the vxlan devices alone: the workers cut them.
+    Cut,
     /// Nowhere: every segment by itself.
     Off,
 }
 
 impl Superframes {
-    /// Both.
-    pub const ALL: &'static [Self] = &[Self::Auto, Self::Off];
+    /// Every choice.
+    pub const ALL: &'static [Self] = &[Self::Auto, Self::Cut, Self::Off];
 
     /// The word for it in the configuration.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Auto => "auto",
+            Self::Cut => "cut",
             Self::Off => "off",
         }
     }

@@ -208,6 +208,8 @@ struct Fates {
     checksums_completed: u64,
     superframes: u64,
     segments: u64,
+    segments_sent: u64,
+    segments_lost: u64,
     strangers_delivered: u64,
     drops: BTreeMap<String, u64>,
 }
@@ -245,6 +247,8 @@ impl PortBook {
             checksums_completed: sum(&|c| c.checksums_completed.get()),
             superframes: sum(&|c| c.superframes.get()),
             segments: sum(&|c| c.segments.get()),
+            segments_sent: sum(&|c| c.segments_sent.get()),
+            segments_lost: sum(&|c| c.segments_lost.get()),
             strangers_delivered: sum(&|c| c.strangers_delivered.get()),
             drops: drops.collect(),
         }
@@ -310,6 +314,10 @@ impl PortBook {
             checksums_completed: fates.checksums_completed,
             superframes: fates.superframes,
             segments: fates.segments,
+            segments_sent: fates.segments_sent,
+            segments_lost: fates.segments_lost,
+            superframes_leave: None,
+            why_cut: None,
             strangers_delivered: fates.strangers_delivered,
             passed,
             drops,

@@ -33,10 +33,11 @@ pub(super) struct Crew {
     superframes: Option<worker::Superframes>,
 }
 
-/// Memory and sockets of one worker: its share of every underlay device's queues, and its queue of every access device.
+/// Memory and sockets of one worker: its share of every underlay device's queues, and its queue of every access device. Its
+/// TAPs come when it is known what the sockets are ([`Crew::open_taps`]).
 pub(super) fn crew(
     plan: &Plan,
-    (accesses, lanes): (&[AccessPair], &Lanes),
+    accesses: &[AccessPair],
     number: u32,
     steering: &mut Steering,
     books: &mut Books,
@@ -72,7 +73,6 @@ pub(super) fn crew(
     for (found, pair) in plan.devices.iter().zip(accesses) {
         crew.open_access(found, pair, number, steering, books)?;
     }
-    crew.open_taps(plan, lanes, number, books)?;
     Ok(crew)
 }
 
@@ -124,8 +124,14 @@ impl Crew {
 }
 
 impl Crew {
+    /// Whether a socket of this underlay device is zero-copy.
+    pub(super) fn has_zero_copy(&self, ifindex: u32) -> bool {
+        let mut underlays = self.underlays.iter();
+        underlays.any(|underlay| underlay.ifindex == ifindex && underlay.port.mode().zero_copy)
+    }
+
     /// The worker's queues of all TAPs.
-    fn open_taps(
+    pub(super) fn open_taps(
         &mut self,
         plan: &Plan,
         lanes: &Lanes,
@@ -136,7 +142,7 @@ impl Crew {
             return Ok(());
         };
         let mut accesses = Vec::new();
-        for (place, found) in plan.devices.iter().enumerate() {
+        for ((place, found), below) in plan.devices.iter().enumerate().zip(&self.accesses) {
             let (Some(tap), Some(nic)) = (lanes.access(place), plan.wire_of(found)) else {
                 accesses.push(None);
                 continue;
@@ -144,7 +150,8 @@ impl Crew {
             let counters = Arc::new(PortCounters::default());
             books.note_tap(found.device.ifindex, tap.link.ifindex, &counters);
             let port = TapPort::access(tap.queue(number)?, &umem, &self.umem);
-            let access = worker::AccessTap::new(port, counters, lanes.wire_place(nic));
+            let departure = lanes.departure(nic, below.underlay);
+            let access = worker::AccessTap::new(port, counters, departure);
             accesses.push(Some(access));
         }
         self.superframes = Some(worker::Superframes {

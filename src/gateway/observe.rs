@@ -131,7 +131,7 @@ pub struct SuperframesState {
     pub on: bool,
     /// The TAP that exchanges them with the vxlan device.
     pub access_tap: Option<String>,
-    /// The TAP by which they leave through the underlay device.
+    /// The TAP by which they leave through the underlay device; none where the workers cut them.
     pub wire_tap: Option<String>,
     /// Why there is none.
     pub why_not: Option<String>,
@@ -184,12 +184,25 @@ pub struct PortState {
     pub forwarded_bytes: u64,
     /// Inner checksums completed.
     pub checksums_completed: u64,
-    /// Superframes that came in here and went out whole, or that frames from here were joined to.
+    /// Superframes that came in here and went out whole or cut, or that frames from here were joined to.
     #[serde(default)]
     pub superframes: u64,
     /// The segments that these are cut into or were joined from.
     #[serde(default)]
     pub segments: u64,
+    /// Segments beyond the first of a superframe that were cut here and sent.
+    #[serde(default)]
+    pub segments_sent: u64,
+    /// Such segments that were lost although the first was not.
+    #[serde(default)]
+    pub segments_lost: u64,
+    /// How superframes leave by an underlay device: `wire-gso`, whole by a TAP in front of it, or `cut` by the workers; none
+    /// where there are none.
+    #[serde(default)]
+    pub superframes_leave: Option<String>,
+    /// Why they are cut.
+    #[serde(default)]
+    pub why_cut: Option<String>,
     /// Frames of senders that are no known VTEPs, delivered all the same; among those forwarded.
     #[serde(default)]
     pub strangers_delivered: u64,

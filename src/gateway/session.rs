@@ -89,13 +89,22 @@ impl Session {
             .iter()
             .map(|found| AccessPair::create(&found.device.name, access_mtu(found), plan.workers))
             .collect::<Result<Vec<_>, _>>()?;
-        let lanes = Lanes::make(&plan);
+        let mut lanes = Lanes::make(&plan);
         let mut steering = Steering::load(&steer_plan(&plan, &accesses, &lanes))?;
         let mut books = Books::new(&plan, &accesses);
-        let ways = (&*accesses, &lanes);
-        let crews = (0..plan.workers)
-            .map(|number| crew(&plan, ways, number, &mut steering, &mut books))
+        let mut crews = (0..plan.workers)
+            .map(|number| crew(&plan, &accesses, number, &mut steering, &mut books))
             .collect::<Result<Vec<_>, _>>()?;
+        for (place, nic) in plan.nics.iter().enumerate() {
+            let zero_copy = crews.iter().any(|crew| crew.has_zero_copy(nic.ifindex));
+            if zero_copy && lanes.give_up_wire(place) {
+                steering.give_up_wire_tap(nic.ifindex);
+            }
+        }
+        lanes.tell(&plan);
+        for (number, crew) in (0..).zip(&mut crews) {
+            crew.open_taps(&plan, &lanes, number, &mut books)?;
+        }
 
         let ends = |pair: &AccessPair| [pair.kernel_side.ifindex, pair.worker_side.ifindex];
         let taps = lanes.links().map(|link| link.ifindex);
@@ -194,6 +203,15 @@ impl Session {
             }
         };
         seen.ports = self.books.ports(arrivals, ring_drops);
+        for (place, nic) in self.plan.nics.iter().enumerate() {
+            let mut ports = seen.ports.iter_mut();
+            if let Some((way, why)) = self.lanes.way(place)
+                && let Some(port) = ports.find(|port| port.ifindex == nic.ifindex)
+            {
+                port.superframes_leave = Some(way.to_owned());
+                port.why_cut = why.map(str::to_owned);
+            }
+        }
         seen.reasons.extend(trouble.map(|error| error.to_string()));
         let now_ns = now_ns();
         seen.offenders = self.books.offenders(now_ns);
@@ -238,18 +256,18 @@ impl Session {
             .plan
             .wire_of(found)
             .and_then(|nic| self.lanes.wire(nic));
-        match (access, wire) {
-            (Some(Ok(access)), Some(wire)) => SuperframesState {
+        match access {
+            Some(Ok(access)) => SuperframesState {
                 on: true,
                 access_tap: Some(access.link.name.clone()),
-                wire_tap: Some(wire.link.name.clone()),
+                wire_tap: wire.map(|wire| wire.link.name.clone()),
                 why_not: None,
             },
-            (Some(Err(why)), _) => SuperframesState {
+            Some(Err(why)) => SuperframesState {
                 why_not: Some(why.clone()),
                 ..SuperframesState::default()
             },
-            _ => SuperframesState::default(),
+            None => SuperframesState::default(),
         }
     }
 

@@ -211,6 +211,7 @@ impl fmt::Display for SuperframesWords<'_> {
             (Some(access), Some(wire), _) => {
                 write!(f, ", TCP's superframes by {access} and {wire}")
             }
+            (Some(access), None, _) => write!(f, ", TCP's superframes by {access}, cut here"),
             (_, _, Some(why)) => write!(f, ", no superframes ({why})"),
             _ => Ok(()),
         }
@@ -236,6 +237,11 @@ impl fmt::Display for PortLines<'_> {
             Some(why) => writeln!(f, "; not better: {why}")?,
             None => writeln!(f)?,
         }
+        if let Some(way) = &port.superframes_leave {
+            let why = port.why_cut.as_ref();
+            let why = why.map_or(String::new(), |why| format!(" ({why})"));
+            writeln!(f, "            superframes leave: {way}{why}")?;
+        }
         let total = |counts: &std::collections::BTreeMap<String, u64>| {
             counts.get("total").copied().unwrap_or(0)
         };
@@ -259,6 +265,10 @@ impl fmt::Display for PortLines<'_> {
                 "            superframes {} of {} segments",
                 port.superframes, port.segments
             )?;
+        }
+        if port.segments_lost > 0 {
+            let lost = port.segments_lost;
+            writeln!(f, "            segments lost behind their first: {lost}")?;
         }
         if port.strangers_delivered > 0 {
             let count = port.strangers_delivered;
@@ -414,6 +424,10 @@ mod tests {
             checksums_completed: 0,
             superframes: 0,
             segments: 0,
+            segments_sent: 0,
+            segments_lost: 0,
+            superframes_leave: None,
+            why_cut: None,
             strangers_delivered: 0,
             passed: BTreeMap::from([("total".into(), 3), ("not_ours".into(), 3)]),
             drops: BTreeMap::from([
@@ -423,6 +437,29 @@ mod tests {
             ]),
             in_flight: 0,
             balance_ok: true,
+        }
+    }
+
+    #[test]
+    fn the_screen_tells_how_superframes_leave_and_why_they_are_cut() {
+        let mut cut = port();
+        cut.superframes_leave = Some("cut".into());
+        cut.why_cut = Some("its sockets are zero-copy".into());
+        (cut.superframes, cut.segments, cut.segments_lost) = (2, 90, 3);
+        let mut whole = port();
+        whole.superframes_leave = Some("wire-gso".into());
+        let observation = Observation {
+            ports: vec![cut, whole],
+            ..Observation::default()
+        };
+        let text = Status::new(observation, 7).to_string();
+        for line in [
+            "superframes leave: cut (its sockets are zero-copy)\n",
+            "superframes leave: wire-gso\n",
+            "superframes 2 of 90 segments\n",
+            "segments lost behind their first: 3\n",
+        ] {
+            assert!(text.contains(line), "{text}");
         }
     }
 

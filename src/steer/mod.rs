@@ -208,6 +208,14 @@ impl Steering {
         })
     }
 
+    /// Forgets the TAP in front of an underlay device, which is gone: nothing leaves by it. Before [`Steering::attach`].
+    pub fn give_up_wire_tap(&mut self, ifindex: u32) {
+        let mut nics = self.nics.iter_mut();
+        if let Some(nic) = nics.find(|nic| nic.plan.ifindex == ifindex) {
+            nic.plan.wire_tap = None;
+        }
+    }
+
     /// Attaches classifiers by clsact filters, as on kernels without tcx. For tests of that way.
     pub fn without_tcx(mut self) -> Self {
         self.by_link = false;

@@ -28,7 +28,7 @@ use rest::Rest;
 use superframes::Joining;
 
 pub use standing::{Pinning, Standing};
-pub use superframes::{AccessTap, Superframes};
+pub use superframes::{AccessTap, Departure, Superframes};
 pub use turn::Moved;
 
 /// All that a worker has. It owns its ports and their memory as long as it runs.
@@ -130,8 +130,8 @@ impl<P: Port> Worker<P> {
     /// worker allocates it allocates here.
     ///
     /// # Errors
-    /// When an access port is to send through an underlay that the plan does not have, or there are more access ports
-    /// than [`crate::table::SegmentId`] has numbers.
+    /// When an access port or an access TAP is to send through a port that the plan does not have, or there are more access
+    /// ports than [`crate::table::SegmentId`] has numbers.
     pub fn new(plan: Plan<P>) -> io::Result<Self> {
         let underlays = plan.underlays.len();
         if let Some((segment, access)) = plan
@@ -159,14 +159,15 @@ impl<P: Port> Worker<P> {
             ));
         }
         if let Some(superframes) = &plan.superframes
-            && superframes
-                .accesses()
-                .any(|tap| tap.wire >= superframes.wires.len())
+            && superframes.accesses().any(|tap| match tap.departure {
+                Departure::Whole(wire) => wire >= superframes.wires.len(),
+                Departure::Cut(underlay) => underlay >= underlays,
+            })
         {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!(
-                    "worker {}: superframes are to leave by a wire TAP that it does not have",
+                    "worker {}: superframes are to leave by a port that it does not have",
                     plan.number
                 ),
             ));
@@ -305,7 +306,11 @@ impl<P: Port> Worker<P> {
         underlays
             .chain(accesses)
             .chain(taps.map(|tap| &tap.counters))
-            .map(|counters| counters.forwarded.get() + counters.flood_copies.get())
+            .map(|counters| {
+                counters.forwarded.get()
+                    + counters.flood_copies.get()
+                    + counters.segments_sent.get()
+            })
             .sum()
     }
 

@@ -1,8 +1,9 @@
 //! A worker's lane of superframes: memory of its own, a queue of the TAP of every segment that has one, and a queue of the
-//! TAP in front of each underlay device.
+//! TAP in front of each underlay device that has one.
 //!
 //! ```text
 //!   from an access TAP: receive ─▶ decide ─▶ apply ─▶ the wire TAP of the segment's underlay      (encapsulated, uncut)
+//!                                              or ─▶ the segment's underlay port                 (cut, and encapsulated)
 //!   from an underlay:   what TCP its decapsulated frames carry, joined ─▶ the segment's access TAP         (`turn.rs`)
 //! ```
 //!
@@ -17,9 +18,9 @@ use std::mem;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use super::{Hands, Moved};
+use super::{Hands, Moved, Underlay};
 use crate::pipeline::join::Trains;
-use crate::pipeline::{Exit, Outbox, encap};
+use crate::pipeline::{Exit, Outbox, encap, encap_cut};
 use crate::port::{Port, TapPort, Umem};
 use crate::stats::{DropReason, PortCounters};
 use crate::table::{SegmentId, Snapshot};
@@ -42,21 +43,46 @@ pub struct AccessTap {
     pub port: TapPort,
     /// What became of the frames that came in here.
     pub counters: Arc<PortCounters>,
-    /// Where they go: an index of [`Superframes::wires`].
-    pub wire: usize,
+    /// How they leave.
+    pub departure: Departure,
     /// Frames that could not be received, as far as they are in the counters.
     pub lost: u64,
 }
 
+/// How superframes leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Departure {
+    /// Whole, by a wire TAP: an index of [`Superframes::wires`].
+    Whole(usize),
+    /// Cut by the worker, by an underlay port: an index of [`super::Plan::underlays`].
+    Cut(usize),
+}
+
 impl AccessTap {
-    /// A queue whose frames leave by that wire TAP.
-    pub fn new(port: TapPort, counters: Arc<PortCounters>, wire: usize) -> Self {
+    /// A queue whose frames leave like that.
+    pub fn new(port: TapPort, counters: Arc<PortCounters>, departure: Departure) -> Self {
         Self {
             port,
             counters,
-            wire,
+            departure,
             lost: 0,
         }
+    }
+
+    /// Takes what has come out of the TAP; returns how many frames.
+    fn receive(&mut self, umem: &mut Umem, hands: &mut Hands) -> usize {
+        let counters = &*self.counters;
+        let received = super::turn::receive(&mut self.port, umem, &mut hands.batch, counters);
+        if received > 0
+            && let Ok(statistics) = self.port.statistics()
+        {
+            // The TAP has no other hand that would count them.
+            let lost = statistics.rx_dropped.saturating_sub(self.lost);
+            self.lost += lost;
+            counters.received.add(lost);
+            counters.dropped(DropReason::RxInvalid, lost);
+        }
+        received
     }
 }
 
@@ -77,8 +103,14 @@ impl Superframes {
         self.accesses().filter_map(|access| access.port.poll_fd())
     }
 
-    /// Encapsulates what has come out of the access TAPs; returns how many frames.
-    pub(super) fn turn(&mut self, snapshot: &Snapshot, hands: &mut Hands) -> usize {
+    /// Encapsulates what has come out of the access TAPs; returns how many frames. Cut ones are made in `frames`.
+    pub(super) fn turn<P: Port>(
+        &mut self,
+        snapshot: &Snapshot,
+        frames: &mut Umem,
+        underlays: &mut [Underlay<P>],
+        hands: &mut Hands,
+    ) -> usize {
         let Self {
             umem,
             accesses,
@@ -86,11 +118,17 @@ impl Superframes {
         } = self;
         let mut received = 0;
         for (segment, access) in (0..).map(SegmentId).zip(accesses) {
-            if let Some(access) = access
-                && let Some(wire) = wires.get_mut(access.wire)
-            {
-                received += from_access_tap(snapshot, umem, segment, access, wire, hands);
-            }
+            let Some(access) = access else { continue };
+            // Present: `Worker::new` has looked.
+            received += match access.departure {
+                Departure::Whole(wire) => wires.get_mut(wire).map_or(0, |wire| {
+                    leave_whole(snapshot, umem, segment, access, wire, hands)
+                }),
+                Departure::Cut(underlay) => underlays.get_mut(underlay).map_or(0, |underlay| {
+                    let memories = (&mut *umem, &mut *frames);
+                    leave_cut(snapshot, memories, segment, access, underlay, hands)
+                }),
+            };
         }
         received
     }
@@ -214,8 +252,8 @@ impl Joining {
     }
 }
 
-/// Encapsulates a batch from one access TAP; returns its size.
-fn from_access_tap(
+/// Encapsulates a batch from one access TAP, for a wire TAP; returns its size.
+fn leave_whole(
     snapshot: &Snapshot,
     umem: &mut Umem,
     segment: SegmentId,
@@ -223,34 +261,50 @@ fn from_access_tap(
     wire: &mut TapPort,
     hands: &mut Hands,
 ) -> usize {
-    let Hands {
-        batch,
-        verdicts,
-        to_underlay,
-        ip_ids,
-        ..
-    } = hands;
-    let counters = &*access.counters;
-    let received = super::turn::receive(&mut access.port, umem, batch, counters);
+    let received = access.receive(umem, hands);
     if received == 0 {
         return 0;
     }
+    let counters = &*access.counters;
     let mut exit = Exit {
         port: wire,
-        outbox: to_underlay,
-        ip_ids,
+        outbox: &mut hands.to_underlay,
+        ip_ids: &mut hands.ip_ids,
     };
+    let (batch, verdicts) = (&mut hands.batch, &mut hands.verdicts);
     encap::decide_superframes(snapshot, segment, umem, batch, verdicts);
     encap::apply_superframes(
         snapshot, segment, umem, batch, verdicts, counters, &mut exit,
     );
     exit.flush(umem, counters);
-    if let Ok(statistics) = access.port.statistics() {
-        // The TAP has no other hand that would count them.
-        let lost = statistics.rx_dropped.saturating_sub(access.lost);
-        access.lost += lost;
-        counters.received.add(lost);
-        counters.dropped(DropReason::RxInvalid, lost);
+    received
+}
+
+/// The same for an underlay port, cut into frames of the second memory.
+fn leave_cut<P: Port>(
+    snapshot: &Snapshot,
+    (umem, frames): (&mut Umem, &mut Umem),
+    segment: SegmentId,
+    access: &mut AccessTap,
+    underlay: &mut Underlay<P>,
+    hands: &mut Hands,
+) -> usize {
+    let received = access.receive(umem, hands);
+    if received == 0 {
+        return 0;
     }
+    let counters = &*access.counters;
+    let mut exit = Exit {
+        port: &mut underlay.port,
+        outbox: &mut hands.to_underlay,
+        ip_ids: &mut hands.ip_ids,
+    };
+    let (batch, verdicts) = (&mut hands.batch, &mut hands.verdicts);
+    encap::decide_superframes(snapshot, segment, umem, batch, verdicts);
+    let memories = (&mut *umem, &mut *frames);
+    encap_cut::apply(
+        snapshot, segment, memories, batch, verdicts, counters, &mut exit,
+    );
+    exit.flush(frames, counters);
     received
 }

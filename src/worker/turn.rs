@@ -12,7 +12,8 @@
 //! ```
 //!
 //! A segment with a lane of superframes has two ways to the kernel: in 5, TCP goes to its access TAP, all else to its access
-//! port; and after the access ports, the access TAPs are received from, whose frames leave by wire TAPs (`superframes.rs`).
+//! port; and after the access ports, the access TAPs are received from, whose frames leave by wire TAPs or are cut
+//! (`superframes.rs`).
 //!
 //! Where a device's frames carry marks, they are lifted off between 1 and 3 and put on in 4.
 //!
@@ -76,7 +77,7 @@ impl<P: Port> Worker<P> {
             }
         }
         if let Some(superframes) = superframes {
-            moved.received += superframes.turn(snapshot, hands);
+            moved.received += superframes.turn(snapshot, umem, underlays, hands);
             moved.reclaimed += superframes.recycle(umem).reclaimed;
         }
 

@@ -7,7 +7,7 @@ use crate::hop::{Hop, Weather};
 use crate::support::bulk::Transfer;
 use crate::support::datagrams::Trains;
 use crate::support::lab::{Lab, LabOptions, Node};
-use crate::support::vxgate::Superframes::{self, Auto, Off};
+use crate::support::vxgate::Superframes::{self, Auto, Cut, Off};
 use crate::who::{Who, assert_forwarded_since, statuses};
 
 /// One stream, each way.
@@ -43,6 +43,11 @@ fn content_survives_with_vxgate_on_the_worker_without_superframes() {
 #[test]
 fn content_survives_with_vxgate_on_both() {
     content_survives(Who::Both, Auto);
+}
+
+#[test]
+fn content_survives_with_vxgate_on_both_that_cuts_superframes() {
+    content_survives(Who::Both, Cut);
 }
 
 #[test]

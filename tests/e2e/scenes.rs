@@ -9,7 +9,7 @@ use crate::support::bulk::{self, Transfer};
 use crate::support::capture::{self, Capture, Decoded};
 use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::netns::Netns;
-use crate::support::vxgate::Superframes::{self, Auto, Off};
+use crate::support::vxgate::Superframes::{self, Auto, Cut, Off};
 use crate::who::{Who, assert_forwarded_since, statuses};
 
 const BULK_BYTES: u64 = 20 << 20;
@@ -32,6 +32,11 @@ fn scenes_play_with_vxgate_on_the_master() {
 #[test]
 fn scenes_play_with_vxgate_on_both() {
     play(Who::Both, Auto);
+}
+
+#[test]
+fn scenes_play_with_vxgate_on_both_that_cuts_superframes() {
+    play(Who::Both, Cut);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::support::bulk::{self, Transfer};
 use crate::support::capture::{self, Capture};
 use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::netns::Netns;
-use crate::support::vxgate::{Status, Vxgate};
+use crate::support::vxgate::{Status, Superframes, Vxgate};
 use crate::support::wait_until;
 use crate::who::{Who, assert_forwarded_since, statuses};
 
@@ -67,6 +67,10 @@ fn tcp_crosses_in_superframes_from_node_to_node() {
                 let device = status.device(name).expect("the device is known");
                 assert_eq!(device["superframes"]["on"], true, "{device}");
             }
+            let mut underlays = status
+                .list("ports")
+                .filter(|port| port["role"] == "underlay");
+            assert!(underlays.all(|port| port["superframes_leave"] == "wire-gso"));
             let (superframes, segments) = (
                 count(&status, "access", "superframes"),
                 count(&status, "access", "segments"),
@@ -110,6 +114,49 @@ fn what_is_cut_on_the_wire_is_sound() {
     capture::assert_clean(&wire.finish());
     for (_, vxgate) in gateways {
         vxgate.stop();
+    }
+}
+
+/// On a node whose kernel takes no superframe at the wire, or whose NIC has zero-copy.
+#[test]
+fn where_none_leave_whole_the_workers_cut_them() {
+    let lab = dual_stack(true);
+    let gateways = Who::Both.start_with(&lab, Superframes::Cut, &[]);
+    let before = statuses(&gateways);
+    let wire = Capture::start(&lab.netns("sw"), "p2");
+    let [master, worker] = [lab.client(Node::Master), lab.client(Node::Worker)];
+    bulk::tcp_flows(&worker, &master, &lab.client_address(Node::Master), 8);
+    bulk::tcp_flows(&master, &worker, &lab.client_address6(Node::Worker), 8);
+    capture::assert_clean(&wire.finish());
+    transfer(&lab);
+    assert_forwarded_since(&gateways, &before);
+    for (node, vxgate) in gateways {
+        let status = vxgate.balanced();
+        assert_eq!(status.state(), "healthy", "{}", status.0);
+        for name in DEVICES {
+            let superframes = &status.device(name).expect("the device is known")["superframes"];
+            assert_eq!(superframes["on"], true, "{superframes}");
+            assert!(superframes["access_tap"].is_string() && superframes["wire_tap"].is_null());
+        }
+        let underlay = status.list("ports").find(|port| port["role"] == "underlay");
+        let underlay = underlay.expect("there is one");
+        assert_eq!(underlay["superframes_leave"], "cut");
+        assert_eq!(underlay["why_cut"], "asked for by --superframes");
+        let [superframes, segments, sent, lost] =
+            ["superframes", "segments", "segments_sent", "segments_lost"]
+                .map(|what| count(&status, "access", what));
+        println!("    {node:?}: {superframes} superframes cut into {segments} segments");
+        assert!(
+            superframes > 0 && segments >= 2 * superframes,
+            "{}",
+            status.0
+        );
+        assert_eq!(sent + lost, segments - superframes, "{}", status.0);
+        assert!(count(&status, "underlay", "superframes") > 0, "and joined");
+        let node = lab.node(node);
+        assert_eq!(taps(&node), DEVICES.len(), "none in front of the wire");
+        vxgate.stop();
+        assert_eq!(taps(&node), 0);
     }
 }
 

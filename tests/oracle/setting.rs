@@ -94,6 +94,14 @@ impl Setting {
         }
     }
 
+    /// The same, with superframes that `vxgate` cuts itself.
+    pub const fn cut(self) -> Self {
+        Self {
+            superframes: Superframes::Cut,
+            ..self
+        }
+    }
+
     /// The same, with every superframe cut before `vxgate` sees it.
     pub const fn without_superframes(self) -> Self {
         Self {
@@ -114,8 +122,10 @@ impl std::fmt::Display for Setting {
         if self.link_mtu != self.underlay_mtu() {
             write!(text, "link {} ", self.link_mtu)?;
         }
-        if self.superframes == Superframes::Off {
-            text.write_str("without superframes ")?;
+        match self.superframes {
+            Superframes::Auto => {}
+            Superframes::Cut => text.write_str("superframes cut ")?,
+            Superframes::Off => text.write_str("without superframes ")?,
         }
         text.write_str(self.attributes)
     }

@@ -169,7 +169,7 @@ impl Site {
                 assert!(device["taken_over"] == true, "not taken over: {device}");
                 let whole = device["superframes"]["on"] == true;
                 assert!(
-                    !whole || setting.superframes == Superframes::Auto,
+                    !whole || setting.superframes != Superframes::Off,
                     "{device}"
                 );
             }
@@ -192,7 +192,7 @@ impl Site {
             segments: setting.segments,
             kind: setting.overlay,
             lanes: match setting.superframes {
-                Superframes::Auto if taken => &[Lane::Frames, Lane::Tcp],
+                Superframes::Auto | Superframes::Cut if taken => &[Lane::Frames, Lane::Tcp],
                 _ => &[Lane::Frames],
             },
             vxgate,

@@ -43,7 +43,7 @@ fn run(setting: Setting, windows: usize) {
     }
     pair.settle();
     let status = pair.ours.status();
-    if setting.superframes == Superframes::Auto
+    if setting.superframes != Superframes::Off
         && status.device("vx1").expect("it is there")["superframes"]["on"] == true
     {
         // Or nothing has been compared.
@@ -92,6 +92,10 @@ trains! {
         Setting::with6(INHERIT6), WINDOWS;
     f06_trains_without_outer_checksums_fare_as_in_the_kernel Setting::with("noudpcsum"), WINDOWS;
     f06_trains_with_gbp_fare_as_in_the_kernel Setting::with("gbp"), WINDOWS;
+    f06_trains_that_are_cut_here_fare_as_in_the_kernel Setting::PLAIN.cut(), WINDOWS;
+    f06_trains_over_ipv6_that_are_cut_here_fare_as_in_the_kernel Setting::PLAIN6.cut(), WINDOWS;
+    f06_trains_of_a_device_that_inherits_that_are_cut_here_fare_as_in_the_kernel
+        Setting::with(INHERIT).cut(), WINDOWS_WITHOUT;
     f06_trains_without_superframes_fare_as_in_the_kernel
         Setting::PLAIN.without_superframes(), WINDOWS_WITHOUT;
     f06_trains_over_ipv6_without_superframes_fare_as_in_the_kernel

@@ -38,7 +38,7 @@ use vxgate::table::{
 };
 use vxgate::wire::vnet::{self, VnetHeader};
 use vxgate::wire::{MacAddr, Vni};
-use vxgate::worker::{Access, AccessTap, Plan, Superframes, Underlay, Worker};
+use vxgate::worker::{Access, AccessTap, Departure, Plan, Superframes, Underlay, Worker};
 
 pub const LOCAL: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub const UDP_PORT: u16 = 8472;
@@ -232,8 +232,13 @@ pub struct Taps {
     pub wire: UnixDatagram,
 }
 
-/// Gives the first segment of a plan a lane of superframes.
+/// Gives the first segment of a plan a lane of superframes, which leave whole.
 pub fn add_lane<P>(plan: &mut Plan<P>) -> Taps {
+    add_lane_with(plan, Departure::Whole(0))
+}
+
+/// The same, with superframes that leave as it says.
+pub fn add_lane_with<P>(plan: &mut Plan<P>, departure: Departure) -> Taps {
     let superframes = Umem::new(UmemConfig {
         chunk: ChunkSize::Superframe,
         frames: 16,
@@ -249,7 +254,7 @@ pub fn add_lane<P>(plan: &mut Plan<P>) -> Taps {
     let ((access_queue, access), (wire_queue, wire)) = (pair(), pair());
     let port = TapPort::access(access_queue, &superframes, &plan.umem);
     plan.superframes = Some(Superframes {
-        accesses: vec![Some(AccessTap::new(port, Arc::default(), 0))],
+        accesses: vec![Some(AccessTap::new(port, Arc::default(), departure))],
         wires: vec![TapPort::wire(wire_queue, &superframes)],
         umem: superframes,
     });

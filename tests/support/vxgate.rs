@@ -30,17 +30,20 @@ const EXIT_BOUND: Duration = Duration::from_secs(10);
 pub enum Superframes {
     /// Where the node can.
     Auto,
+    /// Up to the workers, which cut them: as where the wire takes none.
+    Cut,
     /// None: every frame is one of the wire's, and takes the way that frames other than TCP take anyway.
     Off,
 }
 
 impl Superframes {
-    /// Both.
+    /// The usual way, and without them.
     pub const BOTH: [Self; 2] = [Self::Auto, Self::Off];
 
     fn word(self) -> &'static str {
         match self {
             Self::Auto => "auto",
+            Self::Cut => "cut",
             Self::Off => "off",
         }
     }
