@@ -2,7 +2,7 @@
 //! found worth keeping, `tests/properties.rs` with what proptest makes up. A check fails by panicking.
 
 // Each fuzz target calls one of them.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 mod inspect;
 mod pipeline;
