@@ -68,6 +68,11 @@ fn control_protocol() {
 }
 
 #[test]
+fn http() {
+    replay("http", checks::http);
+}
+
+#[test]
 fn inspect() {
     replay("inspect", checks::inspect);
 }

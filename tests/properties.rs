@@ -58,6 +58,14 @@ fn config_text() -> impl Strategy<Value = String> {
         "socket = '/run/x.sock'",
         "socket = \"/\\u0000\"",
         "socket = 'x'",
+        "nice = -5",
+        "superframes = 'off'",
+        "[metrics]",
+        "listen = '[::1]:9472'",
+        "listen = \"/m\\u0007\"",
+        "listen = ':1'",
+        "max_peers = 0x20",
+        "max_peers = 10001",
         "worker.count = 1",
         "worker = { count = 2 }",
     ]);
@@ -84,6 +92,16 @@ fn protocol_word() -> impl Strategy<Value = Vec<u8>> {
         }
         word
     })
+}
+
+/// Parts of heads of HTTP requests, in any order, and how to cut them.
+fn http_head() -> impl Strategy<Value = Vec<u8>> {
+    let parts = prop::sample::select(vec![
+        "GET ", "HEAD ", "POST ", "/metrics", "http://a", "/", "?x", " ", "HTTP/1.1", "HTTP/2.0",
+        "\r\n", "\n", "\r", "Host: x", "\u{e9}", "\0",
+    ]);
+    let parts = prop::collection::vec(parts, 0..12);
+    (any::<u8>(), parts).prop_map(|(cut, parts)| [&[cut], parts.concat().as_bytes()].concat())
 }
 
 /// What a kernel told of its links and addresses, vxlan devices among them, with some bytes changed.
@@ -156,6 +174,11 @@ proptest! {
     #[test]
     fn a_word_of_the_control_protocol_gets_one_answer(word in protocol_word()) {
         checks::control_protocol(&word);
+    }
+
+    #[test]
+    fn a_head_of_a_request_says_the_same_however_it_is_cut(head in http_head()) {
+        checks::http(&head);
     }
 }
 

@@ -43,7 +43,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Take over the data path of this network namespace's vxlan devices, in the foreground, until SIGTERM or SIGINT.
-    Run(run::Run),
+    Run(Box<run::Run>),
     /// Tell whether the running daemon is healthy, and why: devices, ports, workers, VTEPs, and the balance of frames.
     Status(status::ShowStatus),
     /// Generate, receive, measure and judge traffic, plain or in VXLAN, between two network devices.

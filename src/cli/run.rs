@@ -15,7 +15,7 @@ use super::{SocketArgument, exit, fail, print};
 use crate::config::{self, Config, ConfigError, Settings, WordKey};
 use crate::gateway::{self, Gateway, SessionError, StartError};
 use crate::port::OpenError;
-use crate::show::{ControlSocket, SocketError, Status};
+use crate::show::{ControlSocket, MetricsError, MetricsSocket, SocketError, Status};
 use crate::steer;
 
 /// Arguments of `vxgate run`.
@@ -58,6 +58,8 @@ pub(super) struct Run {
     #[command(flatten)]
     overlay: Overlay,
     #[command(flatten)]
+    metrics: Metrics,
+    #[command(flatten)]
     socket: SocketArgument,
 }
 
@@ -85,6 +87,27 @@ struct Overlay {
     udp_checksum_rx: Option<String>,
 }
 
+/// Where scrapers and probes find the daemon: the keys of `[metrics]` in the file.
+#[derive(Debug, Args)]
+struct Metrics {
+    /// Where to serve /metrics (Prometheus), /healthz and /readyz over HTTP: auto (a UNIX socket beside the control socket,
+    /// NAME.metrics.sock, for its owner and group), off, ADDRESS:PORT (for all who can connect: nobody is asked who they
+    /// are), or the path of another UNIX socket [default: auto].
+    #[arg(
+        long = "metrics-listen",
+        value_name = "WHERE",
+        env = "VXGATE_METRICS_LISTEN"
+    )]
+    listen: Option<String>,
+    /// How many VTEPs have metrics of their own, 0 to 10000: those with the narrowest paths [default: 512].
+    #[arg(
+        long = "metrics-max-peers",
+        value_name = "N",
+        env = "VXGATE_METRICS_MAX_PEERS"
+    )]
+    max_peers: Option<u32>,
+}
+
 /// Why `run` ended other than by a signal.
 #[derive(Debug, thiserror::Error)]
 enum RunError {
@@ -101,6 +124,8 @@ enum RunError {
     Socket(#[from] SocketError),
     #[error("cannot serve the control socket: {0}")]
     Serve(io::Error),
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     #[error(transparent)]
     Start(#[from] StartError),
 }
@@ -130,14 +155,22 @@ impl Run {
         // From here on a signal waits until it can be obeyed in order.
         let stop = signals().map_err(RunError::Signals)?;
         let socket = ControlSocket::bind(&config.socket)?;
+        // What is in its way is told before anything is taken over. Whoever asks already waits until there is an answer.
+        let metrics = config.metrics.as_ref().map(MetricsSocket::bind);
+        let metrics = metrics.transpose()?;
         let path: PathBuf = config.socket.clone();
+        let peers_max = config.metrics_max_peers;
         let began = Instant::now();
         let gateway = Gateway::start(config)?;
-        let view = gateway.view();
-        socket
-            .serve(move || Status::new(view.observe(), began.elapsed().as_secs()))
-            .map_err(RunError::Serve)?;
-        announce(&gateway, &path);
+        let look = || {
+            let view = gateway.view();
+            move || Status::new(view.observe(), began.elapsed().as_secs())
+        };
+        socket.serve(look()).map_err(RunError::Serve)?;
+        if let Some(metrics) = &metrics {
+            metrics.serve(look(), peers_max)?;
+        }
+        announce(&gateway, &path, metrics.as_ref());
         gateway.run(&stop);
         notify(&[sd_notify::NotifyState::Stopping]);
         Ok(())
@@ -155,6 +188,12 @@ impl Run {
         }
         if let Some(nice) = self.nice {
             given.set_nice(nice)?;
+        }
+        if let Some(listen) = &self.metrics.listen {
+            given.set_metrics_listen(listen)?;
+        }
+        if let Some(count) = self.metrics.max_peers {
+            given.set_metrics_max_peers(count)?;
         }
         let overlay = &self.overlay;
         for (key, word) in [
@@ -201,7 +240,7 @@ fn signals() -> io::Result<Receiver<()>> {
     Ok(receiver)
 }
 
-fn announce(gateway: &Gateway, socket: &std::path::Path) {
+fn announce(gateway: &Gateway, socket: &std::path::Path, metrics: Option<&MetricsSocket>) {
     let seen = gateway.view().observe();
     let names: Vec<_> = seen
         .devices
@@ -209,8 +248,11 @@ fn announce(gateway: &Gateway, socket: &std::path::Path) {
         .filter(|d| d.taken_over)
         .map(|d| d.name.as_str())
         .collect();
+    let metrics = metrics.map_or_else(String::new, |metrics| {
+        format!(", metrics on {}", metrics.endpoint())
+    });
     print(&format!(
-        "ready: {} through {} worker{}, control socket {}\n",
+        "ready: {} through {} worker{}, control socket {}{metrics}\n",
         names.join(", "),
         seen.workers.len(),
         if seen.workers.len() == 1 { "" } else { "s" },
@@ -229,7 +271,10 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
 fn exit_code(error: &RunError) -> u8 {
     match error {
         RunError::Config(_) | RunError::Log { .. } => exit::CONFIG,
-        RunError::Socket(SocketError::InUse { .. }) => exit::BUSY,
+        RunError::Socket(SocketError::InUse { .. })
+        | RunError::Metrics(MetricsError::AddressInUse(_) | MetricsError::PathInUse(_)) => {
+            exit::BUSY
+        }
         RunError::Start(StartError::Privileges(_)) => exit::PERMISSION,
         RunError::Start(StartError::Session(SessionError::Lock(_))) => exit::BUSY,
         RunError::Start(StartError::Session(SessionError::Port(OpenError::Busy { .. }))) => {

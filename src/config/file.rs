@@ -16,6 +16,10 @@
 //!
 //! [control]
 //! socket = "/run/vxgate/vxgate.sock"
+//!
+//! [metrics]
+//! listen = "auto"             # off, "127.0.0.1:9472", "/run/vxgate/metrics.sock"
+//! max_peers = 512
 //! ```
 //!
 //! Nothing of it is required. What is not known is refused, since a mistyped key that is passed over is a setting that
@@ -31,6 +35,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::Devices;
 use super::error::{ConfigError, Finding, Findings};
+use super::listen::{self, Listen};
 use super::settings::{self, Settings, WordKey, closest};
 
 /// No configuration is longer, in bytes; a file that is was named by mistake.
@@ -53,6 +58,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ),
     ("worker", &["count", "nice", WordKey::Superframes.key()]),
     ("control", &["socket"]),
+    ("metrics", &["listen", "max_peers"]),
 ];
 
 /// Reads and judges a file.
@@ -178,6 +184,8 @@ impl Reading<'_> {
             ("worker", "count", _) => self.count(value.get_ref()),
             ("worker", "nice", _) => self.nice(value.get_ref()),
             ("control", "socket", _) => self.socket(value.get_ref()),
+            ("metrics", "listen", _) => self.listen(value.get_ref()),
+            ("metrics", "max_peers", _) => self.max_peers(value.get_ref()),
             _ => {
                 let here = TABLES.iter().filter(|(known, _)| *known == table);
                 let here = here.flat_map(|(_, keys)| *keys).copied();
@@ -256,6 +264,23 @@ impl Reading<'_> {
         Ok(())
     }
 
+    fn listen(&mut self, value: &DeValue<'_>) -> Result<(), String> {
+        let text = value.as_str().ok_or_else(listen::may_be)?;
+        self.settings.metrics_listen = Some(Listen::from_text(text)?);
+        Ok(())
+    }
+
+    fn max_peers(&mut self, value: &DeValue<'_>) -> Result<(), String> {
+        let number = match value {
+            DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
+            _ => None,
+        };
+        // What is no number is judged as one beyond all, as above.
+        let judged = settings::metrics_max_peers(number.unwrap_or(u64::MAX));
+        self.settings.metrics_max_peers = Some(judged?);
+        Ok(())
+    }
+
     fn find(&mut self, at: usize, key: String, why: String) {
         let line = Some(self.line(at));
         self.findings.push(Finding { line, key, why });
@@ -314,7 +339,7 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Superframes;
+    use crate::config::{Endpoint, Superframes};
     use crate::table::{EcnEncap, InnerVlan, PeerCheck, ReservedBits, UdpChecksumRx};
     use proptest::prelude::*;
 
@@ -337,7 +362,8 @@ mod tests {
         assert!(wrong(text).contains("overlay.worker"), "{}", wrong(text));
         let text = text.replace(
             "worker.count = 3",
-            "[worker]\ncount = 0x3\nnice = -7\nsuperframes = 'off'\n[control]\nsocket = '/run/x.sock'",
+            "[worker]\ncount = 0x3\nnice = -7\nsuperframes = 'off'\n[control]\nsocket = '/run/x.sock'\n\
+             [metrics]\nlisten = '[::1]:9472'\nmax_peers = 0",
         );
         let expected = Settings {
             devices: Some(Devices::Named(vec![
@@ -353,6 +379,8 @@ mod tests {
             inner_vlan: Some(InnerVlan::Drop),
             udp_checksum_rx: Some(UdpChecksumRx::Verify),
             superframes: Some(Superframes::Off),
+            metrics_listen: Some(Listen::At(Endpoint::Tcp("[::1]:9472".parse().unwrap()))),
+            metrics_max_peers: Some(0),
         };
         assert_eq!(parse(&text).unwrap(), expected);
         // Inline and dotted tables are the same to TOML.
@@ -377,6 +405,8 @@ mod tests {
             (expected.devices, None, None)
         );
         assert_eq!(read.nice, Some(super::super::NICE_DEFAULT));
+        assert_eq!(read.metrics_listen, Some(Listen::default()));
+        assert_eq!(read.metrics_max_peers, Some(super::super::METRICS_PEERS));
         // And no key is left out.
         assert!(all_keys().all(|key| text.contains(&format!("{key} = "))));
     }
@@ -419,7 +449,7 @@ mod tests {
             ),
             (
                 "[zzz]",
-                "line 1: zzz: no such table; there is [overlay], [worker], [control]",
+                "line 1: zzz: no such table; there is [overlay], [worker], [control], [metrics]",
             ),
             (
                 "overlay = 1",
@@ -473,6 +503,18 @@ mod tests {
             ),
         ] {
             assert_eq!(wrong(text), expected);
+        }
+        for listen in ["9472", "true", "\"127.0.0.1\""] {
+            let words = wrong(&format!("[metrics]\nlisten = {listen}"));
+            assert!(
+                words.starts_with("line 2: metrics.listen: ")
+                    && words.contains("cannot be: use \"auto\" (a UNIX socket"),
+                "{listen}: {words}"
+            );
+        }
+        for peers in ["-1", "10001", "\"all\""] {
+            let words = wrong(&format!("[metrics]\nmax_peers = {peers}"));
+            assert!(words.ends_with("use 0 (none has any) to 10000"), "{words}");
         }
         for nice in ["-21", "20", "1.0", "\"low\"", "-99999999999999999999999"] {
             let words = wrong(&format!("[worker]\nnice = {nice}"));

@@ -6,6 +6,7 @@
 
 mod error;
 mod file;
+mod listen;
 mod settings;
 
 use std::fs;
@@ -16,6 +17,7 @@ use crate::table::Policy;
 
 pub use error::{ConfigError, Finding, Findings};
 pub use file::{parse, read};
+pub use listen::{Endpoint, Listen};
 pub use settings::{Settings, WordKey};
 
 /// Workers beyond this make no sense to the steering programs (`bpf/shared.h`).
@@ -23,6 +25,8 @@ pub const WORKERS_MAX: u32 = 64;
 /// Workers come before every thread of ordinary scheduling, unless the operator says otherwise: `worker/standing.rs` says
 /// why.
 pub const NICE_DEFAULT: i32 = -20;
+/// VTEPs that have metrics of their own, unless the operator says otherwise.
+pub const METRICS_PEERS: u32 = 512;
 
 /// The settings of one `vxgate run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +39,10 @@ pub struct Config {
     pub nice: i32,
     /// Where the control socket goes.
     pub socket: PathBuf,
+    /// Where metrics and health are served; none: nowhere.
+    pub metrics: Option<Endpoint>,
+    /// How many VTEPs have metrics of their own.
+    pub metrics_max_peers: u32,
     /// What the data path does where the kernel and the RFC leave a choice.
     pub policy: Policy,
     /// Whether TCP's superframes cross whole.
@@ -106,13 +114,18 @@ impl Config {
     /// When there is nothing to derive the control socket's path from.
     pub fn new(given: Settings, file: Settings) -> Result<Self, ConfigError> {
         let settings = given.or(file);
+        let policy = settings.policy();
+        let socket = socket_path(settings.socket)?;
+        let listen = settings.metrics_listen.unwrap_or_default();
         Ok(Self {
-            policy: settings.policy(),
+            policy,
             devices: settings.devices.unwrap_or(Devices::All),
             workers: settings.workers,
             superframes: settings.superframes.unwrap_or_default(),
             nice: settings.nice.unwrap_or(NICE_DEFAULT),
-            socket: socket_path(settings.socket)?,
+            metrics: listen.endpoint(&socket),
+            metrics_max_peers: settings.metrics_max_peers.unwrap_or(METRICS_PEERS),
+            socket,
         })
     }
 }
@@ -145,17 +158,23 @@ mod tests {
             ..Settings::default()
         };
         let file = "[overlay]\npeer_check = \"log\"\ninner_vlan = \"drop\"\ndevices = [\"flannel.1\"]\n\
-                    [worker]\ncount = 2\nnice = -5\n[control]\nsocket = \"/file\"\n";
+                    [worker]\ncount = 2\nnice = -5\n[control]\nsocket = \"/file\"\n[metrics]\nmax_peers = 7\n";
         let config = Config::new(given, parse(file).unwrap()).unwrap();
         assert_eq!(config.policy.peer_check, PeerCheck::Off);
         assert_eq!(config.policy.inner_vlan, InnerVlan::Drop);
         assert_eq!(config.policy.reserved_bits, Policy::default().reserved_bits);
         assert_eq!(config.socket, Path::new("/given"));
+        let beside = Endpoint::Unix("/given.metrics.sock".into());
+        assert_eq!(
+            (config.metrics, config.metrics_max_peers),
+            (Some(beside), 7)
+        );
         assert_eq!((config.workers, config.nice), (Some(2), -5));
         assert!(config.devices.include("flannel.1") && !config.devices.include("vxlan0"));
         let silent = Config::new(Settings::default(), parse("").unwrap()).unwrap();
         assert_eq!(silent.policy, Policy::default());
         assert_eq!(silent.nice, NICE_DEFAULT);
+        assert_eq!(silent.metrics_max_peers, METRICS_PEERS);
         assert!(silent.devices.include("anything") && silent.workers.is_none());
     }
 

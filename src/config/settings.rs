@@ -3,11 +3,13 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use super::{ConfigError, Devices, Superframes, WORKERS_MAX};
+use super::{ConfigError, Devices, Listen, Superframes, WORKERS_MAX};
 use crate::table::{EcnEncap, InnerVlan, PeerCheck, Policy, ReservedBits, UdpChecksumRx};
 
 /// What nice values there are (`setpriority(2)`).
 const NICE: RangeInclusive<i32> = -20..=19;
+/// More VTEPs with metrics of their own than this, and a scrape takes megabytes.
+const METRICS_PEERS_MAX: u32 = 10_000;
 
 /// What one source says: each setting judged, or none where it is silent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +34,10 @@ pub struct Settings {
     pub udp_checksum_rx: Option<UdpChecksumRx>,
     /// Whether TCP's superframes cross whole.
     pub superframes: Option<Superframes>,
+    /// Where metrics and health are served.
+    pub metrics_listen: Option<Listen>,
+    /// How many VTEPs have metrics of their own.
+    pub metrics_max_peers: Option<u32>,
 }
 
 impl Settings {
@@ -49,6 +55,8 @@ impl Settings {
             inner_vlan: self.inner_vlan.or(others.inner_vlan),
             udp_checksum_rx: self.udp_checksum_rx.or(others.udp_checksum_rx),
             superframes: self.superframes.or(others.superframes),
+            metrics_listen: self.metrics_listen.or(others.metrics_listen),
+            metrics_max_peers: self.metrics_max_peers.or(others.metrics_max_peers),
         }
     }
 
@@ -90,6 +98,30 @@ impl Settings {
     pub fn set_nice(&mut self, value: i32) -> Result<(), ConfigError> {
         let judged = nice(i64::from(value));
         self.nice = Some(judged.map_err(|may_be| flag("nice", &value.to_string(), may_be))?);
+        Ok(())
+    }
+
+    /// Takes over what `--metrics-listen` says.
+    ///
+    /// # Errors
+    /// Says what it may be.
+    pub fn set_metrics_listen(&mut self, text: &str) -> Result<(), ConfigError> {
+        let judged = Listen::from_text(text);
+        let judged =
+            judged.map_err(|may_be| flag("metrics-listen", &format!("'{text}'"), may_be))?;
+        self.metrics_listen = Some(judged);
+        Ok(())
+    }
+
+    /// Takes over what `--metrics-max-peers` says.
+    ///
+    /// # Errors
+    /// Says how many there may be.
+    pub fn set_metrics_max_peers(&mut self, count: u32) -> Result<(), ConfigError> {
+        let judged = metrics_max_peers(u64::from(count));
+        let judged =
+            judged.map_err(|may_be| flag("metrics-max-peers", &count.to_string(), may_be))?;
+        self.metrics_max_peers = Some(judged);
         Ok(())
     }
 
@@ -242,6 +274,17 @@ pub(super) fn workers(count: u64) -> Result<u32, String> {
         .ok_or_else(|| format!("use 1 to {WORKERS_MAX}"))
 }
 
+/// Judges a number of VTEPs with metrics of their own.
+///
+/// # Errors
+/// What it may be.
+pub(super) fn metrics_max_peers(count: u64) -> Result<u32, String> {
+    u32::try_from(count)
+        .ok()
+        .filter(|count| *count <= METRICS_PEERS_MAX)
+        .ok_or_else(|| format!("use 0 (none has any) to {METRICS_PEERS_MAX}"))
+}
+
 /// Judges a nice value.
 ///
 /// # Errors
@@ -337,6 +380,18 @@ mod tests {
             let words = settings.set_workers(workers).unwrap_err().to_string();
             assert_eq!(words, format!("--workers {workers}: use 1 to 64"));
         }
+        let words = settings.set_metrics_listen(":9472").unwrap_err();
+        let words = words.to_string();
+        assert!(
+            words.starts_with("--metrics-listen ':9472': use \"auto\"")
+                && words.ends_with("did you mean \"127.0.0.1:9472\"?"),
+            "{words}"
+        );
+        let words = settings.set_metrics_max_peers(10_001).unwrap_err();
+        assert_eq!(
+            words.to_string(),
+            "--metrics-max-peers 10001: use 0 (none has any) to 10000"
+        );
         for nice in [-21, 20] {
             let words = settings.set_nice(nice).unwrap_err().to_string();
             assert!(

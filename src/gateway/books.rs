@@ -419,8 +419,8 @@ impl WorkerBook {
 
     /// The worker's state at `now_ns` (`CLOCK_MONOTONIC`).
     pub fn state(&self, now_ns: u64, running: &worker::Running<XskPort>) -> WorkerState {
-        let awake = self.counters.awake_ns.get() as f64;
-        let asleep = self.counters.asleep_ns.get() as f64;
+        let (awake_ns, asleep_ns) = (self.counters.awake_ns.get(), self.counters.asleep_ns.get());
+        let (awake, asleep) = (awake_ns as f64, asleep_ns as f64);
         let age_ms = self.heartbeat_age_ms(now_ns);
         WorkerState {
             worker: self.number,
@@ -433,6 +433,10 @@ impl WorkerBook {
                 0.0
             },
             turns: self.counters.turns.get(),
+            busy_turns: self.counters.busy_turns.get(),
+            sleeps: self.counters.sleeps.get(),
+            awake_ns,
+            asleep_ns,
             heartbeat_age_ms: age_ms,
             alive: running.is_alive() && age_ms <= HEARTBEAT_STALE_MS,
         }

@@ -114,6 +114,8 @@ struct State {
     /// The devices that were asked for by name.
     named: Vec<String>,
     policy: Policy,
+    /// Sessions so far.
+    takeovers: u64,
 }
 
 impl Gateway {
@@ -141,6 +143,7 @@ impl Gateway {
             trouble: None,
             named: config.devices.named().to_vec(),
             policy: config.policy,
+            takeovers: 1,
         };
         Ok(Self {
             config,
@@ -295,7 +298,10 @@ impl Gateway {
         }
         log_plan(&plan);
         let session = Session::start(plan, &self.events.0)?;
-        lock(&self.shared).session = Some(session);
+        let mut state = lock(&self.shared);
+        state.session = Some(session);
+        state.takeovers += 1;
+        drop(state);
         tracing::info!("taken over again");
         Ok(())
     }
@@ -319,6 +325,7 @@ impl View {
             None => Observation::default(),
         };
         seen.policy = (&state.policy).into();
+        seen.takeovers = state.takeovers;
         seen.devices
             .extend(state.left.iter().map(observe::left_to_the_kernel));
         if state.session.is_none() {

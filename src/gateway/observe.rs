@@ -35,6 +35,10 @@ pub struct Observation {
     /// The last senders that the peer check found fault with, the latest first.
     #[serde(default)]
     pub offenders: Vec<OffenderState>,
+    /// Takeovers since the daemon started: another begins when devices come, go or change, and the counts of its ports,
+    /// workers and mirror begin anew.
+    #[serde(default)]
+    pub takeovers: u64,
 }
 
 /// What the data path does where the kernel and the RFC leave a choice, in the words of the configuration.
@@ -233,6 +237,18 @@ pub struct WorkerState {
     pub busy_share: f64,
     /// Turns since its start.
     pub turns: u64,
+    /// Turns that moved at least one frame.
+    #[serde(default)]
+    pub busy_turns: u64,
+    /// Times it slept.
+    #[serde(default)]
+    pub sleeps: u64,
+    /// Nanoseconds awake since its start.
+    #[serde(default)]
+    pub awake_ns: u64,
+    /// Nanoseconds asleep since its start.
+    #[serde(default)]
+    pub asleep_ns: u64,
     /// Milliseconds since its last heartbeat.
     pub heartbeat_age_ms: u64,
     /// Whether its thread runs and its heartbeat is fresh.
@@ -297,6 +313,12 @@ pub struct MirrorState {
     pub publications: u64,
     /// Times everything was read again.
     pub resyncs: u64,
+    /// Notifications taken from the kernel.
+    #[serde(default)]
+    pub events: u64,
+    /// Times that the kernel could not queue a notification.
+    #[serde(default)]
+    pub overruns: u64,
 }
 
 /// A device that stays with the kernel.

@@ -243,6 +243,8 @@ impl Session {
         seen.mirror = MirrorState {
             publications: report.publications,
             resyncs: report.resyncs,
+            events: report.events,
+            overruns: report.overruns,
         };
         seen.warnings.extend(self.plan.fewer_workers.clone());
         judge(&mut seen);

@@ -1,8 +1,6 @@
 //! The control socket: a UNIX stream, one JSON request a line, one JSON answer, then closed.
 
-use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Status;
-use crate::gateway::{Patience, peer_pid};
+use super::unix_socket::{self, BindError};
 
 /// A request is one short line; more than this is not one.
 const REQUEST_LEN_MAX: u64 = 4096;
@@ -98,37 +96,21 @@ impl ControlSocket {
     /// # Errors
     /// When another daemon answers there, or the file cannot be made.
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
-        let failed = |source| SocketError::Bind {
-            path: path.to_owned(),
-            source,
-        };
-        if let Some(folder) = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-        {
-            fs::create_dir_all(folder).map_err(failed)?;
-        }
-        match fs::symlink_metadata(path) {
-            Ok(file) if !file.file_type().is_socket() => {
-                return Err(SocketError::NoSocket(path.to_owned()));
-            }
-            Ok(_) if is_served(path) => {
-                return Err(SocketError::InUse {
-                    path: path.to_owned(),
-                    holder: holder(path),
-                });
-            }
-            // Left by a process that was killed.
-            Ok(_) => fs::remove_file(path).map_err(failed)?,
-            Err(_) => {}
-        }
-        let listener = UnixListener::bind(path).map_err(failed)?;
-        let socket = Self {
+        let listener = unix_socket::bind(path).map_err(|error| match error {
+            BindError::Served => SocketError::InUse {
+                path: path.to_owned(),
+                holder: holder(path),
+            },
+            BindError::NoSocket => SocketError::NoSocket(path.to_owned()),
+            BindError::Io(source) => SocketError::Bind {
+                path: path.to_owned(),
+                source,
+            },
+        })?;
+        Ok(Self {
             listener,
             path: path.to_owned(),
-        };
-        fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(failed)?;
-        Ok(socket)
+        })
     }
 
     /// Answers requests until the process ends, on a thread of its own. `status` is asked anew for each.
@@ -160,21 +142,8 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::debug!(%error, path = %self.path.display(), "control socket was gone already");
-        }
+        unix_socket::unbind(&self.path);
     }
-}
-
-/// Whether a process listens on the path that will go on doing so: one that is dying is waited for.
-fn is_served(path: &Path) -> bool {
-    let mut patience = Patience::new();
-    while let Ok(stream) = UnixStream::connect(path) {
-        if !patience.again(peer_pid(&stream)) {
-            return true;
-        }
-    }
-    false
 }
 
 /// Who answers on the path, in words.
@@ -276,6 +245,8 @@ pub fn ask(path: &Path) -> Result<Status, SocketError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::gateway::Observation;
 

@@ -493,6 +493,10 @@ mod tests {
             nice_refused: None,
             busy_share: 0.125,
             turns: 7,
+            busy_turns: 3,
+            sleeps: 2,
+            awake_ns: 1,
+            asleep_ns: 7,
             heartbeat_age_ms: 1,
             alive: true,
         };

@@ -1,4 +1,5 @@
-//! What other programs and people say: the kernel over netlink, clients of the control socket, the configuration file.
+//! What other programs and people say: the kernel over netlink, clients of the control socket and of the metrics, the
+//! configuration file.
 
 use std::fmt::Write as _;
 
@@ -8,7 +9,7 @@ use vxgate::gateway::Observation;
 use vxgate::netlink::{
     self, Address, LinkKind, MdbPart, Message, Neighbour, Nexthop, NexthopBucket, Route,
 };
-use vxgate::show::{Status, answer_to, read_answer};
+use vxgate::show::{HEAD_LEN_MAX, Head, Refusal, Status, answer_to, read_answer};
 use vxgate::table::{FlowLabel, Policy};
 use vxgate::wire::vxlan::USED_BITS;
 
@@ -199,6 +200,27 @@ fn request(line: &[u8]) {
     }
 }
 
+/// A head says the same however it is cut; what it asks for is a path that it has; and it comes to an end.
+pub fn http(data: &[u8]) {
+    let (cut, bytes) = data.split_first().unwrap_or((&0, &[]));
+    let whole = Head::default().take(bytes);
+    let mut head = Head::default();
+    let mut pieces = bytes.chunks(usize::from(*cut).max(1));
+    assert_eq!(pieces.find_map(|piece| head.take(piece)), whole);
+    match whole {
+        None => assert!(bytes.len() <= HEAD_LEN_MAX),
+        Some(Err(Refusal::TooLong)) => assert!(bytes.len() > HEAD_LEN_MAX),
+        Some(Err(_)) => {}
+        Some(Ok(request)) => {
+            let path = request.path;
+            assert!(path.starts_with('/') && !path.contains(['?', '#']));
+            assert!(path.bytes().all(|byte| byte.is_ascii_graphic()));
+            let text = String::from_utf8_lossy(bytes).replace('\r', "");
+            assert!(path == "/" || text.contains(&path), "{path}");
+        }
+    }
+}
+
 /// A text is a configuration that says the same once it was written again, or all that is wrong with it is told, with
 /// lines that it has, and without what could draw on the reader's terminal.
 pub fn config(data: &[u8]) {
@@ -288,12 +310,26 @@ fn written(settings: &Settings) -> String {
             let _ = writeln!(text, "{key} = {}", quoted(&word));
         }
     }
+    text.push_str("[worker]\n");
     if let Some(count) = settings.workers {
-        let _ = writeln!(text, "[worker]\ncount = {count}");
+        let _ = writeln!(text, "count = {count}");
+    }
+    if let Some(nice) = settings.nice {
+        let _ = writeln!(text, "nice = {nice}");
+    }
+    if let Some(superframes) = settings.superframes {
+        let _ = writeln!(text, "superframes = {}", quoted(superframes.label()));
     }
     if let Some(socket) = &settings.socket {
         let socket = socket.to_str().expect("it came from text");
         let _ = writeln!(text, "[control]\nsocket = {}", quoted(socket));
+    }
+    text.push_str("[metrics]\n");
+    if let Some(listen) = &settings.metrics_listen {
+        let _ = writeln!(text, "listen = {}", quoted(&listen.to_string()));
+    }
+    if let Some(peers) = settings.metrics_max_peers {
+        let _ = writeln!(text, "max_peers = {peers}");
     }
     text
 }

@@ -1,0 +1,150 @@
+//! Observations for the tests.
+
+use crate::gateway::{
+    DeviceState, MirrorState, Observation, PolicyState, PortState, VtepState, WorkerState,
+};
+use crate::stats::{DropReason, PassReason};
+use crate::table::Policy;
+
+/// A small gateway that has carried frames both ways.
+pub(super) fn observation() -> Observation {
+    let mut underlay = port("eth1", "underlay");
+    underlay.received = 1010;
+    underlay.forwarded = 1000;
+    underlay.forwarded_bytes = 98_000;
+    underlay.passed.insert("not_ours".into(), 7);
+    underlay.drops.insert("unknown_peer".into(), 3);
+    let mut access = port("flannel.1", "access");
+    access.received = 503;
+    access.forwarded = 500;
+    access.forwarded_bytes = 74_000;
+    access.superframes = 2;
+    access.segments = 90;
+    access.drops.insert("no_tx_target".into(), 2);
+    access.in_flight = 1;
+    Observation {
+        devices: vec![device("flannel.1", true), device("vx9", false)],
+        ports: vec![underlay, access],
+        workers: vec![worker()],
+        vteps: vec![
+            vtep([10, 0, 0, 10], 1, "resolved", 1500),
+            vtep([10, 0, 0, 12], 1, "no_neighbour", 1400),
+            VtepState {
+                carried_by: "kernel".into(),
+                ..vtep([10, 0, 0, 13], 1, "no_route", 0)
+            },
+        ],
+        mirror: MirrorState {
+            publications: 4,
+            resyncs: 1,
+            events: 20,
+            overruns: 0,
+        },
+        policy: PolicyState::from(&Policy::default()),
+        takeovers: 2,
+        ..Observation::default()
+    }
+}
+
+/// More of everything than has series of its own.
+pub(super) fn crowd() -> Observation {
+    let ports = (0..500).map(|number| {
+        let mut port = port(&format!("vx{number}"), "access");
+        port.received = 10;
+        port.forwarded = 9;
+        port.drops.insert("oversize".into(), 1);
+        port
+    });
+    let vteps = (0..500_u16).map(|number| {
+        let [high, low] = number.to_be_bytes();
+        vtep(
+            [10, 0, high, low],
+            u32::from(number),
+            "resolved",
+            1000 + number,
+        )
+    });
+    Observation {
+        ports: ports.collect(),
+        vteps: vteps.collect(),
+        ..observation()
+    }
+}
+
+fn port(name: &str, role: &str) -> PortState {
+    let passed = PassReason::ALL.iter().map(|r| (r.label().to_owned(), 0));
+    let drops = DropReason::ALL.iter().map(|r| (r.label().to_owned(), 0));
+    PortState {
+        name: name.into(),
+        ifindex: 2,
+        role: role.into(),
+        xdp_mode: "native".into(),
+        zero_copy: false,
+        why_not_better: None,
+        queues: 1,
+        received: 0,
+        forwarded: 0,
+        flood_copies: 0,
+        flood_copies_lost: 0,
+        forwarded_bytes: 0,
+        checksums_completed: 0,
+        superframes: 0,
+        segments: 0,
+        strangers_delivered: 0,
+        passed: passed.collect(),
+        drops: drops.collect(),
+        in_flight: 0,
+        balance_ok: true,
+    }
+}
+
+fn device(name: &str, taken_over: bool) -> DeviceState {
+    DeviceState {
+        name: name.into(),
+        ifindex: 4,
+        vni: 1,
+        port: 8472,
+        local: Some([10, 0, 0, 11].into()),
+        mtu: 1450,
+        underlay: Some("eth1".into()),
+        access: None,
+        taken_over,
+        refused: None,
+        fdb_entries: 3,
+        flood_entries: 0,
+        kernel_entries: 1,
+        kernel_keeps: String::new(),
+        superframes: None,
+    }
+}
+
+fn worker() -> WorkerState {
+    WorkerState {
+        worker: 0,
+        core: Some(1),
+        nice: Some(-20),
+        nice_refused: None,
+        busy_share: 0.25,
+        turns: 7,
+        busy_turns: 3,
+        sleeps: 2,
+        awake_ns: 250_000_000,
+        asleep_ns: 750_000_000,
+        heartbeat_age_ms: 20,
+        alive: true,
+    }
+}
+
+fn vtep(addr: [u8; 4], vni: u32, state: &str, path_mtu: u16) -> VtepState {
+    VtepState {
+        device: "flannel.1".into(),
+        vni,
+        addr: addr.into(),
+        port: 8472,
+        next_hop: None,
+        next_hop_mac: None,
+        state: state.into(),
+        path_mtu,
+        carried_by: "vxgate".into(),
+    }
+}

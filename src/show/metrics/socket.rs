@@ -1,0 +1,219 @@
+//! Where the pages are served.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Pages;
+use crate::config::Endpoint;
+use crate::show::Status;
+use crate::show::http::{Listener, Server};
+use crate::show::unix_socket::{self, BindError};
+
+/// How long to wait before another try when the kernel refuses to wait for clients.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Why the pages cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// Another process listens on the address.
+    #[error(
+        "metrics: {0} is in use by another process (ss -ltnp 'sport = :{port}' shows which): stop that one, or give \
+         another address with --metrics-listen",
+        port = .0.port()
+    )]
+    AddressInUse(SocketAddr),
+    /// Nobody here has the address.
+    #[error(
+        "metrics: no device of this network namespace has the address {0} (ip address shows them); give another with \
+         --metrics-listen"
+    )]
+    NoSuchAddress(SocketAddr),
+    /// Another process listens on the path.
+    #[error(
+        "metrics: another process serves {}: stop that one, or give another path with --metrics-listen", .0.display()
+    )]
+    PathInUse(PathBuf),
+    /// Something else has the name.
+    #[error(
+        "metrics: there is a file {} that is no socket; give another path with --metrics-listen", .0.display()
+    )]
+    NoSocket(PathBuf),
+    /// It cannot be listened on.
+    #[error(
+        "metrics: cannot listen on {endpoint}: {source}; give another place with --metrics-listen, or \"off\""
+    )]
+    Listen {
+        /// Where.
+        endpoint: Endpoint,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// No thread can be had.
+    #[error("metrics: cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// A socket that listens; a path's file goes when it is dropped.
+#[derive(Debug)]
+pub struct MetricsSocket {
+    listener: Listener,
+    /// With the port that the kernel chose, where it was to choose.
+    endpoint: Endpoint,
+}
+
+impl MetricsSocket {
+    /// Listens. A file that a dead process left is replaced.
+    ///
+    /// # Errors
+    /// Says who or what is in the way, and what to do.
+    pub fn bind(endpoint: &Endpoint) -> Result<Self, MetricsError> {
+        match endpoint {
+            Endpoint::Tcp(addr) => Self::bind_tcp(*addr),
+            Endpoint::Unix(path) => match unix_socket::bind(path) {
+                Ok(listener) => Ok(Self {
+                    listener: Listener::Unix(listener),
+                    endpoint: endpoint.clone(),
+                }),
+                Err(BindError::Served) => Err(MetricsError::PathInUse(path.clone())),
+                Err(BindError::NoSocket) => Err(MetricsError::NoSocket(path.clone())),
+                Err(BindError::Io(source)) => Err(MetricsError::Listen {
+                    endpoint: endpoint.clone(),
+                    source,
+                }),
+            },
+        }
+    }
+
+    fn bind_tcp(addr: SocketAddr) -> Result<Self, MetricsError> {
+        let bound = TcpListener::bind(addr)
+            .and_then(|listener| listener.local_addr().map(|addr| (listener, addr)));
+        match bound {
+            Ok((listener, addr)) => Ok(Self {
+                listener: Listener::Tcp(listener),
+                endpoint: Endpoint::Tcp(addr),
+            }),
+            Err(source) => Err(match source.kind() {
+                io::ErrorKind::AddrInUse => MetricsError::AddressInUse(addr),
+                io::ErrorKind::AddrNotAvailable => MetricsError::NoSuchAddress(addr),
+                _ => MetricsError::Listen {
+                    endpoint: Endpoint::Tcp(addr),
+                    source,
+                },
+            }),
+        }
+    }
+
+    /// Where it listens.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Answers until the process ends, on a thread of its own. `look` is asked for what to tell.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn serve(
+        &self,
+        look: impl FnMut() -> Status + Send + 'static,
+        peers_max: u32,
+    ) -> Result<(), MetricsError> {
+        let mut pages = Pages::new(look, usize::try_from(peers_max).unwrap_or(usize::MAX));
+        let answer = move |path: &str| pages.answer(path, Instant::now());
+        let listener = self.listener.try_clone();
+        let server = listener.and_then(|listener| Server::new(listener, answer));
+        let mut server = server.map_err(|source| MetricsError::Listen {
+            endpoint: self.endpoint.clone(),
+            source,
+        })?;
+        let run = move || {
+            loop {
+                if let Err(error) = server.turn() {
+                    tracing::warn!(%error, "cannot wait for those who ask for metrics");
+                    thread::sleep(RETRY);
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("vxgate-metrics".into());
+        thread.spawn(run).map(drop).map_err(MetricsError::Thread)
+    }
+}
+
+impl Drop for MetricsSocket {
+    fn drop(&mut self) {
+        if let Endpoint::Unix(path) = &self.endpoint {
+            unix_socket::unbind(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+    use crate::gateway::Observation;
+
+    fn get(mut stream: impl Read + Write) -> String {
+        stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn both_kinds_of_places_are_served_and_taken_ones_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/m.sock");
+        let look = || Status::new(Observation::default(), 3);
+        let unix = MetricsSocket::bind(&Endpoint::Unix(path.clone())).unwrap();
+        let tcp = MetricsSocket::bind(&Endpoint::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
+        unix.serve(look, 512).unwrap();
+        tcp.serve(look, 512).unwrap();
+        let Endpoint::Tcp(addr) = *tcp.endpoint() else {
+            panic!("{:?}", tcp.endpoint())
+        };
+        for text in [
+            get(UnixStream::connect(&path).unwrap()),
+            get(TcpStream::connect(addr).unwrap()),
+        ] {
+            assert!(text.contains("vxgate_uptime_seconds 3\n"), "{text}");
+        }
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o660);
+        let refused = |endpoint| MetricsSocket::bind(&endpoint).unwrap_err().to_string();
+        let words = refused(Endpoint::Tcp(addr));
+        assert!(
+            words.contains(&format!("{addr} is in use")) && words.contains("--metrics-listen"),
+            "{words}"
+        );
+        let words = refused(Endpoint::Unix(path.clone()));
+        assert!(words.contains("another process serves"), "{words}");
+        let words = refused(Endpoint::Tcp(([203, 0, 113, 7], 9472).into()));
+        assert!(
+            words.contains("has the address 203.0.113.7:9472"),
+            "{words}"
+        );
+        drop(unix);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_a_dead_process_left_is_replaced_and_what_is_no_socket_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        drop(MetricsSocket::bind(&Endpoint::Unix(path)).unwrap());
+        let path = folder.path().join("precious");
+        fs::write(&path, "data").unwrap();
+        let words = MetricsSocket::bind(&Endpoint::Unix(path.clone())).unwrap_err();
+        assert!(words.to_string().contains("no socket"), "{words}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "data");
+    }
+}
