@@ -14,6 +14,7 @@ PACKAGES=(
     iproute2 nftables ethtool kmod procps netbase    # the lab: nodes, services, sysctls, and the names of protocols
     iputils-ping dnsmasq-base python3 jq             # the lab: pods, DNS, web servers; the demo reads JSON
     tshark                                           # decodes what is on the wire
+    prometheus                                       # checks the metrics and alert rules (promtool), and scrapes in a test
     chromium                                         # opens the benchmark's reports, as their readers do
 )
 RUST_MINIMUM=88                                      # rust-version in Cargo.toml: 1.88

@@ -23,12 +23,15 @@ fn nothing_is_left_after_sigterm() {
         "a running gateway leaves traces, or this test sees nothing"
     );
     let objects = bpf_objects(&vxgate);
-    let socket = vxgate.socket().clone();
-    assert!(socket.exists());
+    let sockets = [vxgate.socket().clone(), vxgate.metrics_socket()];
+    assert!(sockets.iter().all(|socket| socket.exists()));
     carry(&lab);
     vxgate.stop();
     assert_gone(&objects);
-    assert!(!socket.exists(), "the control socket is gone");
+    assert!(
+        !sockets.iter().any(|socket| socket.exists()),
+        "they are gone"
+    );
     assert_eq!(traces(&lab), before);
     carry(&lab);
 }

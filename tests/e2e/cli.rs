@@ -362,7 +362,7 @@ fn a_session_of_another_pid_namespace_is_not_its_own() {
 }
 
 /// Runs `vxgate` as [`refused_as`] does.
-fn refused(node: &Netns, wrapper: &[&str], arguments: &[&str], words: &[&str]) {
+pub fn refused(node: &Netns, wrapper: &[&str], arguments: &[&str], words: &[&str]) {
     refused_as(node, &[wrapper, &[BINARY], arguments].concat(), words);
 }
 

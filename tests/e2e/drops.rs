@@ -12,8 +12,10 @@ use crate::support::vxgate::{Status, Vxgate};
 use crate::support::wait_until;
 
 const FRAMES: u64 = 100;
-const PORT: u16 = 9999;
-const PAYLOAD: &[u8] = b"twenty bytes of data";
+/// Where the pods listen.
+pub const PORT: u16 = 9999;
+/// What the frames carry.
+pub const PAYLOAD: &[u8] = b"twenty bytes of data";
 
 /// One way to die: the reason's label, what is wrong, and the edit that makes a good frame wrong.
 type Death = (DropReason, &'static str, fn(&mut Vec<u8>));
@@ -269,15 +271,7 @@ fn frames_from_the_overlay_die_for_their_reason_and_are_counted() {
     ));
     let vxgate = Vxgate::start(&node, &[]);
     let device = RawSocket::open(&node, "flannel.1");
-    // From this node's pod to the other's: an answer enters by the underlay and disturbs no count of the access port.
-    let macs = [Node::Worker, Node::Master].map(|node| mac(&lab.mac(node, "flannel.1")));
-    let addresses = [[10, 244, 1, 14].into(), [10, 244, 0, 14].into()];
-    let outward = VxlanFrame {
-        inner_macs: macs,
-        inner: addresses,
-        ..from_the_master(&lab)
-    };
-    let good = outward.bytes(PAYLOAD).split_off(offset::INNER);
+    let good = to_the_master(&lab);
 
     let before = vxgate.balanced();
     for _ in 0..FRAMES {
@@ -334,7 +328,8 @@ fn forwarded_beside_noise(after: &Status, before: &Status, role: &str) -> u64 {
     after.forwarded(role) - before.forwarded(role)
 }
 
-fn from_the_master(lab: &Lab) -> VxlanFrame {
+/// A good frame from the master's client pod to the worker's.
+pub fn from_the_master(lab: &Lab) -> VxlanFrame {
     VxlanFrame {
         outer_macs: [
             mac(&lab.mac(Node::Master, "eth1")),
@@ -348,6 +343,17 @@ fn from_the_master(lab: &Lab) -> VxlanFrame {
         inner: [[10, 244, 0, 14].into(), [10, 244, 1, 14].into()],
         port: PORT,
     }
+}
+
+/// What the worker's kernel gives its vxlan device for the way back. An answer enters by the underlay and disturbs no count
+/// of the access port.
+pub fn to_the_master(lab: &Lab) -> Vec<u8> {
+    let outward = VxlanFrame {
+        inner_macs: [Node::Worker, Node::Master].map(|node| mac(&lab.mac(node, "flannel.1"))),
+        inner: [[10, 244, 1, 14].into(), [10, 244, 0, 14].into()],
+        ..from_the_master(lab)
+    };
+    outward.bytes(PAYLOAD).split_off(offset::INNER)
 }
 
 /// Cuts the frame and makes the outer lengths fit, so that nothing but the cut is wrong.

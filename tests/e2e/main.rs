@@ -19,6 +19,7 @@ mod hostile;
 mod jumbo;
 mod kernel_share;
 mod lossy;
+mod metrics;
 mod multicast;
 mod overload;
 mod path_mtu;

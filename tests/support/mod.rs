@@ -13,6 +13,7 @@ pub mod datagrams;
 pub mod end;
 pub mod frames;
 pub mod hang;
+pub mod http;
 pub mod lab;
 pub mod napi;
 pub mod netns;

@@ -125,6 +125,11 @@ impl Vxgate {
         &self.socket
     }
 
+    /// Where its metrics are, unless it was told otherwise.
+    pub fn metrics_socket(&self) -> PathBuf {
+        self.socket.with_file_name("control.metrics.sock")
+    }
+
     /// Everything it has printed so far.
     pub fn output(&self) -> String {
         self.lines
