@@ -155,6 +155,8 @@ fn add(sum: &mut PortState, port: &PortState) {
         (&mut sum.checksums_completed, port.checksums_completed),
         (&mut sum.superframes, port.superframes),
         (&mut sum.segments, port.segments),
+        (&mut sum.segments_sent, port.segments_sent),
+        (&mut sum.segments_lost, port.segments_lost),
         (&mut sum.strangers_delivered, port.strangers_delivered),
     ] {
         *total += count;
@@ -182,7 +184,7 @@ fn frames(page: &mut Exposition<'_>, ports: &[Port<'_>]) {
         }),
     );
     type Pick = fn(&PortState) -> u64;
-    let counters: [(&str, &str, Pick); 8] = [
+    let counters: [(&str, &str, Pick); 10] = [
         (
             "vxgate_forwarded_packets_total",
             "Frames handed on to the other side, by the port that they came in by.",
@@ -210,13 +212,23 @@ fn frames(page: &mut Exposition<'_>, ports: &[Port<'_>]) {
         ),
         (
             "vxgate_superframes_total",
-            "Superframes that crossed whole, or that frames were joined to.",
+            "Superframes that crossed whole, were cut here, or that frames were joined to.",
             |port| port.superframes,
         ),
         (
             "vxgate_superframe_segments_total",
             "Segments that superframes are cut into or were joined from.",
             |port| port.segments,
+        ),
+        (
+            "vxgate_superframe_segments_sent_total",
+            "Segments beyond the first of superframes that were cut here and sent.",
+            |port| port.segments_sent,
+        ),
+        (
+            "vxgate_superframe_segments_lost_total",
+            "Segments beyond the first of superframes that were cut here and lost, although the first was not.",
+            |port| port.segments_lost,
         ),
         (
             "vxgate_strangers_delivered_total",

@@ -20,6 +20,8 @@ pub(super) fn observation() -> Observation {
     access.forwarded_bytes = 74_000;
     access.superframes = 2;
     access.segments = 90;
+    access.segments_sent = 43;
+    access.segments_lost = 1;
     access.drops.insert("no_tx_target".into(), 2);
     access.in_flight = 1;
     Observation {
@@ -90,6 +92,10 @@ fn port(name: &str, role: &str) -> PortState {
         checksums_completed: 0,
         superframes: 0,
         segments: 0,
+        segments_sent: 0,
+        segments_lost: 0,
+        superframes_leave: None,
+        why_cut: None,
         strangers_delivered: 0,
         passed: passed.collect(),
         drops: drops.collect(),
