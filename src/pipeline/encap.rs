@@ -25,7 +25,7 @@
 //! the segments that it will be cut into, and sent unfinished, with the header telling where everything is; or cut here
 //! (`encap_cut.rs`). For the frames of sockets there is no such question: `SUPER` is a constant, and each has its own code.
 
-use super::{Exit, IpIds, Role, Verdict, Verdicts, carrier, ecn, unfinished};
+use super::{Exit, IpIds, Role, Verdict, Verdicts, ahead, carrier, ecn, unfinished};
 use crate::port::{BATCH, Batch, Frame, Port, Umem};
 use crate::prefetch::{self, LINE};
 use crate::stats::{DropReason, PortCounters};
@@ -43,8 +43,9 @@ use crate::wire::{MacAddr, checksum, entropy, gbp, udp, vlan, vxlan};
 /// What the outer headers of a frame owe to its inner ones, and whether those are whole: read by `decide`, written by `apply`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Push {
+    /// Of the frame's flow.
+    hash: u32,
     flow_label: u32,
-    source_port: u16,
     tos: u8,
     ttl: u8,
     df: bool,
@@ -55,9 +56,10 @@ pub(super) struct Push {
 /// Judges a batch that came from the access port of `segment`. Writes one verdict a frame: `Encap`, `Flood`,
 /// `List` or `Drop`.
 ///
-/// In passes over the batch, each of which asks for the memory that a later one looks at, so that the waits of all frames overlap:
-/// headers are asked for; destinations are read, and asked for in the FDB, and the line in front of each frame, where its
-/// headers will be written; the FDB answers, and the VTEPs that it names are asked for; and the frames are judged.
+/// In three passes over the batch, each of which asks for the memory that a later one looks at, so that the waits of all frames
+/// overlap, with each other and with the work: frames are read, and their destinations asked for in the FDB; the FDB answers, and
+/// the VTEPs that it names are asked for, and the line in front of each frame, where its headers will be written; and it is
+/// judged who can be reached.
 pub fn decide(
     snapshot: &Snapshot,
     segment: SegmentId,
@@ -91,31 +93,48 @@ fn decide_as<const SUPER: bool>(
         // The device went away while its frames were queued.
         return verdicts.judge_pushes(batch.iter(), |_, _| Err(DropReason::LinkDown));
     };
-    let (fdb, vteps) = (&*segment.fdb, segment.vteps.as_slice());
-    for frame in batch.iter() {
-        umem.prefetch(frame, 0);
-    }
-    let mut questions = [Question::default(); BATCH];
-    for (question, frame) in questions.iter_mut().zip(batch.iter()) {
-        umem.prefetch(frame, -LINE);
-        if let Some((header, _)) = EthernetHeader::parse(umem.bytes(frame)) {
-            *question = fdb.ask(header.destination());
+    let (config, fdb, vteps) = (&*segment.config, &*segment.fdb, segment.vteps.as_slice());
+    let mut reads = [const { Read::NOTHING }; BATCH];
+    let frames = ahead::each(umem, batch, [0]);
+    for ((frame, read), push) in frames.zip(&mut reads).zip(verdicts.pushes_mut()) {
+        let bytes = umem.bytes(frame);
+        read.dead = push.read(config, bytes).err();
+        if let Some((header, _)) = EthernetHeader::parse(bytes) {
+            read.question = fdb.ask(header.destination());
         }
     }
     let mut found = [None; BATCH];
-    for (found, question) in found.iter_mut().zip(questions).take(batch.len()) {
-        *found = fdb.answer(question);
-        if let Some(Destination::Vtep(vtep)) = found
+    for ((frame, read), found) in batch.iter().zip(&reads).zip(&mut found) {
+        umem.prefetch(frame, -LINE);
+        *found = read.question.answer();
+        if let Some(Destination::Vtep(vtep)) = *found
             && let Some(vtep) = vteps.get(vtep.0 as usize)
         {
             prefetch::line_of(vtep);
         }
     }
-    verdicts.judge_pushes(batch.iter().zip(found), |(frame, destination), push| {
+    let all = batch.iter().zip(&reads).zip(found);
+    verdicts.judge_pushes(all, |((frame, read), found), push| {
+        if let Some(reason) = read.dead {
+            return Err(reason);
+        }
         let len = superframe::<SUPER>(umem, frame)
             .map_or(frame.len(), |superframe| superframe.segment_len());
-        judge(segment, vteps, umem.bytes(frame), len, destination, push)
+        aim(segment, vteps, found, push.hash, len)
     });
+}
+
+/// What the first pass over a batch leaves to the next ones, besides what is pushed onto the frame.
+struct Read<'a> {
+    question: Question<'a>,
+    dead: Option<DropReason>,
+}
+
+impl Read<'_> {
+    const NOTHING: Self = Self {
+        question: Question::NOTHING,
+        dead: None,
+    };
 }
 
 /// Carries the verdicts out: frames get their outer headers and go to the exit, those to a list once per reachable VTEP of
@@ -204,20 +223,33 @@ pub(super) fn members(segment: &Segment, list: ListId) -> &[VtepId] {
     list.map_or(&[][..], Vec::as_slice)
 }
 
+/// Whom a frame goes to, and whether it gets there.
 #[inline(always)]
-fn judge(
+fn aim(
     segment: &Segment,
     vteps: &[Vtep],
-    frame: &[u8],
-    len: usize,
     found: Option<Destination>,
-    push: &mut Push,
+    hash: u32,
+    len: usize,
 ) -> Result<Verdict, DropReason> {
-    let config = &*segment.config;
-    let hash = match Layers::plain(frame) {
-        Some(layers) => push.work_out(config, frame, &layers),
-        None => judge_inner(config, frame, push)?,
+    let vtep = match found {
+        Some(Destination::Vtep(vtep)) => vtep,
+        other => match aim_anywhere(segment, other, hash)? {
+            Verdict::Encap(vtep) => vtep,
+            many => return Ok(many),
+        },
     };
+    reach(vteps, vtep, len)?;
+    Ok(Verdict::Encap(vtep))
+}
+
+/// Where a frame goes whose address does not lead to one VTEP.
+#[inline(never)]
+fn aim_anywhere(
+    segment: &Segment,
+    found: Option<Destination>,
+    hash: u32,
+) -> Result<Verdict, DropReason> {
     let destination = match found {
         Some(destination) => destination,
         None if !segment.flood.is_empty() => return Ok(Verdict::Flood),
@@ -226,23 +258,21 @@ fn judge(
             .find(MacAddr::ZERO)
             .ok_or(DropReason::NoTxTarget)?,
     };
-    let vtep = match destination {
-        Destination::Vtep(vtep) => vtep,
-        Destination::List(list) => return Ok(Verdict::List(list)),
-        Destination::Group(group) => segment
-            .groups
-            .get(group.0 as usize)
-            .and_then(|group| group.choose(hash))
-            .ok_or(DropReason::NoTxTarget)?,
-    };
-    reach(vteps, vtep, len)?;
-    Ok(Verdict::Encap(vtep))
+    match destination {
+        Destination::Vtep(vtep) => Ok(Verdict::Encap(vtep)),
+        Destination::List(list) => Ok(Verdict::List(list)),
+        Destination::Group(group) => {
+            let group = segment.groups.get(group.0 as usize);
+            let member = group.and_then(|group| group.choose(hash));
+            member.map(Verdict::Encap).ok_or(DropReason::NoTxTarget)
+        }
+    }
 }
 
-/// Judges an inner frame of any kind, and works out what is pushed onto it; the hash of its flow. Apart, so that the many plain
-/// ones carry nothing of the others along.
+/// Judges an inner frame of any kind, and works out what is pushed onto it. Apart, so that the many plain ones carry nothing of the
+/// others along.
 #[inline(never)]
-fn judge_inner(config: &SegmentConfig, frame: &[u8], push: &mut Push) -> Result<u32, DropReason> {
+fn read_any(config: &SegmentConfig, frame: &[u8], push: &mut Push) -> Result<(), DropReason> {
     let layers = Layers::parse(frame).ok_or(DropReason::AccessShort)?;
     if layers.place.network == Network::Cut {
         return Err(DropReason::AccessShort);
@@ -250,7 +280,8 @@ fn judge_inner(config: &SegmentConfig, frame: &[u8], push: &mut Push) -> Result<
     if config.inner_vlan == InnerVlan::Drop && is_tagged(frame) {
         return Err(DropReason::InnerVlan);
     }
-    Ok(push.work_out(config, frame, &layers))
+    push.work_out(config, frame, &layers);
+    Ok(())
 }
 
 /// What a frame that came out of a TAP is still to be cut into.
@@ -270,26 +301,36 @@ fn is_tagged(frame: &[u8]) -> bool {
 impl Push {
     /// Of a frame that nothing is pushed onto.
     pub(super) const NOTHING: Self = Self {
+        hash: 0,
         flow_label: 0,
-        source_port: 0,
         tos: 0,
         ttl: 0,
         df: false,
         unfinished: false,
     };
 
-    /// Becomes what is pushed onto the frame with these headers; the hash of its flow.
+    /// Judges an inner frame, and becomes what is pushed onto it.
     #[inline(always)]
-    fn work_out(&mut self, config: &SegmentConfig, frame: &[u8], layers: &Layers) -> u32 {
+    fn read(&mut self, config: &SegmentConfig, frame: &[u8]) -> Result<(), DropReason> {
+        let Some(layers) = Layers::plain(frame) else {
+            return read_any(config, frame, self);
+        };
+        self.work_out(config, frame, &layers);
+        Ok(())
+    }
+
+    /// Becomes what is pushed onto the frame with these headers.
+    #[inline(always)]
+    fn work_out(&mut self, config: &SegmentConfig, frame: &[u8], layers: &Layers) {
         let hash = entropy::flow_hash(frame, layers);
         *self = Self {
+            hash,
             flow_label: match config.flow_label {
                 FlowLabel::Fixed(label) => label,
                 FlowLabel::Inner => layers.flow_label,
                 // 0 would say that there is no label.
                 FlowLabel::Hash => (hash & FLOW_LABEL_MASK).max(1),
             },
-            source_port: entropy::spread(hash, config.source_ports.low, config.source_ports.high),
             tos: config.tos.resolve(layers.traffic_class) & !ecn::MASK
                 | ecn::encapsulate(config.ecn_encap, layers.traffic_class),
             ttl: config.ttl.resolve(layers.ttl),
@@ -302,14 +343,22 @@ impl Push {
             },
             unfinished: unfinished::is_left(frame, layers),
         };
-        hash
     }
 
     /// What outer headers are written from, but for the identification, which each has for itself.
     #[inline(always)]
-    pub(super) fn fields(self, group_policy: u32, inner_sum: Option<u32>) -> OuterFields {
+    pub(super) fn fields(
+        self,
+        config: &SegmentConfig,
+        group_policy: u32,
+        inner_sum: Option<u32>,
+    ) -> OuterFields {
         OuterFields {
-            source_port: self.source_port,
+            source_port: entropy::spread(
+                self.hash,
+                config.source_ports.low,
+                config.source_ports.high,
+            ),
             ip_id: 0,
             tos: self.tos,
             ttl: self.ttl,
@@ -504,7 +553,7 @@ fn prepare(
         UdpChecksum::Compute if superframe.is_none() => Some(checksum::sum(umem.bytes(frame))),
         UdpChecksum::Compute | UdpChecksum::Zero => None,
     };
-    edit.fields(group_policy, inner_sum)
+    edit.fields(config, group_policy, inner_sum)
 }
 
 /// Rare, so that the headers are read once more instead of kept for it.

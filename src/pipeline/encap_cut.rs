@@ -110,7 +110,7 @@ fn cut_up<P: Port>(
         return Err(unreachable(list, segment, len, counters));
     };
     // The devices whose frames carry marks have no TAP.
-    let fields = push.fields(0, None);
+    let fields = push.fields(&segment.config, 0, None);
     let (mut role, mut handed_on, mut dead) = (Role::First, 0, None);
     for template in iter::once(first).chain(reachable) {
         match make_room(cut.remaining(), umem, counters, exit) {

@@ -56,6 +56,7 @@
 //! [`Exit`] borrows the underlay port, its outbox and the worker's running [`IpIds`]. Where a port is missing, the
 //! frames of its outbox go to [`Outbox::discard`].
 
+mod ahead;
 pub mod carrier;
 pub mod cut;
 pub mod decap;

@@ -94,7 +94,7 @@ impl Sum {
             .and_then(<[u8]>::first_chunk::<2>);
         let pseudo = pseudo_sum(frame, layers, transport, self.len);
         match (field, pseudo) {
-            (Some(field), Some(pseudo)) => u16::from_be_bytes(*field) == checksum::fold(pseudo),
+            (Some(field), Some(pseudo)) => checksum::is_fold(u16::from_be_bytes(*field), pseudo),
             _ => false,
         }
     }
@@ -133,28 +133,23 @@ fn finish_sctp(frame: &mut [u8], transport: &Transport) {
     header[8..].copy_from_slice(&crc.to_le_bytes());
 }
 
+/// Over the pseudo-header; not folded, and of IPv4 addresses as a whole, not of their halves.
 #[inline(always)]
-fn pseudo_sum(frame: &[u8], layers: &Layers, transport: &Transport, len: usize) -> Option<u32> {
+fn pseudo_sum(frame: &[u8], layers: &Layers, transport: &Transport, len: usize) -> Option<u64> {
     let len = u16::try_from(len).ok()?;
     let network = frame.get(layers.place.offset..)?;
     match layers.place.network {
         Network::Ipv4 => {
             let header = Ipv4Header::parse(network)?;
-            Some(checksum::pseudo_ipv4(
-                header.source(),
-                header.destination(),
-                transport.protocol,
-                len,
-            ))
+            let addresses = [header.source(), header.destination()];
+            let [source, destination] = addresses.map(|addr| u64::from(addr.to_bits()));
+            Some(source + destination + u64::from(transport.protocol) + u64::from(len))
         }
         Network::Ipv6 if transport.direct => {
             let header = Ipv6Header::parse(network)?;
-            Some(checksum::pseudo_ipv6(
-                header.source(),
-                header.destination(),
-                transport.protocol,
-                len,
-            ))
+            let (source, destination) = (header.source(), header.destination());
+            let sum = checksum::pseudo_ipv6(source, destination, transport.protocol, len);
+            Some(u64::from(sum))
         }
         _ => None,
     }
@@ -225,7 +220,8 @@ mod tests {
         let layers = Layers::parse(&frame).unwrap();
         let transport = layers.transport.unwrap();
         let pseudo = pseudo_sum(&frame, &layers, &transport, transport.len).unwrap();
-        frame[at..at + 2].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
+        let sum = (pseudo >> 16) as u32 + (pseudo & 0xffff) as u32;
+        frame[at..at + 2].copy_from_slice(&checksum::fold(sum).to_be_bytes());
         frame
     }
 

@@ -74,12 +74,18 @@ impl Verdicts {
         self.on(index, &self.pulls, Pull::NOTHING)
     }
 
-    /// Judges a new batch to the underlay: each of `items`, in order.
+    /// Where is kept what is pushed onto each frame of a batch to the underlay, to be read before it is judged.
+    #[inline(always)]
+    pub(super) fn pushes_mut(&mut self) -> impl Iterator<Item = &mut Push> {
+        self.pushes.iter_mut()
+    }
+
+    /// Judges a new batch to the underlay: each of `items`, in order, with what was read of it.
     #[inline(always)]
     pub(super) fn judge_pushes<T>(
         &mut self,
         items: impl Iterator<Item = T>,
-        judge: impl Fn(T, &mut Push) -> Result<Verdict, DropReason>,
+        judge: impl FnMut(T, &mut Push) -> Result<Verdict, DropReason>,
     ) {
         self.len = fill(&mut self.entries, &mut self.pushes, items, judge);
     }
@@ -89,7 +95,7 @@ impl Verdicts {
     pub(super) fn judge_pulls<T>(
         &mut self,
         items: impl Iterator<Item = T>,
-        judge: impl Fn(T, &mut Pull) -> Result<Verdict, DropReason>,
+        judge: impl FnMut(T, &mut Pull) -> Result<Verdict, DropReason>,
     ) {
         self.len = fill(&mut self.entries, &mut self.pulls, items, judge);
     }
@@ -116,7 +122,7 @@ fn fill<T, E>(
     verdicts: &mut [Verdict; BATCH],
     edits: &mut [E; BATCH],
     items: impl Iterator<Item = T>,
-    judge: impl Fn(T, &mut E) -> Result<Verdict, DropReason>,
+    mut judge: impl FnMut(T, &mut E) -> Result<Verdict, DropReason>,
 ) -> usize {
     let mut len = 0;
     for ((verdict, edit), item) in verdicts.iter_mut().zip(edits).zip(items) {

@@ -9,7 +9,7 @@
 //!   000 001 010 011 100 101 110 111
 //!    │   │   └─┬─┘   └──┬──┴───┘
 //!    ▼   ▼     ▼        ▼
-//!   page page page    page (`fdb_page.rs`): slots for 63 entries
+//!   page page page    page (`fdb_page.rs`): slots for 60 entries
 //! ```
 //!
 //! A page that gets full is divided in two by one more bit; where the directory has no such bit yet, it is doubled. No
@@ -38,8 +38,9 @@ pub struct Fdb {
 }
 
 /// A look-up on its way: the memory that decides it has been asked for.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Question {
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    page: Option<&'a Page>,
     key: u64,
     hash: u64,
 }
@@ -97,24 +98,18 @@ impl Fdb {
         self.page(hash)?.find(key, hash)
     }
 
-    /// Begins a look-up, to be ended by [`Self::answer`]: asks for the home slot and does not wait for it. With a table larger
+    /// Begins a look-up, to be ended by [`Question::answer`]: asks for the home bucket and does not wait for it. With a table larger
     /// than the caches, a batch of questions and then their answers is several times as fast as single look-ups, because
     /// many cache misses are under way at once.
     #[inline(always)]
-    pub fn ask(&self, mac: MacAddr) -> Question {
+    pub fn ask(&self, mac: MacAddr) -> Question<'_> {
         let key = mac.to_u64();
         let hash = self.hash(key);
-        if let Some(page) = self.page(hash) {
+        let page = self.page(hash);
+        if let Some(page) = page {
             page.prefetch(hash);
         }
-        Question { key, hash }
-    }
-
-    /// Where frames to the address that this table was asked for go.
-    #[inline(always)]
-    pub fn answer(&self, question: Question) -> Option<Destination> {
-        let Question { key, hash } = question;
-        self.page(hash)?.find(key, hash)
+        Question { page, key, hash }
     }
 
     /// Every entry, in no particular order.
@@ -277,6 +272,21 @@ impl Fdb {
     }
 }
 
+impl Question<'_> {
+    /// Asks for nothing, and nothing is found.
+    pub const NOTHING: Self = Self {
+        page: None,
+        key: 0,
+        hash: 0,
+    };
+
+    /// Where frames to the address that the table was asked for go.
+    #[inline(always)]
+    pub fn answer(&self) -> Option<Destination> {
+        self.page?.find(self.key, self.hash)
+    }
+}
+
 impl fmt::Debug for Fdb {
     /// The size only: tables have up to hundreds of thousands of entries, and the seed is a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -310,7 +320,7 @@ mod tests {
             assert!(fdb.is_empty());
             assert_eq!(fdb.find(MacAddr::ZERO), None);
             assert_eq!(fdb.iter().count(), 0);
-            assert_eq!(fdb.answer(fdb.ask(MacAddr::BROADCAST)), None);
+            assert_eq!(fdb.ask(MacAddr::BROADCAST).answer(), None);
         }
     }
 
@@ -422,7 +432,7 @@ mod tests {
             // All asked before the first is answered, as in a batch.
             let questions: Vec<_> = keys.iter().map(|key| fdb.ask(*key)).collect();
             for (key, question) in keys.iter().zip(questions) {
-                let found = fdb.answer(question);
+                let found = question.answer();
                 prop_assert_eq!(found, twin.get(key).copied());
                 prop_assert_eq!(fdb.find(*key), found);
             }
@@ -448,7 +458,7 @@ mod tests {
                 prop_assert_eq!(fdb.each_page().count(), fdb.pages);
                 prop_assert_eq!(fdb.iter().collect::<HashMap<_, _>>(), twin.clone());
                 for key in (0..400).map(mac) {
-                    prop_assert_eq!(fdb.answer(fdb.ask(key)), twin.get(&key).copied());
+                    prop_assert_eq!(fdb.ask(key).answer(), twin.get(&key).copied());
                 }
                 if let Some((table, twin)) = before {
                     prop_assert_eq!(table.iter().collect::<HashMap<_, _>>(), twin);

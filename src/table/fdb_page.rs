@@ -2,20 +2,22 @@
 //!
 //! ```text
 //!   hash:   0110 1...                        ...1011 0101
-//!           the first bits: which page       the last 32 bits: home slot
+//!           the first bits: which page       the last 32 bits: home bucket
 //!
-//!   | address  where | address  where |    empty     | ... | address  where | used, depth |
-//!     home, another    the next: hit   a miss ends here      slot 62: then 0 again
+//!   | address  where | address  where | address  where |    empty     | ... 15 buckets of 4 slots ... | used, depth |
+//!     one bucket, a cache line: filled from the front
 //! ```
 //!
-//! 16 cache lines of four entries each; open addressing, linear probing. Two thirds of the slots are taken at most, so that a
-//! look-up reads one cache line in most cases.
+//! 16 cache lines, the last of which is the page's own. An entry that finds its home bucket full is in the next one that has
+//! room. Seven tenths of the slots are taken at most, so that nearly every look-up reads one cache line, and it compares all of
+//! a bucket: where to stop would be mispredicted.
 
 use super::{Destination, VtepId};
 use crate::prefetch;
 
-/// Entries that fit; what is left of the last cache line is the page's own.
-const SLOTS: usize = 63;
+/// Slots of a cache line.
+const BUCKET: usize = 4;
+const BUCKETS: usize = 15;
 
 /// A page with so many entries is divided before it takes another.
 pub(super) const FULL: u32 = 42;
@@ -25,7 +27,7 @@ pub(super) const FULL: u32 = 42;
 #[derive(Clone)]
 #[repr(C, align(64))]
 pub(super) struct Page {
-    slots: [Slot; SLOTS],
+    buckets: [[Slot; BUCKET]; BUCKETS],
     used: u32,
     depth: u32,
 }
@@ -36,9 +38,12 @@ struct Slot {
     destination: Destination,
 }
 
-const _: () = assert!(size_of::<Slot>() == 16, "four slots a cache line");
+const _: () = assert!(size_of::<[Slot; BUCKET]>() == 64, "a cache line");
 const _: () = assert!(size_of::<Page>() == 1024);
-const _: () = assert!((FULL as usize) < SLOTS, "a probe ends at an empty slot");
+const _: () = assert!(
+    (FULL as usize) < BUCKET * BUCKETS,
+    "a probe ends at an empty slot"
+);
 
 impl Slot {
     /// The key has 64 bits, an address only 48.
@@ -57,7 +62,7 @@ impl Page {
     /// For the entries whose hashes share their first `depth` bits.
     pub(super) const fn new(depth: u32) -> Self {
         Self {
-            slots: [Slot::EMPTY; SLOTS],
+            buckets: [[Slot::EMPTY; BUCKET]; BUCKETS],
             used: 0,
             depth,
         }
@@ -76,21 +81,25 @@ impl Page {
     /// Asks for the memory that a look-up will read first.
     #[inline(always)]
     pub(super) fn prefetch(&self, hash: u64) {
-        if let Some(slot) = self.slots.get(home(hash)) {
-            prefetch::line_of(slot);
+        if let Some(bucket) = self.buckets.get(home(hash)) {
+            prefetch::line_of(bucket);
         }
     }
 
-    /// Walks from the home slot to the key or to the first empty slot, which always exists.
+    /// Walks from the home bucket to the key or to the first empty slot, which always exists.
     #[inline(always)]
     pub(super) fn find(&self, key: u64, hash: u64) -> Option<Destination> {
         let mut index = home(hash);
         loop {
-            let slot = self.slots.get(index)?;
-            if slot.key == key {
+            let bucket = self.buckets.get(index)?;
+            let hits = bucket
+                .iter()
+                .rev()
+                .fold(0_u32, |hits, slot| hits << 1 | u32::from(slot.key == key));
+            if let Some(slot) = bucket.get(hits.trailing_zeros() as usize) {
                 return Some(slot.destination);
             }
-            if slot.is_empty() {
+            if is_open(bucket) {
                 return None;
             }
             index = after(index);
@@ -99,16 +108,23 @@ impl Page {
 
     /// Every entry, its key first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, Destination)> + '_ {
-        let taken = self.slots.iter().filter(|slot| !slot.is_empty());
+        let taken = self
+            .buckets
+            .iter()
+            .flatten()
+            .filter(|slot| !slot.is_empty());
         taken.map(|slot| (slot.key, slot.destination))
     }
 
     /// Notes where the key leads; whether it was not there. Not for a page that is [`FULL`].
     pub(super) fn insert(&mut self, key: u64, hash: u64, destination: Destination) -> bool {
         let mut index = home(hash);
-        while let Some(slot) = self.slots.get_mut(index) {
-            let is_new = slot.is_empty();
-            if is_new || slot.key == key {
+        while let Some(bucket) = self.buckets.get_mut(index) {
+            let place = bucket
+                .iter_mut()
+                .find(|slot| slot.key == key || slot.is_empty());
+            if let Some(slot) = place {
+                let is_new = slot.is_empty();
                 *slot = Slot { key, destination };
                 self.used += u32::from(is_new);
                 return is_new;
@@ -118,29 +134,17 @@ impl Page {
         false
     }
 
-    /// Forgets the key; whether it was there. Those behind it that only gave way to others move up, so that no look-up ends
-    /// too early. `hash_of` is needed for that.
+    /// Forgets the key; whether it was there. All others take their places anew, so that none is behind a bucket that has room,
+    /// where no look-up would come. `hash_of` is needed for that.
     pub(super) fn remove(&mut self, key: u64, hash: u64, hash_of: impl Fn(u64) -> u64) -> bool {
-        let mut hole = home(hash);
-        while self.key_at(hole) != key {
-            if self.key_at(hole) == Slot::EMPTY.key {
-                return false;
-            }
-            hole = after(hole);
+        if self.find(key, hash).is_none() {
+            return false;
         }
-        let mut index = after(hole);
-        while self.key_at(index) != Slot::EMPTY.key {
-            let from_home = distance(home(hash_of(self.key_at(index))), index);
-            if from_home >= distance(hole, index) {
-                self.slots.copy_within(index..=index, hole);
-                hole = index;
-            }
-            index = after(index);
+        let mut rest = Self::new(self.depth);
+        for (other, destination) in self.iter().filter(|(other, _)| *other != key) {
+            rest.insert(other, hash_of(other), destination);
         }
-        if let Some(slot) = self.slots.get_mut(hole) {
-            *slot = Slot::EMPTY;
-        }
-        self.used = self.used.saturating_sub(1);
+        *self = rest;
         true
     }
 
@@ -159,33 +163,25 @@ impl Page {
         }
         halves
     }
-
-    fn key_at(&self, index: usize) -> u64 {
-        self.slots
-            .get(index)
-            .map_or(Slot::EMPTY.key, |slot| slot.key)
-    }
 }
 
-/// The slot at which a look-up begins.
+/// Whether a bucket has room, so that what is not in it is in no other.
+#[inline(always)]
+fn is_open(bucket: &[Slot; BUCKET]) -> bool {
+    let [.., last] = bucket;
+    last.is_empty()
+}
+
+/// The bucket at which a look-up begins.
 #[inline(always)]
 fn home(hash: u64) -> usize {
-    // The upper half of the product: a number below SLOTS, whatever SLOTS is.
-    ((u64::from(hash as u32) * SLOTS as u64) >> 32) as usize
+    // The upper half of the product: a number below BUCKETS, whatever BUCKETS is.
+    ((u64::from(hash as u32) * BUCKETS as u64) >> 32) as usize
 }
 
 #[inline(always)]
 fn after(index: usize) -> usize {
-    if index + 1 < SLOTS { index + 1 } else { 0 }
-}
-
-/// How many steps from one slot on to another.
-fn distance(from: usize, to: usize) -> usize {
-    if to >= from {
-        to - from
-    } else {
-        to + SLOTS - from
-    }
+    if index + 1 < BUCKETS { index + 1 } else { 0 }
 }
 
 #[cfg(test)]
@@ -198,8 +194,8 @@ mod tests {
 
     /// Few homes and many keys, so that entries give way to each other, around the end, too.
     fn hash_of(key: u64) -> u64 {
-        let home: u64 = [60, 61, 62, 0, 5][key as usize % 5];
-        (home << 32).div_ceil(SLOTS as u64) | key << 61
+        let home: u64 = [12, 13, 14, 0, 5][key as usize % 5];
+        (home << 32).div_ceil(BUCKETS as u64) | key << 61
     }
 
     fn to(number: u64) -> Destination {

@@ -67,6 +67,14 @@ pub const fn fold(sum: u32) -> u16 {
     sum as u16
 }
 
+/// Whether a word is what [`fold`] makes of this sum, which may be one of longer words: they leave the same remainder as their
+/// parts (2^16 is 1). Only a sum of 0 is folded to 0.
+#[inline]
+pub const fn is_fold(word: u16, sum: u64) -> bool {
+    let difference = sum + !word as u64;
+    difference.is_multiple_of(0xffff) && (word != 0) == (sum != 0)
+}
+
 /// The checksum after one 16-bit word under it changed (RFC 1624, equation 3). Unlike equation 4 of RFC 1141 it does
 /// not turn a checksum of 0x0000 into 0xffff, the other zero.
 #[inline]
@@ -179,6 +187,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_word_is_the_fold_of_a_sum_of_longer_words(words in prop::collection::vec(prop_oneof![Just(0), Just(u32::MAX), any::<u32>()], 0..4), other: u16) {
+            let halves: u32 = words.iter().map(|word| halves(*word)).sum();
+            let sum = words.iter().map(|word| u64::from(*word)).sum();
+            for word in [fold(halves), !fold(halves), other, 0, 0xffff] {
+                prop_assert_eq!(is_fold(word, sum), word == fold(halves));
+            }
+        }
+
         #[test]
         fn any_bytes_at_any_alignment_sum_as_the_naive_twin(bytes in prop::collection::vec(any::<u8>(), 0..2000), skip in 0usize..16) {
             let bytes = bytes.get(skip..).unwrap_or(&[]);

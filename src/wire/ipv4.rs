@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use zerocopy::byteorder::network_endian::U16;
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::checksum;
 
@@ -12,10 +12,10 @@ pub const LEN: usize = 20;
 /// The "don't fragment" bit in the field of flags and fragment offset.
 pub const DF: u16 = 0x4000;
 /// "More fragments" and the fragment offset: a whole packet has neither.
-const FRAGMENT: u16 = 0x3fff;
+pub const FRAGMENT: u16 = 0x3fff;
 
 /// The fixed part of the header, seen in place.
-#[derive(Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Ipv4Header {
     version_ihl: u8,
@@ -49,6 +49,12 @@ impl Ipv4Header {
     #[inline]
     pub fn header_len(&self) -> usize {
         usize::from(self.version_ihl & 0x0f) * 4
+    }
+
+    /// Whether version and length are those of nearly every header: one byte to look at.
+    #[inline]
+    pub fn is_ipv4_without_options(&self) -> bool {
+        self.version_ihl == 0x45
     }
 
     /// DSCP and ECN.
@@ -97,6 +103,12 @@ impl Ipv4Header {
     #[inline]
     pub fn protocol(&self) -> u8 {
         self.protocol
+    }
+
+    /// Whether the checksum is right, for a header without options.
+    #[inline]
+    pub fn checksum_holds(&self) -> bool {
+        checksum::holds(zerocopy::transmute_ref!(self))
     }
 
     /// Who sent it.

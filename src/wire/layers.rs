@@ -140,8 +140,7 @@ impl Layers {
         let header = Ipv4Header::parse(packet)?;
         let total_len = header.total_len();
         let is_plain = ethernet.ether_type() == ethernet::IPV4
-            && header.version() == 4
-            && header.header_len() == super::ipv4::LEN
+            && header.is_ipv4_without_options()
             && !header.is_fragment()
             && (PLAIN_LEN - ethernet::LEN..=frame.len() - ethernet::LEN).contains(&total_len);
         is_plain.then(|| Self {
