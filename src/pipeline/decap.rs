@@ -32,12 +32,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Outbox, Role, Verdict, Verdicts, carrier, ecn, unfinished};
+use super::usual::Usual;
+use super::{Outbox, Role, Verdict, Verdicts, ahead, carrier, ecn, unfinished};
 use crate::port::{Batch, Frame, Umem};
 use crate::prefetch::LINE;
 use crate::stats::{DropReason, Offender, PortCounters};
 use crate::table::{
-    InnerVlan, OUTER_IPV4_LEN, OUTER_IPV6_LEN, PeerCheck, Segment, SegmentConfig, Snapshot,
+    InnerVlan, OUTER_IPV4_LEN, OUTER_IPV6_LEN, PeerCheck, Segment, SegmentConfig, SegmentId,
+    Snapshot,
 };
 use crate::wire::ethernet::{self, EthernetHeader};
 use crate::wire::ipv4::{self, Ipv4Header};
@@ -49,7 +51,7 @@ use crate::wire::{MacAddr, checksum, gbp, vlan};
 
 /// How much of a frame is outer headers and how much the inner frame, and whether that is whole: read by `decide`, carried out by
 /// `apply`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pull {
     inner_len: u16,
     outer_len: u8,
@@ -60,14 +62,27 @@ pub(super) struct Pull {
 
 /// Judges a batch that came from the underlay. Writes one verdict a frame: `Deliver`, `DeliverStranger` or `Drop`.
 ///
-/// In two passes: the headers of all frames are asked for before the first is judged, so that the waits for memory overlap.
+/// The headers of a frame are asked for a dozen frames before it is judged, so that the waits for memory overlap. Of most frames a
+/// few words tell that their outer headers are those of the segment that the frame before was for; all others are judged
+/// field by field.
 pub fn decide(snapshot: &Snapshot, umem: &Umem, batch: &Batch, verdicts: &mut Verdicts) {
-    for frame in batch.iter() {
-        umem.prefetch(frame, 0);
-        umem.prefetch(frame, LINE);
-    }
-    verdicts.judge_pulls(batch.iter(), |frame, pull| {
-        judge(snapshot, umem.bytes(frame), pull)
+    let mut usual = Usual::of(snapshot, SegmentId(0));
+    let frames = ahead::each(umem, batch, [0, LINE]);
+    verdicts.judge_pulls(frames, |frame, pull| {
+        let bytes = umem.bytes(frame);
+        if let Some(usual) = &usual
+            && let Some((headers, inner)) = usual.read(bytes)
+        {
+            pull.read(usual.segment, inner, OuterIp::Ipv4(&headers.ip))?;
+            return Ok(Verdict::Deliver(usual.id));
+        }
+        let verdict = judge(snapshot, bytes, pull);
+        if let Ok(Verdict::Deliver(id)) = verdict
+            && usual.as_ref().is_none_or(|usual| usual.id != id)
+        {
+            usual = Usual::of(snapshot, id);
+        }
+        verdict
     });
 }
 
@@ -135,13 +150,18 @@ struct Outer<'a> {
 
 /// The outer IP header. Not its fields: an `IpAddr` that is kept goes through memory, in pieces, and costs more than a look.
 #[derive(Clone, Copy)]
-enum OuterIp<'a> {
+pub(super) enum OuterIp<'a> {
     Ipv4(&'a Ipv4Header),
     Ipv6(&'a Ipv6Header),
 }
 
-#[inline(always)]
-fn judge(snapshot: &Snapshot, frame: &[u8], pull: &mut Pull) -> Result<Verdict, DropReason> {
+/// Judges a frame field by field.
+#[inline(never)]
+pub(super) fn judge(
+    snapshot: &Snapshot,
+    frame: &[u8],
+    pull: &mut Pull,
+) -> Result<Verdict, DropReason> {
     let (ethernet, packet) = EthernetHeader::parse(frame).ok_or(DropReason::OuterMalformed)?;
     match ethernet.ether_type() {
         ethernet::IPV4 => Outer::ipv4(ethernet, packet)?.judge(snapshot, pull),
@@ -169,6 +189,23 @@ impl Pull {
         outer_class: 0,
         amend: false,
     };
+
+    /// Judges an inner frame behind an outer IP header that has been judged, and becomes what is pulled off. Written in place, as in
+    /// [`Verdicts`].
+    #[inline(always)]
+    pub(super) fn read(
+        &mut self,
+        segment: &Segment,
+        inner: &[u8],
+        outer: OuterIp<'_>,
+    ) -> Result<(), DropReason> {
+        let amend = judge_inner(segment, inner, outer)?;
+        self.inner_len = inner.len() as u16; // Less than the IP header's 16 bits say.
+        self.outer_len = outer.headers_len() as u8;
+        self.outer_class = outer.traffic_class();
+        self.amend = amend;
+        Ok(())
+    }
 }
 
 impl<'a> Outer<'a> {
@@ -240,13 +277,7 @@ impl<'a> Outer<'a> {
             return Err(DropReason::ReservedBits);
         }
         let stranger = self.judge_source(segment)?;
-        let amend = judge_inner(segment, inner, self.ip)?;
-        *pull = Pull {
-            inner_len: inner.len() as u16, // Less than the IP header's 16 bits say.
-            outer_len: self.ip.headers_len() as u8,
-            outer_class: self.ip.traffic_class(),
-            amend,
-        };
+        pull.read(segment, inner, self.ip)?;
         Ok(if stranger {
             Verdict::DeliverStranger(id)
         } else {
@@ -292,11 +323,8 @@ impl<'a> OuterIp<'a> {
     #[inline(always)]
     fn ipv4(packet: &'a [u8]) -> Result<(Self, &'a [u8]), DropReason> {
         let header = Ipv4Header::parse(packet).ok_or(DropReason::OuterMalformed)?;
-        let sound = header.version() == 4
-            && header.header_len() == ipv4::LEN
-            && packet
-                .first_chunk::<{ ipv4::LEN }>()
-                .is_some_and(checksum::holds)
+        let sound = header.is_ipv4_without_options()
+            && header.checksum_holds()
             && (ipv4::LEN..=packet.len()).contains(&header.total_len())
             && header.protocol() == udp::PROTOCOL;
         if !sound {
@@ -474,7 +502,8 @@ fn judge_payload(
 fn amends(inner: &[u8], layers: &Layers, outer_class: u8) -> Result<bool, DropReason> {
     let (place, class) = (layers.place, layers.traffic_class);
     let is_ip = matches!(place.network, Network::Ipv4 | Network::Ipv6) && place.tags == 0;
-    let congested = is_ip && {
+    // Most senders do not speak of congestion: then there is nothing to compare.
+    let congested = is_ip && outer_class & ecn::MASK != 0 && {
         let bits = ecn::decapsulate(class, outer_class).ok_or(DropReason::TunnelEcn)?;
         bits != class & ecn::MASK
     };
@@ -568,7 +597,6 @@ mod tests {
         FAR, Lab, NEAR, OWN, config, inner4, inner6, outer, seal, segment, tunnelled, with_class,
     };
     use super::*;
-    use crate::table::SegmentId;
     use crate::wire::Vni;
     use std::sync::Arc;
 

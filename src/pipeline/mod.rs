@@ -80,6 +80,7 @@ mod policies;
 #[cfg(test)]
 mod superframes;
 pub mod unfinished;
+mod usual;
 mod verdict;
 
 pub use outbox::{Exit, IpIds, Outbox, Role};
