@@ -2,6 +2,7 @@
 //!
 //! | action | what is measured |
 //! |---|---|
+//! | `touch` | the memory that a frame is looked up and written in, and nothing done with it: the floor of the next two |
 //! | `encap`, `decap` | `decide` and `apply` of a received batch: from frames in hand to frames in an outbox |
 //! | `turn` | `Worker::turn`: receive, snapshot, decide, apply, transmit, reclaim, refill, on both ports |
 //!
@@ -12,23 +13,51 @@
 //! of 1 M) rings have 16,384 entries and the chunks go round in random order: each is used again only after 32 MiB of others,
 //! and a whole ring is delivered before the first of its frames is taken.
 
-use vxgate::pipeline::{Exit, IpIds, Outbox, Verdicts, decap, encap};
-use vxgate::port::{BATCH, Batch, MemoryPort, Port};
+use std::hint::black_box;
+
+use vxgate::pipeline::{Exit, IpIds, Outbox, Role, Verdicts, decap, encap};
+use vxgate::port::{BATCH, Batch, Frame, MemoryPort, Port, Umem};
+use vxgate::prefetch::{self, LINE};
 use vxgate::stats::{DropReason, PortCounters};
-use vxgate::table::{SegmentId, Writer, publication};
+use vxgate::table::{Destination, Question, SegmentId, Writer, publication};
+use vxgate::wire::ethernet::EthernetHeader;
 use vxgate::worker::Plan;
 
 use criterion::Criterion;
 
 use crate::measure::{Action, Batches};
 use crate::network::{Direction, LARGE_FDB, MANY, Network, ONE, THOUSAND, Traffic};
+use crate::rig::OUTER_LEN;
 use crate::worker::{WholeWorker, assert_all_forwarded, ends, plan, play_kernel, ring_len};
 
 /// Lengths of inner frames; the last is the longest that the underlay takes.
 const LENGTHS: [usize; 3] = [64, 512, 1450];
+/// How many frames in front of the one that is read are asked for.
+const AHEAD: usize = 12;
+
+const DIRECTIONS: [(&str, Direction); 2] =
+    [("encap", Direction::Encap), ("decap", Direction::Decap)];
 
 pub fn benches(criterion: &mut Criterion) {
-    for (name, direction) in [("encap", Direction::Encap), ("decap", Direction::Decap)] {
+    let mut action = Action::new(criterion, "touch");
+    for (name, direction) in DIRECTIONS {
+        for network in [THOUSAND, MANY] {
+            let setup = || Stage::new(network, direction, LENGTHS[0]);
+            let batches = Batches {
+                len: BATCH as u64,
+                prepare: Stage::prepare,
+                act: Stage::touch,
+            };
+            action.prepared(
+                &format!("{name}-{}", network.name),
+                LENGTHS[0],
+                setup,
+                batches,
+            );
+        }
+    }
+    drop(action);
+    for (name, direction) in DIRECTIONS {
         let mut action = Action::new(criterion, name);
         for (network, len) in cases() {
             let setup = || Stage::new(network, direction, len);
@@ -41,7 +70,7 @@ pub fn benches(criterion: &mut Criterion) {
         }
     }
     let mut action = Action::new(criterion, "turn");
-    for (name, direction) in [("encap", Direction::Encap), ("decap", Direction::Decap)] {
+    for (name, direction) in DIRECTIONS {
         for (network, len) in cases() {
             let setup = || WholeWorker::new(network, direction, len);
             let batches = Batches {
@@ -114,6 +143,71 @@ impl Stage {
             let received = from.receive(umem, &mut self.batch);
             debug_assert_eq!(received, BATCH);
         }
+    }
+
+    /// Looks at the memory that `decide` and `apply` look at, asked for as early as they can ask, and does nothing else.
+    fn touch(&mut self) {
+        let segment = &self.plan.reader.snapshot().segments[0];
+        let (umem, [outbox]) = (&mut self.plan.umem, &mut self.out);
+        let lines = match self.direction {
+            Direction::Encap => [0, 0],
+            Direction::Decap => [0, LINE],
+        };
+        let ask = |umem: &Umem, frame: Option<&Frame>| {
+            if let Some(frame) = frame {
+                for line in lines {
+                    umem.prefetch(frame, line);
+                }
+            }
+        };
+        self.batch
+            .iter()
+            .take(AHEAD)
+            .for_each(|frame| ask(umem, Some(frame)));
+        let mut seen = 0;
+        match self.direction {
+            Direction::Encap => {
+                let mut questions = [Question::NOTHING; BATCH];
+                let mut coming = self.batch.iter().skip(AHEAD);
+                for (question, frame) in questions.iter_mut().zip(self.batch.iter()) {
+                    ask(umem, coming.next());
+                    let (header, _) = EthernetHeader::parse(umem.bytes(frame)).expect("a frame");
+                    *question = segment.fdb.ask(header.destination());
+                }
+                let mut vteps = [None; BATCH];
+                for ((question, vtep), frame) in
+                    questions.iter().zip(&mut vteps).zip(self.batch.iter())
+                {
+                    umem.prefetch(frame, -LINE);
+                    if let Some(Destination::Vtep(id)) = question.answer() {
+                        *vtep = segment.vteps.get(id.0 as usize);
+                        vtep.iter().for_each(|vtep| prefetch::line_of(*vtep));
+                    }
+                }
+                drop(coming);
+                for (vtep, mut frame) in vteps.iter().zip(self.batch.drain()) {
+                    let mtu = vtep.map_or(0, |vtep| vtep.path_mtu);
+                    umem.push(&mut frame, OUTER_LEN).expect("room")[0] = mtu as u8;
+                    outbox.push(frame, Role::First).expect("room");
+                }
+            }
+            Direction::Decap => {
+                let mut coming = self.batch.iter().skip(AHEAD);
+                for frame in self.batch.iter() {
+                    ask(umem, coming.next());
+                    let bytes = umem.bytes(frame);
+                    let source = [bytes[26], bytes[27], bytes[28], bytes[29]];
+                    seen += usize::from(bytes[LINE as usize]);
+                    seen += usize::from(segment.is_peer(source.into()));
+                }
+                drop(coming);
+                for mut frame in self.batch.drain() {
+                    umem.pull(&mut frame, OUTER_LEN);
+                    outbox.push(frame, Role::First).expect("room");
+                }
+            }
+        }
+        black_box(seen);
     }
 
     fn decide_and_apply(&mut self) {
