@@ -2,7 +2,7 @@
 
 use std::iter;
 
-use vxgate::port::{BATCH, MemoryPort, Umem};
+use vxgate::port::{BATCH, ChunkSize, MemoryPort, Umem};
 use vxgate::stats::PortCounters;
 use vxgate::table::{Reader, Writer, publication};
 use vxgate::worker::{Plan, Worker};
@@ -15,6 +15,9 @@ use crate::shuffle::shuffle;
 pub const HOT_RING: usize = 128;
 /// Entries of large ones.
 pub const COLD_RING: usize = 1 << 14;
+/// Entries of rings of jumbo frames, and the buffers of one.
+const JUMBO_RING: usize = 512;
+const JUMBO_BUFFERS: usize = 3;
 
 /// Small rings for small networks.
 pub fn ring_len(network: Network) -> usize {
@@ -27,6 +30,10 @@ pub fn ring_len(network: Network) -> usize {
 
 /// A worker's plan, its memory in random order.
 pub fn plan(ring_len: usize, reader: Reader) -> Plan<MemoryPort> {
+    plan_in(ChunkSize::K2, ring_len, reader)
+}
+
+fn plan_in(chunk: ChunkSize, ring_len: usize, reader: Reader) -> Plan<MemoryPort> {
     let size = Size {
         segments: 1,
         queues: 1,
@@ -35,7 +42,7 @@ pub fn plan(ring_len: usize, reader: Reader) -> Plan<MemoryPort> {
         frames: (2 * ring_len + 2 * BATCH) as u32,
         ..Size::default()
     };
-    let mut plan = rig::plan(size, reader, || MemoryPort::new(ring_len));
+    let mut plan = rig::plan_in(chunk, size, reader, || MemoryPort::new(ring_len));
     let mut frames: Vec<_> = iter::from_fn(|| plan.umem.allocate()).collect();
     shuffle(&mut frames);
     for frame in frames {
@@ -44,7 +51,7 @@ pub fn plan(ring_len: usize, reader: Reader) -> Plan<MemoryPort> {
     plan
 }
 
-/// As the kernel: completes what was sent, and when all that was delivered is taken, delivers a ring full.
+/// As the kernel: completes what was sent, and when less than a batch is left of what was delivered, delivers a ring full.
 pub fn play_kernel(
     plan: &mut Plan<MemoryPort>,
     direction: Direction,
@@ -53,7 +60,7 @@ pub fn play_kernel(
 ) {
     let (from, to, umem) = ends(plan, direction);
     to.complete(BATCH);
-    if *waiting == 0 {
+    if *waiting < BATCH {
         while from.deliver(umem, traffic.next()) {
             *waiting += 1;
         }
@@ -87,6 +94,8 @@ pub struct WholeWorker {
     direction: Direction,
     traffic: Traffic,
     waiting: usize,
+    /// How many turns a batch of frames takes: a turn receives 64 buffers.
+    turns: usize,
     /// Of a worker that is its only reader.
     _writer: Option<Writer>,
 }
@@ -110,11 +119,32 @@ impl WholeWorker {
         ring_len: usize,
         reader: Reader,
     ) -> Self {
+        Self::with(plan(ring_len, reader), network, direction, len, 1)
+    }
+
+    /// On an underlay whose frames take several buffers.
+    pub fn jumbo(network: Network, direction: Direction, len: usize) -> Self {
+        let (writer, mut readers) = publication(1, rig::wide(network.snapshot()));
+        let plan = plan_in(ChunkSize::K16, JUMBO_RING, readers.remove(0));
+        Self {
+            _writer: Some(writer),
+            ..Self::with(plan, network, direction, len, JUMBO_BUFFERS)
+        }
+    }
+
+    fn with(
+        plan: Plan<MemoryPort>,
+        network: Network,
+        direction: Direction,
+        len: usize,
+        turns: usize,
+    ) -> Self {
         let mut worker = Self {
-            worker: Worker::new(plan(ring_len, reader)).expect("a sound plan"),
+            worker: Worker::new(plan).expect("a sound plan"),
             direction,
             traffic: Traffic::new(network, direction, len),
             waiting: 0,
+            turns,
             _writer: None,
         };
         worker.prepare();
@@ -128,9 +158,13 @@ impl WholeWorker {
         play_kernel(plan, self.direction, &mut self.waiting, &mut self.traffic);
     }
 
+    /// A turn, or as many as a batch takes.
     pub fn turn(&mut self) {
-        let moved = self.worker.turn();
-        debug_assert_eq!(moved.received, BATCH);
+        let mut received = 0;
+        for _ in 0..self.turns {
+            received += self.worker.turn().received;
+        }
+        debug_assert_eq!(received, BATCH);
     }
 
     /// Nothing that came in was dropped.

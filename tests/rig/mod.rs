@@ -188,7 +188,8 @@ pub fn plan<P: Port>(size: Size, reader: Reader, port: impl FnMut() -> P) -> Pla
     plan_in(ChunkSize::K2, size, reader, port)
 }
 
-fn plan_in<P: Port>(
+/// The same with chunks of this size.
+pub fn plan_in<P: Port>(
     chunk: ChunkSize,
     size: Size,
     reader: Reader,
