@@ -7,6 +7,7 @@
 //! Nothing is shared between workers and no frame changes worker. What others see of one: its counters, its heartbeat,
 //! and which snapshot it looks at. After start it allocates nothing, takes no lock and writes no log.
 
+mod joining;
 mod rest;
 mod standing;
 mod superframes;
@@ -24,8 +25,8 @@ use crate::pipeline::{IpIds, Outbox, Verdicts};
 use crate::port::{Batch, Port, Umem, now_ns};
 use crate::stats::{PortCounters, WorkerCounters};
 use crate::table::Reader;
+use joining::Joining;
 use rest::Rest;
-use superframes::Joining;
 
 pub use standing::{Pinning, Standing};
 pub use superframes::{AccessTap, Departure, Superframes};
@@ -312,12 +313,6 @@ impl<P: Port> Worker<P> {
                     + counters.segments_sent.get()
             })
             .sum()
-    }
-
-    /// When the first of the frames that wait for others of their flow have waited long enough.
-    #[inline]
-    fn due_ns(&self) -> Option<u64> {
-        self.hands.joining.iter().filter_map(Joining::due_ns).min()
     }
 
     /// Frames given to ports that have not come back from the kernel.

@@ -4,23 +4,17 @@
 //! ```text
 //!   from an access TAP: receive ─▶ decide ─▶ apply ─▶ the wire TAP of the segment's underlay      (encapsulated, uncut)
 //!                                              or ─▶ the segment's underlay port                 (cut, and encapsulated)
-//!   from an underlay:   what TCP its decapsulated frames carry, joined ─▶ the segment's access TAP         (`turn.rs`)
+//!   from an underlay:   what TCP its decapsulated frames carry, joined ─▶ the segment's access TAP         (`joining.rs`)
 //! ```
-//!
-//! A sender's superframe seldom ends where a batch does. A batch that is full says that there is more, in the ring or in the
-//! hands of the thread that brings the frames: so the trains at its end wait for the next one, as they would in the kernel,
-//! whose GRO goes on when a poll has used up its budget. A batch that is not full ends all waiting, and so does time.
 //!
 //! A superframe counts as one frame where it is received and forwarded, as on the kernel's own vxlan device; what it is cut
 //! into is counted beside that.
 
-use std::mem;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use super::{Hands, Moved, Underlay};
-use crate::pipeline::join::Trains;
-use crate::pipeline::{Exit, Outbox, encap, encap_cut};
+use crate::pipeline::{Exit, encap, encap_cut};
 use crate::port::{Port, TapPort, Umem};
 use crate::stats::{DropReason, PortCounters};
 use crate::table::{SegmentId, Snapshot};
@@ -144,111 +138,6 @@ impl Superframes {
             access.port.refill(&mut self.umem);
         }
         moved
-    }
-}
-
-/// How long trains wait for the batch behind a full one at most. The thread that brings it is at work, and some 30 µs later
-/// it is there; only where the sender stopped just here, and not with a segment that ends a train, the time runs out. It is
-/// longer than a tick of the kernel's clock (4 ms), because the timer of a sleep that is shorter has to be set and taken back
-/// in the processor: in a virtual machine that costs more than all that is gained (100 µs: TCP at 0.84 of the rate without
-/// waiting, 5 ms: at 1.05).
-const WAIT_NS: u64 = 5_000_000;
-
-/// What TCP an underlay port has received, on its way to one access TAP at a time.
-#[derive(Debug)]
-pub(super) struct Joining {
-    trains: Trains,
-    /// Empty between two calls.
-    outbox: Outbox,
-    /// Whose TAP it is for.
-    segment: usize,
-    /// Whether the present batch has frames for it.
-    used: bool,
-    /// The turn that had the last full batch.
-    since_ns: u64,
-}
-
-impl Joining {
-    pub(super) fn new() -> Self {
-        Self {
-            trains: Trains::new(),
-            outbox: Outbox::new(),
-            segment: 0,
-            used: false,
-            since_ns: 0,
-        }
-    }
-
-    /// When those that wait have waited long enough; nothing, when none does.
-    #[inline]
-    pub(super) fn due_ns(&self) -> Option<u64> {
-        (!self.trains.is_empty()).then(|| self.since_ns.saturating_add(WAIT_NS))
-    }
-
-    /// Takes a segment's frames, and sends what does not wait for more.
-    pub(super) fn add(
-        &mut self,
-        segment: usize,
-        frames: &mut Outbox,
-        superframes: &mut Superframes,
-        umem: &mut Umem,
-        counters: &PortCounters,
-    ) {
-        if frames.is_empty() {
-            return;
-        }
-        if self.segment != segment {
-            self.flush(superframes, umem, counters);
-            self.segment = segment;
-        }
-        self.used = true;
-        frames.join(umem, &mut self.trains);
-        self.send(superframes, umem, counters);
-    }
-
-    /// Ends a batch from the underlay, of a turn that began at `now_ns`. After one that was not full, or had nothing for the
-    /// same TAP, none waits.
-    pub(super) fn end_batch(
-        &mut self,
-        full: bool,
-        now_ns: u64,
-        superframes: &mut Superframes,
-        umem: &mut Umem,
-        counters: &PortCounters,
-    ) {
-        if mem::take(&mut self.used) && full {
-            self.since_ns = now_ns;
-        } else {
-            self.flush(superframes, umem, counters);
-        }
-    }
-
-    /// Ends a turn without a batch.
-    pub(super) fn end_wait(
-        &mut self,
-        now_ns: u64,
-        superframes: &mut Superframes,
-        umem: &mut Umem,
-        counters: &PortCounters,
-    ) {
-        if self.due_ns().is_some_and(|due_ns| due_ns <= now_ns) {
-            self.flush(superframes, umem, counters);
-        }
-    }
-
-    fn flush(&mut self, superframes: &mut Superframes, umem: &mut Umem, counters: &PortCounters) {
-        if !self.trains.is_empty() {
-            self.trains.close(umem);
-            self.send(superframes, umem, counters);
-        }
-    }
-
-    fn send(&mut self, superframes: &mut Superframes, umem: &mut Umem, counters: &PortCounters) {
-        let Self { trains, outbox, .. } = self;
-        if let Some(tap) = superframes.access_mut(self.segment) {
-            let full = DropReason::TxRingFull;
-            outbox.flush_trains(trains, &mut tap.port, umem, counters, full);
-        }
     }
 }
 

@@ -114,7 +114,7 @@ fn from_underlay<P: Port>(
     let mut lane = joining.get_mut(number).zip(superframes);
     if received == 0 {
         if let Some((joining, superframes)) = lane {
-            joining.end_wait(now_ns, superframes, umem, counters);
+            joining.flush(superframes, umem, counters);
         }
         return 0;
     }
@@ -131,7 +131,7 @@ fn from_underlay<P: Port>(
         outbox.flush(&mut access.port, umem, counters, DropReason::TxRingFull);
     }
     if let Some((joining, superframes)) = lane {
-        joining.end_batch(received == BATCH, now_ns, superframes, umem, counters);
+        joining.end_batch(received == BATCH, superframes, umem, counters);
     }
     received
 }
