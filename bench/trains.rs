@@ -1,4 +1,4 @@
-//! TCP segments joined for a TAP, and what a TAP gives cut into segments.
+//! TCP segments and UDP datagrams joined for a TAP, and what a TAP gives cut into segments.
 //!
 //! | action | what is measured |
 //! |---|---|
@@ -7,7 +7,7 @@
 //! | `encap-cut` | the same, judged and with outer headers in front of each segment: from the superframe in hand to frames in the transmit ring |
 //!
 //! Sizes are those of payloads. `1-flow`: one run, of which 45 fit into a superframe; `8-flows`: eight runs, interleaved;
-//! `bare-acks`: nothing to be joined. Payload is in the caches, as behind a receiver that has just copied it.
+//! `bare-acks`: nothing to be joined; `udp`: one run of datagrams. Payload is in the caches, as behind a receiver that has just copied it.
 
 use criterion::Criterion;
 use vxgate::pipeline::cut::Cut;
@@ -26,6 +26,12 @@ const SEGMENT_LEN: usize = 1448;
 /// As many as fit into 64 KB.
 const SEGMENTS: usize = 45;
 
+/// Whether over IPv6, and whether UDP.
+type Kind = (bool, bool);
+const TCP4: Kind = (false, false);
+const TCP6: Kind = (true, false);
+const UDP4: Kind = (false, true);
+
 pub fn benches(criterion: &mut Criterion) {
     joining(criterion);
     cutting(criterion);
@@ -35,18 +41,20 @@ pub fn benches(criterion: &mut Criterion) {
 fn joining(criterion: &mut Criterion) {
     let mut action = Action::new(criterion, "join");
     let cases = [
-        ("1-flow", false, 1, SEGMENT_LEN),
-        ("8-flows", false, 8, SEGMENT_LEN),
-        ("1-flow-ipv6", true, 1, SEGMENT_LEN),
-        ("bare-acks", false, 1, 0),
+        ("1-flow", TCP4, 1, SEGMENT_LEN),
+        ("8-flows", TCP4, 8, SEGMENT_LEN),
+        ("1-flow-ipv6", TCP6, 1, SEGMENT_LEN),
+        ("bare-acks", TCP4, 1, 0),
+        ("udp", UDP4, 1, SEGMENT_LEN),
+        ("udp", UDP4, 1, 64),
     ];
-    for (case, six, flows, len) in cases {
+    for (case, kind, flows, len) in cases {
         let batches = Batches {
             len: BATCH as u64,
             prepare: Joining::prepare,
             act: Joining::join,
         };
-        action.prepared(case, len, || Joining::new(six, flows, len), batches);
+        action.prepared(case, len, || Joining::new(kind, flows, len), batches);
     }
 }
 
@@ -99,14 +107,18 @@ struct Joining {
 }
 
 impl Joining {
-    fn new(six: bool, flows: usize, len: usize) -> Self {
+    fn new((six, udp): Kind, flows: usize, len: usize) -> Self {
         let frame = |number: usize| {
             let mut tcp = Tcp::plain(six, (number % flows) as u8);
             let before = number / flows;
             tcp.sequence = tcp.sequence.wrapping_add((before * len) as u32);
             tcp.id = tcp.id.wrapping_add(before as u16);
             tcp.payload = vec![0x5a; len];
-            tcp.build()
+            if udp {
+                tcp.build_datagram()
+            } else {
+                tcp.build()
+            }
         };
         let mut joining = Self {
             umem: umem(),
@@ -125,6 +137,7 @@ impl Joining {
         }
         let expected = match (len, flows) {
             (0, _) => BATCH,
+            (64, 1) => 1,
             (_, 1) => 2,
             (_, flows) => flows,
         };

@@ -11,6 +11,10 @@
 
 #define HEARTBEAT_STALE_NS 200000000LL
 
+/* Places in `ways`: flows of UDP that share one share their way to the workers. */
+#define VXGATE_WAYS_SHIFT 20
+#define VXGATE_WAYS (1u << (32 - VXGATE_WAYS_SHIFT))
+
 /* The order is that of src/stats/pass_reason.rs, where the meanings stand. */
 enum pass_reason {
 	PASS_NOT_OURS,
@@ -33,7 +37,7 @@ struct steer_settings {
 	__u32 frame_max;   /* longest frame, in bytes: of that device, its MTU and an Ethernet header; of a NIC, what a socket takes */
 	__u16 mac[3];      /* Ethernet address of the NIC that `vxgate_underlay` runs on, as on the wire */
 	__u16 gbp;         /* whether the device's frames carry their marks over the access device */
-	__u32 tap;         /* index of the TAP that `vxgate_egress` sends TCP to; 0 without one */
+	__u32 tap;         /* index of the TAP that `vxgate_egress` sends TCP and superframes to; 0 without one */
 };
 
 /* One entry of the counters for each program. */
@@ -57,6 +61,12 @@ struct steer_counts {
 struct heartbeat_cell {
 	__u64 at_ns;
 	__u64 padding[15];
+};
+
+/* When a flow of UDP last went to the access device, and when to its TAP: CLOCK_MONOTONIC_COARSE. */
+struct way {
+	__u64 pair_ns;
+	__u64 tap_ns;
 };
 
 /* A VTEP address and UDP port of ours, as on the wire. IPv4 addresses are mapped (::ffff:a.b.c.d); a link-local address

@@ -5,7 +5,8 @@
  *                                               for one of our (address, port, VNI)        -> socket, else kernel
  *   vxgate_access    XDP on the access device:  every frame                                -> socket
  *   vxgate_egress    tcx on the vxlan device:   every frame that fits the paths, and that
- *                                               not the kernel alone can bring home        -> access device (TCP to its
+ *                                               not the kernel alone can bring home        -> access device (TCP and
+ *                                                                                             superframes to its
  *                                                                                             TAP), else kernel
  *   vxgate_ingress   tcx on the access device:  what a worker decapsulated                 -> the vxlan device's ingress
  *   vxgate_wire      tcx on the wire TAP:       superframes that a worker encapsulated     -> the NIC's egress, to be cut
@@ -90,6 +91,13 @@ struct {
 	__type(key, struct segment_key);
 	__type(value, __u8);
 } segments SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, VXGATE_WAYS);
+	__type(key, __u32);
+	__type(value, struct way);
+} ways SEC(".maps");
 
 /* One of each for every copy. */
 struct {
@@ -422,24 +430,70 @@ static __always_inline bool pop_mark(struct __sk_buff *skb)
 	return true;
 }
 
-/* Whether the frame goes through the TAP: TCP right behind an IP header, whole and without a tag. Each flow goes one way, but
- * for fragments, which wait for each other anyway. `pipeline::lane` tells what comes from the wire in the same way. */
+/* Whether a frame of UDP goes through the TAP. Superframes should, and lone datagrams are faster over the pair; but what is on
+ * its way must not be overtaken by what comes behind it. So a flow changes its way only when nothing of it has gone the other
+ * one for so long that it has left, or that its worker hangs. The state is that of all flows with the same hash: a store that
+ * another CPU's overtakes is of another flow, or of frames that have no order. `pipeline::lane` has the same rule for what comes
+ * from the wire. */
+static __always_inline bool datagram_takes_tap(struct __sk_buff *skb, __u32 at, __u32 ends)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+	struct way *way;
+	__u32 ports, place;
+	bool tap;
+
+	if (bpf_skb_load_bytes(skb, at, &ports, sizeof(ports)))
+		return false;
+	/* Not the kernel's hash, which dissects each frame for it: 2^32 divided by the golden ratio. */
+	place = ((ends ^ (ports << 13 | ports >> 19)) * 0x9e3779b9u) >> VXGATE_WAYS_SHIFT;
+	way = bpf_map_lookup_elem(&ways, &place);
+	if (!way)
+		return false;
+	if (skb->gso_size)
+		tap = now - way->pair_ns > HEARTBEAT_STALE_NS;
+	else
+		tap = now - way->tap_ns <= HEARTBEAT_STALE_NS;
+	if (tap)
+		way->tap_ns = now;
+	else
+		way->pair_ns = now;
+	return tap;
+}
+
+/* Whether the frame goes through the TAP: TCP or UDP right behind an IP header, whole and without a tag. Each flow goes one
+ * way, but for fragments, which wait for each other anyway. */
 static __always_inline bool takes_tap(struct __sk_buff *skb)
 {
+	__u32 at = sizeof(struct ethhdr), ends = 0;
 	struct ipv6hdr six;
 	struct iphdr four;
 	__be16 protocol;
+	__u8 carried;
 
 	if (!settings.tap || skb->vlan_present ||
 	    bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_proto), &protocol, sizeof(protocol)))
 		return false;
-	if (protocol == bpf_htons(ETH_P_IP))
-		return !bpf_skb_load_bytes(skb, sizeof(struct ethhdr), &four, sizeof(four)) && four.version == VERSION_IPV4 &&
-		       four.protocol == IPPROTO_TCP && !(four.frag_off & bpf_htons(IP_FRAGMENT_OR_OFFSET));
-	if (protocol == bpf_htons(ETH_P_IPV6))
-		return !bpf_skb_load_bytes(skb, sizeof(struct ethhdr), &six, sizeof(six)) && six.version == VERSION_IPV6 &&
-		       six.nexthdr == IPPROTO_TCP;
-	return false;
+	if (protocol == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes(skb, sizeof(struct ethhdr), &four, sizeof(four)) || four.version != VERSION_IPV4 ||
+		    four.frag_off & bpf_htons(IP_FRAGMENT_OR_OFFSET))
+			return false;
+		carried = four.protocol;
+		at += four.ihl * 4;
+		ends = four.saddr ^ (four.daddr << 16 | four.daddr >> 16);
+	} else if (protocol == bpf_htons(ETH_P_IPV6)) {
+		if (bpf_skb_load_bytes(skb, sizeof(struct ethhdr), &six, sizeof(six)) || six.version != VERSION_IPV6)
+			return false;
+		carried = six.nexthdr;
+		at += sizeof(six);
+		for (int word = 0; word < 4; word++)
+			ends = (ends << 5 | ends >> 27) ^ six.saddr.in6_u.u6_addr32[word] ^
+			       (six.daddr.in6_u.u6_addr32[word] << 16 | six.daddr.in6_u.u6_addr32[word] >> 16);
+	} else {
+		return false;
+	}
+	if (carried == IPPROTO_UDP)
+		return datagram_takes_tap(skb, at, ends);
+	return carried == IPPROTO_TCP;
 }
 
 SEC("tc")

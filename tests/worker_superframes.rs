@@ -73,6 +73,16 @@ impl Lane {
     }
 }
 
+/// Of datagrams between the same ends.
+fn train_header() -> VnetHeader {
+    VnetHeader {
+        gso_type: vnet::GSO_UDP_L4,
+        hdr_len: 42,
+        csum_offset: 6,
+        ..superframe_header()
+    }
+}
+
 fn superframe_header() -> VnetHeader {
     VnetHeader {
         flags: vnet::NEEDS_CSUM,
@@ -111,27 +121,60 @@ fn superframes_leave_by_the_wire_tap_in_order_and_small_frames_between_them() {
 }
 
 #[test]
-fn tcp_that_arrives_is_joined_and_all_else_goes_by_the_access_port() {
+fn a_train_of_datagrams_leaves_by_the_wire_tap_as_one() {
+    let mut lane = lane();
+    let train = inner(host(0, 1), device_mac(0), 42 + 5 * SEGMENT + 1);
+    let one = inner(host(0, 1), device_mac(0), 42 + SEGMENT);
+    assert!(lane.taps.deliver(train_header(), &train));
+    assert!(lane.taps.deliver(VnetHeader::default(), &one));
+    assert_eq!(lane.worker.turn().received, 2);
+    let (header, frame) = Taps::read(&lane.taps.wire).unwrap();
+    assert_eq!(
+        header.gso_type,
+        vnet::GSO_UDP_L4 | vnet::GSO_UDP_TUNNEL_IPV4
+    );
+    assert_eq!(
+        (header.gso_size, header.csum_start, header.csum_offset),
+        (SEGMENT as u16, 84, 6)
+    );
+    assert!(frame[OUTER_LEN..] == train);
+    let (header, frame) = Taps::read(&lane.taps.wire).unwrap();
+    assert_eq!(header, VnetHeader::default());
+    assert_eq!(read_outer(&frame), (vtep_addr(1), vni(0).get(), one));
+    let lane_counters = lane.worker.plan_mut().superframes.as_ref().unwrap();
+    let counters = &lane_counters.accesses[0].as_ref().unwrap().counters;
+    assert_eq!(
+        (counters.superframes.get(), counters.segments.get()),
+        (1, 6)
+    );
+    lane.check();
+}
+
+#[test]
+fn tcp_and_udp_that_arrive_are_joined_and_all_else_goes_by_the_access_port() {
     let mut lane = lane();
     let mut payload = Vec::new();
+    let datagram = inner(device_mac(0), host(0, 1), 60);
+    let mut tagged = datagram.clone();
+    tagged.splice(12..12, [0x81, 0, 0, 5]);
     for n in 0..5u32 {
         let piece = vec![n as u8; SEGMENT];
         let segment = tcp_frame(device_mac(0), host(0, 1), 1 + n * SEGMENT as u32, &piece);
         payload.extend(piece);
-        lane.arrive(&outer(vni(0), vtep_addr(1), &segment));
-        lane.arrive(&outer(
-            vni(0),
-            vtep_addr(1),
-            &inner(device_mac(0), host(0, 1), 60),
-        ));
+        for frame in [&segment, &datagram, &tagged] {
+            lane.arrive(&outer(vni(0), vtep_addr(1), frame));
+        }
     }
-    assert_eq!(lane.worker.turn().received, 10);
+    assert_eq!(lane.worker.turn().received, 15);
     let (header, frame) = Taps::read(&lane.taps.access).unwrap();
     assert_eq!(
         (header.gso_type, header.gso_size),
         (vnet::GSO_TCPV4, SEGMENT as u16)
     );
     assert!(frame[54..] == payload);
+    let (header, frame) = Taps::read(&lane.taps.access).unwrap();
+    assert_eq!((header.gso_type, header.gso_size), (vnet::GSO_UDP_L4, 18));
+    assert!(frame[42..] == datagram[42..].repeat(5));
     assert!(Taps::read(&lane.taps.access).is_none());
     let plan = lane.worker.plan_mut();
     let umem = &mut plan.umem;
@@ -140,9 +183,9 @@ fn tcp_that_arrives_is_joined_and_all_else_goes_by_the_access_port() {
     let counters = &plan.underlays[0].counters;
     assert_eq!(
         (counters.superframes.get(), counters.segments.get()),
-        (1, 5)
+        (2, 10)
     );
-    assert_eq!(counters.forwarded.get(), 10);
+    assert_eq!(counters.forwarded.get(), 15);
     lane.check();
 }
 

@@ -45,11 +45,11 @@ pub struct Config {
     pub metrics_max_peers: u32,
     /// What the data path does where the kernel and the RFC leave a choice.
     pub policy: Policy,
-    /// Whether TCP's superframes cross whole.
+    /// Whether superframes of TCP and UDP cross whole.
     pub superframes: Superframes,
 }
 
-/// Whether TCP's superframes cross the gateway whole.
+/// Whether superframes of TCP and UDP cross the gateway whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Superframes {
     /// Wherever there can be TAPs; whole to the wire, too, where the kernel cuts them there.

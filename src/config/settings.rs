@@ -32,7 +32,7 @@ pub struct Settings {
     pub inner_vlan: Option<InnerVlan>,
     /// Received outer UDP checksums.
     pub udp_checksum_rx: Option<UdpChecksumRx>,
-    /// Whether TCP's superframes cross whole.
+    /// Whether superframes of TCP and UDP cross whole.
     pub superframes: Option<Superframes>,
     /// Where metrics and health are served.
     pub metrics_listen: Option<Listen>,
@@ -158,7 +158,7 @@ pub enum WordKey {
     InnerVlan,
     /// Received outer UDP checksums.
     UdpChecksumRx,
-    /// Whether TCP's superframes cross whole.
+    /// Whether superframes of TCP and UDP cross whole.
     Superframes,
 }
 

@@ -123,7 +123,7 @@ pub struct DeviceState {
     /// because the device is not taken over.
     #[serde(default)]
     pub kernel_keeps: String,
-    /// Whether TCP's superframes cross whole; none where that is not known.
+    /// Whether superframes of TCP and UDP cross whole; none where that is not known.
     #[serde(default)]
     pub superframes: Option<SuperframesState>,
 }

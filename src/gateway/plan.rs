@@ -30,7 +30,7 @@ pub struct Plan {
     pub fewer_workers: Option<String>,
     /// What the operator decides of every segment.
     pub policy: Policy,
-    /// Whether TCP's superframes are to cross whole.
+    /// Whether superframes of TCP and UDP are to cross whole.
     pub superframes: Superframes,
 }
 

@@ -1,24 +1,26 @@
-//! Consecutive TCP segments of a flow, joined into one superframe: the kernel's GRO, for frames that leave by a TAP.
+//! Consecutive TCP segments or UDP datagrams of a flow, joined into one superframe: the kernel's GRO, for frames that leave
+//! by a TAP.
 //!
 //! What follows costs the kernel as much for 64 KB as for one segment. The rules are those of `tcp_gro_receive`,
-//! `inet_gro_receive` and `ipv6_gro_receive` (Linux 6.18), so that [`super::cut`], a NIC or the kernel's own GSO makes the
-//! same segments of a train again:
+//! `udp_gro_receive_segment`, `inet_gro_receive` and `ipv6_gro_receive` (Linux 6.18), so that [`super::cut`], a NIC or the
+//! kernel's own GSO makes the same segments of a train again. A socket that has not asked for trains of datagrams
+//! (`UDP_GRO`) gets each by itself: the kernel cuts them again in front of it.
 //!
 //! | a segment joins the train in front of it when | |
 //! |---|---|
 //! | Ethernet header, addresses, ports, TTL, DSCP, ECN, DF, flow label, acknowledgement, window and options | are the same |
-//! | sequence number | is the next |
+//! | sequence number of TCP | is the next |
 //! | IPv4 identification | counts on by one; or all are the same, with DF (RFC 6864) |
 //! | payload | is not longer than the first's; the first that is shorter is the train's last |
-//! | flags | are the same but for PSH and FIN, which make it the last; no SYN, RST, URG, CWR |
-//! | checksums | hold, of TCP and of the IPv4 header |
+//! | flags of TCP | are the same but for PSH and FIN, which make it the last; no SYN, RST, URG, CWR |
+//! | checksums | hold, of TCP or UDP and of the IPv4 header; a datagram without one goes alone |
 //! | headers | are plain: no VLAN tag, IPv4 option, extension header or fragment, and nothing behind the IP packet |
 //! | IP packet of the train | stays within 65,535 bytes, and is of no more frames than a batch has |
 //!
 //! Stricter than the kernel in a few: CWR never joins; the urgent pointer has to be the same though no flag makes it count;
 //! identifications that stand still need DF (Linux 6.18 no longer asks for it), since who fragments such packets mixes them up;
-//! tags and extension headers are not looked behind; and what is corrupt closes the train in front of it instead of
-//! overtaking it.
+//! tags and extension headers are not looked behind; and what is corrupt, and a datagram that is empty or without a checksum,
+//! closes the train in front of it instead of overtaking it.
 //!
 //! A segment with a wrong checksum goes alone and as it is, so that its receiver sees that it is wrong; one that goes alone
 //! and is right is said to be so, and saves the kernel the sum.
@@ -34,7 +36,7 @@
 //! not join it closes it: so no frame overtakes another of its flow. Flows are told apart by a hash: two that share one only
 //! close each other's trains. What may belong to any flow (a fragment, a tagged frame, headers that make no sense) closes all.
 
-use super::gro::{Kind, TcpSegment};
+use super::gro::{Kind, Segment};
 use crate::port::{BATCH, Batch, Frame, Umem};
 use crate::wire::vnet::{self, VnetHeader};
 use crate::wire::{ethernet, tcp};
@@ -85,8 +87,8 @@ struct Entry {
     first: u8,
     last: u8,
     frames: u8,
-    /// The first segment, if it is one of TCP.
-    head: Option<TcpSegment>,
+    /// The first, if it is a segment of TCP or a datagram of UDP.
+    head: Option<Segment>,
     /// Bytes of the IP packet, and of all frames.
     packet_len: u32,
     bytes: u32,
@@ -249,7 +251,7 @@ impl Trains {
     #[inline(always)]
     fn add(&mut self, mut frame: Frame, umem: &mut Umem) {
         let segment = match Kind::of(umem.bytes(&frame)) {
-            Kind::Tcp(segment) => segment,
+            Kind::Segment(segment) => segment,
             Kind::Apart => return self.start(frame, None),
             Kind::Doubtful => {
                 self.open.clear(&mut self.entries);
@@ -275,7 +277,7 @@ impl Trains {
 
     /// A train of one frame, at the end.
     #[inline(always)]
-    fn start(&mut self, frame: Frame, head: Option<TcpSegment>) {
+    fn start(&mut self, frame: Frame, head: Option<Segment>) {
         let place = self.vacancy();
         if let Some(entry) = self.entries.get_mut(self.len) {
             *entry = Entry {
@@ -316,7 +318,7 @@ impl Trains {
     fn grow(
         &mut self,
         number: usize,
-        segment: &TcpSegment,
+        segment: &Segment,
         frame: &mut Frame,
         umem: &mut Umem,
     ) -> Option<Grown> {
@@ -329,7 +331,7 @@ impl Trains {
         if payload_len > usize::from(head.payload_len)
             || packet_len > PACKET_MAX
             || usize::from(entry.frames) >= BATCH
-            || segment.sequence != head.sequence.wrapping_add(carried)
+            || !segment.is_next(&head, carried)
             || !segment.may_follow(&head, umem.bytes(frame), umem.bytes(first))
         {
             return None;
@@ -391,7 +393,7 @@ impl Entry {
                 hdr_len: head.headers_len() as u16,
                 gso_size: head.payload_len,
                 csum_start: head.transport() as u16,
-                csum_offset: tcp::CHECKSUM_OFFSET as u16,
+                csum_offset: head.checksum_offset() as u16,
                 ..VnetHeader::default()
             },
             Some(head) if head.valid => VnetHeader {
@@ -684,6 +686,122 @@ mod tests {
         // The second frame decides.
         assert_eq!(lengths(&[plain(0), plain(1), still(2, 0x40)]), [2, 1]);
         assert_eq!(lengths(&[still(0, 0x40), still(1, 0x40), plain(2)]), [2, 1]);
+    }
+
+    /// 10.0.0.1:1 to 10.0.0.2:2, id 5, DF, and "abcd".
+    const DATAGRAM: [u8; 46] = [
+        2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, // Ethernet
+        0x45, 0, 0, 32, 0, 5, 0x40, 0, 64, 17, 0x26, 0xc6, 10, 0, 0, 1, 10, 0, 0, 2, // IPv4
+        0, 1, 0, 2, 0, 12, 0x27, 0x0a, // UDP
+        b'a', b'b', b'c', b'd',
+    ];
+
+    /// The datagram after `n` others, changed, with right lengths and checksums.
+    fn datagram(n: u8, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut frame = DATAGRAM.to_vec();
+        frame[ID] += n;
+        change(&mut frame);
+        let len = frame.len() as u16;
+        frame[16..18].copy_from_slice(&(len - 14).to_be_bytes());
+        frame[38..40].copy_from_slice(&(len - 34).to_be_bytes());
+        frame[24..26].fill(0);
+        let sum = checksum::finish(checksum::sum(&frame[14..34]));
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        frame[40..42].fill(0);
+        let pseudo = checksum::sum(&frame[26..34]) + 17 + u32::from(len - 34);
+        let sum = checksum::finish(pseudo + checksum::sum(&frame[34..]));
+        frame[40..42].copy_from_slice(&sum.to_be_bytes());
+        frame
+    }
+
+    #[test]
+    fn datagrams_of_one_length_become_one_superframe_and_a_shorter_one_ends_it() {
+        assert_eq!(datagram(0, |_| ()), DATAGRAM);
+        let frames = [
+            datagram(0, |_| ()),
+            datagram(1, |_| ()),
+            datagram(2, |frame| frame.truncate(45)),
+            datagram(3, |_| ()),
+        ];
+        let out = joined(&frames);
+        let mut expected = DATAGRAM.to_vec();
+        expected.extend(b"abcdabc");
+        expected[17] = 39;
+        expected[25] -= 7;
+        expected[39] = 19;
+        // 10.0.0.1 + 10.0.0.2 + 17 + 19
+        expected[40..42].copy_from_slice(&[0x14, 0x27]);
+        let header = VnetHeader {
+            flags: vnet::NEEDS_CSUM,
+            gso_type: vnet::GSO_UDP_L4,
+            hdr_len: 42,
+            gso_size: 4,
+            csum_start: 34,
+            csum_offset: 6,
+            ..VnetHeader::default()
+        };
+        let train = Train {
+            header,
+            bytes: 46 + 46 + 45,
+            fixed_ids: false,
+        };
+        assert_eq!(out[0], (train, 3, expected));
+        let alone = &out[1];
+        assert_eq!(alone.0.header.flags, vnet::DATA_VALID);
+        assert_eq!((alone.1, &alone.2), (1, &frames[3]));
+        assert_eq!(out.len(), 2);
+    }
+
+    #[test]
+    fn datagrams_that_do_not_continue_a_train_close_it() {
+        type Change = fn(&mut Vec<u8>);
+        let changes: [(&str, Change); 5] = [
+            ("identification", |frame| frame[ID] += 7),
+            ("DF", |frame| frame[20] = 0),
+            ("TTL", |frame| frame[22] -= 1),
+            ("ECN", |frame| frame[15] = 3),
+            ("MAC", |frame| frame[11] = 7),
+        ];
+        let plain = |n| datagram(n, |_| ());
+        for (what, change) in changes {
+            let frames = [plain(0), plain(1), datagram(2, change), plain(3)];
+            assert_eq!(lengths(&frames), [2, 1, 1], "{what}");
+        }
+        // Of a longer one, what comes behind it is a shorter last one.
+        let longer = datagram(2, |frame| frame.push(0));
+        assert_eq!(lengths(&[plain(0), plain(1), longer, plain(3)]), [2, 2]);
+        let empty = datagram(1, |frame| frame.truncate(42));
+        assert_eq!(lengths(&[plain(0), empty, plain(1)]), [1, 1, 1]);
+        let still = |n| datagram(n, |frame| frame[ID] = 0);
+        assert_eq!(lengths(&[still(0), still(1), still(2), plain(3)]), [3, 1]);
+        for (at, flip, what) in [(41, 1, "checksum"), (39, 1, "length"), (45, 1, "payload")] {
+            let mut wrong = plain(2);
+            wrong[at] ^= flip;
+            let frames = [plain(0), plain(1), wrong.clone(), plain(3)];
+            let out = joined(&frames);
+            assert_eq!(out.len(), 3, "{what}");
+            assert_eq!(
+                (out[1].0.header, &out[1].2),
+                (VnetHeader::default(), &wrong)
+            );
+        }
+        let mut without = plain(1);
+        without[40..42].fill(0);
+        assert_eq!(lengths(&[plain(0), without, plain(1)]), [1, 1, 1]);
+    }
+
+    #[test]
+    fn datagrams_and_segments_between_the_same_ends_are_apart() {
+        let frames = [plain(0), datagram(0, |_| ()), plain(1), datagram(1, |_| ())];
+        assert_eq!(lengths(&frames), [2, 2]);
+        // What is too short for ports belongs to nobody.
+        let mut short = DATAGRAM[..38].to_vec();
+        short[17] = 24;
+        short[24..26].fill(0);
+        let sum = checksum::finish(checksum::sum(&short[14..34]));
+        short[24..26].copy_from_slice(&sum.to_be_bytes());
+        let frames = [datagram(0, |_| ()), short, datagram(1, |_| ())];
+        assert_eq!(lengths(&frames), [2, 1]);
     }
 
     #[test]

@@ -45,7 +45,7 @@
 //! Where a segment has a lane of superframes, many TCP segments cross the kernel as one superframe:
 //!
 //! ```text
-//!   outboxes[i].split(to_tap, lane::takes)        before the flush; each is then flushed to its own port
+//!   outboxes[i].split(to_tap, ways.choose(..))    before the flush; each is then flushed to its own port
 //!   to_tap.join(umem, trains)                     decapsulated frames of one segment; some wait for the next batch
 //!   outbox.flush_trains(trains, tap, umem, ...)   a write for each train that does not wait
 //!

@@ -107,16 +107,23 @@ impl Outbox {
         Ok(())
     }
 
-    /// Moves the frames for which `belongs` holds to an empty outbox. Both keep their order; copies stay. Nothing of it was cut.
+    /// What waits, from front to back, as bytes.
     #[inline]
-    pub fn split(&mut self, other: &mut Self, belongs: impl Fn(&Frame) -> bool) {
+    pub fn bytes<'a>(&'a self, umem: &'a Umem) -> impl Iterator<Item = &'a [u8]> {
+        self.batch.iter().map(|frame| umem.bytes(frame))
+    }
+
+    /// Moves frames to an empty outbox: of bit *i* of `belongs`, the *i*-th from the front. Both keep their order; copies stay.
+    /// Nothing of it was cut.
+    #[inline]
+    pub fn split(&mut self, other: &mut Self, belongs: u64) {
         debug_assert_eq!(self.rest, 0, "what goes to the overlay is never cut");
         let copies = std::mem::take(&mut self.copies);
         let mut kept = 0;
         for index in 0..self.batch.len() {
             let Some(frame) = self.batch.pop() else { break };
             let copy = copies >> index & 1;
-            let frame = if copy == 0 && belongs(&frame) {
+            let frame = if copy == 0 && belongs >> index & 1 != 0 {
                 match other.push(frame, Role::First) {
                     Ok(()) => continue,
                     Err(frame) => frame,
@@ -357,7 +364,7 @@ mod tests {
             let frame = frame(&mut umem, len);
             outbox.push(frame, role).unwrap();
         }
-        outbox.split(&mut other, |frame| frame.len() < 100);
+        outbox.split(&mut other, 0b1_1010);
         let lens = |outbox: &Outbox| outbox.batch.iter().map(Frame::len).collect::<Vec<_>>();
         assert_eq!((lens(&outbox), outbox.copies), (vec![100, 102, 63], 0b110));
         assert_eq!((lens(&other), other.copies), (vec![61, 64], 0));

@@ -9,7 +9,7 @@ use super::{Exit, IpIds, Outbox, Verdict, Verdicts, encap};
 use crate::port::{Batch, ChunkSize, MemoryPort, Port, Umem, UmemConfig};
 use crate::stats::{DropReason, PortCounters};
 use crate::table::{Segment, SegmentConfig, SegmentId, Snapshot, UdpChecksum, VtepId};
-use crate::wire::vnet::{GSO_TCPV4, NEEDS_CSUM, VnetHeader};
+use crate::wire::vnet::{GSO_TCPV4, GSO_UDP_L4, NEEDS_CSUM, VnetHeader};
 use crate::wire::{MacAddr, checksum};
 
 pub(super) const SEGMENT: u16 = 1360;
@@ -150,6 +150,50 @@ fn a_superframe_stays_one_and_its_header_tells_where_everything_is() {
                 (&[0, 1][..], &[0, 46][..])
             );
         }
+    }
+}
+
+#[test]
+fn a_train_of_datagrams_stays_one() {
+    let mut inner = Vec::new();
+    PacketBuilder::ethernet2(OWN.0, NEAR.0)
+        .ipv4([10, 244, 0, 5], [10, 244, 1, 5], 64)
+        .udp(1, 2)
+        .write(&mut inner, &vec![0x5a; 60_000])
+        .unwrap();
+    let len = (inner.len() - 34) as u16;
+    let pseudo = checksum::pseudo_ipv4([10, 244, 0, 5].into(), [10, 244, 1, 5].into(), 17, len);
+    inner[40..42].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
+    let told = VnetHeader {
+        gso_type: GSO_UDP_L4,
+        csum_offset: 6,
+        ..header()
+    };
+    for (mut lane, outer, expected) in [
+        (
+            lane(|config| config.udp_checksum = UdpChecksum::Compute),
+            50,
+            [9, 0x25, 92, 0, 0x50, 5, 84, 0, 6, 0, 34, 0, 64, 0],
+        ),
+        (
+            Lane::new(segment(config6())),
+            70,
+            [9, 0x45, 112, 0, 0x50, 5, 104, 0, 6, 0, 54, 0, 84, 0],
+        ),
+    ] {
+        let (verdict, out) = lane.encap(told, &inner);
+        assert_eq!(verdict, Verdict::Encap(VtepId(0)));
+        assert!(out[0].1[outer..] == inner, "not a byte is touched");
+        let bytes = out[0].0.bytes();
+        assert_eq!(
+            (&bytes[..10], &bytes[20..]),
+            (&expected[..10], &expected[10..])
+        );
+        let counters = &lane.counters;
+        assert_eq!(
+            (counters.superframes.get(), counters.segments.get()),
+            (1, 45)
+        );
     }
 }
 

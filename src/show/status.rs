@@ -209,7 +209,7 @@ impl fmt::Display for SuperframesWords<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.0.access_tap, &self.0.wire_tap, &self.0.why_not) {
             (Some(access), Some(wire), _) => {
-                write!(f, ", TCP's superframes by {access} and {wire}")
+                write!(f, ", superframes by {access} and {wire}")
             }
             (Some(access), None, _) => write!(f, ", TCP's superframes by {access}, cut here"),
             (_, _, Some(why)) => write!(f, ", no superframes ({why})"),

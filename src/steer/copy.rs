@@ -37,7 +37,7 @@ pub(super) struct Settings {
     pub mac: MacAddr,
     /// The vxlan device's frames carry their marks over the access device.
     pub gbp: bool,
-    /// Index of the TAP that the vxlan device's TCP goes to; 0 without one.
+    /// Index of the TAP that the vxlan device's TCP and superframes go to; 0 without one.
     pub tap: u32,
     /// The XDP programs take frames of several buffers. Nothing they read, but how they are loaded.
     pub chains: bool,
@@ -57,7 +57,7 @@ impl Settings {
 }
 
 /// Maps that all copies share with the first.
-const SHARED: [&str; 4] = ["heartbeats", "bypass", "endpoints", "segments"];
+const SHARED: [&str; 5] = ["heartbeats", "bypass", "endpoints", "segments", "ways"];
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vxgate.bpf.o"));
 
 /// A loaded copy.

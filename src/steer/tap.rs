@@ -5,8 +5,8 @@
 //!                ◀─tcx ingress──            ◀── a worker writes
 //! ```
 //!
-//! A TAP with `virtio_net_hdr` takes TCP's superframes as the stack made them and gives them to whoever reads, and the other
-//! way round; a veth pair would have each of its segments make the way by itself. The access TAP stands beside the access
+//! A TAP with `virtio_net_hdr` takes superframes of TCP and UDP as the stack made them and gives them to whoever reads, and
+//! the other way round; a veth pair would have each of its segments make the way by itself. The access TAP stands beside the access
 //! pair of a vxlan device. The wire TAP stands in front of an underlay device: what is written there is the kernel's to cut,
 //! as are the superframes of its own vxlan devices.
 //!
@@ -27,7 +27,7 @@ const DEVICE: &str = "/dev/net/tun";
 const ACCESS_NAME: &str = "vxt%d";
 const WIRE_NAME: &str = "vxw%d";
 
-/// `linux/if_tun.h`; the last two are of Linux 6.17.
+/// `linux/if_tun.h`; `USO` are of Linux 6.2, the last two of Linux 6.17.
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 const TUNSETOFFLOAD: libc::c_ulong = 0x4004_54d0;
 const TUNSETVNETHDRSZ: libc::c_ulong = 0x4004_54d8;
@@ -36,9 +36,12 @@ const TUN_F_CSUM: libc::c_ulong = 0x01;
 const TUN_F_TSO4: libc::c_ulong = 0x02;
 const TUN_F_TSO6: libc::c_ulong = 0x04;
 const TUN_F_TSO_ECN: libc::c_ulong = 0x08;
+const TUN_F_USO4: libc::c_ulong = 0x20;
+const TUN_F_USO6: libc::c_ulong = 0x40;
 const TUN_F_UDP_TUNNEL_GSO: libc::c_ulong = 0x80;
 const TUN_F_UDP_TUNNEL_GSO_CSUM: libc::c_ulong = 0x100;
 const TCP: libc::c_ulong = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+const UDP: libc::c_ulong = TUN_F_USO4 | TUN_F_USO6;
 const TUNNEL: libc::c_ulong = TUN_F_UDP_TUNNEL_GSO | TUN_F_UDP_TUNNEL_GSO_CSUM;
 
 /// A TAP made by us, with a queue for every worker. It is gone when this and all clones of its queues are.
@@ -109,7 +112,11 @@ impl Tap {
         first
             .set_by_value(TUNSETVNETLE, 1)
             .map_err(failed("make the header's numbers little-endian"))?;
-        first.set(TUNSETOFFLOAD, offloads).map_err(|source| {
+        // Without those of UDP, on older kernels, trains of datagrams come out one by one.
+        let set = first
+            .set(TUNSETOFFLOAD, offloads | UDP)
+            .or_else(|_| first.set(TUNSETOFFLOAD, offloads));
+        set.map_err(|source| {
             let why = match source.raw_os_error() {
                 Some(libc::EINVAL) if offloads & TUNNEL != 0 => {
                     "have superframes within a UDP tunnel cut (Linux 6.17 and later do)"

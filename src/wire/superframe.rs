@@ -1,24 +1,23 @@
-//! A superframe of TCP, as the header of a TAP ([`super::vnet`]) tells of it: a segment too large for any link, which is
-//! still to be cut.
+//! A superframe of TCP or UDP, as the header of a TAP ([`super::vnet`]) tells of it: a segment too large for any link, or a
+//! train of datagrams, which is still to be cut.
 //!
-//! Its TCP checksum is unfinished, and all segments get the headers in front of its payload. Within a UDP tunnel (Linux 6.17
+//! Its checksum is unfinished, and all segments get the headers in front of its payload. Within a UDP tunnel (Linux 6.17
 //! and later) the outer headers are in front of those, the header's offsets are the inner ones, and two more tell where the
 //! outer UDP and the inner IP header are (`virtio_net_hdr_tnl_to_skb` of `linux/virtio_net.h`).
 
 use super::vnet::{
-    GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP_TUNNEL_IPV4, GSO_UDP_TUNNEL_IPV6, NEEDS_CSUM,
-    UDP_TUNNEL_CSUM, VnetHeader,
+    GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, GSO_UDP_TUNNEL_IPV4, GSO_UDP_TUNNEL_IPV6,
+    NEEDS_CSUM, UDP_TUNNEL_CSUM, VnetHeader,
 };
+use super::{tcp, udp};
 
-/// Where a TCP header has its checksum, and in which byte its length is.
-const TCP_CHECKSUM_OFFSET: u16 = 16;
+/// The byte of a TCP header in which its length is.
 const TCP_OFFSET_AT: usize = 12;
-const TCP_LEN_MIN: usize = 20;
 
 /// What a superframe is cut into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Superframe {
-    /// Bytes from the frame's start to TCP's payload: in front of every segment.
+    /// Bytes from the frame's start to the payload: in front of every segment.
     pub headers_len: usize,
     /// Bytes of payload of every segment but the last, which may have fewer.
     pub payload_len: usize,
@@ -44,17 +43,25 @@ impl Superframe {
     /// contradicts itself or the frame, or is that of a tunnel.
     #[inline]
     pub fn read(header: &VnetHeader, frame: &[u8]) -> Option<Self> {
-        let tcp = matches!(header.gso_type & !GSO_ECN, GSO_TCPV4 | GSO_TCPV6);
-        let unfinished =
-            header.flags & NEEDS_CSUM != 0 && header.csum_offset == TCP_CHECKSUM_OFFSET;
-        if !tcp || !unfinished {
+        let (is_tcp, checksum_offset) = match header.gso_type & !GSO_ECN {
+            GSO_TCPV4 | GSO_TCPV6 => (true, tcp::CHECKSUM_OFFSET),
+            GSO_UDP_L4 => (false, udp::CHECKSUM_OFFSET),
+            _ => return None,
+        };
+        let unfinished = header.flags & NEEDS_CSUM != 0;
+        if !unfinished || usize::from(header.csum_offset) != checksum_offset {
             return None;
         }
         let transport = usize::from(header.csum_start);
-        let words = usize::from(frame.get(transport + TCP_OFFSET_AT)? >> 4);
-        let headers_len = transport + 4 * words;
+        let header_len = if is_tcp {
+            let words = usize::from(frame.get(transport + TCP_OFFSET_AT)? >> 4);
+            Some(4 * words).filter(|len| *len >= tcp::LEN)?
+        } else {
+            udp::LEN
+        };
+        let headers_len = transport + header_len;
         let (payload_len, len) = (usize::from(header.gso_size), frame.len());
-        if 4 * words < TCP_LEN_MIN || payload_len == 0 || len <= headers_len + payload_len {
+        if payload_len == 0 || len <= headers_len + payload_len {
             return None;
         }
         Some(Self {
@@ -135,6 +142,45 @@ mod tests {
     }
 
     #[test]
+    fn a_train_of_datagrams_is_told_with_them() {
+        let udp = VnetHeader {
+            gso_type: GSO_UDP_L4,
+            csum_offset: 6,
+            ..header(&TCP4)
+        };
+        let superframe = Superframe::read(&udp, &[0; 42 + 4000]).unwrap();
+        assert_eq!(superframe.segment_len(), 42 + 1398);
+        assert_eq!((superframe.headers_len, superframe.segments), (42, 3));
+        assert_eq!(Superframe::read(&udp, &[0; 42 + 1398]), None);
+        for wrong in [
+            VnetHeader { flags: 0, ..udp },
+            VnetHeader {
+                csum_offset: 16,
+                ..udp
+            },
+            VnetHeader { gso_size: 0, ..udp },
+            VnetHeader {
+                csum_start: 4034,
+                ..udp
+            },
+        ] {
+            assert_eq!(Superframe::read(&wrong, &[0; 42 + 4000]), None);
+        }
+        let over_ipv4 = Tunnel {
+            len: 50,
+            transport: 34,
+            ipv6: false,
+            checksum: true,
+        };
+        let moved = superframe.tunnelled(&udp, 14, over_ipv4).unwrap();
+        #[rustfmt::skip]
+        let expected = [
+            9, 0x25, 92, 0, 0x76, 0x05, 84, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 34, 0, 64, 0,
+        ];
+        assert_eq!(moved.bytes(), expected);
+    }
+
+    #[test]
     fn what_fits_one_segment_or_contradicts_itself_is_none() {
         assert_eq!(Superframe::read(&header(&TCP4), &frame(1398)), None);
         assert_eq!(Superframe::read(&header(&[0; LEN]), &frame(4000)), None);
@@ -193,7 +239,7 @@ mod tests {
             1, 0x41, 136, 0, 0x76, 0x05, 104, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 54, 0, 84, 0,
         ];
         assert_eq!(moved.bytes(), expected);
-        // A superframe of a tunnel is not taken for one of TCP alone.
+        // A superframe of a tunnel is not taken for one of TCP or UDP alone.
         assert_eq!(Superframe::read(&moved, &frame(4000)), None);
     }
 }

@@ -7,6 +7,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 pub const LEN: usize = 8;
 /// Its IANA protocol number.
 pub const PROTOCOL: u8 = 17;
+/// Where the length stands.
+pub const LEN_OFFSET: usize = 4;
 /// Where the checksum stands.
 pub const CHECKSUM_OFFSET: usize = 6;
 
@@ -59,7 +61,7 @@ impl UdpHeader {
 #[inline]
 pub fn set_len(bytes: &mut [u8], len: u16) {
     if let Some(header) = bytes.first_chunk_mut::<LEN>() {
-        header[4..6].copy_from_slice(&len.to_be_bytes());
+        header[LEN_OFFSET..CHECKSUM_OFFSET].copy_from_slice(&len.to_be_bytes());
     }
 }
 

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
+use crate::pipeline::lane::Ways;
 use crate::pipeline::{IpIds, Outbox, Verdicts};
 use crate::port::{Batch, Port, Umem, now_ns};
 use crate::stats::{PortCounters, WorkerCounters};
@@ -101,8 +102,9 @@ struct Hands {
     to_underlay: Outbox,
     /// For the TAP of the segment that is being served.
     to_tap: Outbox,
-    /// What TCP the underlays have received, indexed as they are; none without a lane of superframes.
+    /// What TCP and UDP the underlays have received, indexed as they are; none without a lane of superframes.
     joining: Vec<Joining>,
+    ways: Ways,
     ip_ids: IpIds,
 }
 
@@ -184,6 +186,7 @@ impl<P: Port> Worker<P> {
             joining: std::iter::repeat_with(Joining::new)
                 .take(plan.superframes.as_ref().map_or(0, |_| underlays))
                 .collect(),
+            ways: Ways::new(),
             // An odd multiplier spreads the workers' starting points over all 65,536.
             ip_ids: IpIds::new((plan.number as u16).wrapping_mul(40_503)),
         };

@@ -11,8 +11,8 @@
 //!   7. refill     pool ─▶ fill rings                        the same
 //! ```
 //!
-//! A segment with a lane of superframes has two ways to the kernel: in 5, TCP goes to its access TAP, all else to its access
-//! port; and after the access ports, the access TAPs are received from, whose frames leave by wire TAPs or are cut
+//! A segment with a lane of superframes has two ways to the kernel: in 5, TCP and trains of UDP go to its access TAP, all else
+//! to its access port; and after the access ports, the access TAPs are received from, whose frames leave by wire TAPs or are cut
 //! (`superframes.rs`).
 //!
 //! Where a device's frames carry marks, they are lifted off between 1 and 3 and put on in 4.
@@ -21,7 +21,7 @@
 //! of the port that should send it is dropped there and then, so no queue grows.
 
 use super::{Access, Hands, Plan, Superframes, Underlay, Worker};
-use crate::pipeline::{Exit, carrier, decap, encap, lane};
+use crate::pipeline::{Exit, carrier, decap, encap};
 use crate::port::{BATCH, Batch, Port, Umem};
 use crate::stats::{DropReason, PortCounters};
 use crate::table::{SegmentId, Snapshot};
@@ -107,6 +107,7 @@ fn from_underlay<P: Port>(
         to_accesses,
         to_tap,
         joining,
+        ways,
         ..
     } = hands;
     let counters = &*underlay.counters;
@@ -125,7 +126,8 @@ fn from_underlay<P: Port>(
         if let Some((joining, superframes)) = &mut lane
             && superframes.access_mut(segment).is_some()
         {
-            outbox.split(to_tap, |frame| lane::takes(umem.bytes(frame)));
+            let belongs = ways.choose(outbox.bytes(umem), now_ns);
+            outbox.split(to_tap, belongs);
             joining.add(segment, to_tap, superframes, umem, counters);
         }
         outbox.flush(&mut access.port, umem, counters, DropReason::TxRingFull);

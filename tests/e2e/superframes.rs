@@ -1,4 +1,4 @@
-//! TCP crosses in superframes: over either family of the underlay, with either family inside, and what becomes of the TAPs
+//! TCP and UDP cross in superframes: over either family of the underlay, with either family inside, and what becomes of the TAPs
 //! when the process ends in one way or another. That traffic goes on meanwhile is what `failover` counts, superframes included.
 
 use std::time::Duration;
@@ -8,8 +8,10 @@ use serde_json::Value;
 
 use crate::support::bulk::{self, Transfer};
 use crate::support::capture::{self, Capture};
+use crate::support::datagrams::Trains;
 use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::netns::Netns;
+use crate::support::sequence::Sequence;
 use crate::support::vxgate::{Status, Superframes, Vxgate};
 use crate::support::wait_until;
 use crate::who::{Who, assert_forwarded_since, statuses};
@@ -103,6 +105,50 @@ fn tcp_crosses_in_superframes_from_node_to_node() {
     }
 }
 
+/// Of each port role: superframes, and what they were cut into or joined from.
+fn superframes(status: &Status) -> [[u64; 2]; 2] {
+    ["access", "underlay"]
+        .map(|role| ["superframes", "segments"].map(|what| count(status, role, what)))
+}
+
+#[test]
+fn udp_crosses_in_superframes_and_nothing_overtakes() {
+    for who in [Who::Worker, Who::Both] {
+        let lab = dual_stack(true);
+        let gateways = who.start(&lab);
+        let before = statuses(&gateways);
+        let [master, worker] = [lab.client(Node::Master), lab.client(Node::Worker)];
+        let addresses = |node| [lab.client_address(node), lab.client_address6(node)];
+        for (to_master, to_worker) in addresses(Node::Master).iter().zip(addresses(Node::Worker)) {
+            // Trains alone, some among single datagrams, few; to sockets that ask for trains and to others.
+            for (train_in, merged) in [(1, true), (3, false), (50, true)] {
+                let sequence = Sequence {
+                    writes: if train_in > 3 { 1000 } else { 200 },
+                    train_in,
+                    merged,
+                };
+                sequence.run(&worker, &master, to_master);
+                sequence.run(&master, &worker, &to_worker);
+            }
+        }
+        assert_forwarded_since(&gateways, &before);
+        for (node, vxgate) in gateways {
+            let status = vxgate.balanced();
+            assert_eq!(status.state(), "healthy", "{}", status.0);
+            let counts = superframes(&status);
+            println!("    {who:?}, {node:?}: [superframes, segments] sent and joined: {counts:?}");
+            for [superframes, segments] in counts {
+                assert!(
+                    superframes > 0 && segments >= 2 * superframes,
+                    "{}",
+                    status.0
+                );
+            }
+            vxgate.stop();
+        }
+    }
+}
+
 #[test]
 fn what_is_cut_on_the_wire_is_sound() {
     let lab = dual_stack(true);
@@ -111,6 +157,14 @@ fn what_is_cut_on_the_wire_is_sound() {
     let [master, worker] = [lab.client(Node::Master), lab.client(Node::Worker)];
     bulk::tcp_flows(&worker, &master, &lab.client_address(Node::Master), 8);
     bulk::tcp_flows(&master, &worker, &lab.client_address6(Node::Worker), 8);
+    let trains = Trains {
+        count: 20,
+        datagrams: 40,
+        len: 1200,
+        merged: true,
+    };
+    trains.run(&worker, &master, &lab.client_address(Node::Master));
+    trains.run(&master, &worker, &lab.client_address6(Node::Worker));
     capture::assert_clean(&wire.finish());
     for (_, vxgate) in gateways {
         vxgate.stop();
@@ -180,6 +234,14 @@ fn switched_off_there_is_no_tap_and_every_segment_crosses_by_itself() {
     let vxgate = Vxgate::start(&node, &["--superframes", "off"]);
     let before = vxgate.status();
     transfer(&lab);
+    let [master, worker] = [lab.client(Node::Master), lab.client(Node::Worker)];
+    let sequence = Sequence {
+        writes: 300,
+        train_in: 3,
+        merged: true,
+    };
+    sequence.run(&worker, &master, &lab.client_address(Node::Master));
+    sequence.run(&master, &worker, &lab.client_address6(Node::Worker));
     let after = vxgate.balanced();
     assert!(after.forwarded("access") > before.forwarded("access") + BULK_BYTES / 1500);
     assert_eq!(count(&after, "access", "superframes"), 0);

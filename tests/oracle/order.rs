@@ -45,7 +45,7 @@ fn of_one(place: &str, kernel: &[Vec<u8>], ours: &[Vec<u8>]) -> Option<String> {
     })
 }
 
-/// Segments that may not be fragmented may all have the same identification, which then says nothing (RFC 6864). A TAP has no
+/// Segments and datagrams that may not be fragmented may all have the same identification, which then says nothing (RFC 6864). A TAP has no
 /// word for that: joined ones come apart with others.
 fn forget_fixed_ids(kernel: &mut [Vec<u8>], ours: &mut [Vec<u8>]) {
     let ids: Vec<_> = kernel.iter().map(|frame| atomic_id(frame)).collect();
@@ -65,11 +65,12 @@ fn forget_fixed_ids(kernel: &mut [Vec<u8>], ours: &mut [Vec<u8>]) {
     }
 }
 
-/// Of an inner frame of TCP in plain IPv4 with DF, whose header is right.
+/// Of an inner frame of TCP or UDP in plain IPv4 with DF, whose header is right.
 fn atomic_id(frame: &[u8]) -> Option<u16> {
     let inner = inner_of(frame).unwrap_or(frame);
     let header = inner.get(IP..IP + 20)?;
-    let plain = be16(inner, 12) == Some(ETHER_IPV4) && header[0] == 0x45 && header[9] == 6;
+    let plain =
+        be16(inner, 12) == Some(ETHER_IPV4) && header[0] == 0x45 && matches!(header[9], 6 | 17);
     let atomic = be16(header, 6) == Some(DF) && internet_checksum(&[header]) == 0;
     be16(header, 4).filter(|_| plain && atomic)
 }

@@ -7,7 +7,8 @@
 //!
 //! Left out is where ours is stricter on purpose (`pipeline/join.rs`): CWR, an urgent pointer without URG, identifications that
 //! stand still without DF, tags, extension headers. What is corrupt overtakes the train in front of it in the kernel, so
-//! that of its flow only what came is compared, and not in what order.
+//! that of its flow only what came is compared, and not in what order; of datagrams not even that, since those behind it then join
+//! the train in front of it.
 
 use std::collections::BTreeMap;
 use std::process;
@@ -42,7 +43,7 @@ impl Pair {
             echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
             ip link add near mtu 9000 type veth peer name far mtu 9000
             ethtool -K near rx off tx off sg off tso off gso off gro off >/dev/null
-            ethtool -K far gro on >/dev/null
+            ethtool -K far gro on rx-udp-gro-forwarding on >/dev/null
             echo {FLUSH_NS} > /sys/class/net/far/gro_flush_timeout
             ip link set near up
             ip link set far up
@@ -194,6 +195,18 @@ fn segments(six: bool, host: u8, change: impl Fn(usize, &mut Tcp)) -> Vec<Vec<u8
     (0..12).map(segment).collect()
 }
 
+/// The same of datagrams.
+fn datagrams(six: bool, host: u8, change: impl Fn(usize, &mut Tcp)) -> Vec<Vec<u8>> {
+    let datagram = |number: usize| {
+        let mut udp = Tcp::plain(six, host);
+        udp.id = udp.id.wrapping_add(number as u16);
+        udp.payload = vec![number as u8; 100];
+        change(number, &mut udp);
+        udp.build_datagram()
+    };
+    (0..12).map(datagram).collect()
+}
+
 /// By flow: what came, in order.
 type Flows = BTreeMap<Vec<u8>, Vec<Vec<u8>>>;
 
@@ -323,5 +336,50 @@ fn what_comes_between_segments_is_treated_as_the_kernel_treats_it() {
             .flat_map(|n| flows.iter().map(move |flow| flow[n].clone()))
             .collect();
         judge_join(&mut pair, "four flows", &frames);
+    }
+}
+
+#[test]
+fn datagrams_are_joined_as_the_kernel_joins_them() {
+    type Change = fn(usize, &mut Tcp);
+    let changes: [(&str, Change); 13] = [
+        ("nothing", |_, _| ()),
+        ("a short one", |n, udp| {
+            udp.payload.truncate(if n == 5 { 60 } else { 100 })
+        }),
+        ("a long one", |n, udp| {
+            udp.payload.resize(if n == 5 { 101 } else { 100 }, 9)
+        }),
+        ("one byte each", |_, udp| udp.payload.truncate(1)),
+        ("DSCP", |n, udp| udp.tos = if n > 5 { 0xb8 } else { 0 }),
+        ("ECN", |n, udp| udp.tos = if n == 5 { 3 } else { 2 }),
+        ("TTL", |n, udp| udp.ttl -= u8::from(n > 5)),
+        ("DF", |n, udp| udp.df = n > 5),
+        ("never DF", |_, udp| udp.df = false),
+        ("label", |n, udp| udp.label = 5 + u32::from(n > 5)),
+        ("identification still", |_, udp| udp.id = 0),
+        ("identification still for a while", |n, udp| {
+            udp.id = if n < 5 { 9 } else { 5 + n as u16 }
+        }),
+        ("identification still later", |n, udp| {
+            udp.id = if n < 5 { 5 + n as u16 } else { 9 }
+        }),
+    ];
+    let mut pair = Pair::new();
+    for six in [false, true] {
+        for (what, change) in changes {
+            judge_join(&mut pair, what, &datagrams(six, 1, change));
+        }
+        let flows: Vec<_> = (1..5).map(|host| datagrams(six, host, |_, _| ())).collect();
+        let mut frames: Vec<_> = (0..12)
+            .flat_map(|n| flows.iter().map(move |flow| flow[n].clone()))
+            .collect();
+        judge_join(&mut pair, "four flows", &frames);
+        // Between the same addresses.
+        frames = segments(six, 1, |_, _| ());
+        for (n, datagram) in datagrams(six, 1, |_, _| ()).into_iter().enumerate() {
+            frames.insert(2 * n, datagram);
+        }
+        judge_join(&mut pair, "datagrams among segments", &frames);
     }
 }

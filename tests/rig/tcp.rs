@@ -1,4 +1,4 @@
-//! TCP segments in runs as a batch brings them, superframes as a TAP gives them, and both with much wrong.
+//! TCP segments and UDP datagrams in runs as a batch brings them, superframes as a TAP gives them, and both with much wrong.
 
 use std::net::IpAddr;
 
@@ -97,14 +97,28 @@ impl Tcp {
 
     /// A UDP datagram between the same ends, its checksum left unfinished.
     pub fn build_udp(&self) -> Vec<u8> {
-        let len = 8 + self.payload.len();
         let (source, destination) = self.addresses();
-        let part = fold(pseudo(source, destination, 17, len));
-        let mut datagram = [self.port, 53, len as u16, part]
+        let part = fold(pseudo(source, destination, 17, 8 + self.payload.len()));
+        self.around(17, &self.datagram(part))
+    }
+
+    /// The same with a right checksum.
+    pub fn build_datagram(&self) -> Vec<u8> {
+        let (source, destination) = self.addresses();
+        let datagram = self.datagram(0);
+        let right = checksum(pseudo(source, destination, 17, datagram.len()) + sum(&datagram));
+        // 0 would say that there is none.
+        let right = if right == 0 { 0xffff } else { right };
+        self.around(17, &self.datagram(right))
+    }
+
+    fn datagram(&self, checksum: u16) -> Vec<u8> {
+        let len = 8 + self.payload.len();
+        let mut datagram = [self.port, 53, len as u16, checksum]
             .map(u16::to_be_bytes)
             .concat();
         datagram.extend(&self.payload);
-        self.around(17, &datagram)
+        datagram
     }
 
     fn segment(&self, checksum: u16) -> Vec<u8> {
@@ -184,13 +198,16 @@ pub fn batches(choices: &mut Choices<'_>, count: usize) -> Vec<Vec<Vec<u8>>> {
     (0..count).map(|_| batch_of(&mut flows, choices)).collect()
 }
 
-fn flows(choices: &mut Choices<'_>) -> Vec<Tcp> {
+/// A flow, and whether it is one of UDP.
+type Flow = (Tcp, bool);
+
+fn flows(choices: &mut Choices<'_>) -> Vec<Flow> {
     (0..1 + choices.below(8) as u8)
-        .map(|host| Tcp::plain(choices.bit(), host))
+        .map(|host| (Tcp::plain(choices.bit(), host), choices.below(3) == 2))
         .collect()
 }
 
-fn batch_of(flows: &mut [Tcp], choices: &mut Choices<'_>) -> Vec<Vec<u8>> {
+fn batch_of(flows: &mut [Flow], choices: &mut Choices<'_>) -> Vec<Vec<u8>> {
     let sizes = [1448, 100, 1, 536, 9];
     let mut size = choices.pick(&sizes);
     let count = BATCH - choices.below(BATCH + 1);
@@ -200,9 +217,9 @@ fn batch_of(flows: &mut [Tcp], choices: &mut Choices<'_>) -> Vec<Vec<u8>> {
         if choices.rare() {
             size = choices.pick(&sizes);
         }
-        let flow = &mut flows[number];
+        let (flow, udp) = &mut flows[number];
         flow.payload = pattern(size, flow.sequence as u8);
-        frames.push(next(choices, flow));
+        frames.push(next(choices, flow, *udp));
     }
     frames
 }
@@ -213,8 +230,8 @@ fn pattern(len: usize, start: u8) -> Vec<u8> {
         .collect()
 }
 
-/// The flow's next frame: mostly the one that is expected.
-fn next(choices: &mut Choices<'_>, flow: &mut Tcp) -> Vec<u8> {
+/// The flow's next frame: mostly the one that is expected. Of UDP, what only TCP has changes nothing.
+fn next(choices: &mut Choices<'_>, flow: &mut Tcp, udp: bool) -> Vec<u8> {
     let mut this = flow.clone();
     let size = this.payload.len();
     // Whether what is strange about this frame holds for those behind it, too.
@@ -279,6 +296,13 @@ fn next(choices: &mut Choices<'_>, flow: &mut Tcp) -> Vec<u8> {
         0xe1..=0xe4 => return Tcp { flags: 0, ..this }.build_udp(),
         0xe5..=0xe7 => return vec![0xff; 20 + choices.below(40)],
         0xe8 => spoil = Some(|frame, _| frame[23] = 17),
+        0xe9 if udp => {
+            // No checksum.
+            spoil = Some(|frame, _| {
+                let at = if frame[12] == 8 { 40 } else { 60 };
+                frame[at..at + 2].fill(0);
+            });
+        }
         0xe9 => {
             // The reserved bits, one of which is AE (RFC 9768), with a right checksum.
             spoil = Some(|frame, _| {
@@ -296,7 +320,11 @@ fn next(choices: &mut Choices<'_>, flow: &mut Tcp) -> Vec<u8> {
             });
         }
     }
-    let mut frame = this.build();
+    let mut frame = if udp {
+        this.build_datagram()
+    } else {
+        this.build()
+    };
     if let Some(spoil) = spoil {
         spoil(&mut frame, choices);
     }

@@ -9,7 +9,7 @@ use vxgate::netlink::{Link, Socket, links};
 use vxgate::port::{
     Batch, ChunkSize, Port, ROOM, Umem, UmemConfig, XskConfig, XskPort, ZeroCopy, now_ns,
 };
-use vxgate::steer::{AccessPair, DevicePlan, NicPlan, SteerCounters, SteerPlan, Steering};
+use vxgate::steer::{AccessPair, DevicePlan, NicPlan, SteerCounters, SteerPlan, Steering, Tap};
 use vxgate::wire::Vni;
 
 use crate::support::frames::{RawSocket, VxlanFrame, mac};
@@ -188,6 +188,25 @@ impl Steered {
 
 /// A minute, for heartbeats from the future.
 pub const MINUTE: i64 = 60_000_000_000;
+
+impl Steered {
+    /// The same with a TAP beside the pair.
+    pub fn load_with_tap(workers: u32) -> (Self, Tap) {
+        let (nic, device) = (link("eth1"), link("flannel.1"));
+        let pair = AccessPair::create(&device.name, device.mtu, workers).unwrap();
+        let tap = Tap::access(&device.name, workers).unwrap();
+        let mut plan = plan(workers, &nic, &device, &pair);
+        plan.devices[0].access_tap = Some(tap.link.clone());
+        let steering = Steering::load(&plan).unwrap();
+        let steered = Self {
+            steering,
+            pair,
+            nic,
+            device,
+        };
+        (steered, tap)
+    }
+}
 
 pub fn plan(workers: u32, nic: &Link, device: &Link, pair: &AccessPair) -> SteerPlan {
     SteerPlan {

@@ -175,7 +175,7 @@ impl Trains {
 }
 
 /// How long the datagrams of a read are, when it has several. The last may be shorter.
-fn cut_of(mut control: impl Iterator<Item = ControlMessageOwned>) -> Option<usize> {
+pub fn cut_of(mut control: impl Iterator<Item = ControlMessageOwned>) -> Option<usize> {
     control.find_map(|message| match message {
         ControlMessageOwned::UdpGroSegments(len) => usize::try_from(len).ok(),
         _ => None,

@@ -1,4 +1,4 @@
-//! Segments joined into superframes, and superframes cut into segments.
+//! Segments and datagrams joined into superframes, and superframes cut into them again.
 
 use vxgate::pipeline::Verdict;
 use vxgate::port::BATCH;
@@ -97,14 +97,14 @@ pub fn leave_cut(data: &[u8]) -> Option<usize> {
     if let Some(place) = frame.get_mut(..6) {
         place.copy_from_slice(&to.0);
     }
-    let is_tcp = matches!(
+    let is_known = matches!(
         header.gso_type & !vnet::GSO_ECN,
-        vnet::GSO_TCPV4 | vnet::GSO_TCPV6
+        vnet::GSO_TCPV4 | vnet::GSO_TCPV6 | vnet::GSO_UDP_L4
     );
     let segments = twin::cut(&header, &frame, false).unwrap_or_default();
     // Devices whose frames carry marks have no TAP.
     let marked = snapshot.segments[number].config.gbp;
-    if marked || !is_tcp || !(2..=SEGMENTS_MAX).contains(&segments.len()) {
+    if marked || !is_known || !(2..=SEGMENTS_MAX).contains(&segments.len()) {
         return None;
     }
     let (mut one_by_one, mut expected) = (Bench::new(BATCH * DESTINATIONS_MAX), Vec::new());
@@ -159,7 +159,7 @@ pub fn leave_cut(data: &[u8]) -> Option<usize> {
     Some(count)
 }
 
-/// Whether the sender's word for the pseudo-header holds, in a superframe of TCP over IP without options.
+/// Whether the sender's word for the pseudo-header holds, in a superframe of TCP or UDP over IP without options.
 fn is_right(header: &vnet::VnetHeader, frame: &[u8]) -> bool {
     use crate::rig::sums::{fold, pseudo};
     use etherparse::{NetSlice, SlicedPacket, TransportSlice};
@@ -184,46 +184,68 @@ fn is_right(header: &vnet::VnetHeader, frame: &[u8]) -> bool {
         }
         _ => return false,
     };
-    let Some(TransportSlice::Tcp(tcp)) = &parsed.transport else {
-        return false;
+    let (protocol, len, checksum) = match &parsed.transport {
+        Some(TransportSlice::Tcp(tcp)) => (6, tcp.slice().len(), tcp.checksum()),
+        Some(TransportSlice::Udp(udp)) => (17, udp.slice().len(), udp.checksum()),
+        _ => return false,
     };
     let is_superframe = header.gso_type != vnet::GSO_NONE && parsed.link_exts.is_empty();
-    let len = tcp.slice().len();
-    let part: u16 = fold(pseudo(source, destination, 6, len));
-    is_superframe && whole && tcp.checksum() == part
+    let part: u16 = fold(pseudo(source, destination, protocol, len));
+    is_superframe && whole && checksum == part
 }
 
 /// Right lengths and checksums.
 fn judge(frame: &[u8]) {
     use etherparse::{NetSlice, SlicedPacket, TransportSlice};
     let parsed = SlicedPacket::from_ethernet(frame).expect("an Ethernet frame");
-    let Some(TransportSlice::Tcp(tcp)) = &parsed.transport else {
-        panic!("no TCP: {frame:02x?}");
-    };
-    let header = tcp.to_header();
-    let (len, right) = match &parsed.net {
-        Some(NetSlice::Ipv4(ip)) => {
+    let (len, right) = match (&parsed.net, &parsed.transport) {
+        (Some(NetSlice::Ipv4(ip)), transport) => {
             let ip = ip.header().to_header();
             assert_eq!(ip.header_checksum, ip.calc_header_checksum());
-            let right = header.calc_checksum_ipv4(&ip, tcp.payload());
+            let right = match transport {
+                Some(TransportSlice::Tcp(tcp)) => {
+                    tcp.to_header().calc_checksum_ipv4(&ip, tcp.payload())
+                }
+                Some(TransportSlice::Udp(udp)) => {
+                    udp.to_header().calc_checksum_ipv4(&ip, udp.payload())
+                }
+                other => panic!("no segment: {other:?}"),
+            };
             (usize::from(ip.total_len), right)
         }
-        Some(NetSlice::Ipv6(ip)) => {
+        (Some(NetSlice::Ipv6(ip)), transport) => {
             let ip = ip.header().to_header();
-            let right = header.calc_checksum_ipv6(&ip, tcp.payload());
+            let right = match transport {
+                Some(TransportSlice::Tcp(tcp)) => {
+                    tcp.to_header().calc_checksum_ipv6(&ip, tcp.payload())
+                }
+                Some(TransportSlice::Udp(udp)) => {
+                    udp.to_header().calc_checksum_ipv6(&ip, udp.payload())
+                }
+                other => panic!("no segment: {other:?}"),
+            };
             (40 + usize::from(ip.payload_length), right)
         }
-        other => panic!("no IP: {other:?}"),
+        (other, _) => panic!("no IP: {other:?}"),
+    };
+    let stands = match &parsed.transport {
+        Some(TransportSlice::Tcp(tcp)) => tcp.checksum(),
+        Some(TransportSlice::Udp(udp)) => {
+            assert_eq!(usize::from(udp.length()), udp.slice().len());
+            udp.checksum()
+        }
+        other => panic!("no segment: {other:?}"),
     };
     assert_eq!(14 + len, frame.len());
-    assert_eq!(right.ok(), Some(header.checksum));
+    assert_eq!(right.ok(), Some(stands));
 }
 
 /// The other way round: flags that a train may have are given back, and so is everything else.
 fn joins_again(frames: &[Vec<u8>], header: &vnet::VnetHeader, superframe: &[u8]) {
     let written = trains::join(frames);
     let at = usize::from(header.csum_start) + 13;
-    if superframe[at] & (tcp::SYN | tcp::RST | tcp::URG | tcp::CWR) != 0 {
+    let is_tcp = header.gso_type & !vnet::GSO_ECN != vnet::GSO_UDP_L4;
+    if is_tcp && superframe[at] & (tcp::SYN | tcp::RST | tcp::URG | tcp::CWR) != 0 {
         return;
     }
     assert_eq!(written.len(), 1, "{written:?}");

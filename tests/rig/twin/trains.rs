@@ -19,34 +19,51 @@ const CWR: u8 = 0x80;
 /// Frames that wait for others at most.
 const WAITING_MAX: usize = 3 * BATCH;
 
-type Flow = (IpAddr, IpAddr, usize, usize);
+const UDP: u8 = 17;
 
-/// A TCP segment in an ordinary frame.
+type Flow = (u8, IpAddr, IpAddr, usize, usize);
+
+/// A TCP segment or a UDP datagram in an ordinary frame.
 struct Segment {
     flow: Flow,
+    /// Where its header starts.
+    at: usize,
     /// All headers, what may differ within a train made 0.
     headers: Vec<u8>,
+    /// Of TCP; 0 in a datagram.
     sequence: u32,
     flags: u8,
     /// Identification and DF of IPv4.
     id: Option<(u16, bool)>,
     payload: Vec<u8>,
+    /// Whether it has a checksum, and the right one.
     right: bool,
 }
 
+impl Segment {
+    /// Bytes from the frame's start to the payload.
+    fn headers_len(&self) -> usize {
+        match self.flow.0 {
+            // The length and the checksum are kept of none.
+            UDP => self.headers.len() + 4,
+            _ => self.headers.len(),
+        }
+    }
+}
+
 enum Frame {
-    Tcp(Segment),
-    NotTcp,
+    Segment(Segment),
+    Other,
     Unclear,
 }
 
 fn seen(frame: &[u8]) -> Frame {
     let Some((kind, packet)) = frame.get(14..).map(|packet| (word(frame, 12), packet)) else {
-        return Frame::NotTcp;
+        return Frame::Other;
     };
     match kind {
         0x0800 if packet.len() < 20 => Frame::Unclear,
-        0x0800 if packet[9] != 6 => Frame::NotTcp,
+        0x0800 if !matches!(packet[9], 6 | UDP) => Frame::Other,
         0x0800 => {
             let ordinary = packet[0] == 0x45
                 && word(packet, 2) == packet.len()
@@ -54,59 +71,98 @@ fn seen(frame: &[u8]) -> Frame {
                 && fold(sum(&packet[..20])) == 0xffff;
             let addresses = (ipv4_address(&packet[12..16]), ipv4_address(&packet[16..20]));
             let id = (word(packet, 4) as u16, packet[6] & 0x40 != 0);
-            segment(
-                frame,
-                34,
-                ordinary,
-                addresses,
-                Some(id),
-                &[(16, 20), (24, 26)],
-            )
+            let free = [(16, 20), (24, 26)];
+            segment(frame, 34, packet[9], ordinary, addresses, Some(id), &free)
         }
         0x86dd if packet.len() < 40 => Frame::Unclear,
-        0x86dd if matches!(packet[6], 17 | 58) => Frame::NotTcp,
+        0x86dd if packet[6] == 58 => Frame::Other,
         0x86dd => {
-            let ordinary =
-                packet[0] >> 4 == 6 && packet[6] == 6 && word(packet, 4) + 40 == packet.len();
+            let ordinary = packet[0] >> 4 == 6
+                && matches!(packet[6], 6 | UDP)
+                && word(packet, 4) + 40 == packet.len();
             let addresses = (ipv6_address(&packet[8..24]), ipv6_address(&packet[24..40]));
-            segment(frame, 54, ordinary, addresses, None, &[(18, 20)])
+            let free = [(18, 20)];
+            segment(frame, 54, packet[6], ordinary, addresses, None, &free)
         }
         0x8100 | 0x88a8 => Frame::Unclear,
-        _ => Frame::NotTcp,
+        _ => Frame::Other,
     }
 }
 
 fn segment(
     frame: &[u8],
     at: usize,
+    protocol: u8,
     ordinary: bool,
-    (source, destination): (IpAddr, IpAddr),
+    ends: (IpAddr, IpAddr),
     id: Option<(u16, bool)>,
     free: &[(usize, usize)],
 ) -> Frame {
-    let tcp = &frame[at..];
-    if !ordinary || tcp.len() < 20 {
+    if !ordinary {
         return Frame::Unclear;
+    }
+    let (mut headers, segment) = match protocol {
+        UDP => match datagram(&frame[at..], ends) {
+            Some(datagram) => (frame[..at + 4].to_vec(), datagram),
+            None => return Frame::Other,
+        },
+        _ => match tcp(&frame[at..], ends) {
+            Some((kept, segment)) => ([&frame[..at], &kept].concat(), segment),
+            None => return Frame::Unclear,
+        },
+    };
+    for (from, to) in free {
+        headers[*from..*to].fill(0);
+    }
+    Frame::Segment(Segment {
+        at,
+        headers,
+        id,
+        ..segment
+    })
+}
+
+/// A datagram; `None` when nobody could say between which ports it goes.
+fn datagram(udp: &[u8], (source, destination): (IpAddr, IpAddr)) -> Option<Segment> {
+    let payload = udp.get(8..)?.to_vec();
+    let right = fold(pseudo(source, destination, UDP, udp.len()) + sum(udp)) == 0xffff;
+    Some(Segment {
+        flow: (UDP, source, destination, word(udp, 0), word(udp, 2)),
+        at: 0,
+        headers: Vec::new(),
+        sequence: 0,
+        flags: 0,
+        id: None,
+        payload,
+        right: right && word(udp, 4) == udp.len() && word(udp, 6) != 0,
+    })
+}
+
+/// A segment, and its header with what may differ within a train made 0.
+fn tcp(tcp: &[u8], (source, destination): (IpAddr, IpAddr)) -> Option<(Vec<u8>, Segment)> {
+    if tcp.len() < 20 {
+        return None;
     }
     let header_len = usize::from(tcp[12] >> 4) * 4;
     if header_len < 20 || header_len > tcp.len() {
-        return Frame::Unclear;
+        return None;
     }
-    let mut headers = frame[..at + header_len].to_vec();
-    let of_tcp = [(at + 4, at + 8), (at + 16, at + 18)];
-    for (from, to) in free.iter().chain(&of_tcp) {
-        headers[*from..*to].fill(0);
+    let mut kept = tcp[..header_len].to_vec();
+    for (from, to) in [(4, 8), (16, 18)] {
+        kept[from..to].fill(0);
     }
-    headers[at + 13] &= !FIN_PSH;
-    Frame::Tcp(Segment {
-        flow: (source, destination, word(tcp, 0), word(tcp, 2)),
-        headers,
+    kept[13] &= !FIN_PSH;
+    let segment = Segment {
+        flow: (6, source, destination, word(tcp, 0), word(tcp, 2)),
+        at: 0,
+        headers: Vec::new(),
         sequence: (word(tcp, 4) << 16 | word(tcp, 6)) as u32,
         flags: tcp[13],
-        id,
+        id: None,
         payload: tcp[header_len..].to_vec(),
         right: fold(pseudo(source, destination, 6, tcp.len()) + sum(tcp)) == 0xffff,
-    })
+    };
+    Some((kept, segment))
 }
 
 /// What is written of a batch of no more flows than can be kept apart.
@@ -166,14 +222,14 @@ fn board(
 ) {
     for number in numbers {
         match &seen[number] {
-            Frame::NotTcp => trains.push(vec![number]),
+            Frame::Other => trains.push(vec![number]),
             Frame::Unclear => {
                 open.clear();
                 trains.push(vec![number]);
             }
-            Frame::Tcp(segment) => {
+            Frame::Segment(segment) => {
                 if let Some(train) = open.remove(&segment.flow) {
-                    let members: Vec<_> = trains[train].iter().map(|n| tcp(&seen[*n])).collect();
+                    let members: Vec<_> = trains[train].iter().map(|n| known(&seen[*n])).collect();
                     if continues(&members, segment) {
                         let full = segment.payload.len() == members[0].payload.len();
                         trains[train].push(number);
@@ -195,9 +251,9 @@ fn board(
     }
 }
 
-fn tcp(frame: &Frame) -> &Segment {
+fn known(frame: &Frame) -> &Segment {
     match frame {
-        Frame::Tcp(segment) => segment,
+        Frame::Segment(segment) => segment,
         _ => panic!("in a train"),
     }
 }
@@ -205,13 +261,14 @@ fn tcp(frame: &Frame) -> &Segment {
 fn continues(train: &[&Segment], next: &Segment) -> bool {
     let first = train[0];
     let carried: usize = train.iter().map(|segment| segment.payload.len()).sum();
-    let packet_len = first.headers.len() - 14 + carried + next.payload.len();
+    let packet_len = first.headers_len() - 14 + carried + next.payload.len();
+    let udp = first.flow.0 == UDP;
     next.right
         && train.len() < BATCH
         && (1..=first.payload.len()).contains(&next.payload.len())
         && next.flags & SYN_RST_URG_CWR == 0
         && next.headers == first.headers
-        && next.sequence == first.sequence.wrapping_add(carried as u32)
+        && (udp || next.sequence == first.sequence.wrapping_add(carried as u32))
         && packet_len <= 65_535
         && match (first.id, next.id) {
             (Some((first, df)), Some((id, _))) => {
@@ -231,36 +288,42 @@ fn written(members: &[usize], frames: &[Vec<u8>], seen: &[Frame]) -> Written {
     let mut header = VnetHeader::default();
     let mut bytes = first.clone();
     let mut fixed_ids = false;
-    if let Frame::Tcp(segment) = &seen[members[0]]
+    if let Frame::Segment(segment) = &seen[members[0]]
         && segment.right
     {
         header.flags = vnet::DATA_VALID;
     }
     if let [_, second, ..] = members {
-        let segments: Vec<_> = members.iter().map(|n| tcp(&seen[*n])).collect();
+        let segments: Vec<_> = members.iter().map(|n| known(&seen[*n])).collect();
         let head = segments[0];
         for segment in &segments[1..] {
             bytes.extend(&segment.payload);
         }
-        fixed_ids = head.id.is_some() && tcp(&seen[*second]).id == head.id;
+        fixed_ids = head.id.is_some() && known(&seen[*second]).id == head.id;
         let six = head.id.is_none();
-        let at = if six { 54 } else { 34 };
-        bytes[at + 13] |= segments[segments.len() - 1].flags & FIN_PSH;
+        let (protocol, source, destination, ..) = head.flow;
+        let (at, udp) = (head.at, protocol == UDP);
+        let field = if udp { 6 } else { 16 };
         lengthen(&mut bytes, six);
-        let (source, destination, ..) = head.flow;
-        let part = fold(pseudo(source, destination, 6, bytes.len() - at));
-        bytes[at + 16..at + 18].copy_from_slice(&part.to_be_bytes());
+        let len = bytes.len() - at;
+        if udp {
+            put(&mut bytes, at + 4, len);
+        } else {
+            bytes[at + 13] |= segments[segments.len() - 1].flags & FIN_PSH;
+        }
+        let part = fold(pseudo(source, destination, protocol, len));
+        put(&mut bytes, at + field, usize::from(part));
         header = VnetHeader {
             flags: vnet::NEEDS_CSUM,
-            gso_type: if six {
-                vnet::GSO_TCPV6
-            } else {
-                vnet::GSO_TCPV4
+            gso_type: match (udp, six) {
+                (true, _) => vnet::GSO_UDP_L4,
+                (false, true) => vnet::GSO_TCPV6,
+                (false, false) => vnet::GSO_TCPV4,
             },
-            hdr_len: head.headers.len() as u16,
+            hdr_len: head.headers_len() as u16,
             gso_size: head.payload.len() as u16,
             csum_start: at as u16,
-            csum_offset: 16,
+            csum_offset: field as u16,
             ..header
         };
     }
