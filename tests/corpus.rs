@@ -86,3 +86,10 @@ fn join() {
 fn cut() {
     replay("cut", checks::cut);
 }
+
+#[test]
+fn encap_cut() {
+    replay("encap_cut", |bytes| {
+        checks::encap_cut(bytes);
+    });
+}

@@ -339,7 +339,7 @@ fn what_is_made_up_leaves_cut() {
     let (mut left, mut frames, mut dead) = (0, 0, 0);
     for _ in 0..600 {
         let bytes = strategy.new_tree(&mut runner).expect("no filter").current();
-        match checks::leave_cut(&bytes) {
+        match checks::encap_cut(&bytes) {
             Some(0) => dead += 1,
             Some(count) => (left, frames) = (left + 1, frames + count),
             None => {}

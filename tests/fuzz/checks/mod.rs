@@ -12,6 +12,6 @@ mod words;
 
 pub use inspect::inspect;
 pub use pipeline::{decap, encap, round_trip, worker};
-pub use trains::{cut, encap_cut, join, leave_cut};
+pub use trains::{cut, encap_cut, join};
 pub use wire::{layers, wire};
 pub use words::{config, control_protocol, http, netlink};

@@ -82,13 +82,9 @@ pub fn cut(data: &[u8]) {
 }
 
 /// A superframe that leaves cut is what its segments would be if the twin had cut it and they had come in one by one: byte for
-/// byte, in their order, identifications included. Or it dies of what the first of them would have died of.
-pub fn encap_cut(data: &[u8]) {
-    leave_cut(data);
-}
-
-/// The same; how many frames left, of what makes a superframe.
-pub fn leave_cut(data: &[u8]) -> Option<usize> {
+/// byte, in their order, identifications included. Or it dies of what the first of them would have died of. How many frames left,
+/// of what makes a superframe.
+pub fn encap_cut(data: &[u8]) -> Option<usize> {
     let mut choices = Choices::new(data);
     let (header, mut frame) = tcp::from_tap(&mut choices);
     let to = station(choices.byte());

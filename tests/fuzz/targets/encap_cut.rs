@@ -1,0 +1,11 @@
+//! See `checks::encap_cut`.
+#![no_main]
+
+#[path = "../checks/mod.rs"]
+mod checks;
+#[path = "../../rig/mod.rs"]
+mod rig;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    checks::encap_cut(data);
+});
