@@ -9,7 +9,7 @@
 //!   2  pipeline                            the fate of a frame, then the edit; encap and decap as mirror images
 //!   1  table   |  port     |  netlink      what we know | what moves frames | questions to the kernel
 //!   0  wire    |  stats    |  prefetch     bytes as headers | the names of all that is counted | memory asked for early
-//!                          |  heap                                                             | and given back
+//!              |  fault    |  heap                          | ... and of all that can go wrong  | and given back
 //! ```
 //!
 //! Reading order: `wire`, `stats`, `table`, `port`, `pipeline`, `worker/turn.rs` (a frame's whole way in seven calls),
@@ -19,6 +19,7 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod fault;
 pub mod gateway;
 pub mod heap;
 pub mod loadgen;

@@ -30,6 +30,7 @@ const fn module(name: &'static str, layer: u8) -> Module {
 const MODULES: &[Module] = &[
     module("wire", 0),
     module("stats", 0),
+    module("fault", 0),
     module("prefetch", 0),
     module("heap", 0),
     module("table", 1),
@@ -47,8 +48,8 @@ const MODULES: &[Module] = &[
     // The other end of the wire judges what we built, so it shares none of it.
     Module {
         never: &[
-            "wire", "stats", "prefetch", "heap", "table", "port", "netlink", "pipeline", "worker",
-            "control", "steer",
+            "wire", "stats", "fault", "prefetch", "heap", "table", "port", "netlink", "pipeline",
+            "worker", "control", "steer",
         ],
         ..module("loadgen", 4)
     },

@@ -15,6 +15,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use vxgate::fault;
 use vxgate::port::{
     Batch, ChunkSize, Frame, Link, OpenError, Port, RxDrops, Sleeper, Umem, UmemConfig, XskConfig,
     XskPort, ZeroCopy, takes_chains,
@@ -456,7 +457,7 @@ fn a_taken_queue_is_named_and_who_may_have_it() {
             matches!(error, OpenError::Busy { queue: 1, .. }),
             "{error:?}"
         );
-        let text = error.to_string();
+        let text = fault::line(&error);
         assert!(
             text.contains("a0 queue 1 is taken") && text.contains("(this process)"),
             "{text}"
@@ -469,7 +470,8 @@ fn what_cannot_be_opened_says_why() {
     in_own_netns(|| {
         pair("a0", "b0", 1);
         let umem = umem(ChunkSize::K2);
-        let text = |config: &XskConfig| XskPort::open(&umem, config, None).unwrap_err().to_string();
+        let text =
+            |config: &XskConfig| fault::line(&XskPort::open(&umem, config, None).unwrap_err());
         let error = text(&config("a0", 9));
         assert!(
             error.contains("a0 queue 9") && error.contains("no such queue"),

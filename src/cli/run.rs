@@ -1,6 +1,6 @@
 //! `vxgate run`.
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -11,12 +11,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 
-use super::{SocketArgument, exit, fail, print};
+use super::output::is_coloured;
+use super::{SocketArgument, fail, print};
 use crate::config::{self, Config, ConfigError, Settings, WordKey};
-use crate::gateway::{self, Gateway, SessionError, StartError};
-use crate::port::OpenError;
+use crate::fault::{Explained, Fault, Report};
+use crate::gateway::{self, Gateway, StartError};
 use crate::show::{ControlSocket, MetricsError, MetricsSocket, SocketError, Status};
-use crate::steer;
 
 /// Arguments of `vxgate run`.
 #[derive(Debug, Args)]
@@ -130,11 +130,53 @@ enum RunError {
     Start(#[from] StartError),
 }
 
+impl RunError {
+    /// The error that this one only passes on.
+    fn inner(&self) -> Option<&dyn Explained> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::Socket(error) => Some(error),
+            Self::Metrics(error) => Some(error),
+            Self::Start(error) => Some(error),
+            Self::Log { .. } | Self::Signals(_) | Self::Serve(_) => None,
+        }
+    }
+}
+
+impl Explained for RunError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Config(error) => error.fault(),
+            Self::Socket(error) => error.fault(),
+            Self::Metrics(error) => error.fault(),
+            Self::Start(error) => error.fault(),
+            Self::Log { .. } => Fault::LogFilterInvalid,
+            Self::Signals(_) => Fault::SignalsRefused,
+            Self::Serve(_) => Fault::ThreadRefused,
+        }
+    }
+
+    fn why(&self) -> Option<String> {
+        self.inner()?.why()
+    }
+
+    fn remedy(&self) -> Option<String> {
+        self.inner()?.remedy()
+    }
+
+    fn reports(&self) -> Vec<Report> {
+        match self.inner() {
+            Some(inner) => inner.reports(),
+            None => vec![Report::whole(self)],
+        }
+    }
+}
+
 impl Run {
     pub(super) fn execute(self) -> ExitCode {
         match self.run() {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(exit_code(&error), &error),
+            Err(error) => fail(&error),
         }
     }
 
@@ -220,7 +262,7 @@ fn start_logging(directives: EnvFilter) {
     tracing_subscriber::fmt()
         .with_env_filter(directives)
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
+        .with_ansi(is_coloured())
         .init();
 }
 
@@ -265,27 +307,5 @@ fn announce(gateway: &Gateway, socket: &std::path::Path, metrics: Option<&Metric
 fn notify(state: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "cannot notify the service manager");
-    }
-}
-
-fn exit_code(error: &RunError) -> u8 {
-    match error {
-        RunError::Config(_) | RunError::Log { .. } => exit::CONFIG,
-        RunError::Socket(SocketError::InUse { .. })
-        | RunError::Metrics(MetricsError::AddressInUse(_) | MetricsError::PathInUse(_)) => {
-            exit::BUSY
-        }
-        RunError::Start(StartError::Privileges(_)) => exit::PERMISSION,
-        RunError::Start(StartError::Session(SessionError::Lock(_))) => exit::BUSY,
-        RunError::Start(StartError::Session(SessionError::Port(OpenError::Busy { .. }))) => {
-            exit::BUSY
-        }
-        RunError::Start(StartError::Session(SessionError::Steer(
-            steer::Error::ForeignProgram { .. },
-        ))) => exit::BUSY,
-        RunError::Start(StartError::Session(SessionError::Steer(steer::Error::Load(_)))) => {
-            exit::UNSUPPORTED
-        }
-        _ => exit::FAILED,
     }
 }

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{SocketArgument, exit, fail, print};
+use super::{SocketArgument, exit, fail, print, print_json};
 use crate::config::socket_path;
-use crate::show::{Health, SocketError, ask};
+use crate::show::{Health, ask};
 
 /// Arguments of `vxgate status`.
 #[derive(Debug, Args)]
@@ -22,17 +22,15 @@ impl ShowStatus {
     pub(super) fn execute(self) -> ExitCode {
         let path = match socket_path(self.socket.socket) {
             Ok(path) => path,
-            Err(error) => return fail(exit::CONFIG, &error),
+            Err(error) => return fail(&error),
         };
         let status = match ask(&path) {
             Ok(status) => status,
-            Err(error @ SocketError::NotRunning { .. }) => return fail(exit::NOT_RUNNING, &error),
-            Err(error) => return fail(exit::FAILED, &error),
+            Err(error) => return fail(&error),
         };
         if self.json {
-            match serde_json::to_string_pretty(&status) {
-                Ok(json) => print(&format!("{json}\n")),
-                Err(error) => return fail(exit::FAILED, &error),
+            if let Err(error) = print_json(&status) {
+                return fail(&error);
             }
         } else {
             print(&status.to_string());

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::fault::{Excerpt, Explained, Fault, Report};
+
 /// A setting that cannot be, or a file of settings that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -38,8 +40,8 @@ pub enum ConfigError {
     },
     /// Anybody could tell us what to do.
     #[error(
-        "{}: everybody may write to it (mode {mode:04o}), so anybody could decide where frames go; \
-         take that away: chmod o-w", path.display()
+        "{}: everybody may write to it (mode {mode:04o}), so anybody could decide where frames go",
+        path.display()
     )]
     WorldWritable {
         /// Where it is.
@@ -48,15 +50,55 @@ pub enum ConfigError {
         mode: u32,
     },
     /// The network namespace has no identity to derive the socket's path from.
-    #[error(
-        "cannot read /proc/self/ns/net to place the control socket: {0}; mount /proc, or give --socket"
-    )]
+    #[error("cannot read /proc/self/ns/net to place the control socket: {0}")]
     Namespace(io::Error),
+}
+
+impl Explained for ConfigError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Flag { .. } => Fault::FlagInvalid,
+            Self::Text(findings) | Self::File { findings, .. } => findings
+                .iter()
+                .next()
+                .map_or(Fault::FileNotToml, |finding| finding.fault),
+            Self::Read { .. } => Fault::FileUnreadable,
+            Self::WorldWritable { .. } => Fault::FileWritableByAll,
+            Self::Namespace(_) => Fault::NamespaceUnknown,
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            Self::WorldWritable { path, .. } => {
+                Some(format!("take that away: chmod o-w {}", path.display()))
+            }
+            _ => None,
+        }
+    }
+
+    /// All that was found in a file, each by itself.
+    fn reports(&self) -> Vec<Report> {
+        let (place, findings) = match self {
+            Self::Text(findings) => (String::new(), findings),
+            Self::File { path, findings } => (format!("{}: ", path.display()), findings),
+            _ => return vec![Report::whole(self)],
+        };
+        let report = |finding: &Finding| Report {
+            excerpt: finding.excerpt.clone(),
+            ..Report::new(finding.fault, format!("{place}{finding}"))
+        };
+        findings.iter().map(report).collect()
+    }
 }
 
 /// One thing that is wrong with the text of a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
+    /// What kind of fault it is.
+    pub fault: Fault,
+    /// The line and the part of it that is meant, where the parser tells.
+    pub excerpt: Option<Excerpt>,
     /// The line it stands in, from 1; none where the parser does not tell.
     pub line: Option<usize>,
     /// The key, with its table in front: `overlay.peer_check`. Empty when the text is no TOML.

@@ -25,8 +25,10 @@
 //! Nothing of it is required. What is not known is refused, since a mistyped key that is passed over is a setting that
 //! the operator believes in. All that is wrong is told at once, with its line.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -37,11 +39,14 @@ use super::Devices;
 use super::error::{ConfigError, Finding, Findings};
 use super::listen::{self, Listen};
 use super::settings::{self, Settings, WordKey, closest};
+use crate::fault::{Excerpt, Fault};
 
 /// No configuration is longer, in bytes; a file that is was named by mistake.
 const FILE_LEN_MAX: u64 = 1 << 20;
 /// Characters of a value that a message repeats.
 const EXCERPT_LEN: usize = 40;
+/// Characters of a line that a message shows.
+const EXCERPT_LINE_LEN: usize = 100;
 
 /// What may stand where.
 const TABLES: &[(&str, &[&str])] = &[
@@ -119,10 +124,11 @@ pub fn parse(text: &str) -> Result<Settings, ConfigError> {
     match DeTable::parse(text) {
         Ok(document) => reading.document(document.get_ref()),
         Err(error) => {
-            let line = error.span().map(|span| reading.line(span.start));
             let words = error.message().lines().collect::<Vec<_>>().join("; ");
             reading.findings.push(Finding {
-                line,
+                fault: Fault::FileNotToml,
+                line: error.span().map(|span| reading.line(span.start)),
+                excerpt: error.span().and_then(|span| reading.excerpt(&span)),
                 key: String::new(),
                 why: format!("not TOML: {words}"),
             });
@@ -148,35 +154,35 @@ struct Reading<'a> {
 impl Reading<'_> {
     fn document(&mut self, document: &DeTable<'_>) {
         for (name, value) in document {
-            let (table, at) = (name.get_ref().as_ref(), name.span().start);
+            let (table, at) = (name.get_ref().as_ref(), name.span());
             let known = TABLES.iter().any(|(known, _)| *known == table);
             match value.get_ref() {
                 DeValue::Table(entries) if known => {
                     for (key, value) in entries {
-                        self.entry(table, key.get_ref(), key.span().start, value);
+                        self.entry(table, key, value);
                     }
                 }
-                _ if known => self.find(
-                    at,
-                    table.to_owned(),
-                    format!("write [{table}]: it is a table"),
-                ),
+                _ if known => {
+                    let why = format!("write [{table}]: it is a table");
+                    self.find(Fault::KeyMisplaced, at, table.to_owned(), why);
+                }
                 DeValue::Table(_) => {
                     let tables = TABLES.iter().map(|(table, _)| *table);
                     let why = unknown("table", table, tables, |table| format!("[{table}]"));
-                    self.find(at, printable(table), why);
+                    self.find(Fault::KeyUnknown, at, printable(table), why);
                 }
                 _ => {
                     let why = unknown("key", table, all_keys(), |key| {
                         format!("{key} in {}", table_of(key))
                     });
-                    self.find(at, printable(table), why);
+                    self.find(Fault::KeyUnknown, at, printable(table), why);
                 }
             }
         }
     }
 
-    fn entry(&mut self, table: &str, key: &str, at: usize, value: &Spanned<DeValue<'_>>) {
+    fn entry(&mut self, table: &str, key: &Spanned<Cow<'_, str>>, value: &Spanned<DeValue<'_>>) {
+        let (key, at) = (key.get_ref().as_ref(), key.span());
         let word = WordKey::ALL.into_iter().find(|word| word.key() == key);
         let judged = match (table, key, word) {
             (_, _, Some(word)) if word.table() == table => self.word(word, value.get_ref()),
@@ -189,19 +195,21 @@ impl Reading<'_> {
             _ => {
                 let here = TABLES.iter().filter(|(known, _)| *known == table);
                 let here = here.flat_map(|(_, keys)| *keys).copied();
-                let why = if all_keys().any(|known| known == key) {
-                    format!("it belongs into {}", table_of(key))
+                let (fault, why) = if all_keys().any(|known| known == key) {
+                    let why = format!("it belongs into {}", table_of(key));
+                    (Fault::KeyMisplaced, why)
                 } else {
-                    unknown("key", key, here, str::to_owned)
+                    (Fault::KeyUnknown, unknown("key", key, here, str::to_owned))
                 };
-                self.find(at, format!("{table}.{}", printable(key)), why);
+                self.find(fault, at, format!("{table}.{}", printable(key)), why);
                 return;
             }
         };
         if let Err(may_be) = judged {
             let excerpt = excerpt(self.text.get(value.span()).unwrap_or_default());
             let why = format!("{excerpt} cannot be: {may_be}");
-            self.find(value.span().start, format!("{table}.{key}"), why);
+            let key = format!("{table}.{key}");
+            self.find(Fault::ValueInvalid, value.span(), key, why);
         }
     }
 
@@ -281,9 +289,34 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn find(&mut self, at: usize, key: String, why: String) {
-        let line = Some(self.line(at));
-        self.findings.push(Finding { line, key, why });
+    fn find(&mut self, fault: Fault, at: Range<usize>, key: String, why: String) {
+        self.findings.push(Finding {
+            fault,
+            line: Some(self.line(at.start)),
+            excerpt: self.excerpt(&at),
+            key,
+            why,
+        });
+    }
+
+    /// The line in which a part of the text begins, with that part marked; none where the line is too long to be shown.
+    fn excerpt(&self, part: &Range<usize>) -> Option<Excerpt> {
+        let line = self.line(part.start);
+        let start = match line.checked_sub(2) {
+            Some(before) => self.line_ends.get(before)? + 1,
+            None => 0,
+        };
+        let text = self.text.get(start..)?.lines().next()?;
+        let before = self.text.get(start..part.start)?.chars().count();
+        let marked = self.text.get(part.clone())?.lines().next();
+        let marked = marked.map_or(0, |marked| marked.chars().count());
+        let shown = text.chars().take(EXCERPT_LINE_LEN).count();
+        (before < shown).then(|| Excerpt {
+            line,
+            text: text.chars().take(shown).map(plain).collect(),
+            from: before,
+            len: marked.clamp(1, shown - before),
+        })
     }
 
     /// The number of the line, from 1, in which a byte stands.
@@ -330,16 +363,23 @@ fn excerpt(source: &str) -> String {
 
 /// Without control characters, which could draw on the reader's terminal.
 fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .take(2 * EXCERPT_LEN)
-        .collect()
+    text.chars().map(plain).take(2 * EXCERPT_LEN).collect()
+}
+
+/// A character that draws itself, in one column or two.
+fn plain(c: char) -> char {
+    match c {
+        '\t' => ' ',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Endpoint, Superframes};
+    use crate::fault::Explained;
     use crate::table::{EcnEncap, InnerVlan, PeerCheck, ReservedBits, UdpChecksumRx};
     use proptest::prelude::*;
 
@@ -539,6 +579,42 @@ mod tests {
             "x\u{e9}".repeat(1000)
         ));
         assert!(long.chars().count() < 200, "{long}");
+    }
+
+    #[test]
+    fn a_report_shows_the_line_and_points_at_what_is_meant() {
+        let text = "[overlay]\n\tpeer_check = \"srtict\" # who\n[worker]\ncuont = 2\nsocket = 1\nbad = [\n  1 ]\n";
+        let shown: Vec<_> = parse(text)
+            .unwrap_err()
+            .reports()
+            .into_iter()
+            .map(|report| {
+                let excerpt = report.excerpt.unwrap();
+                (report.fault, excerpt.to_string())
+            })
+            .collect();
+        let mark = |line: u32, text: &str, marks: &str| {
+            format!("  {line:>5} | {text}\n        | {marks}\n")
+        };
+        let value = " peer_check = \"srtict\" # who";
+        assert_eq!(
+            shown,
+            [
+                (
+                    Fault::ValueInvalid,
+                    mark(2, value, "              ^^^^^^^^")
+                ),
+                (Fault::KeyUnknown, mark(4, "cuont = 2", "^^^^^")),
+                (Fault::KeyMisplaced, mark(5, "socket = 1", "^^^^^^")),
+                (Fault::KeyUnknown, mark(6, "bad = [", "^^^")),
+            ]
+        );
+        let broken = parse("\npeer_check = strict").unwrap_err().reports();
+        assert_eq!(broken[0].fault, Fault::FileNotToml);
+        assert_eq!(broken[0].excerpt.as_ref().map(|e| e.line), Some(2));
+        // What stands beyond the end of what is shown is told by its line alone.
+        let far = format!("[overlay]\npeer_check{}= 1", " ".repeat(200));
+        assert_eq!(parse(&far).unwrap_err().reports()[0].excerpt, None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::fault::{Explained, Fault};
 use crate::netlink;
 
 /// Why the mirror cannot start.
@@ -27,8 +28,16 @@ pub enum Error {
         why: String,
     },
     /// More devices than a segment number can tell apart.
-    #[error(
-        "{0} vxlan devices are more than one process can serve (65536): choose some with --vxlan"
-    )]
+    #[error("{0} vxlan devices are more than one process can serve (65536)")]
     TooMany(usize),
+}
+
+impl Explained for Error {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Netlink(_) | Self::Io { .. } => Fault::MirrorFailed,
+            Self::Ineligible { .. } => Fault::DeviceRefused,
+            Self::TooMany(_) => Fault::DevicesTooMany,
+        }
+    }
 }

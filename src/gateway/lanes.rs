@@ -12,6 +12,7 @@
 use super::plan::{Nic, Plan};
 use crate::config::Superframes;
 use crate::control::Found;
+use crate::fault;
 use crate::port::{ChunkSize, TapPort, Umem, UmemConfig};
 use crate::steer::{AccessLink, Tap};
 use crate::worker::Departure;
@@ -40,7 +41,7 @@ enum Way {
 impl Lanes {
     /// Makes all that can be made.
     pub fn make(plan: &Plan) -> Self {
-        let made = |tap: Result<Tap, crate::steer::Error>| tap.map_err(|error| error.to_string());
+        let made = |tap: Result<Tap, crate::steer::Error>| tap.map_err(|error| fault::line(&error));
         let way = |nic: &Nic| match plan.superframes {
             Superframes::Off => Err("switched off by --superframes".to_owned()),
             Superframes::Cut => Ok(Way::Cut("asked for by --superframes".to_owned())),

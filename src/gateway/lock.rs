@@ -12,6 +12,7 @@ use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 
 use super::predecessor::Patience;
+use crate::fault::{Explained, Fault};
 
 /// Held while a device is taken over; dropping it gives the device free.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub struct DeviceLock {
 pub enum LockError {
     /// Another process has it.
     #[error(
-        "{device} is already taken over by vxgate, pid {}: stop that one first, or choose other devices with --vxlan",
+        "{device} is already taken over by vxgate, pid {}",
         holder.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
     )]
     Taken {
@@ -41,6 +42,26 @@ pub enum LockError {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+impl Explained for LockError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Taken { .. } => Fault::DeviceTaken,
+            Self::Io { .. } => Fault::DeviceNotLocked,
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Taken {
+                holder: Some(pid), ..
+            } => Some(format!(
+                "stop that one first (kill {pid}), or choose other devices with --vxlan"
+            )),
+            _ => None,
+        }
+    }
 }
 
 impl DeviceLock {

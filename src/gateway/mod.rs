@@ -41,6 +41,7 @@ pub use session::SessionError;
 
 use crate::config::{Config, WORKERS_MAX};
 use crate::control::{self, Event, Found, Refusal};
+use crate::fault::{self, Explained, Fault};
 use crate::netlink::{self, Socket};
 use crate::port::takes_chains;
 use crate::table::{PeerCheck, Policy};
@@ -83,6 +84,34 @@ pub enum StartError {
     /// The mirror failed.
     #[error(transparent)]
     Control(#[from] control::Error),
+}
+
+impl StartError {
+    /// What it passes on: it says nothing of its own.
+    fn inner(&self) -> &dyn Explained {
+        match self {
+            Self::Privileges(error) => error,
+            Self::Plan(error) => error,
+            Self::Netlink(error) => error,
+            Self::Steer(error) => error,
+            Self::Session(error) => error,
+            Self::Control(error) => error,
+        }
+    }
+}
+
+impl Explained for StartError {
+    fn fault(&self) -> Fault {
+        self.inner().fault()
+    }
+
+    fn why(&self) -> Option<String> {
+        self.inner().why()
+    }
+
+    fn remedy(&self) -> Option<String> {
+        self.inner().remedy()
+    }
 }
 
 /// A gateway that carries frames.
@@ -246,9 +275,13 @@ impl Gateway {
         state.trouble = match &outcome {
             Ok(()) => None,
             Err(error) => {
-                let words = error.to_string();
+                let words = fault::line(error);
                 if state.trouble.as_ref() != Some(&words) {
-                    tracing::error!(%error, "cannot take over: the kernel carries on; trying again");
+                    tracing::error!(
+                        code = error.fault().code(),
+                        error = words,
+                        "cannot take over: the kernel carries on; trying again"
+                    );
                 }
                 Some(words)
             }
@@ -282,7 +315,7 @@ impl Gateway {
                 self.unfit.extend(
                     newcomers
                         .into_iter()
-                        .map(|ifindex| (ifindex, error.to_string())),
+                        .map(|ifindex| (ifindex, fault::line(&error))),
                 );
                 let plan = make_plan(&self.config, &mut self.netlink, &mut self.unfit)?;
                 self.begin_session(plan)

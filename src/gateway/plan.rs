@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::config::{Config, Devices, Superframes};
 use crate::control::{Found, Refusal, VxlanDevice};
+use crate::fault::{Explained, Fault};
 use crate::netlink::Link;
 use crate::pipeline::carrier;
 use crate::port::{ChunkSize, ROOM};
@@ -53,15 +54,11 @@ pub struct Nic {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PlanError {
     /// The namespace has no vxlan device.
-    #[error(
-        "no vxlan device in this network namespace: vxgate takes over devices that exist; \
-         make one (flanneld does, or `ip link add flannel.1 type vxlan ...`), then start again"
-    )]
+    #[error("no vxlan device in this network namespace")]
     NoDevice,
     /// There is no such device.
     #[error(
-        "{0}, which --vxlan or overlay.devices names: there is no vxlan device of that name in this network namespace \
-         (see `ip -d link show type vxlan`)"
+        "{0}, which --vxlan or overlay.devices names: there is no vxlan device of that name in this network namespace"
     )]
     Unknown(String),
     /// The device uses something that vxgate does not do, or is not ready.
@@ -77,6 +74,17 @@ pub enum PlanError {
     /// All of them are left to the kernel.
     #[error("no vxlan device can be taken over: {0}")]
     AllRefused(String),
+}
+
+impl Explained for PlanError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::NoDevice => Fault::DeviceNone,
+            Self::Unknown(_) => Fault::DeviceUnknown,
+            Self::Refused { .. } => Fault::DeviceRefused,
+            Self::AllRefused(_) => Fault::DevicesAllRefused,
+        }
+    }
 }
 
 impl Plan {

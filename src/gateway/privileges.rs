@@ -2,10 +2,18 @@
 
 use caps::{CapSet, Capability};
 
+use crate::fault::{Explained, Fault};
+
 /// A capability that is missing.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("missing {}: {}. Run as root, or grant it (setcap, AmbientCapabilities=)", names(.0), reasons(.0))]
+#[error("missing {}: {}", names(.0), reasons(.0))]
 pub struct MissingCapabilities(Vec<Need>);
+
+impl Explained for MissingCapabilities {
+    fn fault(&self) -> Fault {
+        Fault::CapabilityMissing
+    }
+}
 
 /// A capability and what it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +84,7 @@ mod tests {
         let error = check_with(|capability| capability == Capability::CAP_NET_ADMIN).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "missing CAP_NET_RAW, CAP_BPF: to open AF_XDP sockets, to load BPF programs. \
-             Run as root, or grant it (setcap, AmbientCapabilities=)"
+            "missing CAP_NET_RAW, CAP_BPF: to open AF_XDP sockets, to load BPF programs"
         );
     }
 

@@ -23,6 +23,7 @@ use super::observe::{
 };
 use super::plan::{Plan, access_mtu};
 use crate::control::{self, Control, Event, Found, Report, SegmentReport};
+use crate::fault::{Explained, Fault};
 use crate::port::{OpenError, ROOM, XskPort, now_ns};
 use crate::steer::{self, AccessPair, DevicePlan, NicPlan, SteerPlan, Steering};
 use crate::table::{OUTER_IPV4_LEN, OUTER_IPV6_LEN, VtepKey, publication};
@@ -47,7 +48,7 @@ pub enum SessionError {
     #[error("cannot mirror the kernel's tables: {0}")]
     Control(#[from] control::Error),
     /// No descriptor is left for the books.
-    #[error("cannot watch a socket's counters: {0}; raise the limit (ulimit -n)")]
+    #[error("cannot watch a socket's counters: {0}")]
     Statistics(io::Error),
     /// A thread.
     #[error("cannot start worker {worker}: {source}")]
@@ -57,6 +58,41 @@ pub enum SessionError {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+impl SessionError {
+    /// The error that this one only passes on.
+    fn inner(&self) -> Option<&dyn Explained> {
+        match self {
+            Self::Lock(error) => Some(error),
+            Self::Steer(error) => Some(error),
+            Self::Port(error) => Some(error),
+            Self::Control(error) => Some(error),
+            Self::Umem(_) | Self::Statistics(_) | Self::Worker { .. } => None,
+        }
+    }
+}
+
+impl Explained for SessionError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Lock(error) => error.fault(),
+            Self::Steer(error) => error.fault(),
+            Self::Port(error) => error.fault(),
+            Self::Control(error) => error.fault(),
+            Self::Umem(_) => Fault::FrameMemoryRefused,
+            Self::Statistics(_) => Fault::SocketCountersRefused,
+            Self::Worker { .. } => Fault::ThreadRefused,
+        }
+    }
+
+    fn why(&self) -> Option<String> {
+        self.inner()?.why()
+    }
+
+    fn remedy(&self) -> Option<String> {
+        self.inner()?.remedy()
+    }
 }
 
 /// A running takeover.
@@ -284,7 +320,8 @@ impl Session {
         self.steering.detach();
         self.control.stop();
         for panicked in plans.into_iter().filter_map(Result::err) {
-            tracing::error!(error = %panicked, "a worker ended by itself");
+            let code = panicked.fault().code();
+            tracing::error!(code, error = %panicked, "a worker ended by itself");
         }
         for pair in self.accesses.drain(..) {
             if let Err(error) = pair.remove() {

@@ -10,6 +10,7 @@ use rustix::net::{RecvFlags, SendFlags, sockopt};
 
 use super::attribute::{attributes, text_from};
 use super::message::{HEADER_LEN, Message, NLMSG_DONE, NLMSG_ERROR, messages};
+use crate::fault::{Explained, Fault};
 
 /// `NLM_F_REQUEST` (`linux/netlink.h`).
 const REQUEST: u16 = 0x01;
@@ -58,6 +59,16 @@ pub enum Error {
     /// An answer that makes no sense.
     #[error("netlink: {0}")]
     Malformed(&'static str),
+}
+
+impl Explained for Error {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Io { .. } | Self::Kernel { .. } | Self::Interrupted(_) | Self::Malformed(_) => {
+                Fault::KernelSilent
+            }
+        }
+    }
 }
 
 impl Error {

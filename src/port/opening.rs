@@ -9,6 +9,7 @@ use super::Umem;
 use super::holders::holders;
 use super::rings::RingMemory;
 use super::socket::{RingKind, Socket};
+use crate::fault::{Explained, Fault};
 
 /// What one `sendto` may send where the kernel lets us say so.
 const TX_BUDGET_FRAMES: u32 = 256;
@@ -48,9 +49,7 @@ pub enum ZeroCopy {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another socket has the queue.
-    #[error(
-        "{device} queue {queue} is taken by another AF_XDP socket, still after {waited_ms} ms; {holders}"
-    )]
+    #[error("{device} queue {queue} is taken by another AF_XDP socket, still after {waited_ms} ms")]
     Busy {
         /// The device's name.
         device: String,
@@ -72,7 +71,7 @@ pub enum OpenError {
         queue: u32,
     },
     /// The kernel refused a step.
-    #[error("{device} queue {queue}: cannot {step}: {error}{hint}")]
+    #[error("{device} queue {queue}: cannot {step}: {error}")]
     Refused {
         /// The device's name.
         device: String,
@@ -80,11 +79,29 @@ pub enum OpenError {
         queue: u32,
         /// What was attempted.
         step: &'static str,
-        /// What to do about it, or nothing.
-        hint: &'static str,
+        /// What is known of why.
+        hint: Option<&'static str>,
         /// The kernel's answer.
         error: io::Error,
     },
+}
+
+impl Explained for OpenError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Busy { .. } => Fault::QueueBusy,
+            Self::ForeignUmem { .. } => Fault::FrameMemoryForeign,
+            Self::Refused { .. } => Fault::SocketRefused,
+        }
+    }
+
+    fn why(&self) -> Option<String> {
+        match self {
+            Self::Busy { holders, .. } => Some(holders.clone()),
+            Self::Refused { hint, .. } => hint.map(str::to_owned),
+            Self::ForeignUmem { .. } => None,
+        }
+    }
 }
 
 /// A port on its way.
@@ -218,18 +235,18 @@ fn refused(config: &XskConfig, start: Instant, step: &'static str, error: io::Er
         };
     }
     let hint = match (step, error.raw_os_error()) {
-        (_, Some(libc::EPERM | libc::EACCES)) => "; CAP_NET_RAW is needed",
-        (_, Some(libc::EAFNOSUPPORT)) => "; the kernel has no AF_XDP (CONFIG_XDP_SOCKETS)",
-        (_, Some(libc::ENODEV)) => "; there is no such device in this network namespace",
+        (_, Some(libc::EPERM | libc::EACCES)) => "CAP_NET_RAW is needed",
+        (_, Some(libc::EAFNOSUPPORT)) => "the kernel has no AF_XDP (CONFIG_XDP_SOCKETS)",
+        (_, Some(libc::ENODEV)) => "there is no such device in this network namespace",
         ("register the UMEM", Some(libc::ENOBUFS)) => {
-            "; raise RLIMIT_MEMLOCK, or grant CAP_IPC_LOCK"
+            "the limit of locked memory is too low: raise RLIMIT_MEMLOCK, or grant CAP_IPC_LOCK"
         }
-        ("make the rings", Some(libc::EINVAL)) => "; the ring length must be a power of two",
+        ("make the rings", Some(libc::EINVAL)) => "the ring length must be a power of two",
         ("share the UMEM of another port", Some(libc::EINVAL)) => {
-            "; the device has no such queue, or the other port is on the very same queue"
+            "the device has no such queue, or the other port is on the very same queue"
         }
         ("bind the queue", Some(libc::EINVAL)) => {
-            "; the device has no such queue, or its frames need several buffers and the kernel is older than 6.6"
+            "the device has no such queue, or its frames need several buffers and the kernel is older than 6.6"
         }
         _ => "",
     };
@@ -237,7 +254,7 @@ fn refused(config: &XskConfig, start: Instant, step: &'static str, error: io::Er
         device,
         queue,
         step,
-        hint,
+        hint: Some(hint).filter(|hint| !hint.is_empty()),
         error,
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Status;
 use super::unix_socket::{self, BindError};
+use crate::fault::{Explained, Fault};
 
 /// A request is one short line; more than this is not one.
 const REQUEST_LEN_MAX: u64 = 4096;
@@ -41,9 +42,7 @@ enum Answer {
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Somebody answers there already.
-    #[error(
-        "control socket {path} is served by a running vxgate{holder}: stop that one, or give another path with --socket"
-    )]
+    #[error("control socket {path} is served by a running vxgate{holder}")]
     InUse {
         /// Where.
         path: PathBuf,
@@ -51,12 +50,10 @@ pub enum SocketError {
         holder: String,
     },
     /// Something else has the name.
-    #[error(
-        "cannot make control socket {0}: there is a file of that name that is no socket; give another path with --socket"
-    )]
+    #[error("cannot make control socket {0}: there is a file of that name that is no socket")]
     NoSocket(PathBuf),
     /// It cannot be made.
-    #[error("cannot make control socket {path}: {source}; give another path with --socket")]
+    #[error("cannot make control socket {path}: {source}")]
     Bind {
         /// Where.
         path: PathBuf,
@@ -64,9 +61,7 @@ pub enum SocketError {
         source: io::Error,
     },
     /// Nobody answers.
-    #[error(
-        "no vxgate answers on {path}: {source}; is it running in this network namespace? (--socket gives another path)"
-    )]
+    #[error("no vxgate answers on {path}: {source}")]
     NotRunning {
         /// Where.
         path: PathBuf,
@@ -81,6 +76,18 @@ pub enum SocketError {
         /// What was wrong with it.
         why: String,
     },
+}
+
+impl Explained for SocketError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::InUse { .. } => Fault::SocketServed,
+            Self::NoSocket(_) => Fault::SocketNameTaken,
+            Self::Bind { .. } => Fault::SocketNotMade,
+            Self::NotRunning { .. } => Fault::DaemonSilent,
+            Self::BadAnswer { .. } => Fault::AnswerInvalid,
+        }
+    }
 }
 
 /// A bound socket; its file goes when it is dropped.

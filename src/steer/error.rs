@@ -4,25 +4,23 @@ use std::io;
 
 use libbpf_rs::ErrorKind;
 
+use crate::fault::{Explained, Fault};
 use crate::netlink;
 
 /// A steering step that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The kernel does not take a BPF program or map.
-    #[error("cannot load the steering programs: {0:#}; {hint}", hint = load_hint(.0.kind()))]
+    #[error("cannot load the steering programs: {0:#}")]
     Load(libbpf_rs::Error),
     /// No descriptor is left.
-    #[error("cannot get a descriptor for a steering program: {0}; raise the limit (ulimit -n)")]
+    #[error("cannot get a descriptor for a steering program: {0}")]
     Descriptor(io::Error),
     /// Memory that programs and workers share could not be mapped.
     #[error("cannot map the heartbeat: {0}")]
     Heartbeat(io::Error),
     /// Another program has the hook.
-    #[error(
-        "{device} already runs another XDP program ({program}): stop the process that holds it, or detach it by \
-         `ip link set dev {device} {mode} off`, then start again"
-    )]
+    #[error("{device} already runs another XDP program ({program})")]
     ForeignProgram {
         /// The device's name.
         device: String,
@@ -32,7 +30,7 @@ pub enum Error {
         mode: &'static str,
     },
     /// A hook refused the program.
-    #[error("cannot attach {program} to {device}: {source}{hint}", hint = attach_hint(source))]
+    #[error("cannot attach {program} to {device}: {source}")]
     Attach {
         /// Which program.
         program: &'static str,
@@ -85,24 +83,45 @@ pub enum Error {
     Links(#[from] netlink::Error),
 }
 
-fn load_hint(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::PermissionDenied => {
-            "CAP_BPF and CAP_NET_ADMIN are needed (run as root, or grant them), and before Linux 5.11 also a higher limit \
-             of locked memory (ulimit -l unlimited)"
-        }
-        ErrorKind::OutOfMemory => "free memory, or raise the limit of the control group",
-        _ => {
-            "Linux 5.11 or later with AF_XDP (CONFIG_BPF_SYSCALL, CONFIG_XDP_SOCKETS) is needed; --log debug shows the \
-             kernel's own words"
+impl Explained for Error {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Load(error) => match error.kind() {
+                ErrorKind::PermissionDenied => Fault::ProgramsDenied,
+                ErrorKind::OutOfMemory => Fault::ProgramsWithoutMemory,
+                _ => Fault::ProgramsUnsupported,
+            },
+            Self::Descriptor(_) => Fault::DescriptorsExhausted,
+            Self::Heartbeat(_) => Fault::HeartbeatNotMapped,
+            Self::ForeignProgram { .. } => Fault::ForeignProgram,
+            Self::Attach { .. } => Fault::AttachRefused,
+            Self::Map { .. } => Fault::ProgramsNotTold,
+            Self::Plan(_) => Fault::PlanContradicts,
+            Self::Access { .. } | Self::Setting { .. } | Self::Claim { .. } => {
+                Fault::AccessDeviceRefused
+            }
+            Self::Links(_) => Fault::KernelSilent,
         }
     }
-}
 
-fn attach_hint(error: &io::Error) -> &'static str {
-    match error.raw_os_error() {
-        Some(libc::EPERM) => "; CAP_NET_ADMIN and CAP_BPF are needed (run as root, or grant them)",
-        Some(libc::ENODEV) => "; the device is gone",
-        _ => "",
+    fn why(&self) -> Option<String> {
+        let Self::Attach { source, .. } = self else {
+            return None;
+        };
+        let cause = match source.raw_os_error() {
+            Some(libc::EPERM) => "CAP_NET_ADMIN and CAP_BPF are needed",
+            Some(libc::ENODEV) => "the device is gone",
+            _ => return None,
+        };
+        Some(cause.to_owned())
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            Self::ForeignProgram { device, mode, .. } => Some(format!(
+                "stop the process that holds it, or detach it by `ip link set dev {device} {mode} off`, then start again"
+            )),
+            _ => None,
+        }
     }
 }

@@ -15,6 +15,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 
 use super::copy::Copy;
 use super::{DevicePlan, Error};
+use crate::fault;
 use crate::table::KernelShare;
 use crate::wire::MacAddr;
 
@@ -118,7 +119,7 @@ impl Device {
             ))
         } else {
             let told = self.tell(&mut state, share);
-            told.map_err(|source| failed(&self.name, source).to_string())
+            told.map_err(|source| fault::line(&failed(&self.name, source)))
         };
         let trouble = match outcome {
             Ok(()) => None,

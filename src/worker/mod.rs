@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
+use crate::fault::{Explained, Fault};
 use crate::pipeline::lane::Ways;
 use crate::pipeline::{IpIds, Outbox, Verdicts};
 use crate::port::{Batch, Port, Umem, now_ns};
@@ -126,6 +127,12 @@ pub struct Panicked {
     pub number: usize,
     /// What it said.
     pub message: String,
+}
+
+impl Explained for Panicked {
+    fn fault(&self) -> Fault {
+        Fault::WorkerPanicked
+    }
 }
 
 impl<P: Port> Worker<P> {

@@ -2,6 +2,7 @@
 
 use caps::{CapSet, Capability};
 use libbpf_sys as sys;
+use vxgate::fault;
 use vxgate::steer::{AccessPair, Error, Steering, remove_leftovers};
 
 use crate::access::{be_victim, kill_after};
@@ -100,7 +101,7 @@ fn a_foreign_program_is_refused_by_number_and_name_and_stays() {
             let mut second = Steered::load(1);
             let error = second.steering.attach().unwrap_err();
             assert!(matches!(error, Error::ForeignProgram { .. }), "{error}");
-            let words = error.to_string();
+            let words = fault::line(&error);
             assert!(
                 words.starts_with(&format!(
                     "eth1 already runs another XDP program (id {id}, vxgate_underlay)"
@@ -268,12 +269,12 @@ fn a_missing_capability_is_named() {
             for capability in [Capability::CAP_BPF, Capability::CAP_SYS_ADMIN] {
                 caps::drop(None, CapSet::Effective, capability).unwrap();
             }
-            Steering::load(&plan).err().map(|error| error.to_string())
+            Steering::load(&plan).err().map(|error| fault::line(&error))
         };
         let error = std::thread::scope(|scope| scope.spawn(load).join().unwrap());
         let error = error.expect("the kernel refuses");
         assert!(
-            error.contains("CAP_BPF and CAP_NET_ADMIN are needed"),
+            error.contains("grant CAP_BPF and CAP_NET_ADMIN") && error.ends_with("(VXG-0302)"),
             "{error}"
         );
     });

@@ -6,7 +6,7 @@ use super::calibration::CalibrationError;
 use super::direct_wire::WireError;
 use super::ends::EndError;
 use super::profile::ProfileFileError;
-use crate::cli::exit;
+use crate::fault::{Explained, Fault, Report};
 use crate::loadgen::books::Void;
 use crate::loadgen::comparison::ComparisonError;
 use crate::loadgen::engine::EngineError;
@@ -84,23 +84,33 @@ pub(super) enum Failure {
     Comparison(#[from] ComparisonError),
 }
 
-impl Failure {
-    /// The exit code that tells its kind.
-    pub(super) fn code(&self) -> u8 {
+impl Explained for Failure {
+    fn fault(&self) -> Fault {
         match self {
             Self::Profile(_)
-            | Self::Recording(_)
-            | Self::LiveRecording
             | Self::Stream { .. }
-            | Self::File(_)
             | Self::Rate(_)
-            | Self::Guard(_)
-            | Self::DefaultRoute(_)
             | Self::OneDevice(_)
             | Self::Search(_)
-            | Self::Windows { .. }
-            | Self::Calibration(CalibrationError::NoWire(_)) => exit::CONFIG,
-            _ => exit::FAILED,
+            | Self::Windows { .. } => Fault::LoadInvalid,
+            Self::File(_) => Fault::ProfileInvalid,
+            Self::Recording(_) | Self::LiveRecording => Fault::RecordingInvalid,
+            Self::Guard(_) | Self::DefaultRoute(_) => Fault::StrangersReached,
+            Self::End(_) => Fault::EndUnusable,
+            Self::Engine(_) => Fault::EngineFailed,
+            Self::Calibration(CalibrationError::NoWire(_)) => Fault::WireImpossible,
+            Self::Calibration(CalibrationError::TooBusy(..) | CalibrationError::Ended)
+            | Self::Wire(_) => Fault::CalibrationFailed,
+            Self::Void(_) | Self::ReceiverLost(_) | Self::Backwards => Fault::TrialVoid,
+            Self::Cpu(_) | Self::Signals(_) | Self::Memory(_) => Fault::MeasuringFailed,
+            Self::NoCommand | Self::Command { .. } | Self::Wait(_) => Fault::CommandFailed,
+            Self::Interrupted => Fault::MeasurementInterrupted,
+            Self::Read { .. } | Self::Comparison(_) => Fault::ResultsUnreadable,
         }
+    }
+
+    /// The load generator's errors say themselves what to do.
+    fn reports(&self) -> Vec<Report> {
+        vec![Report::bare(self)]
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::page::{self, Page};
-use crate::cli::{exit, fail, print};
+use crate::cli::{fail, print, print_json};
 use crate::loadgen::comparison::Comparison;
 use crate::loadgen::report::Report;
 
@@ -93,13 +93,12 @@ impl Output {
     pub(super) fn show_any<T: Shown>(&self, outcome: Result<T, Failure>) -> ExitCode {
         let result = match outcome {
             Ok(result) => result,
-            Err(failure) => return fail(failure.code(), &failure),
+            Err(failure) => return fail(&failure),
         };
         // First what cannot fail: a page that cannot be written must not take the result along.
         if self.json {
-            match serde_json::to_string_pretty(&result) {
-                Ok(json) => print(&format!("{json}\n")),
-                Err(error) => return fail(exit::FAILED, &error),
+            if let Err(error) = print_json(&result) {
+                return fail(&error);
             }
         } else if self.csv {
             print(&result.csv());
@@ -113,7 +112,7 @@ impl Output {
     pub(super) fn write_page<T: Shown>(&self, result: &T) -> ExitCode {
         let path = self.report.as_deref();
         match path.map(|path| result.page().write(path)) {
-            Some(Err(error)) => fail(exit::FAILED, &error),
+            Some(Err(error)) => fail(&error),
             _ => ExitCode::SUCCESS,
         }
     }

@@ -10,7 +10,7 @@ use super::interrupt::Interrupt;
 use super::look::{Change, Look, Seen};
 use super::output::Output;
 use super::tester::{Ended, Tester, TesterFlags, seconds};
-use crate::cli::{exit, fail, print};
+use crate::cli::{exit, fail, print, print_json_line};
 use crate::loadgen::memory::resident_bytes;
 use crate::loadgen::rate::Rate;
 use crate::loadgen::report::{Report, Soak, Window};
@@ -66,9 +66,8 @@ impl MeasureSoak {
         };
         let failed = report.soak.as_ref().and_then(|soak| soak.passed) == Some(false);
         let shown = if self.json_lines {
-            match serde_json::to_string(&report) {
-                Ok(json) => print(&format!("{json}\n")),
-                Err(error) => return fail(exit::FAILED, &error),
+            if let Err(error) = print_json_line(&report) {
+                return fail(&error);
             }
             self.output.write_page(&report)
         } else {
@@ -128,9 +127,9 @@ impl MeasureSoak {
             return;
         }
         if self.json_lines {
-            match serde_json::to_string(window) {
-                Ok(json) => print(&format!("{json}\n")),
-                Err(error) => eprintln!("vxgate: {error}"),
+            if let Err(error) = print_json_line(window) {
+                // The measurement goes on: its end tells the rest.
+                fail(&error);
             }
             return;
         }

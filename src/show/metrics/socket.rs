@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Pages;
 use crate::config::Endpoint;
+use crate::fault::{Explained, Fault};
 use crate::show::Status;
 use crate::show::http::{Listener, Server};
 use crate::show::unix_socket::{self, BindError};
@@ -19,32 +20,19 @@ const RETRY: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
     /// Another process listens on the address.
-    #[error(
-        "metrics: {0} is in use by another process (ss -ltnp 'sport = :{port}' shows which): stop that one, or give \
-         another address with --metrics-listen",
-        port = .0.port()
-    )]
+    #[error("metrics: {0} is in use by another process")]
     AddressInUse(SocketAddr),
     /// Nobody here has the address.
-    #[error(
-        "metrics: no device of this network namespace has the address {0} (ip address shows them); give another with \
-         --metrics-listen"
-    )]
+    #[error("metrics: no device of this network namespace has the address {0}")]
     NoSuchAddress(SocketAddr),
     /// Another process listens on the path.
-    #[error(
-        "metrics: another process serves {}: stop that one, or give another path with --metrics-listen", .0.display()
-    )]
+    #[error("metrics: another process serves {}", .0.display())]
     PathInUse(PathBuf),
     /// Something else has the name.
-    #[error(
-        "metrics: there is a file {} that is no socket; give another path with --metrics-listen", .0.display()
-    )]
+    #[error("metrics: there is a file {} that is no socket", .0.display())]
     NoSocket(PathBuf),
     /// It cannot be listened on.
-    #[error(
-        "metrics: cannot listen on {endpoint}: {source}; give another place with --metrics-listen, or \"off\""
-    )]
+    #[error("metrics: cannot listen on {endpoint}: {source}")]
     Listen {
         /// Where.
         endpoint: Endpoint,
@@ -54,6 +42,28 @@ pub enum MetricsError {
     /// No thread can be had.
     #[error("metrics: cannot start a thread: {0}")]
     Thread(io::Error),
+}
+
+impl Explained for MetricsError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::AddressInUse(_) | Self::PathInUse(_) => Fault::MetricsPlaceServed,
+            Self::NoSuchAddress(_) => Fault::MetricsAddressUnknown,
+            Self::NoSocket(_) => Fault::MetricsNameTaken,
+            Self::Listen { .. } => Fault::MetricsNotServed,
+            Self::Thread(_) => Fault::ThreadRefused,
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            Self::AddressInUse(addr) => Some(format!(
+                "stop that one (ss -ltnp 'sport = :{}' shows which), or give another address with --metrics-listen",
+                addr.port()
+            )),
+            _ => None,
+        }
+    }
 }
 
 /// A socket that listens; a path's file goes when it is dropped.
@@ -68,7 +78,7 @@ impl MetricsSocket {
     /// Listens. A file that a dead process left is replaced.
     ///
     /// # Errors
-    /// Says who or what is in the way, and what to do.
+    /// Says who or what is in the way.
     pub fn bind(endpoint: &Endpoint) -> Result<Self, MetricsError> {
         match endpoint {
             Endpoint::Tcp(addr) => Self::bind_tcp(*addr),
@@ -158,6 +168,7 @@ mod tests {
     use std::os::unix::net::{UnixListener, UnixStream};
 
     use super::*;
+    use crate::fault;
     use crate::gateway::Observation;
 
     fn get(mut stream: impl Read + Write) -> String {
@@ -187,7 +198,7 @@ mod tests {
         }
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o660);
-        let refused = |endpoint| MetricsSocket::bind(&endpoint).unwrap_err().to_string();
+        let refused = |endpoint| fault::line(&MetricsSocket::bind(&endpoint).unwrap_err());
         let words = refused(Endpoint::Tcp(addr));
         assert!(
             words.contains(&format!("{addr} is in use")) && words.contains("--metrics-listen"),

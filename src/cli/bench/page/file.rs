@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 
 use super::Page;
+use crate::fault::{Explained, Fault};
 
 /// Why a page cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +14,12 @@ use super::Page;
 pub(in crate::cli::bench) struct PageError {
     path: PathBuf,
     source: io::Error,
+}
+
+impl Explained for PageError {
+    fn fault(&self) -> Fault {
+        Fault::PageNotWritten
+    }
 }
 
 impl Page {

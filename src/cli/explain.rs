@@ -1,0 +1,144 @@
+//! `vxgate explain`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{exit, fail, print, print_json};
+use crate::fault::{Explained, Fault};
+
+/// Columns of the text.
+const WIDTH: usize = 80;
+
+/// Arguments of `vxgate explain`.
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// A code, as an error message shows it: VXG-0107.
+    #[arg(value_name = "CODE")]
+    code: Option<String>,
+    /// Print one JSON document instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was asked for is no code.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no code '{0}'")]
+struct UnknownCode(String);
+
+impl Explained for UnknownCode {
+    fn fault(&self) -> Fault {
+        Fault::CodeUnknown
+    }
+}
+
+/// All there is to say of a code.
+#[derive(Debug, Serialize)]
+struct Explanation {
+    code: &'static str,
+    title: &'static str,
+    exit_code: u8,
+    cause: &'static str,
+    fix: &'static str,
+}
+
+impl Explanation {
+    fn of(fault: Fault) -> Self {
+        Self {
+            code: fault.code(),
+            title: fault.title(),
+            exit_code: exit::code(fault.outcome()),
+            cause: fault.cause(),
+            fix: fault.fix(),
+        }
+    }
+}
+
+impl Explain {
+    pub(super) fn execute(self) -> ExitCode {
+        let Some(code) = &self.code else {
+            return self.list();
+        };
+        let Some(fault) = Fault::from_code(code) else {
+            return fail(&UnknownCode(code.clone()));
+        };
+        if self.json {
+            return shown(print_json(&Explanation::of(fault)));
+        }
+        print(&explanation(fault));
+        ExitCode::SUCCESS
+    }
+
+    fn list(&self) -> ExitCode {
+        if self.json {
+            let all: Vec<_> = Fault::ALL.iter().copied().map(Explanation::of).collect();
+            return shown(print_json(&all));
+        }
+        let lines = Fault::ALL
+            .iter()
+            .map(|fault| format!("{}  {}\n", fault.code(), fault.title()));
+        print(&lines.collect::<String>());
+        ExitCode::SUCCESS
+    }
+}
+
+fn shown(printed: Result<(), super::output::OutputError>) -> ExitCode {
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn explanation(fault: Fault) -> String {
+    let outcome = fault.outcome();
+    format!(
+        "{}: {}\n\ncause\n{}\nfix\n{}\nexit code {}: {}\n",
+        fault.code(),
+        fault.title(),
+        wrapped(fault.cause()),
+        wrapped(fault.fix()),
+        exit::code(outcome),
+        exit::meaning(outcome),
+    )
+}
+
+/// A paragraph in lines, indented by two columns.
+fn wrapped(text: &str) -> String {
+    let mut lines = String::new();
+    let mut line = String::from(" ");
+    for word in text.split(' ') {
+        if line.chars().count() + 1 + word.chars().count() > WIDTH && line.len() > 1 {
+            lines.push_str(&line);
+            lines.push('\n');
+            line.truncate(1);
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    lines + &line + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_explained_within_the_width() {
+        for fault in Fault::ALL {
+            let text = explanation(*fault);
+            assert!(text.starts_with(fault.code()));
+            let plain = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(
+                plain.contains(fault.cause()) && plain.contains(fault.fix()),
+                "{text}"
+            );
+            for line in text.lines() {
+                assert!(
+                    line.chars().count() <= WIDTH || !line.trim().contains(' '),
+                    "{line}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What is written, and where: data to standard output, everything else to standard error, and colour only to terminals.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anstream::ColorChoice;
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::exit;
+use crate::fault::{Explained, Fault};
+
+/// Bold and red, and back.
+const LABEL: [&str; 2] = ["\x1b[1;31m", "\x1b[0m"];
+
+/// When to write in colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Colour {
+    /// To a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Colour {
+    /// Makes it so for the whole process.
+    pub(super) fn choose(self) {
+        let choice = match self {
+            Self::Auto => ColorChoice::Auto,
+            Self::Always => ColorChoice::Always,
+            Self::Never => ColorChoice::Never,
+        };
+        choice.write_global();
+    }
+}
+
+/// Whether standard error takes colour.
+pub(super) fn is_coloured() -> bool {
+    anstream::AutoStream::choice(&io::stderr()) != ColorChoice::Never
+}
+
+/// What was asked for cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {what}: {source}")]
+pub(super) struct OutputError {
+    what: String,
+    source: io::Error,
+}
+
+impl OutputError {
+    /// A failed attempt to write `what`, for `map_err`.
+    pub(super) fn of(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self { what, source }
+    }
+}
+
+impl Explained for OutputError {
+    fn fault(&self) -> Fault {
+        Fault::OutputFailed
+    }
+}
+
+/// Prints all that an error has to say, and turns it into an exit code.
+pub(super) fn fail(error: &dyn Explained) -> ExitCode {
+    let mut out = anstream::stderr().lock();
+    for report in error.reports() {
+        let text = report.to_string();
+        let label = report.label();
+        let rest = text.strip_prefix(&label).unwrap_or(&text);
+        let [on, off] = LABEL;
+        // Where standard error is closed, the exit code is all that is left to say.
+        let _ = write!(out, "{on}{label}{off}{rest}");
+    }
+    ExitCode::from(exit::code(error.fault().outcome()))
+}
+
+/// Writes data to standard output. A reader that has gone away (`vxgate status | head -1`) is no failure.
+pub(super) fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        eprintln!("vxgate: cannot write to standard output: {error}");
+    }
+}
+
+/// Writes one JSON document to standard output.
+///
+/// # Errors
+/// When the value has no JSON, which none of ours brings about.
+pub(super) fn print_json(value: &impl Serialize) -> Result<(), OutputError> {
+    print_text_of(serde_json::to_string_pretty(value))
+}
+
+/// Writes one JSON document to standard output, on one line.
+///
+/// # Errors
+/// As [`print_json`].
+pub(super) fn print_json_line(value: &impl Serialize) -> Result<(), OutputError> {
+    print_text_of(serde_json::to_string(value))
+}
+
+fn print_text_of(json: serde_json::Result<String>) -> Result<(), OutputError> {
+    let json = json
+        .map_err(io::Error::from)
+        .map_err(OutputError::of("the JSON document"))?;
+    print(&format!("{json}\n"));
+    Ok(())
+}

@@ -1,0 +1,428 @@
+//! The kinds of fault. Codes never change their meaning, and none is used again when its fault is gone.
+//!
+//! | codes | subject |
+//! |---|---|
+//! | VXG-01xx | sockets, rings, memory for frames |
+//! | VXG-02xx | devices and their drivers |
+//! | VXG-03xx | kernel and privileges |
+//! | VXG-05xx | what is mirrored and taken over |
+//! | VXG-06xx | configuration |
+//! | VXG-07xx | fail-over, and others on the same devices |
+//! | VXG-08xx | control socket, metrics and command line |
+//! | VXG-09xx | `vxgate bench` |
+
+use super::Outcome;
+
+macro_rules! faults {
+    ($($number:literal $variant:ident $outcome:ident { $title:literal $cause:literal $fix:literal })*) => {
+        /// A kind of fault.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Fault { $(#[doc = $title] $variant,)* }
+
+        impl Fault {
+            /// Every kind, in ascending order of the codes.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Its code: `VXG-` and four digits.
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$variant => concat!("VXG-", $number),)* }
+            }
+
+            /// What it means, in a few words.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)* }
+            }
+
+            /// Why it happens.
+            pub const fn cause(self) -> &'static str {
+                match self { $(Self::$variant => $cause,)* }
+            }
+
+            /// What to do about it.
+            pub const fn fix(self) -> &'static str {
+                match self { $(Self::$variant => $fix,)* }
+            }
+
+            /// What it does to the command.
+            pub const fn outcome(self) -> Outcome {
+                match self { $(Self::$variant => Outcome::$outcome,)* }
+            }
+        }
+    };
+}
+
+faults! {
+    "0101" SocketRefused Failed {
+        "an AF_XDP socket cannot be opened"
+        "A socket on a receive queue is made, given its rings and its memory, and bound. The kernel refused the step that the message names."
+        "Look whether device and queue exist (`ethtool -l DEVICE`), whether the kernel has AF_XDP (CONFIG_XDP_SOCKETS), and whether the process has CAP_NET_RAW."
+    }
+    "0102" FrameMemoryRefused Failed {
+        "there is no memory for frames"
+        "Each worker keeps its frames in one area of memory, which is locked so that it is never swapped out. The kernel gave none, or may not lock it."
+        "Raise the limit of locked memory (LimitMEMLOCK=infinity in a systemd unit, `ulimit -l unlimited` in a shell) or grant CAP_IPC_LOCK; use fewer workers (--workers); or give the control group more memory."
+    }
+    "0103" FrameMemoryForeign Failed {
+        "a port is to share memory that its frames are not in"
+        "All ports of a worker share its memory for frames; this one was given another's. That is a mistake of vxgate's own."
+        "Report it, with the output of `vxgate run --log debug`. The kernel carries the traffic meanwhile."
+    }
+    "0104" SocketCountersRefused Failed {
+        "the counters of a socket cannot be watched"
+        "What the kernel drops in front of a socket is read through a descriptor of its own, and none could be had."
+        "Raise the limit of open files (LimitNOFILE= in a systemd unit, `ulimit -n` in a shell)."
+    }
+    "0107" QueueBusy Busy {
+        "a receive queue has another AF_XDP socket"
+        "A queue takes one AF_XDP socket. Another program holds it, or one that was killed a moment ago has not been cleared away yet."
+        "Stop the other program (the message names those that have such sockets), or wait a moment and start again."
+    }
+    "0211" AttachRefused Failed {
+        "a device does not take a steering program"
+        "The driver or the kernel refused the program at the hook that the message names. Frames of this device stay with the kernel."
+        "Look at the kernel's answer: a device that is gone, an MTU or an offload that its driver does not allow together with XDP, or missing rights (CAP_NET_ADMIN, CAP_BPF)."
+    }
+    "0221" AccessDeviceRefused Failed {
+        "an access device cannot be made, set up or removed"
+        "For each vxlan device vxgate makes a veth pair (and TAPs for superframes), through which the kernel hands over its frames. The kernel refused a step of it."
+        "Look at the kernel's answer: it may lack the veth or tun driver (`modprobe veth tun`), a setting may be forbidden to this process (CAP_NET_ADMIN), or somebody removed the device meanwhile."
+    }
+    "0301" CapabilityMissing Denied {
+        "a capability is missing"
+        "vxgate opens AF_XDP sockets (CAP_NET_RAW), makes devices and attaches programs (CAP_NET_ADMIN), and loads BPF programs (CAP_BPF)."
+        "Run it as root, or grant the capability (`setcap`, AmbientCapabilities= in a systemd unit, securityContext.capabilities in Kubernetes)."
+    }
+    "0302" ProgramsDenied Denied {
+        "the kernel does not let this process load BPF programs"
+        "Loading takes CAP_BPF and CAP_NET_ADMIN, and before Linux 5.11 locked memory, too. A security module or a seccomp filter may forbid it all the same."
+        "Run it as root, or grant CAP_BPF and CAP_NET_ADMIN; before Linux 5.11 raise the limit of locked memory (`ulimit -l unlimited`)."
+    }
+    "0303" ProgramsUnsupported Unsupported {
+        "the kernel cannot run the steering programs"
+        "The programs need Linux 5.11 or later with CONFIG_BPF_SYSCALL and CONFIG_XDP_SOCKETS; this kernel refused them."
+        "Use such a kernel. `--log debug` shows the kernel's own words about the program."
+    }
+    "0304" ProgramsWithoutMemory Failed {
+        "there is no memory for the steering programs"
+        "The kernel had no memory for a BPF program or map, or the control group may not have more."
+        "Free memory, or raise the limit of the control group."
+    }
+    "0305" DescriptorsExhausted Failed {
+        "no descriptor is left for a steering program"
+        "The process has as many files open as it may."
+        "Raise the limit (LimitNOFILE= in a systemd unit, `ulimit -n` in a shell)."
+    }
+    "0306" HeartbeatNotMapped Failed {
+        "the heartbeat cannot be mapped"
+        "Workers store their heartbeats in memory that the steering programs read, and the kernel did not map it."
+        "Look at the kernel's answer; most often memory is short, or the limit of locked memory (`ulimit -l`) too low."
+    }
+    "0307" ProgramsNotTold Failed {
+        "the steering programs cannot be told of a socket or device"
+        "Which frames go where stands in BPF maps, and the kernel refused to change one."
+        "Look at the kernel's answer. vxgate hands the traffic to the kernel and tries again by itself; when it stays, report it with the output of `--log debug`."
+    }
+    "0308" PlanContradicts Failed {
+        "what is to be steered does not fit the steering programs"
+        "There are more devices, queues or workers than the programs can hold, or something went away while it was set up."
+        "Choose fewer devices (--vxlan) or workers (--workers). When something went away, vxgate tries again by itself."
+    }
+    "0309" KernelSilent Failed {
+        "the kernel does not tell its network devices"
+        "vxgate asks over netlink, and got an error, or no answer that makes sense."
+        "Look at the kernel's answer: memory for sockets may be short, or a security module in the way. `ip -d link` asks the same."
+    }
+    "0310" NamespaceUnknown Invalid {
+        "the network namespace has no name to call the control socket by"
+        "Without --socket, the control socket is named for the network namespace, which /proc/self/ns/net tells; /proc is not there, or not readable."
+        "Mount /proc, or give --socket."
+    }
+    "0311" SignalsRefused Failed {
+        "signals cannot be waited for"
+        "SIGTERM and SIGINT are waited for on a thread of their own, and the kernel refused it."
+        "Look at the kernel's answer: the limits of processes (`ulimit -u`, TasksMax=) and open files (`ulimit -n`)."
+    }
+    "0313" ThreadRefused Failed {
+        "a thread cannot be started"
+        "Every worker is a thread, and so are the control socket and the mirror of the kernel's tables."
+        "Raise the limit of processes (`ulimit -u`, TasksMax= in a systemd unit, pids.max of the control group), or use fewer workers (--workers)."
+    }
+    "0501" MirrorFailed Failed {
+        "the kernel's tables cannot be mirrored"
+        "FDB, routes and neighbours are read over netlink, and the kernel refused or failed."
+        "Look at the kernel's answer. A running vxgate hands the traffic to the kernel and tries again by itself."
+    }
+    "0503" DeviceNone Failed {
+        "there is no vxlan device"
+        "vxgate takes over vxlan devices that exist, and this network namespace has none."
+        "Make one (flanneld does, or `ip link add flannel.1 type vxlan ...`), or start vxgate in the network namespace that has it (`ip netns exec NAME`), then start again."
+    }
+    "0504" DeviceUnknown NotFound {
+        "there is no vxlan device of that name"
+        "--vxlan or overlay.devices names a device which this network namespace does not have, or which is of another kind."
+        "See `ip -d link show type vxlan`, and correct the name."
+    }
+    "0505" DeviceRefused Failed {
+        "a vxlan device has to stay with the kernel"
+        "It uses something that vxgate does not do, or is not ready; the message names the attribute in the words of `ip -d link`. The kernel carries its frames."
+        "Make the device without that attribute, or leave it to the kernel and name the others (--vxlan)."
+    }
+    "0507" DevicesAllRefused Failed {
+        "no vxlan device can be taken over"
+        "Each of them uses something that vxgate does not do, or is not ready; the message names the attributes. The kernel carries their frames."
+        "Make a device without that attribute, or set it up (`ip link set DEVICE up`)."
+    }
+    "0508" DevicesTooMany Failed {
+        "there are more vxlan devices than one process can serve"
+        "A process tells 65,536 devices apart."
+        "Choose some (--vxlan)."
+    }
+    "0601" KeyUnknown Invalid {
+        "a key or table of the configuration file is not known"
+        "What is not known is refused: a mistyped key that is passed over is a setting that the operator believes in."
+        "Correct it; `vxgate config template` shows every key there is."
+    }
+    "0602" ValueInvalid Invalid {
+        "a value in the configuration file cannot be"
+        "The key is known, but this value of it is not."
+        "Use one that the message names; `vxgate config template` shows what every key may be."
+    }
+    "0603" FileNotToml Invalid {
+        "the configuration file is no TOML"
+        "The text cannot be read: a quote, a bracket or an equals sign is missing, or a key stands there twice."
+        "Correct the line that is shown; https://toml.io describes the format."
+    }
+    "0604" FileUnreadable Invalid {
+        "the configuration file cannot be read"
+        "It is not there, may not be read, is no text, or is far too long for a configuration."
+        "Correct the path (--config, VXGATE_CONFIG), or the file's permissions."
+    }
+    "0605" FileWritableByAll Invalid {
+        "everybody may write to the configuration file"
+        "Whoever may write to it decides where frames go."
+        "Take that away: chmod o-w FILE."
+    }
+    "0607" FlagInvalid Invalid {
+        "a flag, or the environment variable in its place, cannot be"
+        "The flag is known, but this value of it is not."
+        "Use one that the message names. Each flag has an environment variable, which counts when the flag is not given: `vxgate run --help` names them."
+    }
+    "0608" LogFilterInvalid Invalid {
+        "what is to be logged cannot be understood"
+        "--log (VXGATE_LOG, log.level in the file) takes a level, or directives by module."
+        "Use error, warn, info, debug or trace, or directives such as `info,vxgate::control=debug`."
+    }
+    "0609" KeyMisplaced Invalid {
+        "a key of the configuration file stands in the wrong place"
+        "The key is known, but belongs into another table, or a table was written as a value."
+        "Put it into the table that the message names; `vxgate config template` shows all of them."
+    }
+    "0704" ForeignProgram Busy {
+        "a device runs somebody else's XDP program"
+        "A device takes one XDP program, and vxgate does not replace what it does not own."
+        "Stop the process that holds it, or detach it (`ip link set dev DEVICE xdp off`), then start again."
+    }
+    "0705" DeviceTaken Busy {
+        "a device is taken over by another vxgate"
+        "A vxlan device is served by one vxgate at a time."
+        "Stop the other one (the message names it), or choose other devices (--vxlan)."
+    }
+    "0706" DeviceNotLocked Busy {
+        "a device cannot be locked"
+        "Before a device is taken over, it is locked, so that no other vxgate takes it, too; the lock could not be made."
+        "Look at the kernel's answer, and start again."
+    }
+    "0707" WorkerPanicked Failed {
+        "a worker ended by itself"
+        "A worker met what it does not understand. Its ports are closed, and the kernel forwards in its place until the next session begins, half a second later."
+        "Report it, with the message and, where it can be had, a recording of the traffic."
+    }
+    "0801" DaemonSilent NotRunning {
+        "no vxgate answers"
+        "No daemon listens on the control socket. It is not running, runs in another network namespace, or has another socket."
+        "Start it (`vxgate run`), ask in its network namespace (`ip netns exec NAME vxgate status`), or give its socket (--socket)."
+    }
+    "0802" SocketServed Busy {
+        "the control socket is served by a running vxgate"
+        "Another vxgate answers on the same path."
+        "Stop that one, or give another path (--socket)."
+    }
+    "0803" SocketNameTaken Failed {
+        "the control socket's name is that of a file"
+        "There is a file of that name which is no socket, and vxgate does not remove what is not its own."
+        "Give another path (--socket), or remove the file."
+    }
+    "0804" SocketNotMade Failed {
+        "the control socket cannot be made"
+        "Its folder could not be made or written to, or the kernel refused the socket."
+        "Give another path (--socket), or make the folder writable for vxgate (RuntimeDirectory=vxgate in a systemd unit)."
+    }
+    "0805" AnswerInvalid Failed {
+        "the daemon's answer cannot be understood"
+        "The daemon is of another version, or something else listens on that path."
+        "Use the `vxgate` of the running daemon's version, or restart the daemon."
+    }
+    "0806" OutputFailed Failed {
+        "what was asked for cannot be written"
+        "The file or folder cannot be written to, or the disk is full."
+        "Look at the system's answer, and choose another place."
+    }
+    "0807" CodeUnknown NotFound {
+        "there is no such code"
+        "Codes are VXG- and four digits, as error messages show them."
+        "`vxgate explain` without a code lists them all."
+    }
+    "0808" MetricsPlaceServed Busy {
+        "another process serves the place of the metrics"
+        "Where /metrics, /healthz and /readyz are to be served, somebody listens already: another vxgate, or another program."
+        "Stop that one, or give another address or path (--metrics-listen)."
+    }
+    "0809" MetricsAddressUnknown Failed {
+        "nobody here has the address of the metrics"
+        "A server listens on addresses of its own network namespace only, and no device of this one has it."
+        "Give one that `ip address` shows, or all of them with 0.0.0.0 or [::] (--metrics-listen)."
+    }
+    "0810" MetricsNameTaken Failed {
+        "the name of the metrics' socket is that of a file"
+        "There is a file of that name which is no socket, and vxgate does not remove what is not its own."
+        "Give another path (--metrics-listen), or remove the file."
+    }
+    "0811" MetricsNotServed Failed {
+        "metrics cannot be served"
+        "The folder of the socket could not be made or written to, the port takes a right (CAP_NET_BIND_SERVICE below 1024), or the kernel refused."
+        "Give another place (--metrics-listen), or serve them nowhere: --metrics-listen off."
+    }
+    "0901" LoadInvalid Invalid {
+        "this load cannot be sent"
+        "What the flags or the profile ask for contradicts itself, or is more than a stream can have."
+        "Change what the message names; `vxgate bench rate --help` describes every flag."
+    }
+    "0902" ProfileInvalid Invalid {
+        "the profile of a load cannot be used"
+        "The file cannot be read, or says what cannot be; the message names line and column."
+        "Correct it: its keys are the flags of one stream."
+    }
+    "0903" RecordingInvalid Invalid {
+        "the recording cannot be replayed"
+        "It is no pcap or pcapng, is cut off, has no frame with room for a signature, or the engine cannot send recorded frames."
+        "Record again (`tcpdump -w FILE`), or use `--engine afxdp`."
+    }
+    "0904" StrangersReached Invalid {
+        "the load would reach strangers"
+        "Loads are sent only to the ranges set aside for benchmarks and to the namespace's own networks, and never by the device with the default route."
+        "Use addresses of 198.18.0.0/15 or 2001:2::/48, or another device; --i-know-this-network sends all the same."
+    }
+    "0905" EndUnusable Failed {
+        "a device cannot send or receive the load"
+        "There is no such device or network namespace, it is no Ethernet device, or the kernel does not tell."
+        "See `ip link` and `ip netns list`; entering a network namespace takes CAP_SYS_ADMIN."
+    }
+    "0906" EngineFailed Failed {
+        "the load generator failed"
+        "The kernel refused a program, a socket or a run, or the device cannot carry the load."
+        "Do what the message says; where `live` cannot work, `--engine afxdp` often can."
+    }
+    "0907" WireImpossible Invalid {
+        "there is no direct wire to try the generator on"
+        "A direct wire can be made of veth devices only."
+        "Find out what the generator keeps there (`vxgate bench rate`, the ports connected to each other), and say it: --max-rate RATE --no-calibrate."
+    }
+    "0908" CalibrationFailed Failed {
+        "the generator could not be tried"
+        "The wire could not be made, the machine is too busy, or the time was over before."
+        "Keep other programs off the generator's core (--tx-core), lower --min-rate, or give it more time (--time-limit)."
+    }
+    "0909" TrialVoid Failed {
+        "a trial has no result"
+        "The books do not balance, or the receiver itself lost frames, so nobody knows what became of them."
+        "Use a lower --rate, --receiver xdp, or a core of its own (--rx-core), and measure again."
+    }
+    "0910" MeasuringFailed Failed {
+        "the system refused something that measuring takes"
+        "Processor times, memory or signals could not be read or waited for."
+        "Look at the system's answer."
+    }
+    "0911" CommandFailed Failed {
+        "the command to measure under load cannot be run"
+        "There is none, or it could not be started or waited for."
+        "Give it behind `--`, and see that it can be found (PATH) and executed."
+    }
+    "0912" MeasurementInterrupted Failed {
+        "a signal ended the measurement"
+        "SIGINT or SIGTERM came before there was a result."
+        "Measure again."
+    }
+    "0913" ResultsUnreadable Failed {
+        "results cannot be compared"
+        "A file cannot be read, or a line of it is none that scripts/bench.sh writes; the message names it."
+        "Give files of `bench/results/`, of this version."
+    }
+    "0914" PageNotWritten Failed {
+        "the page of a measurement cannot be written"
+        "The folder is not there, or may not be written to."
+        "Give another path (--report)."
+    }
+}
+
+impl Fault {
+    /// The one with this code: `VXG-0107`, in any case, also without the letters and leading zeros.
+    pub fn from_code(code: &str) -> Option<Self> {
+        let code = code.trim().to_ascii_uppercase();
+        let digits = code.strip_prefix("VXG").unwrap_or(&code);
+        let digits = digits.strip_prefix('-').unwrap_or(digits);
+        let number = |digits: &str| {
+            digits
+                .parse::<u16>()
+                .ok()
+                .filter(|_| !digits.starts_with('+'))
+        };
+        let wanted = number(digits)?;
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|fault| number(&fault.code()["VXG-".len()..]) == Some(wanted))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_ascending_and_well_formed() {
+        let codes: Vec<_> = Fault::ALL.iter().map(|fault| fault.code()).collect();
+        assert!(codes.windows(2).all(|pair| pair[0] < pair[1]), "{codes:?}");
+        for code in codes {
+            let digits = code.strip_prefix("VXG-").unwrap();
+            assert!(digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_digit()));
+        }
+    }
+
+    #[test]
+    fn every_fault_has_its_text() {
+        for fault in Fault::ALL {
+            let code = fault.code();
+            assert!((10..80).contains(&fault.title().len()), "{code}");
+            assert!(!fault.title().ends_with('.'), "{code}");
+            for sentence in [fault.cause(), fault.fix()] {
+                assert!(
+                    sentence.len() > 10 && sentence.ends_with('.'),
+                    "{code}: {sentence}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_code_is_found_however_it_is_written() {
+        for code in ["VXG-0107", "vxg-0107", "0107", "107", " VXG0107 "] {
+            assert_eq!(Fault::from_code(code), Some(Fault::QueueBusy), "{code:?}");
+        }
+        for code in ["", "VXG-", "VXG-0000", "VXG--107", "+107", "queue", "99999"] {
+            assert_eq!(Fault::from_code(code), None, "{code:?}");
+        }
+        for fault in Fault::ALL {
+            assert_eq!(Fault::from_code(fault.code()), Some(*fault));
+        }
+    }
+}
