@@ -10,6 +10,7 @@ PACKAGES=(
     libelf-dev zlib1g-dev linux-libc-dev             # headers of the bundled libbpf and of the BPF programs
     clang                                            # compiles the BPF programs
     binutils                                         # a test reads the release binary
+    groff-base                                       # a test renders the manual pages
     libclang-dev m4                                  # the bundled libxdp: reads its headers, writes its dispatcher
     iproute2 nftables ethtool kmod procps netbase    # the lab: nodes, services, sysctls, and the names of protocols
     iputils-ping dnsmasq-base python3 jq             # the lab: pods, DNS, web servers; the demo reads JSON

@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod bench;
+mod config;
 mod exit;
 mod explain;
+mod manual;
 mod output;
 mod run;
+mod settings;
 mod status;
 
 use output::{fail, print, print_json, print_json_line};
@@ -46,8 +49,15 @@ enum Command {
     Status(status::ShowStatus),
     /// Generate, receive, measure and judge traffic, plain or in VXLAN, between two network devices.
     Bench(bench::Bench),
+    /// Judge, show and compare settings; print a template or the schema of the configuration file.
+    Config(Box<config::ConfigCommand>),
     /// Say what an error's code means, why it happens and what to do; without a code, list them all.
     Explain(explain::Explain),
+    /// Print a script that completes `vxgate` in a shell.
+    Completions(manual::Completions),
+    /// Write manual pages.
+    #[command(hide = true)]
+    Man(manual::Manual),
 }
 
 /// Where the daemon listens.
@@ -60,20 +70,25 @@ struct SocketArgument {
 
 /// Parses the process's arguments and does what they say.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let matches = Arguments::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     arguments.color.choose();
+    // Tells a flag from its environment variable.
+    let matches = matches.subcommand().map(|(_, matches)| matches);
     match arguments.command {
-        Command::Run(run) => run.execute(),
+        Command::Run(run) => run.execute(matches),
         Command::Status(status) => status.execute(),
         Command::Bench(bench) => bench.execute(),
+        Command::Config(config) => config.execute(matches),
         Command::Explain(explain) => explain.execute(),
+        Command::Completions(completions) => completions.execute(Arguments::command()),
+        Command::Man(manual) => manual.execute(Arguments::command()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definitions_are_consistent() {

@@ -37,6 +37,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::Devices;
 use super::error::{ConfigError, Finding, Findings};
+use super::key::Key;
 use super::listen::{self, Listen};
 use super::settings::{self, Settings, WordKey, closest};
 use crate::fault::{Excerpt, Fault};
@@ -47,24 +48,6 @@ const FILE_LEN_MAX: u64 = 1 << 20;
 const EXCERPT_LEN: usize = 40;
 /// Characters of a line that a message shows.
 const EXCERPT_LINE_LEN: usize = 100;
-
-/// What may stand where.
-const TABLES: &[(&str, &[&str])] = &[
-    (
-        "overlay",
-        &[
-            "devices",
-            WordKey::PeerCheck.key(),
-            WordKey::ReservedBits.key(),
-            WordKey::EcnEncap.key(),
-            WordKey::InnerVlan.key(),
-            WordKey::UdpChecksumRx.key(),
-        ],
-    ),
-    ("worker", &["count", "nice", WordKey::Superframes.key()]),
-    ("control", &["socket"]),
-    ("metrics", &["listen", "max_peers"]),
-];
 
 /// Reads and judges a file.
 ///
@@ -155,7 +138,7 @@ impl Reading<'_> {
     fn document(&mut self, document: &DeTable<'_>) {
         for (name, value) in document {
             let (table, at) = (name.get_ref().as_ref(), name.span());
-            let known = TABLES.iter().any(|(known, _)| *known == table);
+            let known = Key::tables().any(|known| known == table);
             match value.get_ref() {
                 DeValue::Table(entries) if known => {
                     for (key, value) in entries {
@@ -167,8 +150,7 @@ impl Reading<'_> {
                     self.find(Fault::KeyMisplaced, at, table.to_owned(), why);
                 }
                 DeValue::Table(_) => {
-                    let tables = TABLES.iter().map(|(table, _)| *table);
-                    let why = unknown("table", table, tables, |table| format!("[{table}]"));
+                    let why = unknown("table", table, Key::tables(), |table| format!("[{table}]"));
                     self.find(Fault::KeyUnknown, at, printable(table), why);
                 }
                 _ => {
@@ -183,18 +165,16 @@ impl Reading<'_> {
 
     fn entry(&mut self, table: &str, key: &Spanned<Cow<'_, str>>, value: &Spanned<DeValue<'_>>) {
         let (key, at) = (key.get_ref().as_ref(), key.span());
-        let word = WordKey::ALL.into_iter().find(|word| word.key() == key);
-        let judged = match (table, key, word) {
-            (_, _, Some(word)) if word.table() == table => self.word(word, value.get_ref()),
-            ("overlay", "devices", _) => self.devices(value.get_ref()),
-            ("worker", "count", _) => self.count(value.get_ref()),
-            ("worker", "nice", _) => self.nice(value.get_ref()),
-            ("control", "socket", _) => self.socket(value.get_ref()),
-            ("metrics", "listen", _) => self.listen(value.get_ref()),
-            ("metrics", "max_peers", _) => self.max_peers(value.get_ref()),
-            _ => {
-                let here = TABLES.iter().filter(|(known, _)| *known == table);
-                let here = here.flat_map(|(_, keys)| *keys).copied();
+        let judged = match Key::of(table).find(|known| known.name() == key) {
+            Some(Key::Word(word)) => self.word(word, value.get_ref()),
+            Some(Key::Devices) => self.devices(value.get_ref()),
+            Some(Key::Workers) => self.count(value.get_ref()),
+            Some(Key::Nice) => self.nice(value.get_ref()),
+            Some(Key::Socket) => self.socket(value.get_ref()),
+            Some(Key::MetricsListen) => self.listen(value.get_ref()),
+            Some(Key::MetricsMaxPeers) => self.max_peers(value.get_ref()),
+            None => {
+                let here = Key::of(table).map(Key::name);
                 let (fault, why) = if all_keys().any(|known| known == key) {
                     let why = format!("it belongs into {}", table_of(key));
                     (Fault::KeyMisplaced, why)
@@ -327,13 +307,13 @@ impl Reading<'_> {
 
 /// Every key of every table.
 fn all_keys() -> impl Iterator<Item = &'static str> + Clone {
-    TABLES.iter().flat_map(|(_, keys)| *keys).copied()
+    Key::ALL.iter().map(|key| key.name())
 }
 
 /// The table that a known key belongs into, as it is written.
-fn table_of(key: &str) -> String {
-    let home = TABLES.iter().find(|(_, keys)| keys.contains(&key));
-    home.map_or_else(String::new, |(table, _)| format!("[{table}]"))
+fn table_of(name: &str) -> String {
+    let key = Key::ALL.iter().find(|key| key.name() == name);
+    key.map_or_else(String::new, |key| format!("[{}]", key.table()))
 }
 
 /// What to say of something that is not known: what was meant, or else all there is.
@@ -687,8 +667,8 @@ mod tests {
 
         #[test]
         fn no_value_of_a_known_key_makes_it_panic(at in any::<prop::sample::Index>(), value in ".{0,60}") {
-            let keys: Vec<_> = TABLES.iter().flat_map(|(table, keys)| keys.iter().map(move |key| (table, key))).collect();
-            let (table, key) = keys[at.index(keys.len())];
+            let key = Key::ALL[at.index(Key::ALL.len())];
+            let (table, key) = (key.table(), key.name());
             for text in [format!("[{table}]\n{key} = {value}\n"), format!("[{table}]\n{key} = {value:?}\n")] {
                 if let Err(error) = parse(&text) {
                     prop_assert!(matches!(error, ConfigError::Text(_)));

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
+
 use super::settings::closest;
 
 /// The longest path of a UNIX socket, in bytes (`sun_path`, which ends with a zero).
@@ -98,6 +100,18 @@ pub(super) fn may_be() -> String {
         "use \"auto\" (a UNIX socket beside the control socket), \"off\", an address with a port as in \
          \"127.0.0.1:{PORT_EXAMPLE}\", or a path that starts with '/'"
     )
+}
+
+/// What it may be, as JSON Schema. Of what stands in the brackets of IPv6, and of bytes, it knows less than [`Listen::from_text`].
+pub(super) fn schema() -> Value {
+    let byte = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+    let port = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})";
+    let host = format!(r"({byte}(\.{byte}){{3}}|\[[0-9a-fA-F:.]+(%[0-9]+)?\])");
+    json!({"anyOf": [
+        {"enum": ["auto", "off"]},
+        {"type": "string", "pattern": format!("^{host}:{port}$")},
+        {"type": "string", "pattern": r"^/[^\x00]*$", "maxLength": PATH_LEN_MAX},
+    ]})
 }
 
 /// What was probably meant by what is nothing of this.

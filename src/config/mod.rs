@@ -4,10 +4,14 @@
 //! A flag counts before its environment variable (`cli` sees to that), both before the file, and the file before the
 //! default. Each is judged alone, so that what is wrong in a file is told even where a flag overrides it.
 
+mod effective;
 mod error;
 mod file;
+mod key;
 mod listen;
+mod schema;
 mod settings;
+mod template;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -15,10 +19,14 @@ use std::path::{Path, PathBuf};
 
 use crate::table::Policy;
 
+pub use effective::{Effective, Origin, effective};
 pub use error::{ConfigError, Finding, Findings};
 pub use file::{parse, read};
+pub use key::Key;
 pub use listen::{Endpoint, Listen};
+pub use schema::schema;
 pub use settings::{Settings, WordKey};
+pub use template::template;
 
 /// Workers beyond this make no sense to the steering programs (`bpf/shared.h`).
 pub const WORKERS_MAX: u32 = 64;

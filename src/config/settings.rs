@@ -3,13 +3,15 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use super::{ConfigError, Devices, Listen, Superframes, WORKERS_MAX};
+use serde_json::{Value, json};
+
+use super::{ConfigError, Devices, Listen, METRICS_PEERS, NICE_DEFAULT, Superframes, WORKERS_MAX};
 use crate::table::{EcnEncap, InnerVlan, PeerCheck, Policy, ReservedBits, UdpChecksumRx};
 
 /// What nice values there are (`setpriority(2)`).
-const NICE: RangeInclusive<i32> = -20..=19;
+pub(super) const NICE: RangeInclusive<i32> = -20..=19;
 /// More VTEPs with metrics of their own than this, and a scrape takes megabytes.
-const METRICS_PEERS_MAX: u32 = 10_000;
+pub(super) const METRICS_PEERS_MAX: u32 = 10_000;
 
 /// What one source says: each setting judged, or none where it is silent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,6 +43,25 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What counts where nobody says anything. How many workers there are, and where the control socket is, depends on the
+    /// machine: these stay silent.
+    pub fn defaults() -> Self {
+        Self {
+            devices: Some(Devices::All),
+            workers: None,
+            nice: Some(NICE_DEFAULT),
+            socket: None,
+            peer_check: Some(PeerCheck::default()),
+            reserved_bits: Some(ReservedBits::default()),
+            ecn_encap: Some(EcnEncap::default()),
+            inner_vlan: Some(InnerVlan::default()),
+            udp_checksum_rx: Some(UdpChecksumRx::default()),
+            superframes: Some(Superframes::default()),
+            metrics_listen: Some(Listen::default()),
+            metrics_max_peers: Some(METRICS_PEERS),
+        }
+    }
+
     /// These, and where they are silent, what the others say.
     #[must_use]
     pub fn or(self, others: Self) -> Self {
@@ -163,15 +184,6 @@ pub enum WordKey {
 }
 
 impl WordKey {
-    pub(super) const ALL: [Self; 6] = [
-        Self::PeerCheck,
-        Self::ReservedBits,
-        Self::EcnEncap,
-        Self::InnerVlan,
-        Self::UdpChecksumRx,
-        Self::Superframes,
-    ];
-
     /// The table that it stands in.
     pub(super) const fn table(self) -> &'static str {
         match self {
@@ -239,6 +251,62 @@ impl WordKey {
             Some(meant) => format!("{}; did you mean \"{meant}\"?", self.may_be()),
             None => self.may_be(),
         })
+    }
+
+    /// The word that stands in these settings.
+    pub(super) fn value(self, settings: &Settings) -> Option<String> {
+        let label = match self {
+            Self::PeerCheck => settings.peer_check?.label(),
+            Self::ReservedBits => return settings.reserved_bits.map(|bits| bits.to_string()),
+            Self::EcnEncap => settings.ecn_encap?.label(),
+            Self::InnerVlan => settings.inner_vlan?.label(),
+            Self::UdpChecksumRx => settings.udp_checksum_rx?.label(),
+            Self::Superframes => settings.superframes?.label(),
+        };
+        Some(label.to_owned())
+    }
+
+    /// What it is for, and what each word means.
+    pub(super) const fn help(self) -> &'static str {
+        match self {
+            Self::PeerCheck => {
+                "Who may send to us: \"strict\", known VTEPs of the VNI; \"strict-mac\", and only stations that the FDB says \
+                 are behind them; \"log\", others, too, but counted and told; \"off\", anybody. Without a UDP checksum over \
+                 IPv6 only known VTEPs may."
+            }
+            Self::ReservedBits => {
+                "Reserved VXLAN header bits on receipt: \"device\", as the kernel's device lets through; \"strict\", none may \
+                 be set; \"ignore\", all may (RFC 7348 section 5); \"mask:HEX\", these may (16 digits)."
+            }
+            Self::EcnEncap => {
+                "Outer ECN bits for an inner CE: \"kernel\", ECT(0); \"rfc6040\", CE; \"compat\", all bits 0 whatever is \
+                 inside."
+            }
+            Self::InnerVlan => {
+                "Inner frames with a VLAN tag, both ways: \"pass\", or \"drop\" (RFC 7348 section 6.1)."
+            }
+            Self::UdpChecksumRx => {
+                "Received outer UDP checksums: \"auto\", verified on hardware underlays; \"verify\", on veth, too, where peers \
+                 may send unfinished sums; \"ignore\"."
+            }
+            Self::Superframes => {
+                "Whether TCP's superframes cross whole, by TAPs of our own: \"auto\", up to the wire where the kernel cuts them \
+                 there (Linux 6.17 and later) and the NIC has no zero-copy, elsewhere up to the workers, which cut them; \
+                 \"cut\", by the workers everywhere; \"off\", every segment by itself."
+            }
+        }
+    }
+
+    /// What it may be, as JSON Schema.
+    pub(super) fn schema(self) -> Value {
+        let words = json!({"enum": self.words()});
+        match self {
+            Self::ReservedBits => json!({"anyOf": [
+                words,
+                {"type": "string", "pattern": "^mask:[0-9a-fA-F]{16}$"},
+            ]}),
+            _ => words,
+        }
     }
 
     /// What it may be, in words.
@@ -340,6 +408,14 @@ pub(super) fn closest<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Key;
+
+    fn word_keys() -> impl Iterator<Item = WordKey> {
+        Key::ALL.iter().filter_map(|key| match key {
+            Key::Word(word) => Some(*word),
+            _ => None,
+        })
+    }
 
     #[test]
     fn what_was_probably_meant_is_found_and_nothing_else() {
@@ -360,7 +436,7 @@ mod tests {
 
     #[test]
     fn every_word_of_a_choice_is_taken_and_others_are_told_what_may_be() {
-        for key in WordKey::ALL {
+        for key in word_keys() {
             for word in key.words() {
                 let mut settings = Settings::default();
                 assert_eq!(key.set(&mut settings, word), Ok(()));

@@ -9,4 +9,4 @@ mod unix_socket;
 pub use control_socket::{ControlSocket, SocketError, answer_to, ask, read_answer};
 pub use http::{HEAD_LEN_MAX, Head, Method, Refusal, Request};
 pub use metrics::{MetricsError, MetricsSocket};
-pub use status::{Health, SCHEMA, Status};
+pub use status::{Configuration, Health, SCHEMA, Status};

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Effective;
 use crate::gateway::{
     DeviceState, GroupState, Observation, OffenderState, PolicyState, PortState, SuperframesState,
     VtepState, WorkerState,
@@ -50,9 +52,21 @@ pub struct Status {
     pub pid: u32,
     /// Seconds since it started.
     pub uptime_s: u64,
+    /// The settings that it was started with.
+    #[serde(default)]
+    pub configuration: Configuration,
     /// Everything else.
     #[serde(flatten)]
     pub observation: Observation,
+}
+
+/// The settings of a daemon.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configuration {
+    /// The file that it has read, if any.
+    pub file: Option<PathBuf>,
+    /// Every setting, with where its value comes from.
+    pub settings: Vec<Effective>,
 }
 
 impl Status {
@@ -69,7 +83,17 @@ impl Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_s,
+            configuration: Configuration::default(),
             observation,
+        }
+    }
+
+    /// With the settings of the daemon.
+    #[must_use]
+    pub fn with_configuration(self, configuration: Configuration) -> Self {
+        Self {
+            configuration,
+            ..self
         }
     }
 }

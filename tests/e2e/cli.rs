@@ -361,6 +361,44 @@ fn a_session_of_another_pid_namespace_is_not_its_own() {
     });
 }
 
+#[test]
+fn what_a_file_would_change_of_the_daemon_is_told() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Worker);
+    let folder = TempDir::with_prefix("vxgate-diff-").expect("a temporary directory");
+    let path = folder.path().join("vxgate.toml");
+    let name = path.to_str().expect("a path in UTF-8");
+    fs::write(&path, "[overlay]\npeer_check = \"log\"\n").expect("a file");
+    let vxgate = Vxgate::start(&node, &["--config", name, "--inner-vlan", "drop"]);
+    let diff = |arguments: &[&str]| {
+        let output = Command::new(BINARY)
+            .args(["config", "diff", "--socket"])
+            .arg(vxgate.socket())
+            .args(arguments)
+            .env_remove("VXGATE_CONFIG")
+            .output()
+            .expect("the program runs");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        (output.status.code(), text)
+    };
+    // Without a file: the daemon's own, as it is now.
+    assert_eq!(diff(&[]), (Some(0), "no difference\n".to_owned()));
+    fs::write(
+        &path,
+        "[overlay]\npeer_check = \"off\"\ninner_vlan = \"pass\"\n",
+    )
+    .expect("a file");
+    let told = "~ [overlay] peer_check  \"log\" -> \"off\"\n\
+                ! [overlay] inner_vlan  \"drop\" stays, not \"pass\": a flag of the daemon says so\n";
+    assert_eq!(diff(&[]), (Some(1), told.to_owned()));
+    assert_eq!(diff(&[name]), (Some(1), told.to_owned()));
+    let (_, document) = diff(&[name, "--json"]);
+    let document: serde_json::Value = serde_json::from_str(&document).expect("JSON");
+    assert_eq!(document["changes"][0]["key"], "overlay.peer_check");
+    assert_eq!(document["changes"][1]["kept_by"], "flag");
+    vxgate.stop();
+}
+
 /// Runs `vxgate` as [`refused_as`] does.
 pub fn refused(node: &Netns, wrapper: &[&str], arguments: &[&str], words: &[&str]) {
     refused_as(node, &[wrapper, &[BINARY], arguments].concat(), words);
