@@ -233,7 +233,8 @@ fn a_train_at_the_end_of_a_full_batch_waits_for_the_next_turn_and_no_longer() {
     assert_eq!(lane.worker.turn().received, BATCH);
     assert!(written(&lane).is_empty());
     for _ in 0..BATCH {
-        let other = inner(device_mac(0), host(0, 1), 60);
+        let mut other = inner(device_mac(0), host(0, 1), 60);
+        other.splice(12..12, [0x81, 0, 0, 5]);
         lane.arrive(&outer(vni(0), vtep_addr(1), &other));
     }
     assert_eq!(lane.worker.turn().received, BATCH);

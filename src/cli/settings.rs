@@ -16,9 +16,9 @@ pub(super) struct SettingFlags {
     /// Workers, one core each [default: one per core that every underlay device has a receive queue for].
     #[arg(long, value_name = "N", env = "VXGATE_WORKERS")]
     workers: Option<u32>,
-    /// Whether TCP's superframes cross whole, by TAPs of our own: auto (up to the wire where the kernel cuts them there, Linux
-    /// 6.17 and later, and the NIC has no zero-copy; elsewhere up to the workers, which cut them), cut (by the workers
-    /// everywhere), off [default: auto].
+    /// Whether superframes of TCP and UDP cross whole, by TAPs of our own: auto (up to the wire where the kernel cuts them
+    /// there, Linux 6.17 and later, and the NIC has no zero-copy; elsewhere up to the workers, which cut them), cut (by the
+    /// workers everywhere), off [default: auto].
     #[arg(long, value_name = "WORD", env = "VXGATE_SUPERFRAMES")]
     superframes: Option<String>,
     /// The workers' nice value, -20 to 19. At -20 they come before the kernel's threads on their cores, which otherwise may

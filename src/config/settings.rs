@@ -290,8 +290,8 @@ impl WordKey {
                  may send unfinished sums; \"ignore\"."
             }
             Self::Superframes => {
-                "Whether TCP's superframes cross whole, by TAPs of our own: \"auto\", up to the wire where the kernel cuts them \
-                 there (Linux 6.17 and later) and the NIC has no zero-copy, elsewhere up to the workers, which cut them; \
+                "Whether superframes of TCP and UDP cross whole, by TAPs of our own: \"auto\", up to the wire where the \
+                 kernel cuts them there (Linux 6.17 and later) and the NIC has no zero-copy, elsewhere up to the workers, which cut them; \
                  \"cut\", by the workers everywhere; \"off\", every segment by itself."
             }
         }

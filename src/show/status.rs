@@ -235,7 +235,7 @@ impl fmt::Display for SuperframesWords<'_> {
             (Some(access), Some(wire), _) => {
                 write!(f, ", superframes by {access} and {wire}")
             }
-            (Some(access), None, _) => write!(f, ", TCP's superframes by {access}, cut here"),
+            (Some(access), None, _) => write!(f, ", superframes by {access}, cut here"),
             (_, _, Some(why)) => write!(f, ", no superframes ({why})"),
             _ => Ok(()),
         }

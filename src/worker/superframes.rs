@@ -4,7 +4,7 @@
 //! ```text
 //!   from an access TAP: receive ─▶ decide ─▶ apply ─▶ the wire TAP of the segment's underlay      (encapsulated, uncut)
 //!                                              or ─▶ the segment's underlay port                 (cut, and encapsulated)
-//!   from an underlay:   what TCP its decapsulated frames carry, joined ─▶ the segment's access TAP         (`joining.rs`)
+//!   from an underlay:   what TCP and UDP its decapsulated frames carry, joined ─▶ its access TAP          (`joining.rs`)
 //! ```
 //!
 //! A superframe counts as one frame where it is received and forwarded, as on the kernel's own vxlan device; what it is cut
@@ -24,7 +24,7 @@ use crate::table::{SegmentId, Snapshot};
 pub struct Superframes {
     /// The memory of those that come from the overlay.
     pub umem: Umem,
-    /// Indexed by [`SegmentId`]; none for a segment whose TCP goes the way of all other frames.
+    /// Indexed by [`SegmentId`]; none for a segment whose TCP and UDP go the way of all other frames.
     pub accesses: Vec<Option<AccessTap>>,
     /// A queue of each wire TAP.
     pub wires: Vec<TapPort>,
