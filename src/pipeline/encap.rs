@@ -56,10 +56,10 @@ pub(super) struct Push {
 /// Judges a batch that came from the access port of `segment`. Writes one verdict a frame: `Encap`, `Flood`,
 /// `List` or `Drop`.
 ///
-/// In three passes over the batch, each of which asks for the memory that a later one looks at, so that the waits of all frames
-/// overlap, with each other and with the work: frames are read, and their destinations asked for in the FDB; the FDB answers, and
-/// the VTEPs that it names are asked for, and the line in front of each frame, where its headers will be written; and it is
-/// judged who can be reached.
+/// In passes over the batch, each of which asks for the memory that a later one looks at, so that the waits of all frames
+/// overlap, with each other and with the work: frames are read, and the places of their destinations in the FDB's directory
+/// asked for; their pages are; the FDB answers, and the VTEPs that it names are asked for, and the line in front of each frame,
+/// where its headers will be written; and it is judged who can be reached.
 pub fn decide(
     snapshot: &Snapshot,
     segment: SegmentId,
@@ -100,8 +100,13 @@ fn decide_as<const SUPER: bool>(
         let bytes = umem.bytes(frame);
         read.dead = push.read(config, bytes).err();
         if let Some((header, _)) = EthernetHeader::parse(bytes) {
-            read.question = fdb.ask(header.destination());
+            read.question = fdb.prepare(header.destination());
         }
+    }
+    // WHY a pass of its own: next to the work of the first one a processor waits for the directory frame by frame. With a
+    // million entries a turn takes 55 to 65 ns a frame instead of 67 to 87, with a thousand 1 ns more.
+    for read in reads.iter_mut().take(batch.len()) {
+        fdb.pose(&mut read.question);
     }
     let mut found = [None; BATCH];
     for ((frame, read), found) in batch.iter().zip(&reads).zip(&mut found) {

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use super::Destination;
 use super::fdb_page::{FULL, Page};
+use crate::prefetch;
 use crate::wire::MacAddr;
 
 /// The forwarding database of one segment; immutable. The default is empty.
@@ -103,13 +104,34 @@ impl Fdb {
     /// many cache misses are under way at once.
     #[inline(always)]
     pub fn ask(&self, mac: MacAddr) -> Question<'_> {
+        let mut question = self.prepare(mac);
+        self.pose(&mut question);
+        question
+    }
+
+    /// The first half of [`Self::ask`], for whoever has work to do between the two: asks for the place in the directory, which
+    /// tells the page.
+    #[inline(always)]
+    pub fn prepare(&self, mac: MacAddr) -> Question<'_> {
         let key = mac.to_u64();
         let hash = self.hash(key);
-        let page = self.page(hash);
-        if let Some(page) = page {
-            page.prefetch(hash);
+        if let Some(place) = self.directory.get(self.index(hash)) {
+            prefetch::line_of(place);
         }
-        Question { page, key, hash }
+        Question {
+            page: None,
+            key,
+            hash,
+        }
+    }
+
+    /// The other half.
+    #[inline(always)]
+    pub fn pose<'a>(&'a self, question: &mut Question<'a>) {
+        question.page = self.page(question.hash);
+        if let Some(page) = question.page {
+            page.prefetch(question.hash);
+        }
     }
 
     /// Every entry, in no particular order.
