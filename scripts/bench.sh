@@ -8,10 +8,11 @@ export LC_ALL=C PATH="$PATH:$HOME/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
 usage() {
     cat <<'EOT'
-usage: scripts/bench.sh [--only PATTERN] [--device NAME] [--rounds N] [--full | --quick] [--output FILE] [--vxgate FILE]
+usage: scripts/bench.sh [--only PATTERN] [--device NAMES] [--rounds N] [--full | --quick] [--output FILE] [--vxgate FILE]
 
   --only PATTERN   only these rows: a row (decap/64/ndr), the start of one (tcp/8), or a pattern ('*/64/overload')
-  --device NAME    only this device: kernel, ovs, vxgate, or none (the control: the generator straight to the sink)
+  --device NAMES   only these devices, with commas between them: kernel, ovs, vxgate, or none by itself (the control: the
+                   generator straight to the sink)
   --rounds N       rounds; the devices take turns in each (default 5)
   --full           CSIT's parameters: trials of 1 s, 21 s of them at each load, TCP for 10 s: takes hours
   --quick          one short round, to see whether everything works; its figures mean nothing
@@ -44,7 +45,7 @@ while [ $# -gt 0 ]; do
     esac
     case $1 in
         --only) ONLY=$2 WHOLE=0 ;;
-        --device) DEVICES=("$2") WHOLE=0 ;;
+        --device) IFS=, read -ra DEVICES <<<"$2"; WHOLE=0 ;;
         --rounds) ROUNDS=$2 ;;
         --output) OUTPUT=$2 ;;
         --vxgate) VXGATE=$(realpath "$2") ;;
@@ -52,7 +53,11 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 [[ $ROUNDS =~ ^[1-9][0-9]*$ ]] || die "--rounds $ROUNDS: use a number"
-[[ " kernel ovs vxgate none " == *" ${DEVICES[0]} "* ]] || die "--device ${DEVICES[0]}: use kernel, ovs, vxgate or none"
+[ ${#DEVICES[@]} -gt 0 ] || die "--device: use kernel, ovs, vxgate or none"
+for device in "${DEVICES[@]}"; do
+    [[ " kernel ovs vxgate none " == *" $device "* ]] || die "--device $device: use kernel, ovs, vxgate or none"
+    [ "$device" != none ] || [ ${#DEVICES[@]} = 1 ] || die "--device none stands by itself"
+done
 parameters
 
 PLAN=()
