@@ -240,9 +240,9 @@ impl<'a> Cut<'a> {
                 Some(None)
             }
             Work::Segment(work) => {
-                let bytes = umem.push(frame, self.headers.len())?;
-                let headers = bytes.get_mut(..self.headers.len())?;
-                headers.copy_from_slice(self.headers);
+                let headers = self.headers;
+                let bytes = umem.push(frame, headers.len())?;
+                bytes.get_mut(..headers.len())?.copy_from_slice(headers);
                 let last = self.remaining == 1;
                 Some(Some(work.edit(
                     bytes,

@@ -253,8 +253,14 @@ impl Umem {
         if bytes.len() > self.chunk_len() - self.room_in_front(frame) {
             return false;
         }
-        frame.len = bytes.len() as u32;
-        self.bytes_mut(frame).copy_from_slice(bytes);
+        let before = std::mem::replace(&mut frame.len, bytes.len() as u32);
+        let place = self.bytes_mut(frame);
+        // Always of this length; asked, because only so the compiler knows, and leaves no panic where superframes are cut.
+        if place.len() != bytes.len() {
+            frame.len = before;
+            return false;
+        }
+        place.copy_from_slice(bytes);
         true
     }
 
