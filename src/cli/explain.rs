@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{exit, fail, print, print_json};
-use crate::fault::{Explained, Fault};
+use crate::fault::{Explained, Fault, paragraph};
 
 /// Columns of the text.
 const WIDTH: usize = 80;
@@ -96,27 +96,11 @@ fn explanation(fault: Fault) -> String {
         "{}: {}\n\ncause\n{}\nfix\n{}\nexit code {}: {}\n",
         fault.code(),
         fault.title(),
-        wrapped(fault.cause()),
-        wrapped(fault.fix()),
+        paragraph::filled("  ", fault.cause(), WIDTH),
+        paragraph::filled("  ", fault.fix(), WIDTH),
         exit::code(outcome),
         exit::meaning(outcome),
     )
-}
-
-/// A paragraph in lines, indented by two columns.
-fn wrapped(text: &str) -> String {
-    let mut lines = String::new();
-    let mut line = String::from(" ");
-    for word in text.split(' ') {
-        if line.chars().count() + 1 + word.chars().count() > WIDTH && line.len() > 1 {
-            lines.push_str(&line);
-            lines.push('\n');
-            line.truncate(1);
-        }
-        line.push(' ');
-        line.push_str(word);
-    }
-    lines + &line + "\n"
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A configuration file with everything in it: each key with its default, under a comment that says what it may be.
 
 use super::key::Key;
+use crate::fault::paragraph;
 
 /// Longest line of a comment, in columns.
 const WIDTH: usize = 120;
@@ -26,30 +27,14 @@ pub fn template() -> String {
 fn entry(key: Key) -> String {
     let place = format!("Flag --{}, environment {}.", key.flag(), key.variable());
     let mut text = String::new();
-    for paragraph in [key.help(), place] {
-        text.push_str(&comment(&paragraph));
+    for words in [key.help(), place] {
+        text.push_str(&paragraph::filled("# ", &words, WIDTH));
     }
     match key.default() {
         Some(value) => text.push_str(&format!("{} = {value}\n", key.name())),
         None => text.push_str(&format!("# {} = \"/run/vxgate/vxgate.sock\"\n", key.name())),
     }
     text
-}
-
-/// A paragraph as lines of a comment.
-fn comment(paragraph: &str) -> String {
-    let mut lines = String::new();
-    let mut line = String::from("#");
-    for word in paragraph.split(' ') {
-        if line.chars().count() + 1 + word.chars().count() > WIDTH {
-            lines.push_str(&line);
-            lines.push('\n');
-            line.truncate(1);
-        }
-        line.push(' ');
-        line.push_str(word);
-    }
-    lines + &line + "\n"
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 //! where it knows better than the catalogue.
 
 mod catalogue;
+pub mod paragraph;
 mod report;
 
 pub use catalogue::Fault;
