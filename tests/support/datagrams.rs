@@ -118,25 +118,15 @@ impl Trains {
         let mut bytes = vec![0; 1 << 16];
         let mut reads = 0;
         loop {
-            let mut control = cmsg_space!(i32);
-            let (len, cut) = {
-                let mut parts = [IoSliceMut::new(&mut bytes)];
-                let message = recvmsg::<()>(
-                    inlet.as_raw_fd(),
-                    &mut parts,
-                    Some(&mut control),
-                    MsgFlags::empty(),
-                );
-                match message {
-                    Ok(message) => (message.bytes, cut_of(message.cmsgs().expect("room for it"))),
-                    Err(Errno::EAGAIN) => {
-                        if stopped.try_recv() == Err(mpsc::TryRecvError::Disconnected) {
-                            return reads;
-                        }
-                        continue;
+            let (len, cut) = match read_train(inlet, &mut bytes) {
+                Ok(train) => train,
+                Err(Errno::EAGAIN) => {
+                    if stopped.try_recv() == Err(mpsc::TryRecvError::Disconnected) {
+                        return reads;
                     }
-                    Err(error) => panic!("receiving: {error}"),
+                    continue;
                 }
+                Err(error) => panic!("receiving: {error}"),
             };
             reads += 1;
             assert!(self.merged || cut.is_none(), "nobody asked for a train");
@@ -174,8 +164,21 @@ impl Trains {
     }
 }
 
+/// Reads what has arrived: bytes, and how long each datagram among them is where there are several.
+pub fn read_train(inlet: &UdpSocket, bytes: &mut [u8]) -> Result<(usize, Option<usize>), Errno> {
+    let mut control = cmsg_space!(i32);
+    let mut parts = [IoSliceMut::new(bytes)];
+    let message = recvmsg::<()>(
+        inlet.as_raw_fd(),
+        &mut parts,
+        Some(&mut control),
+        MsgFlags::empty(),
+    )?;
+    Ok((message.bytes, cut_of(message.cmsgs().expect("room for it"))))
+}
+
 /// How long the datagrams of a read are, when it has several. The last may be shorter.
-pub fn cut_of(mut control: impl Iterator<Item = ControlMessageOwned>) -> Option<usize> {
+fn cut_of(mut control: impl Iterator<Item = ControlMessageOwned>) -> Option<usize> {
     control.find_map(|message| match message {
         ControlMessageOwned::UdpGroSegments(len) => usize::try_from(len).ok(),
         _ => None,

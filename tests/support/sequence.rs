@@ -1,20 +1,19 @@
 //! One flow of UDP in which single datagrams and trains (`UDP_SEGMENT`) follow each other as they come: whatever ways they
 //! take through a node, none may overtake another.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
 
-use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{RcvBufForce, UdpGroSegment};
-use nix::sys::socket::{ControlMessage, MsgFlags, recvmsg, sendmsg, setsockopt};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt};
 
 use super::bulk::any_port;
-use super::datagrams::cut_of;
+use super::datagrams::read_train;
 use super::frames::Random;
 use super::netns::Netns;
 
@@ -118,21 +117,11 @@ fn receive(inlet: &UdpSocket, arrivals: &Sender<Option<u64>>) -> u64 {
     let mut bytes = vec![0; 1 << 16];
     let (mut count, mut next) = (0, 0);
     loop {
-        let mut control = cmsg_space!(i32);
-        let (len, cut) = {
-            let mut parts = [IoSliceMut::new(&mut bytes)];
-            let message = recvmsg::<()>(
-                inlet.as_raw_fd(),
-                &mut parts,
-                Some(&mut control),
-                MsgFlags::empty(),
-            );
-            match message {
-                Ok(message) => (message.bytes, cut_of(message.cmsgs().expect("room for it"))),
-                Err(Errno::EAGAIN) if arrivals.send(None).is_ok() => continue,
-                Err(Errno::EAGAIN) => return count,
-                Err(error) => panic!("receiving: {error}"),
-            }
+        let (len, cut) = match read_train(inlet, &mut bytes) {
+            Ok(train) => train,
+            Err(Errno::EAGAIN) if arrivals.send(None).is_ok() => continue,
+            Err(Errno::EAGAIN) => return count,
+            Err(error) => panic!("receiving: {error}"),
         };
         for piece in bytes[..len].chunks(cut.unwrap_or(len).max(1)) {
             let (number, _) = piece.split_first_chunk().expect("it has a number");
