@@ -1,7 +1,7 @@
 //! A plain (802.1D) bridge over VXLAN: who gets which frames, and what their outer headers say.
 
 use crate::carrier::{Carried, Carrier, counter};
-use crate::frame::{Mark, Seen, ethernet_ip, probe, udp, vxlan};
+use crate::frame::{Mark, Seen, ethernet_ip, probe, ten, udp, vxlan};
 use crate::probe::{Observer, Sender, play};
 use crate::support::frames::mac_text;
 use crate::topology_a::{TopologyA, VNI, Variant};
@@ -277,8 +277,13 @@ fn ecn_decap(carrier: Carrier, variant: Variant) {
     let sentinel = |mark: &Mark| outer(0, &topology.sentinel_inner(mark));
     let frames = |inner_tos, outer_tos, mark: &Mark| {
         let hosts = [variant.host(3), variant.host(1)];
-        let inner = ethernet_ip(inner_macs[0], inner_macs[1], &probe(hosts, inner_tos, mark));
-        vec![outer(outer_tos, &inner); 10]
+        ten(|| {
+            let packet = probe(hosts, inner_tos, mark);
+            outer(
+                outer_tos,
+                &ethernet_ip(inner_macs[0], inner_macs[1], &packet),
+            )
+        })
     };
     for (inner, outer, decapsulated) in DECAPSULATED {
         let seen = play(

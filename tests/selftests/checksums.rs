@@ -1,7 +1,7 @@
 //! Outer UDP checksums: sent as the device says, and judged when received.
 
 use crate::carrier::Carrier;
-use crate::frame::{BROADCAST, Mark, STRANGER, ethernet_ip, probe, udp, vxlan};
+use crate::frame::{BROADCAST, Mark, STRANGER, ethernet_ip, probe, ten, udp, vxlan};
 use crate::hop::{Hop, Inner, VNI};
 
 scenarios! {
@@ -56,7 +56,7 @@ fn d08_received_checksums_that_are_wrong(carrier: Carrier) {
             hop.arrive_changed(
                 vteps,
                 0,
-                |mark| vec![[&vxlan(VNI)[..], &inner.from(STRANGER, mark)].concat(); 10],
+                |mark| ten(|| [&vxlan(VNI)[..], &inner.from(STRANGER, mark)].concat()),
                 |mut frame| {
                     change(&mut frame[field.clone()]);
                     frame
@@ -93,7 +93,7 @@ fn u03_without_a_checksum_only_known_vteps_are_believed() {
                 counts.push(hop.arrive_changed(
                     [source, switch],
                     0,
-                    |mark| vec![[&vxlan(VNI)[..], &inner.from(STRANGER, mark)].concat(); 10],
+                    |mark| ten(|| [&vxlan(VNI)[..], &inner.from(STRANGER, mark)].concat()),
                     |mut frame| {
                         if zero {
                             frame[field(true)].fill(0);

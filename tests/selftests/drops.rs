@@ -1,7 +1,7 @@
 //! What a switch must not let in: reserved header bits, and frames that its tunnel cannot have sent.
 
 use crate::carrier::{Carrier, counter};
-use crate::frame::{Mark, STRANGER, vxlan};
+use crate::frame::{Mark, STRANGER, ten, vxlan};
 use crate::hop::{Hop, Inner, VNI};
 
 scenarios! {
@@ -54,7 +54,7 @@ fn one_bit_each(mut hop: Hop, let_through: usize) {
     let inner = Inner::of(&hop);
     let around = |header: [u8; 8], mark: &Mark| [&header[..], &inner.from(STRANGER, mark)].concat();
     assert_eq!(
-        hop.arrive(0, |mark| vec![around(vxlan(VNI), mark); 10]),
+        hop.arrive(0, |mark| ten(|| around(vxlan(VNI), mark))),
         10,
         "clean frames"
     );
@@ -88,15 +88,13 @@ fn traps(carrier: Carrier, ipv6: bool) {
     // A switch that traps what RFC 6040 has doubts about sees three kinds; the kernel drops the last one only.
     for (tos, arriving) in [(1, FRAMES), (2, FRAMES), (3, 0)] {
         let before = Counted::now(&hop, "tunnel_ecn");
-        let arrived = hop.arrive(tos, |mark| vec![with(vxlan(VNI), STRANGER, mark); FRAMES]);
+        let arrived = hop.arrive(tos, |mark| ten(|| with(vxlan(VNI), STRANGER, mark)));
         assert_eq!(arrived, arriving, "outer ECN {tos} around Not-ECT");
         before.assert_dropped(&hop, "tunnel_ecn", (FRAMES - arriving) as u64);
     }
 
     let before = Counted::now(&hop, "reserved_bits");
-    let arrived = hop.arrive(0, |mark| {
-        vec![with(header_with(&[15]), STRANGER, mark); FRAMES]
-    });
+    let arrived = hop.arrive(0, |mark| ten(|| with(header_with(&[15]), STRANGER, mark)));
     assert_eq!(arrived, 0, "a reserved bit");
     before.assert_dropped(&hop, "reserved_bits", FRAMES as u64);
 
@@ -119,7 +117,7 @@ fn traps(carrier: Carrier, ipv6: bool) {
     // The kernel's bridge drops what came from a group address, uncounted.
     let before = hop.carried.drops("invalid_source_mac");
     let group = [1, 2, 3, 4, 5, 6];
-    let arrived = hop.arrive(0, |mark| vec![with(vxlan(VNI), group, mark); FRAMES]);
+    let arrived = hop.arrive(0, |mark| ten(|| with(vxlan(VNI), group, mark)));
     assert_eq!(arrived, 0, "a group address as the source");
     if hop.carried.is_vxgate() {
         let counted = hop.carried.drops("invalid_source_mac") - before;

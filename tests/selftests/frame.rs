@@ -1,6 +1,8 @@
 //! Frames made by hand, and frames taken apart. etherparse writes and reads the headers.
 
+use std::iter;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use etherparse::{
     EtherType, IpDscp, IpEcn, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, LinkSlice, NetSlice,
@@ -81,9 +83,17 @@ pub fn udp(addresses: [IpAddr; 2], tos: u8, ports: [u16; 2], payload: &[u8]) -> 
     ip(addresses, tos, IpNumber::UDP, &[&header, payload].concat())
 }
 
-/// A probe: a marked UDP datagram to the discard port. Nobody answers it, and everybody floods it.
+/// A probe: a marked UDP datagram to the discard port. Nobody answers it, and everybody floods it. Each is of a flow of its
+/// own, since datagrams of one flow may arrive joined, as by the kernel's GRO.
 pub fn probe(addresses: [IpAddr; 2], tos: u8, mark: &Mark) -> Vec<u8> {
-    udp(addresses, tos, [40_000, 9], &[&mark[..], &[0; 32]].concat())
+    static NUMBER: AtomicU16 = AtomicU16::new(0);
+    let port = 40_000 + NUMBER.fetch_add(1, Ordering::Relaxed) % 20_000;
+    udp(addresses, tos, [port, 9], &[&mark[..], &[0; 32]].concat())
+}
+
+/// Ten frames, made one by one.
+pub fn ten(frame: impl FnMut() -> Vec<u8>) -> Vec<Vec<u8>> {
+    iter::repeat_with(frame).take(10).collect()
 }
 
 /// The VXLAN header of a VNI.

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::carrier::{Carried, Carrier};
-use crate::frame::{BROADCAST, Mark, STRANGER, ethernet_ip, probe};
+use crate::frame::{BROADCAST, Mark, STRANGER, ethernet_ip, probe, ten};
 use crate::net::Net;
 use crate::probe::{Observer, Sender, play};
 use crate::support::wait_until;
@@ -149,7 +149,7 @@ impl TopologyA {
         let seen = play(
             &self.from_h1,
             &mut [h2, ns1, ns2],
-            |mark| vec![ethernet_ip(to, from, &probe(addresses, 0, mark)); 10],
+            |mark| ten(|| ethernet_ip(to, from, &probe(addresses, 0, mark))),
             |mark| ethernet_ip(BROADCAST, from, &probe(addresses, 0, mark)),
         );
         [0, 1, 2].map(|index| seen[index].len())

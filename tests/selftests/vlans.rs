@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::carrier::{Carried, Carrier};
-use crate::frame::{BROADCAST, Mark, ethernet_ip, probe};
+use crate::frame::{BROADCAST, Mark, ethernet_ip, probe, ten};
 use crate::net::Net;
 use crate::probe::{Observer, Sender, fresh_mark, play, play_to_all, settle};
 use crate::support::wait_until;
@@ -225,12 +225,13 @@ fn double_tags(carrier: Carrier, ipv6: bool) {
                 sender,
                 &mut [observer],
                 |mark| {
-                    *sent.borrow_mut() = frame(mark);
-                    vec![frame(mark); 10]
+                    let frames = ten(|| frame(mark));
+                    sent.borrow_mut().clone_from(&frames);
+                    frames
                 },
                 plain,
             );
-            assert_eq!(seen[0], vec![sent.into_inner(); 10], "{tags:x?}");
+            assert_eq!(seen[0], sent.into_inner(), "{tags:x?}");
         }
     }
     topology.carried.finish(40, 40);
