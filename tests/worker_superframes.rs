@@ -190,7 +190,7 @@ fn tcp_and_udp_that_arrive_are_joined_and_all_else_goes_by_the_access_port() {
 }
 
 #[test]
-fn a_train_at_the_end_of_a_full_batch_waits_for_the_next_turn_and_no_longer() {
+fn a_train_at_the_end_of_a_full_batch_waits_for_the_next_but_not_for_ever() {
     let mut lane = lane_of(Size {
         ring_len: 128,
         frames: 1024,
@@ -221,11 +221,38 @@ fn a_train_at_the_end_of_a_full_batch_waits_for_the_next_turn_and_no_longer() {
     assert_eq!(written(&lane), [40]);
     assert_eq!(lane.worker.turn().received, 16);
     assert_eq!(written(&lane), [40]);
-    // There is none: the turn that finds this out ends it.
+    // There is none: time ends it.
+    let set_now =
+        |lane: &mut Lane, now_ns| lane.worker.plan_mut().counters.last_turn_ns.set(now_ns);
     arrive(&mut lane, 1, 60);
     arrive(&mut lane, 2, 4);
     assert_eq!(lane.worker.turn().received, BATCH);
     assert_eq!(written(&lane), [60]);
+    for now_ns in [0, 4_999_999] {
+        set_now(&mut lane, now_ns);
+        assert_eq!(lane.worker.turn().received, 0);
+        assert!(written(&lane).is_empty(), "{now_ns} ns are not too long");
+    }
+    set_now(&mut lane, 5_000_000);
+    assert_eq!(lane.worker.turn().received, 0);
+    assert_eq!(written(&lane), [4]);
+    // That was in vain: until the 1024th full batch, the turn that finds out that there is none ends it.
+    for _ in 1..1024 {
+        arrive(&mut lane, 1, 60);
+        arrive(&mut lane, 2, 4);
+        assert_eq!(lane.worker.turn().received, BATCH);
+        assert_eq!(written(&lane), [60]);
+        assert_eq!(lane.worker.turn().received, 0);
+        assert_eq!(written(&lane), [4]);
+        lane.worker.turn();
+    }
+    arrive(&mut lane, 1, 60);
+    arrive(&mut lane, 2, 4);
+    assert_eq!(lane.worker.turn().received, BATCH);
+    assert_eq!(written(&lane), [60]);
+    assert_eq!(lane.worker.turn().received, 0);
+    assert!(written(&lane).is_empty(), "patient again");
+    set_now(&mut lane, 10_000_000);
     assert_eq!(lane.worker.turn().received, 0);
     assert_eq!(written(&lane), [4]);
     // A full batch without anything for the TAP ends it, too.

@@ -325,6 +325,12 @@ impl<P: Port> Worker<P> {
             .sum()
     }
 
+    /// When the first of the frames that wait for others of their flow have waited long enough.
+    #[inline]
+    fn due_ns(&self) -> Option<u64> {
+        self.hands.joining.iter().filter_map(Joining::due_ns).min()
+    }
+
     /// Frames given to ports that have not come back from the kernel.
     fn in_flight(&self) -> u64 {
         self.sent()

@@ -202,7 +202,11 @@ impl<P: Port> Worker<P> {
             return std::hint::spin_loop();
         };
         let waiting = idle_ns < IN_FLIGHT_NS && self.in_flight() > 0;
-        self.sleep(if waiting { SHORT_SLEEP } else { SLEEP });
+        let timeout = if waiting { SHORT_SLEEP } else { SLEEP };
+        self.sleep(match self.due_ns() {
+            Some(due_ns) => timeout.min(Duration::from_nanos(due_ns.saturating_sub(now_ns))),
+            None => timeout,
+        });
     }
 
     fn sleep(&mut self, timeout: Duration) {
@@ -220,7 +224,7 @@ impl<P: Port> Worker<P> {
         while now_ns.saturating_sub(begin_ns) < DRAIN_NS {
             let moved = self.turn();
             self.end_turn(moved);
-            if moved.received == 0 && self.in_flight() == 0 {
+            if moved.received == 0 && self.in_flight() == 0 && self.due_ns().is_none() {
                 break;
             }
             if !moved.any() {

@@ -115,7 +115,7 @@ fn from_underlay<P: Port>(
     let mut lane = joining.get_mut(number).zip(superframes);
     if received == 0 {
         if let Some((joining, superframes)) = lane {
-            joining.flush(superframes, umem, counters);
+            joining.wait(now_ns, superframes, umem, counters);
         }
         return 0;
     }
@@ -133,7 +133,7 @@ fn from_underlay<P: Port>(
         outbox.flush(&mut access.port, umem, counters, DropReason::TxRingFull);
     }
     if let Some((joining, superframes)) = lane {
-        joining.end_batch(received == BATCH, superframes, umem, counters);
+        joining.end_batch(received == BATCH, now_ns, superframes, umem, counters);
     }
     received
 }
