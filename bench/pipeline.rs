@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `touch` | the memory that a frame is looked up and written in, and nothing done with it: the floor of the next two |
 //! | `encap`, `decap` | `decide` and `apply` of a received batch: from frames in hand to frames in an outbox |
+//! | `outer-checksum` | `encap` to a thousand VTEPs with outer UDP checksums: computed `here`, and left to the `device` |
 //! | `turn` | `Worker::turn`: receive, snapshot, decide, apply, transmit, reclaim, refill, on both ports |
 //!
 //! The test plays the kernel, and its part is not measured: frames are delivered into the receive ring, and each turn the 64
@@ -15,12 +16,13 @@
 //! into one of 16 KiB and leave as three (`port/chains.rs`); 18 MiB go round.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use vxgate::pipeline::{Exit, IpIds, Outbox, Role, Verdicts, decap, encap};
 use vxgate::port::{BATCH, Batch, Frame, MemoryPort, Port, Umem};
 use vxgate::prefetch::{self, LINE};
 use vxgate::stats::{DropReason, PortCounters};
-use vxgate::table::{Destination, Question, SegmentId, Writer, publication};
+use vxgate::table::{Destination, Question, SegmentId, UdpChecksum, Writer, publication};
 use vxgate::wire::ethernet::EthernetHeader;
 use vxgate::worker::Plan;
 
@@ -73,6 +75,19 @@ pub fn benches(criterion: &mut Criterion) {
             action.prepared(network.name, len, setup, batches);
         }
     }
+    let mut action = Action::new(criterion, "outer-checksum");
+    for (name, offload) in [("here", false), ("device", true)] {
+        for len in LENGTHS {
+            let setup = || Stage::with_checksums(len, offload);
+            let batches = Batches {
+                len: BATCH as u64,
+                prepare: Stage::prepare,
+                act: Stage::decide_and_apply,
+            };
+            action.prepared(name, len, setup, batches);
+        }
+    }
+    drop(action);
     let mut action = Action::new(criterion, "turn");
     for (name, direction) in DIRECTIONS {
         for (network, len) in cases() {
@@ -118,8 +133,34 @@ struct Stage {
 impl Stage {
     fn new(network: Network, direction: Direction, len: usize) -> Self {
         let (writer, mut readers) = publication(1, network.snapshot());
+        let plan = plan(ring_len(network), readers.remove(0));
+        Self::on(plan, writer, network, direction, len)
+    }
+
+    /// Outwards, with outer UDP checksums, to a device that finishes them or not.
+    fn with_checksums(len: usize, offload: bool) -> Self {
+        let network = THOUSAND;
+        let mut snapshot = network.snapshot();
+        for segment in &mut snapshot.segments {
+            Arc::make_mut(&mut segment.config).udp_checksum = UdpChecksum::Compute;
+        }
+        let (writer, mut readers) = publication(1, snapshot);
+        let mut plan = plan(ring_len(network), readers.remove(0));
+        if offload {
+            plan.underlays[0].port = MemoryPort::new(ring_len(network)).with_offload();
+        }
+        Self::on(plan, writer, network, Direction::Encap, len)
+    }
+
+    fn on(
+        plan: Plan<MemoryPort>,
+        writer: Writer,
+        network: Network,
+        direction: Direction,
+        len: usize,
+    ) -> Self {
         let mut stage = Self {
-            plan: plan(ring_len(network), readers.remove(0)),
+            plan,
             direction,
             traffic: Traffic::new(network, direction, len),
             waiting: 0,

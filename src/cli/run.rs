@@ -21,6 +21,7 @@ use crate::show::{Configuration, ControlSocket, MetricsError, MetricsSocket, Soc
 
 /// Arguments of `vxgate run`.
 #[derive(Debug, Args)]
+#[command(after_long_help = NIC_HELP)]
 pub(super) struct Run {
     /// Settings to start with (TOML); what a flag or its environment variable says counts before them.
     #[arg(long, value_name = "FILE", env = "VXGATE_CONFIG")]
@@ -39,6 +40,13 @@ pub(super) struct Run {
     #[command(flatten)]
     settings: SettingFlags,
 }
+
+/// What is asked of the underlay devices instead of being set.
+const NIC_HELP: &str = "\
+Asked of the underlay devices at each takeover (`vxgate status` tells the answers):
+  outer UDP checksums  left to a device with tx-checksum-ip-generic on, with zero-copy if its driver heeds AF_XDP's
+                       requests; `ethtool -K DEV tx off` has the workers compute them
+  NUMA node            memory comes from the device's node, and the first workers get its cores";
 
 /// Why `run` ended other than by a signal.
 #[derive(Debug, thiserror::Error)]

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::numa::Machine;
 use super::observe::{OffenderState, PortState, WorkerState};
 use super::plan::Plan;
 use crate::port::{RxDrops, StatisticsHandle, XskPort};
@@ -41,6 +42,8 @@ pub(super) struct PortBook {
     socket_ifindex: u32,
     /// Where its frames reach the kernel: the kernel sides of the access devices above an underlay device.
     kernel_sides: Vec<u32>,
+    /// The NUMA node of an underlay device.
+    numa_node: Option<u32>,
     xdp: Option<(XdpMode, Option<String>)>,
     sockets: Vec<SocketBook>,
     /// The TAP of a vxlan device, and what came of the frames of each of its queues.
@@ -53,6 +56,8 @@ pub(super) struct SocketBook {
     pub counters: Arc<PortCounters>,
     pub statistics: StatisticsHandle,
     pub zero_copy: bool,
+    /// Whether its device finishes outer checksums.
+    pub finishes_checksums: bool,
     pub why_not_zero_copy: Option<String>,
 }
 
@@ -69,6 +74,10 @@ pub(super) struct RingDrops {
 pub(super) struct WorkerBook {
     pub number: u32,
     pub core: Option<u32>,
+    /// The NUMA node of that core.
+    pub core_node: Option<u32>,
+    /// The NUMA node of its frames.
+    pub memory_node: Option<u32>,
     /// The nice value that was asked for.
     pub nice: i32,
     /// Why it has another one.
@@ -94,7 +103,9 @@ impl Books {
                 .filter(|(found, _)| found.device.underlay == Some(nic));
             above.map(|(_, pair)| pair.kernel_side.ifindex).collect()
         };
+        let machine = Machine::this();
         let underlays = plan.nics.iter().map(|nic| PortBook {
+            numa_node: machine.node_of_device(&nic.name, nic.ifindex),
             side: Side::Underlay,
             name: nic.name.clone(),
             ifindex: nic.ifindex,
@@ -115,6 +126,7 @@ impl Books {
                 ifindex: found.device.ifindex,
                 socket_ifindex: pair.worker_side.ifindex,
                 kernel_sides: Vec::new(),
+                numa_node: None,
                 xdp: None,
                 sockets: Vec::new(),
                 tap_ifindex: None,
@@ -306,6 +318,8 @@ impl PortBook {
                 && self.sockets.iter().all(|socket| socket.zero_copy),
             why_not_better: self.why_not_better(),
             queues: u32::try_from(self.sockets.len()).unwrap_or(u32::MAX),
+            outer_checksums: self.outer_checksums(),
+            numa_node: self.numa_node,
             received,
             forwarded,
             flood_copies: fates.flood_copies,
@@ -390,6 +404,13 @@ impl PortBook {
             .collect()
     }
 
+    /// Who finishes the outer checksums of what leaves here.
+    fn outer_checksums(&self) -> Option<String> {
+        let by_device = self.sockets.iter().all(|socket| socket.finishes_checksums);
+        let by = if by_device { "device" } else { "worker" };
+        (self.side == Side::Underlay && !self.sockets.is_empty()).then(|| by.to_owned())
+    }
+
     fn why_not_better(&self) -> Option<String> {
         let generic = self.xdp.as_ref().and_then(|(_, why)| why.clone());
         let copied = self
@@ -425,6 +446,8 @@ impl WorkerBook {
         WorkerState {
             worker: self.number,
             core: self.core,
+            numa_node: self.core_node,
+            memory_node: self.memory_node,
             nice: running.standing().nice(),
             nice_refused: self.nice_refused.clone(),
             busy_share: if awake + asleep > 0.0 {

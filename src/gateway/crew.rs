@@ -9,10 +9,12 @@ use std::time::Duration;
 use super::SessionError;
 use super::autogroup;
 use super::books::{Books, SocketBook, WorkerBook};
+use super::checksums;
 use super::lanes::Lanes;
+use super::numa::{self, Machine};
 use super::plan::{Nic, Plan, access_mtu};
 use crate::control::Found;
-use crate::port::{TapPort, Umem, UmemConfig, XskConfig, XskPort, ZeroCopy};
+use crate::port::{Finishes, Near, Port, TapPort, Umem, UmemConfig, XskConfig, XskPort, ZeroCopy};
 use crate::stats::{PortCounters, WorkerCounters};
 use crate::steer::{AccessLink, AccessPair, Steering};
 use crate::table::Reader;
@@ -66,8 +68,9 @@ pub(super) fn crew(
         superframes: None,
     };
     for nic in &plan.nics {
+        let finishes = checksums::finishes(nic);
         for queue in own_queues(nic) {
-            crew.open_underlay(nic, queue, steering, books)?;
+            crew.open_underlay(nic, queue, finishes, steering, books)?;
         }
     }
     for (found, pair) in plan.devices.iter().zip(accesses) {
@@ -81,11 +84,15 @@ impl Crew {
         &mut self,
         nic: &Nic,
         queue: u32,
+        finishes: Finishes,
         steering: &mut Steering,
         books: &mut Books,
     ) -> Result<(), SessionError> {
         let share = self.underlays.first().map(|first| &first.port);
-        let config = xsk_config(nic.ifindex, &nic.name, queue, nic.mtu, ZeroCopy::Try);
+        let config = XskConfig {
+            finishes,
+            ..xsk_config(nic.ifindex, &nic.name, queue, nic.mtu, ZeroCopy::Try)
+        };
         let (port, counters) = open(&self.umem, &config, share, steering, books)?;
         self.underlays.push(worker::Underlay {
             ifindex: nic.ifindex,
@@ -171,6 +178,7 @@ fn xsk_config(ifindex: u32, name: &str, queue: u32, mtu: u32, zero_copy: ZeroCop
         ring_len: RING_LEN,
         zero_copy,
         frame_len_max: mtu as usize + LINK_HEADERS,
+        finishes: Finishes::default(),
         busy_wait: BUSY_WAIT,
     }
 }
@@ -190,6 +198,7 @@ fn open(
         counters: Arc::clone(&counters),
         statistics: port.statistics_handle().map_err(SessionError::Statistics)?,
         zero_copy: port.mode().zero_copy,
+        finishes_checksums: port.finishes_checksums(),
         why_not_zero_copy: match config.zero_copy {
             ZeroCopy::Try => port.mode().why_not.clone(),
             ZeroCopy::Never => Some("a veth pair has no zero-copy".to_owned()),
@@ -199,9 +208,30 @@ fn open(
     Ok((port, counters))
 }
 
-/// Starts the workers; all of them, or none.
+/// The NUMA node of the underlay devices, if they are on one.
+pub(super) fn node_of(nics: &[Nic]) -> Option<u32> {
+    let machine = Machine::this();
+    let nodes = nics
+        .iter()
+        .map(|nic| machine.node_of_device(&nic.name, nic.ifindex));
+    numa::common(nodes)
+}
+
+/// Has the memory of what is made meanwhile come from this node: frames, rings and tables, and whatever the threads that are
+/// started ask for themselves.
+pub(super) fn near(node: Option<u32>) -> Option<Near> {
+    let node = node?;
+    let near = Near::node(node);
+    near.inspect_err(|error| {
+        tracing::warn!(node, %error, "memory may be on another NUMA node than the underlay device")
+    })
+    .ok()
+}
+
+/// Starts the workers; all of them, or none. The first ones get the cores of `node`.
 pub(super) fn spawn(
     plan: &Plan,
+    node: Option<u32>,
     crews: Vec<Crew>,
     readers: Vec<Reader>,
     steering: &Steering,
@@ -209,14 +239,14 @@ pub(super) fn spawn(
 ) -> Result<Vec<worker::Running<XskPort>>, SessionError> {
     rise(plan.nice);
     let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let cores = cores.into_iter().map(|core| core.id).collect();
+    let cores = Machine::this().nearest_first(cores, node);
     let mut workers = Vec::new();
     for (number, (crew, reader)) in (0_u32..).zip(crews.into_iter().zip(readers)) {
-        let core = cores
-            .get(number as usize % cores.len().max(1))
-            .map(|core| core.id);
         let post = Post {
             number,
-            core,
+            core: cores.get(number as usize % cores.len().max(1)).copied(),
+            node,
             nice: plan.nice,
         };
         match start_worker(post, crew, reader, steering, books) {
@@ -258,6 +288,8 @@ fn rise(nice: i32) {
 struct Post {
     number: u32,
     core: Option<usize>,
+    /// Of the underlay devices.
+    node: Option<u32>,
     nice: i32,
 }
 
@@ -268,7 +300,13 @@ fn start_worker(
     steering: &Steering,
     books: &mut Books,
 ) -> io::Result<worker::Running<XskPort>> {
-    let Post { number, core, nice } = post;
+    let Post {
+        number,
+        core,
+        node,
+        nice,
+    } = post;
+    let memory_node = crew.umem.node();
     let counters = Arc::new(WorkerCounters::default());
     let heartbeat = steering.heartbeat(number);
     let running = Worker::spawn(worker::Plan {
@@ -304,9 +342,21 @@ fn start_worker(
             None
         }
     };
+    let core_node = core.and_then(|core| Machine::this().node_of_core(core as usize));
+    if node.is_some() && core_node.is_some() && node != core_node {
+        let (core_node, device_node) = (numa::label(core_node), numa::label(node));
+        tracing::warn!(
+            worker = number,
+            core_node,
+            device_node,
+            "its core is on another NUMA node than the underlay device: each frame crosses between them"
+        );
+    }
     books.workers.push(WorkerBook {
         number,
         core,
+        core_node,
+        memory_node,
         nice,
         nice_refused,
         counters,

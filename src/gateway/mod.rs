@@ -10,11 +10,13 @@
 
 mod autogroup;
 mod books;
+mod checksums;
 mod crew;
 mod hung;
 mod kernel_share;
 mod lanes;
 mod lock;
+mod numa;
 mod observe;
 mod plan;
 mod predecessor;

@@ -176,6 +176,13 @@ pub struct PortState {
     pub why_not_better: Option<String>,
     /// Queues with a socket.
     pub queues: u32,
+    /// Who finishes the outer UDP checksums of what leaves by an underlay device, where there are any: the `device`, or the
+    /// `worker` that sends it.
+    #[serde(default)]
+    pub outer_checksums: Option<String>,
+    /// The NUMA node of an underlay device; none for one that is on no node, or does not say.
+    #[serde(default)]
+    pub numa_node: Option<u32>,
     /// Frames that arrived, whatever became of them.
     pub received: u64,
     /// Frames handed on to the other side.
@@ -227,6 +234,12 @@ pub struct WorkerState {
     pub worker: u32,
     /// The core it is pinned to.
     pub core: Option<u32>,
+    /// The NUMA node of that core.
+    #[serde(default)]
+    pub numa_node: Option<u32>,
+    /// The NUMA node of its frames.
+    #[serde(default)]
+    pub memory_node: Option<u32>,
     /// Its nice value now; none when its thread has ended. A worker that hangs has 19, whatever was asked for.
     #[serde(default)]
     pub nice: Option<i32>,

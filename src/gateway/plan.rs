@@ -3,8 +3,8 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::Path;
 
+use super::numa::Machine;
 use crate::config::{Config, Devices, Superframes};
 use crate::control::{Found, Refusal, VxlanDevice};
 use crate::fault::{Explained, Fault};
@@ -310,23 +310,19 @@ fn identity(device: &VxlanDevice) -> Identity<'_> {
 }
 
 /// The receive queues that a device really uses. `IFLA_NUM_RX_QUEUES` tells how many it could have; sysfs has a folder
-/// for each one in use, but shows another namespace's devices when it was not mounted anew, hence the check of the index.
+/// for each one in use.
 pub fn receive_queues(link: &Link) -> u32 {
-    let device = Path::new("/sys/class/net").join(&link.name);
-    let same = fs::read_to_string(device.join("ifindex")).is_ok_and(|text| {
-        text.trim()
-            .parse::<u32>()
-            .is_ok_and(|ifindex| ifindex == link.ifindex)
-    });
-    let counted = fs::read_dir(device.join("queues")).map(|entries| {
+    let device = Machine::this().network_device(&link.name, link.ifindex);
+    let entries = device.and_then(|device| fs::read_dir(device.join("queues")).ok());
+    let counted = entries.map_or(0, |entries| {
         entries
             .flatten()
             .filter(|e| e.file_name().to_string_lossy().starts_with("rx-"))
             .count()
     });
     match counted {
-        Ok(queues) if same && queues > 0 => u32::try_from(queues).unwrap_or(u32::MAX),
-        _ => link.rx_queues.max(1),
+        0 => link.rx_queues.max(1),
+        queues => u32::try_from(queues).unwrap_or(u32::MAX),
     }
 }
 

@@ -1,6 +1,6 @@
 //! One takeover of a fixed set of devices, from the locks to the last hook, and back.
 //!
-//! Start, in order: locks, access devices, BPF, memory and sockets, sockets into the XSKMAP, mirror and table, workers,
+//! Start, in order (with memory from the underlay devices' NUMA node): locks, access devices, BPF, memory and sockets, sockets into the XSKMAP, mirror and table, workers,
 //! hooks. Until the last hook is in place every frame takes the kernel's path.
 //!
 //! Stop, in reverse: bypass (no new frames come in), workers drain what is in flight, hooks off, mirror, sockets, access
@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use crossbeam::channel::Sender;
 
 use super::books::{Books, RingDrops};
-use super::crew::{crew, spawn};
+use super::crew::{self, crew, spawn};
 use super::hung::Hung;
 use super::kernel_share;
 use super::lanes::Lanes;
@@ -114,6 +114,8 @@ impl Session {
     /// # Errors
     /// Says what could not be had; nothing is left behind, and the kernel has carried on all along.
     pub fn start(plan: Plan, events: &Sender<Event>) -> Result<Self, SessionError> {
+        let node = crew::node_of(&plan.nics);
+        let _near = crew::near(node);
         let devices = || plan.devices.iter().map(|found| &found.device);
         let locks = devices()
             .map(|device| DeviceLock::acquire(&device.name, device.ifindex))
@@ -152,7 +154,7 @@ impl Session {
             .with_kernel_shares(move |ifindex, share| shares.set(ifindex, share));
         let (writer, readers) = publication(crews.len(), control.snapshot());
         let control = control.start(writer, events.clone())?;
-        let workers = match spawn(&plan, crews, readers, &steering, &mut books) {
+        let workers = match spawn(&plan, node, crews, readers, &steering, &mut books) {
             Ok(workers) => workers,
             Err(error) => {
                 control.stop();

@@ -1,4 +1,4 @@
-//! Questions to the kernel over route netlink, and its answers. Knows nothing of VXLAN.
+//! Questions to the kernel over route netlink (and one over generic netlink), and its answers. Knows nothing of VXLAN.
 //!
 //! [`Socket`] asks and waits for the answer; [`Subscription`] hears what changes. Requests that other layers make are
 //! built with `netlink-packet-route`; what is read by the hundred thousand, or must survive attributes that no crate
@@ -16,6 +16,7 @@
 
 mod address;
 mod attribute;
+mod generic;
 mod link;
 mod mdb;
 mod message;
@@ -24,6 +25,7 @@ mod nexthop;
 mod route;
 mod socket;
 mod subscription;
+mod xsk_features;
 
 pub use address::{Address, addresses};
 pub use attribute::{
@@ -38,3 +40,4 @@ pub use nexthop::{Nexthop, NexthopBucket, NexthopMember, Resilient, nexthop_buck
 pub use route::{Route, RouteQuery, route_to};
 pub use socket::{Error, Socket};
 pub use subscription::{Group, Received, Subscription};
+pub use xsk_features::{XskFeatures, xsk_features};

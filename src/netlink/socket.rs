@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE};
 use rustix::net::{RecvFlags, SendFlags, sockopt};
 
 use super::attribute::{attributes, text_from};
@@ -92,7 +92,16 @@ pub struct Socket {
 impl Socket {
     /// Opens it, with strict checking of dump filters and with explanations of errors.
     pub fn open() -> io::Result<Self> {
-        let mut socket = netlink_sys::Socket::new(NETLINK_ROUTE)?;
+        Self::open_to(NETLINK_ROUTE)
+    }
+
+    /// The same, for generic netlink.
+    pub(super) fn open_generic() -> io::Result<Self> {
+        Self::open_to(NETLINK_GENERIC)
+    }
+
+    fn open_to(protocol: isize) -> io::Result<Self> {
+        let mut socket = netlink_sys::Socket::new(protocol)?;
         socket.bind_auto()?;
         // Connected to the kernel: other processes' messages to our port are refused.
         socket.connect(&netlink_sys::SocketAddr::new(0, 0))?;

@@ -21,6 +21,10 @@
 //! kernel, which looks only at the first EtherType there). An IPv6 flow label is fixed, the inner IPv6 header's, or the
 //! hash of the flow. The mark that the frame carried becomes the group's policy, on a device with that extension.
 //!
+//! The outer UDP checksum is computed over all of the frame, unless the device finishes it as it does those of the kernel's own
+//! sockets: then the sum over the pseudo-header is left in its place, with a request beside it. (The inner one is not: it is
+//! inside a tunnel that the device knows nothing of.)
+//!
 //! What comes out of a TAP has a header of its own in the room in front of it ([`vnet`]), and may be a superframe: judged by
 //! the segments that it will be cut into, and sent unfinished, with the header telling where everything is; or cut here
 //! (`encap_cut.rs`). For the frames of sockets there is no such question: `SUPER` is a constant, and each has its own code.
@@ -415,18 +419,11 @@ fn send<const SUPER: bool, P: Port>(
         Ok(template) => template,
         Err(reason) => return Err((frame, reason)),
     };
-    let fields = prepare(
-        &segment.config,
-        edit,
-        umem,
-        &mut frame,
-        superframe.as_ref(),
-        counters,
-    );
     let load = Load {
         superframe,
-        checksum: segment.config.udp_checksum,
+        checksum: Checksum::of(&segment.config, exit.port),
     };
+    let fields = prepare(&segment.config, edit, &load, umem, &mut frame, counters);
     if !push::<SUPER, P>(template, fields, load, umem, &mut frame, exit) {
         return Err((frame, DropReason::NoFrame));
     }
@@ -455,18 +452,11 @@ fn copy_to<const SUPER: bool, P: Port>(
     let Some(template) = reachable.next() else {
         return Err((frame, unreachable(list, segment, inner_len, counters)));
     };
-    let fields = prepare(
-        &segment.config,
-        edit,
-        umem,
-        &mut frame,
-        superframe.as_ref(),
-        counters,
-    );
     let load = Load {
         superframe,
-        checksum: segment.config.udp_checksum,
+        checksum: Checksum::of(&segment.config, exit.port),
     };
+    let fields = prepare(&segment.config, edit, &load, umem, &mut frame, counters);
     let (mut role, mut handed_on, mut dead) = (Role::First, 0, None);
     let mut next = Some((template, frame));
     while let Some((template, mut frame)) = next {
@@ -536,9 +526,9 @@ fn put_header(umem: &mut Umem, frame: &mut Frame, header: VnetHeader) {
 fn prepare(
     config: &SegmentConfig,
     edit: Push,
+    load: &Load,
     umem: &mut Umem,
     frame: &mut Frame,
-    superframe: Option<&Superframe>,
     counters: &PortCounters,
 ) -> OuterFields {
     let group_policy = if config.gbp {
@@ -546,7 +536,7 @@ fn prepare(
     } else {
         0
     };
-    match superframe {
+    match load.superframe {
         None if edit.unfinished => finish(umem, frame, counters),
         None => {}
         Some(superframe) => {
@@ -554,9 +544,9 @@ fn prepare(
             counters.segments.add(superframe.segments as u64);
         }
     }
-    let inner_sum = match config.udp_checksum {
-        UdpChecksum::Compute if superframe.is_none() => Some(checksum::sum(umem.bytes(frame))),
-        UdpChecksum::Compute | UdpChecksum::Zero => None,
+    let inner_sum = match load.checksum {
+        Checksum::Compute if load.superframe.is_none() => Some(checksum::sum(umem.bytes(frame))),
+        Checksum::Compute | Checksum::Leave | Checksum::Zero => None,
     };
     edit.fields(config, group_policy, inner_sum)
 }
@@ -575,8 +565,30 @@ fn finish(umem: &mut Umem, frame: &mut Frame, counters: &PortCounters) {
 #[derive(Clone, Copy)]
 struct Load {
     superframe: Option<Superframe>,
-    /// Of the segments of a superframe.
-    checksum: UdpChecksum,
+    /// Of the frame, or of the segments of a superframe.
+    checksum: Checksum,
+}
+
+/// What becomes of the outer UDP checksum.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Checksum {
+    /// There is none.
+    Zero,
+    /// It is computed here.
+    Compute,
+    /// The device finishes it.
+    Leave,
+}
+
+impl Checksum {
+    #[inline(always)]
+    fn of<P: Port>(config: &SegmentConfig, port: &P) -> Self {
+        match config.udp_checksum {
+            UdpChecksum::Zero => Self::Zero,
+            UdpChecksum::Compute if port.finishes_checksums() => Self::Leave,
+            UdpChecksum::Compute => Self::Compute,
+        }
+    }
 }
 
 /// Writes the outer headers in front of the frame; `false`, and nothing written, when there is no room.
@@ -593,8 +605,25 @@ fn push<const SUPER: bool, P>(
     if SUPER {
         return push_from_tap(template, &fields, load, umem, frame, exit.ip_ids);
     }
+    if load.checksum == Checksum::Leave {
+        return push_unfinished(template, &fields, umem, frame);
+    }
     umem.push(frame, template.len())
         .is_some_and(|bytes| template.write(bytes, &fields))
+}
+
+/// The same, with a request to the device to finish the UDP checksum.
+#[inline]
+fn push_unfinished(
+    template: &EncapTemplate,
+    fields: &OuterFields,
+    umem: &mut Umem,
+    frame: &mut Frame,
+) -> bool {
+    let transport = template.len() - vxlan::LEN - udp::LEN;
+    umem.push(frame, template.len())
+        .is_some_and(|bytes| template.write_superframe(bytes, fields, true))
+        && umem.request_checksum(frame, transport as u16, udp::CHECKSUM_OFFSET as u16)
 }
 
 /// The same for what came out of a TAP, with the header that tells the next one what to do.
@@ -613,7 +642,7 @@ fn push_from_tap(
             .push(frame, template.len())
             .is_some_and(|bytes| template.write(bytes, fields));
     };
-    let with_checksum = load.checksum == UdpChecksum::Compute;
+    let with_checksum = load.checksum != Checksum::Zero;
     let tunnel = Tunnel {
         len: template.len(),
         transport: template.len() - vxlan::LEN - udp::LEN,
@@ -740,6 +769,55 @@ mod tests {
             .calc_checksum_ipv4(&ip(&frame), &frame[42..]);
             assert_eq!(udp.checksum, right.unwrap());
         }
+    }
+
+    /// The device of these labs finishes what it is asked to, so that the frames have to be the same to the last bit.
+    #[test]
+    fn v06_a_checksum_that_is_left_to_the_device_comes_out_as_one_computed_here() {
+        let computing = |mut config: SegmentConfig| {
+            config.udp_checksum = UdpChecksum::Compute;
+            config
+        };
+        for config in [computing(config()), computing(super::super::lab::config6())] {
+            let mut flooding = segment(config);
+            flooding.flood = Arc::new(vec![VtepId(0), VtepId(1)]);
+            let mut here = Lab::new(vec![flooding.clone()]);
+            let mut there = Lab::new(vec![flooding]);
+            there.port = there.port.with_offload();
+            for len in 0..100 {
+                for to in [NEAR, FAR, UNKNOWN] {
+                    let frames = [inner4(to, &vec![0xa5; len]), inner6(to, &[len as u8; 2])];
+                    assert_eq!(there.encap(&frames), here.encap(&frames));
+                }
+            }
+            assert_eq!(there.counters.flood_copies.get(), 200);
+        }
+    }
+
+    #[test]
+    fn a_checksum_that_nobody_wants_is_left_to_no_device() {
+        let mut lab = lab();
+        lab.port = lab.port.with_offload();
+        let frame = lab.fate_out(&inner4(NEAR, b"payload")).unwrap();
+        assert_eq!(frame[40..42], [0, 0]);
+    }
+
+    #[test]
+    fn f05_an_inner_checksum_is_finished_here_whatever_the_device_can() {
+        let mut finished = inner4(NEAR, b"payload");
+        let right = [finished[40], finished[41]];
+        // The sum over the pseudo-header alone.
+        let pseudo = checksum::sum(&finished[26..34]) + 17 + (finished.len() as u32 - 34);
+        finished[40..42].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
+        let mut lab = lab_with(|config| config.udp_checksum = UdpChecksum::Compute);
+        lab.port = lab.port.with_offload();
+        let frame = lab.fate_out(&finished).unwrap();
+        assert_eq!(frame[90..92], right);
+        let udp = UdpHeaderSlice::from_slice(&frame[34..])
+            .unwrap()
+            .to_header();
+        let right = udp.calc_checksum_ipv4(&ip(&frame), &frame[42..]).unwrap();
+        assert_eq!(udp.checksum, right);
     }
 
     #[test]

@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     fn frame(n: u32) -> Frame {
-        Frame { addr: n, len: 60 }
+        Frame::at(n, 60)
     }
 
     fn addresses(batch: &Batch) -> Vec<u32> {
@@ -189,9 +189,12 @@ mod tests {
         assert_eq!(addresses(&batch), (40..104).collect::<Vec<_>>());
         assert_eq!(batch.drain().take(60).count(), 60);
         for (frame, len) in batch.iter_mut().zip(1..) {
-            frame.len = len;
+            frame.place(frame.addr, len);
         }
-        let edited: Vec<_> = batch.iter().map(|frame| (frame.addr, frame.len)).collect();
+        let edited: Vec<_> = batch
+            .iter()
+            .map(|frame| (frame.addr, frame.bytes()))
+            .collect();
         assert_eq!(edited, [(100, 1), (101, 2), (102, 3), (103, 4)]);
     }
 }

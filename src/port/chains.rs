@@ -152,7 +152,7 @@ impl Parts {
     pub(super) fn of(frame: &Frame) -> Self {
         Self {
             addr: frame.addr,
-            left: frame.len,
+            left: frame.bytes(),
         }
     }
 

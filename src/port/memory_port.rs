@@ -8,6 +8,7 @@ use super::ring::{Consumer, Descriptor, Producer};
 use super::rings::{RingMemory, Rings};
 use super::umem::ROOM;
 use super::{Batch, Frame, Port, PortStatistics, Umem};
+use crate::wire::checksum;
 
 /// The twin: our ends of four rings as [`Port`], the kernel's as [`Self::deliver`], [`Self::collect`] and
 /// [`Self::complete`].
@@ -16,6 +17,7 @@ pub struct MemoryPort {
     rings: Rings,
     kernel: KernelEnds,
     statistics: PortStatistics,
+    finishes_checksums: bool,
     link_down: bool,
 }
 
@@ -45,7 +47,18 @@ impl MemoryPort {
             rings: Rings::new(memory, None, usize::MAX),
             kernel,
             statistics: PortStatistics::default(),
+            finishes_checksums: false,
             link_down: false,
+        }
+    }
+
+    /// The same, as of a device that finishes checksums: [`Self::collect`] does.
+    #[must_use]
+    pub fn with_offload(self) -> Self {
+        Self {
+            rings: self.rings.with_requests(),
+            finishes_checksums: true,
+            ..self
         }
     }
 
@@ -95,7 +108,7 @@ impl MemoryPort {
         umem.fill(&mut frame, bytes);
         let mut descriptor = Some(Descriptor {
             addr: u64::from(frame.addr),
-            len: frame.len,
+            len: frame.bytes(),
             options: if more { libc::XDP_PKT_CONTD } else { 0 },
         });
         self.kernel.rx.produce(1, || descriptor.take()) == 1
@@ -110,6 +123,9 @@ impl MemoryPort {
         self.finish(buffers, |descriptor| {
             if let Some(part) = bounds.part(descriptor.addr, descriptor.len) {
                 bytes.extend_from_slice(umem.bytes(&part));
+                if descriptor.options & libc::XDP_TX_METADATA != 0 {
+                    finish_checksum(&mut bytes, umem.requested_checksum(&part));
+                }
             }
         });
         Some(bytes)
@@ -168,6 +184,18 @@ impl MemoryPort {
     }
 }
 
+/// As the kernel finishes one (`skb_checksum_help`).
+fn finish_checksum(bytes: &mut [u8], request: Option<(usize, usize)>) {
+    let Some((start, field)) = request else {
+        return;
+    };
+    let sum = checksum::sum(bytes.get(start..).unwrap_or_default());
+    let place = bytes.get_mut(start + field..);
+    if let Some(place) = place.and_then(<[u8]>::first_chunk_mut) {
+        *place = checksum::udp_field(checksum::finish(sum)).to_be_bytes();
+    }
+}
+
 impl Port for MemoryPort {
     #[inline]
     fn receive(&mut self, umem: &mut Umem, batch: &mut Batch) -> usize {
@@ -208,6 +236,11 @@ impl Port for MemoryPort {
     #[inline]
     fn accepts(&self, frame: &Frame) -> bool {
         self.rings.accepts(frame)
+    }
+
+    #[inline]
+    fn finishes_checksums(&self) -> bool {
+        self.finishes_checksums
     }
 
     #[inline]

@@ -24,7 +24,9 @@ mod frame;
 mod holders;
 mod mapping;
 mod memory_port;
+mod numa;
 mod opening;
+mod request;
 pub mod ring;
 mod rings;
 mod socket;
@@ -37,7 +39,8 @@ mod xsk_port;
 pub use batch::{BATCH, Batch};
 pub use frame::Frame;
 pub use memory_port::MemoryPort;
-pub use opening::{OpenError, XskConfig, ZeroCopy};
+pub use numa::Near;
+pub use opening::{Finishes, OpenError, XskConfig, ZeroCopy};
 pub use statistics::{PortStatistics, RxDrops};
 pub use tap_port::TapPort;
 pub use umem::{ChunkSize, Pages, ROOM, Umem, UmemConfig};
@@ -66,6 +69,12 @@ pub trait Port {
     /// headers, inside one chunk. The kernel does not forgive other descriptors, so they never reach it.
     fn accepts(&self, frame: &Frame) -> bool {
         !frame.is_empty()
+    }
+
+    /// Whether the device finishes the UDP checksum of the outermost headers, where a frame asks for it
+    /// ([`Umem::request_checksum`]). Other ports must not be given such frames.
+    fn finishes_checksums(&self) -> bool {
+        false
     }
 
     /// Whether the device was down or gone when the kernel was last asked to send. It is asked again at every

@@ -31,6 +31,8 @@ pub struct XskConfig {
     pub zero_copy: ZeroCopy,
     /// The longest frame the device sends: its MTU + 18.
     pub frame_len_max: usize,
+    /// Whether the device finishes checksums that a frame asks for.
+    pub finishes: Finishes,
     /// How long to wait for a queue that is taken. The kernel frees a closed socket's queue only some 40 ms later, so
     /// give at least a second.
     pub busy_wait: Duration,
@@ -43,6 +45,26 @@ pub enum ZeroCopy {
     Try,
     /// Copy mode at once.
     Never,
+}
+
+/// When a device finishes the checksum of a UDP datagram that is left to it, as far as its driver says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Finishes {
+    /// In copy mode: frames are then like those of any socket.
+    pub copied: bool,
+    /// With zero-copy.
+    pub zero_copy: bool,
+}
+
+impl Finishes {
+    /// In this mode.
+    pub(super) fn with(self, zero_copy: bool) -> bool {
+        if zero_copy {
+            self.zero_copy
+        } else {
+            self.copied
+        }
+    }
 }
 
 /// Why a port could not be opened.
@@ -110,6 +132,8 @@ pub(super) struct Opening<'a> {
     pub(super) socket: Socket,
     pub(super) umem: &'a Umem,
     pub(super) config: &'a XskConfig,
+    /// Whether the memory is registered with requests in mind.
+    pub(super) has_requests: bool,
     /// When the first attempt began: the wait for a taken queue is one for all of them.
     start: Instant,
 }
@@ -142,13 +166,22 @@ impl<'a> Opening<'a> {
             socket,
             umem,
             config,
+            has_requests: false,
             start,
         })
     }
 
-    pub(super) fn register(&self) -> Result<(), OpenError> {
+    /// Makes the memory known; with requests in mind, where the device heeds them and the kernel knows them.
+    pub(super) fn register(&mut self) -> Result<(), OpenError> {
+        let (area, bounds) = (self.umem.area(), self.umem.bounds());
+        let useful = self.config.finishes != Finishes::default() && !bounds.has_chains();
+        // A kernel before Linux 6.11 refuses; whatever else may be wrong, the second call tells.
+        self.has_requests = useful && self.socket.register(area, bounds, true).is_ok();
+        if self.has_requests {
+            return Ok(());
+        }
         self.socket
-            .register(self.umem.area(), self.umem.bounds())
+            .register(area, bounds, false)
             .map_err(|error| self.refused("register the UMEM", error))
     }
 

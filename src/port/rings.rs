@@ -18,7 +18,7 @@ use std::io;
 use super::chains::{Chains, Parts};
 use super::ring::{Consumer, Descriptor, Producer, Ring};
 use super::umem::Bounds;
-use super::{Batch, Umem};
+use super::{Batch, Frame, Umem, request};
 
 /// The shortest frame that a device sends: an Ethernet header (`ETH_HLEN`).
 const FRAME_LEN_MIN: usize = 14;
@@ -34,6 +34,8 @@ pub(super) struct Rings {
     pub(super) bounds: Option<Bounds>,
     /// The longest frame that may be sent.
     pub(super) frame_len_max: usize,
+    /// Whether the memory is registered with requests in mind.
+    has_requests: bool,
     /// Addresses that came out of a ring and were refused.
     pub(super) foreign: u64,
     chains: Chains,
@@ -69,9 +71,18 @@ impl Rings {
             tx: memory.tx.producer(),
             bounds,
             frame_len_max,
+            has_requests: false,
             foreign: 0,
             chains: Chains::default(),
             ledger: Ledger::default(),
+        }
+    }
+
+    /// The same, of memory that is registered with requests in mind: those of frames are passed on, and each needs its place.
+    pub(super) fn with_requests(self) -> Self {
+        Self {
+            has_requests: true,
+            ..self
         }
     }
 
@@ -119,8 +130,8 @@ impl Rings {
     /// Batch to transmit ring. What does not fit, and what may not be sent at all, stays in the batch.
     #[inline]
     pub(super) fn transmit(&mut self, batch: &mut Batch) -> usize {
-        let (bounds, frame_len_max) = (self.bounds, self.frame_len_max);
-        if let Some(bounds) = bounds.filter(Bounds::has_chains) {
+        let limits = self.limits();
+        if let Some(bounds) = self.bounds.filter(Bounds::has_chains) {
             return self.transmit_chains(bounds, batch);
         }
         let ledger = &mut self.ledger;
@@ -131,7 +142,7 @@ impl Rings {
             while looks > 0 {
                 looks -= 1;
                 let frame = batch.pop()?;
-                if !sendable(&frame, bounds, frame_len_max) {
+                if !limits.allow(&frame) {
                     // There is room: it has just left.
                     drop(batch.push(frame));
                     continue;
@@ -139,8 +150,8 @@ impl Rings {
                 ledger.enters(frame.addr, Place::Transmit);
                 return Some(Descriptor {
                     addr: u64::from(frame.addr),
-                    len: frame.len,
-                    options: 0,
+                    len: frame.bytes(),
+                    options: limits.options(&frame),
                 });
             }
             None
@@ -150,7 +161,7 @@ impl Rings {
     /// The same, of frames that may go in several buffers: all of a frame's, or none.
     #[inline(never)]
     fn transmit_chains(&mut self, bounds: Bounds, batch: &mut Batch) -> usize {
-        let frame_len_max = self.frame_len_max;
+        let limits = self.limits();
         let (ledger, chains) = (&mut self.ledger, &mut self.chains);
         chains.cover(bounds);
         let most = batch.len() as u32 * bounds.buffers_per_chunk();
@@ -170,7 +181,7 @@ impl Rings {
                     return None;
                 }
                 let front = batch.front()?;
-                let sendable = sendable(front, Some(bounds), frame_len_max);
+                let sendable = limits.allow(front);
                 let buffers = bounds.buffers(front);
                 if sendable && buffers > room {
                     return None;
@@ -206,8 +217,17 @@ impl Rings {
 
     /// Whether [`Self::transmit`] would ever take the frame.
     #[inline]
-    pub(super) fn accepts(&self, frame: &super::Frame) -> bool {
-        sendable(frame, self.bounds, self.frame_len_max)
+    pub(super) fn accepts(&self, frame: &Frame) -> bool {
+        self.limits().allow(frame)
+    }
+
+    #[inline]
+    fn limits(&self) -> Limits {
+        Limits {
+            bounds: self.bounds,
+            frame_len_max: self.frame_len_max,
+            has_requests: self.has_requests,
+        }
     }
 
     /// Completion ring to pool.
@@ -274,11 +294,35 @@ impl Rings {
     }
 }
 
-/// Whether the kernel would take a descriptor of this frame and the device would send it.
-#[inline]
-fn sendable(frame: &super::Frame, bounds: Option<Bounds>, frame_len_max: usize) -> bool {
-    let whole = bounds.is_none_or(|bounds| bounds.holds(frame));
-    whole && frame.len() >= FRAME_LEN_MIN && frame.len() <= frame_len_max
+/// What may be sent.
+#[derive(Clone, Copy)]
+struct Limits {
+    bounds: Option<Bounds>,
+    frame_len_max: usize,
+    has_requests: bool,
+}
+
+impl Limits {
+    /// Whether the kernel would take a descriptor of this frame and the device would send it.
+    #[inline]
+    fn allow(&self, frame: &Frame) -> bool {
+        let whole = self.bounds.is_none_or(|bounds| {
+            let room = frame.addr & (bounds.chunk - 1);
+            bounds.holds(frame) && (!self.has_requests || room >= request::LEN as u32)
+        });
+        whole && frame.len() >= FRAME_LEN_MIN && frame.len() <= self.frame_len_max
+    }
+
+    /// The descriptor's options. A request where nobody expects one would wedge the ring.
+    #[inline]
+    fn options(&self, frame: &Frame) -> u32 {
+        debug_assert!(self.has_requests || !frame.has_request(), "{frame:?}");
+        if self.has_requests && frame.has_request() {
+            libc::XDP_TX_METADATA
+        } else {
+            0
+        }
+    }
 }
 
 /// In which direction a chunk is with the kernel.
@@ -383,6 +427,29 @@ mod tests {
     }
 
     #[test]
+    fn requests_go_with_their_frames_and_every_frame_has_a_place_for_one() {
+        let mut umem = umem();
+        let memory = RingMemory::plain(8).unwrap();
+        let mut sent = memory.tx.clone().consumer();
+        let mut rings = Rings::new(memory, Some(umem.bounds()), 1518).with_requests();
+        let mut batch = Batch::new();
+        for (asks, room) in [(true, 24), (false, 24), (false, 23), (true, 256)] {
+            let mut frame = umem.allocate().unwrap();
+            assert!(umem.fill(&mut frame, &[0; 60]));
+            let taken = umem.room_in_front(&frame) - room;
+            assert!(umem.push(&mut frame, taken).is_some());
+            assert!(!asks || umem.request_checksum(&mut frame, 34, 6));
+            assert_eq!(rings.accepts(&frame), room >= request::LEN);
+            batch.push(frame).unwrap();
+        }
+        assert_eq!(rings.transmit(&mut batch), 3);
+        assert_eq!(batch.len(), 1);
+        let mut options = Vec::new();
+        sent.consume(u32::MAX, |descriptor| options.push(descriptor.options));
+        assert_eq!(options, [2, 0, 2]);
+    }
+
+    #[test]
     fn completions_of_what_is_no_chunk_are_refused() {
         let mut umem = umem();
         let (mut rings, _rx, mut completion) = rings(&umem);
@@ -430,13 +497,7 @@ mod tests {
         );
         let mut batch = Batch::new();
         assert_eq!(rings.receive(&mut umem, &mut batch), 1);
-        assert_eq!(
-            batch.pop(),
-            Some(Frame {
-                addr: 4352,
-                len: 60
-            })
-        );
+        assert_eq!(batch.pop(), Some(Frame::at(4352, 60)));
         assert_eq!(rings.foreign, 3);
     }
 
@@ -479,7 +540,7 @@ mod tests {
         post(&mut rx, &all);
         let mut batch = Batch::new();
         for n in 0..super::super::BATCH as u32 - 3 {
-            batch.push(Frame { addr: n, len: 0 }).unwrap();
+            batch.push(Frame::at(n, 0)).unwrap();
         }
         assert_eq!(
             (
@@ -607,10 +668,7 @@ mod tests {
     fn the_buffers_of_a_frame_follow_each_other_without_a_gap() {
         let umem = long(2);
         let bounds = umem.bounds();
-        let frame = Frame {
-            addr: 16_384 + 206,
-            len: 9068,
-        };
+        let frame = Frame::at(16_384 + 206, 9068);
         let mut parts = Parts::of(&frame);
         let all: Vec<_> = std::iter::from_fn(|| parts.next(bounds)).collect();
         let expected = [

@@ -7,6 +7,7 @@ use std::ptr;
 
 use super::PortStatistics;
 use super::mapping::Mapping;
+use super::request;
 use super::ring::{Entry, Ring, RingOffsets};
 use super::umem::Bounds;
 
@@ -52,8 +53,19 @@ impl Socket {
         Ok(Self { fd })
     }
 
-    /// `XDP_UMEM_REG`: makes the area known to the kernel, which pins its pages as long as a socket uses it.
-    pub(super) fn register(&self, area: &Mapping, bounds: Bounds) -> io::Result<()> {
+    /// `XDP_UMEM_REG`: makes the area known to the kernel, which pins its pages as long as a socket uses it. `with_requests`:
+    /// frames may have one in front of them.
+    pub(super) fn register(
+        &self,
+        area: &Mapping,
+        bounds: Bounds,
+        with_requests: bool,
+    ) -> io::Result<()> {
+        let (flags, tx_metadata_len) = if with_requests {
+            (libc::XDP_UMEM_TX_METADATA_LEN, request::LEN as u32)
+        } else {
+            (0, 0)
+        };
         self.set(
             libc::XDP_UMEM_REG,
             &libc::xdp_umem_reg {
@@ -61,8 +73,8 @@ impl Socket {
                 len: bounds.area_len,
                 chunk_size: bounds.buffer,
                 headroom: 0,
-                flags: 0,
-                tx_metadata_len: 0,
+                flags,
+                tx_metadata_len,
             },
         )
     }

@@ -13,7 +13,7 @@ use std::slice;
 use std::sync::Arc;
 
 use super::mapping::Mapping;
-use super::{Batch, Frame};
+use super::{Batch, Frame, numa, request};
 use crate::prefetch;
 
 /// Bytes in front of a frame that was just received or allocated: `XDP_PACKET_HEADROOM`, which the kernel leaves in front
@@ -146,6 +146,11 @@ impl Umem {
         self.pages
     }
 
+    /// The NUMA node that the area begins on; none when the kernel does not tell.
+    pub fn node(&self) -> Option<u32> {
+        numa::node_of(self.area.start())
+    }
+
     /// How many chunks are in the pool.
     #[inline]
     pub fn free(&self) -> usize {
@@ -155,10 +160,7 @@ impl Umem {
     /// An empty frame with [`ROOM`] bytes in front; `None` when the pool is empty.
     #[inline]
     pub fn allocate(&mut self) -> Option<Frame> {
-        self.take().map(|chunk| Frame {
-            addr: chunk + ROOM as u32,
-            len: 0,
-        })
+        self.take().map(|chunk| Frame::at(chunk + ROOM as u32, 0))
     }
 
     /// Puts a frame back into the pool.
@@ -183,14 +185,14 @@ impl Umem {
     /// The frame's bytes.
     #[inline]
     pub fn bytes(&self, frame: &Frame) -> &[u8] {
-        if !self.bounds.contains(u64::from(frame.addr), frame.len) {
+        if !self.bounds.contains(u64::from(frame.addr), frame.bytes()) {
             debug_assert!(false, "a frame of another UMEM: {frame:?}");
             return &[];
         }
         let start = self.at(frame.addr);
         // SAFETY: the range was just found to be inside the mapping, whose bytes are all initialised; `&self` keeps
         // writers of this process away, and the kernel has no claim to a chunk that a `Frame` stands for.
-        unsafe { slice::from_raw_parts(start, frame.len as usize) }
+        unsafe { slice::from_raw_parts(start, frame.len()) }
     }
 
     /// Asks the processor for the cache line `offset` bytes from the frame's first byte (or in front of it), and goes on
@@ -204,13 +206,13 @@ impl Umem {
     /// The frame's bytes, to be changed.
     #[inline]
     pub fn bytes_mut(&mut self, frame: &mut Frame) -> &mut [u8] {
-        if !self.bounds.contains(u64::from(frame.addr), frame.len) {
+        if !self.bounds.contains(u64::from(frame.addr), frame.bytes()) {
             debug_assert!(false, "a frame of another UMEM: {frame:?}");
             return &mut [];
         }
         let start = self.at(frame.addr);
         // SAFETY: as in `bytes`, and `&mut self` makes this the only slice of the area.
-        unsafe { slice::from_raw_parts_mut(start, frame.len as usize) }
+        unsafe { slice::from_raw_parts_mut(start, frame.len()) }
     }
 
     /// Moves the frame's start `n` bytes towards the chunk's start, and returns all bytes of the grown frame, the first
@@ -220,8 +222,7 @@ impl Umem {
         if n > self.room_in_front(frame) {
             return None;
         }
-        frame.addr -= n as u32;
-        frame.len += n as u32;
+        frame.place(frame.addr - n as u32, frame.bytes() + n as u32);
         Some(self.bytes_mut(frame))
     }
 
@@ -232,8 +233,7 @@ impl Umem {
         if n > frame.len() || self.room_in_front(frame) + n >= self.chunk_len() {
             return false;
         }
-        frame.addr += n as u32;
-        frame.len -= n as u32;
+        frame.place(frame.addr + n as u32, frame.bytes() - n as u32);
         true
     }
 
@@ -243,7 +243,7 @@ impl Umem {
         if len > frame.len() {
             return false;
         }
-        frame.len = len as u32;
+        frame.place(frame.addr, len as u32);
         true
     }
 
@@ -253,11 +253,12 @@ impl Umem {
         if bytes.len() > self.chunk_len() - self.room_in_front(frame) {
             return false;
         }
-        let before = std::mem::replace(&mut frame.len, bytes.len() as u32);
+        let before = frame.bytes();
+        frame.place(frame.addr, bytes.len() as u32);
         let place = self.bytes_mut(frame);
         // Always of this length; asked, because only so the compiler knows, and leaves no panic where superframes are cut.
         if place.len() != bytes.len() {
-            frame.len = before;
+            frame.place(frame.addr, before);
             return false;
         }
         place.copy_from_slice(bytes);
@@ -276,29 +277,26 @@ impl Umem {
         if !fits || !apart || !inside(frame) || !inside(tail) {
             return false;
         }
-        let (from, to) = (self.at(tail.addr), self.at(frame.addr + frame.len));
+        let (from, to) = (self.at(tail.addr), self.at(frame.addr + frame.bytes()));
         // SAFETY: both ranges are inside the mapping: each lies in the chunk of its frame, which `holds` found to be one
         // of the area's. The chunks are two, so that the ranges do not overlap.
-        unsafe { from.copy_to_nonoverlapping(to, tail.len as usize) };
-        frame.len += tail.len;
+        unsafe { from.copy_to_nonoverlapping(to, tail.len()) };
+        frame.place(frame.addr, frame.bytes() + tail.bytes());
         true
     }
 
     /// A second frame with the same bytes and the same room in front; `None` when the pool is empty.
     pub fn duplicate(&mut self, frame: &Frame) -> Option<Frame> {
         let room = self.room_in_front(frame);
-        if !self.bounds.contains(u64::from(frame.addr), frame.len) {
+        if !self.bounds.contains(u64::from(frame.addr), frame.bytes()) {
             debug_assert!(false, "a frame of another UMEM: {frame:?}");
             return None;
         }
-        let copy = Frame {
-            addr: self.take()? + room as u32,
-            len: frame.len,
-        };
+        let copy = Frame::at(self.take()? + room as u32, frame.bytes());
         let (from, to) = (self.at(frame.addr), self.at(copy.addr));
         // SAFETY: both ranges are inside the mapping: `contains` holds for the first, and the second has the same
         // length at the same place of another chunk. They do not overlap, because `take` never gives a chunk in use.
-        unsafe { from.copy_to_nonoverlapping(to, frame.len as usize) };
+        unsafe { from.copy_to_nonoverlapping(to, frame.len()) };
         Some(copy)
     }
 
@@ -321,14 +319,36 @@ impl Umem {
         self.bytes_mut(&mut room)
     }
 
+    /// Asks the device that the frame is sent by to finish a checksum: the Internet checksum over everything from `start`
+    /// on, for the field `field` bytes behind it, which holds the sum over what is not in these bytes (the pseudo-header).
+    /// The request lies in front of the frame, and is forgotten when the frame is pushed, pulled or cut. `false`, and nothing
+    /// asked, when there is no room for it or the field is not in the frame: the kernel would wedge the ring of such a one.
+    ///
+    /// Only a port that [finishes checksums](super::Port::finishes_checksums) heeds it.
+    #[inline]
+    pub fn request_checksum(&mut self, frame: &mut Frame, start: u16, field: u16) -> bool {
+        if usize::from(start) + usize::from(field) + size_of::<u16>() > frame.len() {
+            return false;
+        }
+        let Some(place) = self.room_mut(frame).last_chunk_mut() else {
+            return false;
+        };
+        *place = request::checksum(start, field);
+        frame.note_request();
+        true
+    }
+
+    /// What was asked for, if anything was: start and field.
+    pub(super) fn requested_checksum(&self, frame: &Frame) -> Option<(usize, usize)> {
+        let place = self.room(frame).last_chunk()?;
+        request::read(place)
+    }
+
     /// The room in front of a frame, whose holder owns it as he owns the rest of the chunk.
     #[inline]
     fn room_as_frame(&self, frame: &Frame) -> Frame {
         let len = frame.addr & (self.bounds.chunk - 1);
-        Frame {
-            addr: frame.addr - len,
-            len,
-        }
+        Frame::at(frame.addr - len, len)
     }
 
     /// Takes a chunk from the pool: for the fill ring.
@@ -434,7 +454,7 @@ impl Bounds {
     #[inline]
     pub(super) fn buffers(&self, frame: &Frame) -> u32 {
         let before = frame.addr & (self.buffer - 1);
-        (before + frame.len + (self.buffer - 1)) >> self.buffer.trailing_zeros()
+        (before + frame.bytes() + (self.buffer - 1)) >> self.buffer.trailing_zeros()
     }
 
     /// Start of the chunk around `addr`, when there is one.
@@ -460,10 +480,7 @@ impl Bounds {
     pub(super) fn frame(&self, addr: u64, len: u32) -> Option<Frame> {
         let start = u64::from(self.chunk_of(addr)?);
         let fits = addr + u64::from(len) <= start + u64::from(self.chunk);
-        fits.then_some(Frame {
-            addr: addr as u32,
-            len,
-        })
+        fits.then_some(Frame::at(addr as u32, len))
     }
 
     /// The same, of a chunk of several buffers: inside one of these.
@@ -478,7 +495,7 @@ impl Bounds {
     /// Whether the frame lies in one chunk of the area.
     #[inline]
     pub(super) fn holds(&self, frame: &Frame) -> bool {
-        self.frame(u64::from(frame.addr), frame.len).is_some()
+        self.frame(u64::from(frame.addr), frame.bytes()).is_some()
     }
 }
 
@@ -661,12 +678,49 @@ mod tests {
         let mut umem = umem(4);
         let frame = umem.allocate().unwrap();
         let _other = umem.allocate().unwrap();
-        let twin = Frame {
-            addr: frame.addr,
-            len: 0,
-        };
+        let twin = Frame::at(frame.addr, 0);
         umem.release(frame);
         umem.release(twin);
+    }
+
+    #[test]
+    fn a_request_is_of_the_frame_as_it_is_and_of_no_other() {
+        let mut umem = umem(2);
+        let mut frame = umem.allocate().unwrap();
+        assert!(umem.fill(&mut frame, &[0; 60]));
+        assert!(
+            !umem.request_checksum(&mut frame, 34, 25),
+            "beyond its bytes"
+        );
+        assert!(!frame.has_request());
+        assert!(umem.request_checksum(&mut frame, 34, 24));
+        assert!(frame.has_request());
+        assert_eq!(
+            (frame.len(), umem.bytes(&frame), umem.room_in_front(&frame)),
+            (60, &[0; 60][..], ROOM)
+        );
+        assert_eq!(umem.requested_checksum(&frame), Some((34, 24)));
+        let copy = umem.duplicate(&frame).unwrap();
+        assert!(!copy.has_request());
+        umem.release(copy);
+        for change in [
+            (|umem: &mut Umem, frame: &mut Frame| umem.push(frame, 8).is_some())
+                as fn(&mut Umem, &mut Frame) -> bool,
+            |umem, frame| umem.pull(frame, 8),
+            |umem, frame| umem.truncate(frame, 59),
+            |umem, frame| umem.fill(frame, &[1; 60]),
+        ] {
+            assert!(umem.request_checksum(&mut frame, 34, 6));
+            assert!(change(&mut umem, &mut frame) && !frame.has_request());
+        }
+        // Room for all but one byte of it.
+        let before = umem.room_in_front(&frame);
+        assert!(umem.push(&mut frame, before - request::LEN + 1).is_some());
+        assert!(!umem.request_checksum(&mut frame, 34, 6));
+        assert!(umem.pull(&mut frame, 1));
+        assert!(umem.request_checksum(&mut frame, 34, 6));
+        umem.release(frame);
+        assert_eq!(umem.free(), 2);
     }
 
     #[test]

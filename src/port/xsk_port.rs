@@ -48,6 +48,7 @@ pub struct XskPort {
     socket: Socket,
     area: Arc<Mapping>,
     mode: PortMode,
+    finishes_checksums: bool,
     link_down: bool,
     tx_errors: u64,
 }
@@ -85,6 +86,8 @@ pub struct PortMode {
     pub why_not: Option<String>,
     /// It joined another port's registration of the UMEM.
     pub shared: bool,
+    /// That registration is with requests in mind: every frame that is sent needs a place for one in front of it.
+    pub has_requests: bool,
 }
 
 /// Whether the device can send and receive.
@@ -133,7 +136,7 @@ impl XskPort {
                 why_never(config),
             );
         }
-        let opening = Opening::start(umem, config, start)?;
+        let mut opening = Opening::start(umem, config, start)?;
         opening.register()?;
         match opening.bind_zero_copy() {
             Ok(()) => Self::finish(opening, None, false),
@@ -206,7 +209,7 @@ impl XskPort {
     }
 
     fn open_alone(umem: &Umem, config: &XskConfig, start: Instant) -> Result<Self, OpenError> {
-        let opening = Opening::start(umem, config, start)?;
+        let mut opening = Opening::start(umem, config, start)?;
         opening.register()?;
         let why_not = match config.zero_copy {
             ZeroCopy::Never => why_never(config),
@@ -222,9 +225,16 @@ impl XskPort {
         Self::finish(opening, Some(why_not), false)
     }
 
-    fn open_shared(opening: Opening<'_>, other: &Self, why_not: String) -> Result<Self, OpenError> {
+    fn open_shared(
+        mut opening: Opening<'_>,
+        other: &Self,
+        why_not: String,
+    ) -> Result<Self, OpenError> {
         let refused = match opening.bind_shared(other.socket()) {
-            Ok(()) => return Self::finish(opening, Some(why_not), true),
+            Ok(()) => {
+                opening.has_requests = other.mode.has_requests;
+                return Self::finish(opening, Some(why_not), true);
+            }
             Err(error) => error,
         };
         if !other.mode.zero_copy || refused.raw_os_error() != Some(libc::EOPNOTSUPP) {
@@ -251,18 +261,23 @@ impl XskPort {
         } else {
             why_not.or_else(|| Some("the kernel does not say why".into()))
         };
+        let (has_requests, config) = (opening.has_requests, opening.config);
+        let bounds = Some(opening.umem.bounds());
+        let rings = Rings::new(opening.memory, bounds, config.frame_len_max);
         Ok(Self {
-            rings: Rings::new(
-                opening.memory,
-                Some(opening.umem.bounds()),
-                opening.config.frame_len_max,
-            ),
+            rings: if has_requests {
+                rings.with_requests()
+            } else {
+                rings
+            },
+            finishes_checksums: has_requests && config.finishes.with(zero_copy),
             socket: opening.socket,
             area: Arc::clone(opening.umem.area()),
             mode: PortMode {
                 zero_copy,
                 why_not,
                 shared,
+                has_requests,
             },
             link_down: false,
             tx_errors: 0,
@@ -368,6 +383,11 @@ impl Port for XskPort {
     #[inline]
     fn accepts(&self, frame: &Frame) -> bool {
         self.rings.accepts(frame)
+    }
+
+    #[inline]
+    fn finishes_checksums(&self) -> bool {
+        self.finishes_checksums
     }
 
     #[inline]

@@ -166,6 +166,15 @@ impl fmt::Display for WorkerLine<'_> {
         let life = if worker.alive { "" } else { "   NOT ALIVE" };
         let busy = worker.busy_share * 100.0;
         write!(f, "{} on {core}", worker.worker)?;
+        if let Some(node) = worker.numa_node {
+            write!(f, " of NUMA node {node}")?;
+        }
+        if let Some(node) = worker
+            .memory_node
+            .filter(|_| worker.memory_node != worker.numa_node)
+        {
+            write!(f, ", its frames on node {node}")?;
+        }
         if let Some(nice) = worker.nice {
             write!(f, ", nice {nice}")?;
         }
@@ -257,9 +266,16 @@ impl fmt::Display for PortLines<'_> {
             port.queues,
             if port.queues == 1 { "" } else { "s" }
         )?;
+        if port.role == "underlay" {
+            let node = port.numa_node.map(|node| node.to_string());
+            write!(f, ", NUMA node {}", node.as_deref().unwrap_or("none"))?;
+        }
         match &port.why_not_better {
             Some(why) => writeln!(f, "; not better: {why}")?,
             None => writeln!(f)?,
+        }
+        if let Some(by) = &port.outer_checksums {
+            writeln!(f, "            outer checksums: by the {by}")?;
         }
         if let Some(way) = &port.superframes_leave {
             let why = port.why_cut.as_ref();
@@ -440,6 +456,8 @@ mod tests {
             zero_copy: false,
             why_not_better: Some("veth: Operation not supported".into()),
             queues: 1,
+            outer_checksums: None,
+            numa_node: None,
             received: 10,
             forwarded: 6,
             flood_copies: 0,
@@ -488,6 +506,23 @@ mod tests {
     }
 
     #[test]
+    fn the_screen_tells_where_a_device_is_and_who_finishes_its_checksums() {
+        let mut hardware = port();
+        hardware.outer_checksums = Some("device".into());
+        hardware.numa_node = Some(1);
+        let mut virtual_one = port();
+        virtual_one.outer_checksums = Some("worker".into());
+        let mut access = port();
+        access.role = "access".into();
+        let text = |port: &PortState| PortLines(port).to_string();
+        assert!(text(&hardware).contains("1 queue, NUMA node 1; not better:"));
+        assert!(text(&hardware).contains("outer checksums: by the device\n"));
+        assert!(text(&virtual_one).contains("1 queue, NUMA node none; not better:"));
+        assert!(text(&virtual_one).contains("outer checksums: by the worker\n"));
+        assert!(!text(&access).contains("NUMA") && !text(&access).contains("outer checksums"));
+    }
+
+    #[test]
     fn the_screen_tells_the_balance_and_every_reason_that_is_not_zero() {
         let observation = Observation {
             ports: vec![port()],
@@ -513,6 +548,8 @@ mod tests {
         let worker = WorkerState {
             worker: 0,
             core: Some(1),
+            numa_node: None,
+            memory_node: None,
             nice: Some(-20),
             nice_refused: None,
             busy_share: 0.125,
@@ -528,6 +565,16 @@ mod tests {
             WorkerLine(&worker).to_string(),
             "0 on core 1, nice -20   busy 12.5 %   7 turns"
         );
+        let mut near = worker.clone();
+        (near.numa_node, near.memory_node) = (Some(1), Some(1));
+        assert!(
+            WorkerLine(&near)
+                .to_string()
+                .starts_with("0 on core 1 of NUMA node 1, nice")
+        );
+        near.memory_node = Some(0);
+        let far = WorkerLine(&near).to_string();
+        assert!(far.starts_with("0 on core 1 of NUMA node 1, its frames on node 0, nice"));
         let refused = WorkerState {
             core: None,
             nice: Some(0),

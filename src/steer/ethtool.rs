@@ -1,4 +1,4 @@
-//! Offloads of a device, switched off by name (`ethtool -K`; `linux/ethtool.h`).
+//! Offloads of a device, asked for and switched off by name (`ethtool -k`, `ethtool -K`; `linux/ethtool.h`).
 #![allow(unsafe_code)] // WHY: no safe crate in use speaks SIOCETHTOOL.
 
 use std::io;
@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
+const ETHTOOL_GFEATURES: u32 = 0x3a;
 const ETHTOOL_SFEATURES: u32 = 0x3b;
 const ETH_SS_FEATURES: u32 = 4;
 const ETH_GSTRING_LEN: usize = 32;
@@ -46,6 +47,24 @@ pub(super) fn finish_frames(device: &str) -> io::Result<()> {
         .map(|(bit, _)| bit);
     control.disable(unwanted, names.len())
 }
+
+/// Whether the device finishes the checksum of whatever frame says where it is (`NETIF_F_HW_CSUM`): as it is set now, be it in
+/// hardware or by handing frames on unfinished, as virtual devices do. Offloads for certain protocols only do not count: the
+/// kernel does not know the protocol of a frame that AF_XDP sends, and would finish it by itself.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn finishes_checksums(device: &str) -> io::Result<bool> {
+    let control = Control::open(device)?;
+    let names = control.feature_names()?;
+    let Some(bit) = names.iter().position(|name| name == CHECKSUM_ANY) else {
+        return Ok(false);
+    };
+    Ok(control.active(names.len())?.contains(&bit))
+}
+
+/// The kernel's name of `NETIF_F_HW_CSUM`.
+const CHECKSUM_ANY: &str = "tx-checksum-ip-generic";
 
 /// A socket to ask through, and the device to ask about.
 struct Control {
@@ -97,6 +116,21 @@ impl Control {
             String::from_utf8_lossy(name.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
         };
         Ok(bytes.chunks(ETH_GSTRING_LEN).map(text).collect())
+    }
+
+    /// The bits of the features that are on.
+    fn active(&self, features: usize) -> io::Result<Vec<usize>> {
+        let blocks = features.div_ceil(BLOCK_BITS);
+        // struct ethtool_gfeatures: cmd, size, { available, requested, active, never_changed } for each block
+        let mut request = vec![0_u32; 2 + 4 * blocks];
+        request[0] = ETHTOOL_GFEATURES;
+        request[1] = u32::try_from(blocks).unwrap_or(0);
+        self.call(&mut request)?;
+        let is_on = |bit: &usize| {
+            let active = request.get(2 + 4 * (bit / BLOCK_BITS) + 2);
+            active.is_some_and(|active| active >> (bit % BLOCK_BITS) & 1 != 0)
+        };
+        Ok((0..features).filter(is_on).collect())
     }
 
     fn disable(&self, bits: impl Iterator<Item = usize>, features: usize) -> io::Result<()> {

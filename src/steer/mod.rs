@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 pub use access::{AccessLink, AccessPair};
 pub use error::Error;
+pub use ethtool::finishes_checksums;
 pub use frame_limit::FrameLimits;
 pub use heartbeat::Heartbeat;
 pub use hooks::XdpMode;

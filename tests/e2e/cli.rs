@@ -168,6 +168,7 @@ fn a_taken_queue_is_named_with_its_holder() {
             ring_len: 64,
             zero_copy: ZeroCopy::Never,
             frame_len_max: 1518,
+            finishes: vxgate::port::Finishes::default(),
             busy_wait: Duration::from_secs(1),
         };
         let umem = Umem::new(UmemConfig {

@@ -21,6 +21,7 @@ mod kernel_share;
 mod lossy;
 mod metrics;
 mod multicast;
+mod offload;
 mod overload;
 mod path_mtu;
 mod pod;

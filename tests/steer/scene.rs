@@ -258,6 +258,7 @@ impl Receiver {
             ring_len: RING_LEN,
             zero_copy: ZeroCopy::Never,
             frame_len_max: 1600,
+            finishes: vxgate::port::Finishes::default(),
             busy_wait: Duration::from_secs(2),
         };
         let mut port = XskPort::open(&umem, &config, None).unwrap();

@@ -84,6 +84,8 @@ fn port(name: &str, role: &str) -> PortState {
         zero_copy: false,
         why_not_better: None,
         queues: 1,
+        outer_checksums: None,
+        numa_node: None,
         received: 0,
         forwarded: 0,
         flood_copies: 0,
@@ -128,6 +130,8 @@ fn worker() -> WorkerState {
     WorkerState {
         worker: 0,
         core: Some(1),
+        numa_node: None,
+        memory_node: None,
         nice: Some(-20),
         nice_refused: None,
         busy_share: 0.25,
