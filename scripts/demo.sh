@@ -89,7 +89,7 @@ tell "flannel.1 on both: VNI 1, UDP 8472, set up as flanneld leaves it; nothing 
 
 title "vxgate starts on the worker"
 tell "worker\$ vxgate run"
-ip netns exec "$LAB-n2" target/release/vxgate run --log warn --socket "$SOCKET" >"$DIRECTORY/gate.log" 2>&1 &
+ip netns exec "$LAB-n2" target/release/vxgate run --log-level warn --socket "$SOCKET" >"$DIRECTORY/gate.log" 2>&1 &
 GATE=$!
 for _ in $(seq 200); do
     if grep -q '^ready' "$DIRECTORY/gate.log" || ! kill -0 $GATE 2>/dev/null; then break; fi

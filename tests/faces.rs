@@ -190,6 +190,9 @@ fn every_setting_tells_where_it_comes_from() {
     [metrics]
     listen = "auto"                  # default
     max_peers = 512                  # default
+    [log]
+    level = "info"                   # default
+    format = "text"                  # default
     "#);
     let (_, out, _) = run(command.arg("--json"));
     let document: Value = serde_json::from_str(&out).expect("JSON");
@@ -282,6 +285,12 @@ fn the_schema_says_what_the_parser_says() {
         ("[metrics]\nlisten = 9472", false),
         ("[metrics]\nmax_peers = 10001", false),
         ("[metrics]\nmax_peers = -1", false),
+        ("[log]\nlevel = 'debug'\nformat = 'journald'", true),
+        ("[log]\nlevel = 'warn,vxgate::control=debug'", true),
+        ("[log]\nlevel = 'wran'", false),
+        ("[log]\nlevel = 'info,'", false),
+        ("[log]\nlevel = 1", false),
+        ("[log]\nformat = 'xml'", false),
         ("[nothing]", false),
         ("overlay = 1", false),
     ] {

@@ -31,7 +31,7 @@ start_vxgate() {
     local log=$RUN/$3.log tries=0
     # In a session of its own, as a service: its workers' nice value counts against everybody then.
     # Not by in_ns, which would leave the number of a shell in its place.
-    ip netns exec "$1" taskset -c "$2" setsid "$VXGATE" run --vxlan flannel.1 --log warn --socket "$RUN/$3.sock" >"$log" 2>&1 &
+    ip netns exec "$1" taskset -c "$2" setsid "$VXGATE" run --vxlan flannel.1 --log-level warn --socket "$RUN/$3.sock" >"$log" 2>&1 &
     STARTED=$!
     until grep -qs '^ready' "$log"; do
         kill -0 "$STARTED" 2>/dev/null || die "vxgate did not start: $(tail -n 5 "$log")"

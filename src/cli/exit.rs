@@ -1,6 +1,8 @@
 //! Exit codes, as `vxgate --help` lists them.
 
-use crate::fault::Outcome;
+use std::process::ExitCode;
+
+use crate::fault::{Explained, Outcome};
 
 /// Unhealthy, or an operation failed.
 pub(super) const FAILED: u8 = 1;
@@ -17,6 +19,11 @@ pub(super) const fn code(outcome: Outcome) -> u8 {
         Outcome::Busy => 75,
         Outcome::Invalid => 78,
     }
+}
+
+/// That of an error.
+pub(super) fn of(error: &dyn Explained) -> ExitCode {
+    ExitCode::from(code(error.fault().outcome()))
 }
 
 /// The same in words.

@@ -9,6 +9,7 @@ mod bench;
 mod config;
 mod exit;
 mod explain;
+mod log;
 mod manual;
 mod output;
 mod run;

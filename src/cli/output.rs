@@ -74,7 +74,7 @@ pub(super) fn fail(error: &dyn Explained) -> ExitCode {
         // Where standard error is closed, the exit code is all that is left to say.
         let _ = write!(out, "{on}{label}{off}{rest}");
     }
-    ExitCode::from(exit::code(error.fault().outcome()))
+    exit::of(error)
 }
 
 /// Writes data to standard output. A reader that has gone away (`vxgate status | head -1`) is no failure.

@@ -9,13 +9,12 @@ use clap::{ArgMatches, Args};
 use crossbeam::channel::{Receiver, bounded};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use tracing_subscriber::EnvFilter;
 
-use super::output::is_coloured;
+use super::log::{Log, LogError};
 use super::settings::{SettingFlags, is_flag};
-use super::{fail, print};
-use crate::config::{self, Config, ConfigError, Settings, effective};
-use crate::fault::{Explained, Fault, Report};
+use super::{exit, fail, print};
+use crate::config::{self, Config, ConfigError, LogFormat, Settings, effective};
+use crate::fault::{self, Explained, Fault, Report};
 use crate::gateway::{self, Gateway, StartError};
 use crate::show::{Configuration, ControlSocket, MetricsError, MetricsSocket, SocketError, Status};
 
@@ -29,14 +28,6 @@ pub(super) struct Run {
     /// Judge the settings and exit: 0 when they can be, 78 when they cannot. Nothing is started or touched.
     #[arg(long)]
     check: bool,
-    /// What to log to standard error: error, warn, info, debug, or directives such as `vxgate::control=debug`.
-    #[arg(
-        long,
-        value_name = "FILTER",
-        default_value = "info",
-        env = "VXGATE_LOG"
-    )]
-    log: String,
     #[command(flatten)]
     settings: SettingFlags,
 }
@@ -53,11 +44,8 @@ Asked of the underlay devices at each takeover (`vxgate status` tells the answer
 enum RunError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("--log '{filter}': {source}")]
-    Log {
-        filter: String,
-        source: tracing_subscriber::filter::ParseError,
-    },
+    #[error(transparent)]
+    Log(#[from] LogError),
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
     #[error(transparent)]
@@ -78,7 +66,8 @@ impl RunError {
             Self::Socket(error) => Some(error),
             Self::Metrics(error) => Some(error),
             Self::Start(error) => Some(error),
-            Self::Log { .. } | Self::Signals(_) | Self::Serve(_) => None,
+            Self::Log(error) => Some(error),
+            Self::Signals(_) | Self::Serve(_) => None,
         }
     }
 }
@@ -90,7 +79,7 @@ impl Explained for RunError {
             Self::Socket(error) => error.fault(),
             Self::Metrics(error) => error.fault(),
             Self::Start(error) => error.fault(),
-            Self::Log { .. } => Fault::LogFilterInvalid,
+            Self::Log(error) => error.fault(),
             Self::Signals(_) => Fault::SignalsRefused,
             Self::Serve(_) => Fault::ThreadRefused,
         }
@@ -115,13 +104,10 @@ impl Explained for RunError {
 impl Run {
     /// `matches` are those of `run`.
     pub(super) fn execute(self, matches: Option<&ArgMatches>) -> ExitCode {
-        match self.run(matches) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error),
-        }
+        self.judge(matches).unwrap_or_else(|error| fail(&error))
     }
 
-    fn run(self, matches: Option<&ArgMatches>) -> Result<(), RunError> {
+    fn judge(self, matches: Option<&ArgMatches>) -> Result<ExitCode, RunError> {
         let file = match &self.config {
             Some(path) => config::read(path)?,
             None => Settings::default(),
@@ -134,51 +120,56 @@ impl Run {
             file: self.config.map(|path| path.canonicalize().unwrap_or(path)),
         };
         let config = Config::new(given, file)?;
-        let logging = log_filter(self.log)?;
         if self.check {
             print("the settings are valid\n");
-            return Ok(());
+            return Ok(ExitCode::SUCCESS);
         }
-        start_logging(logging);
-        gateway::check_privileges().map_err(StartError::from)?;
-        // From here on a signal waits until it can be obeyed in order.
-        let stop = signals().map_err(RunError::Signals)?;
-        let socket = ControlSocket::bind(&config.socket)?;
-        // What is in its way is told before anything is taken over. Whoever asks already waits until there is an answer.
-        let metrics = config.metrics.as_ref().map(MetricsSocket::bind);
-        let metrics = metrics.transpose()?;
-        let path: PathBuf = config.socket.clone();
-        let peers_max = config.metrics_max_peers;
-        let began = Instant::now();
-        let gateway = Gateway::start(config)?;
-        let look = || {
-            let view = gateway.view();
-            move || Status::new(view.observe(), began.elapsed().as_secs())
-        };
-        let seen = look();
-        socket
-            .serve(move || seen().with_configuration(configuration.clone()))
-            .map_err(RunError::Serve)?;
-        if let Some(metrics) = &metrics {
-            metrics.serve(look(), peers_max)?;
+        let format = config.log_format;
+        let _log = Log::start(&config.log_level, format)?;
+        match run(config, configuration) {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error) if format == LogFormat::Text => Err(error),
+            Err(error) => {
+                let code = error.fault().code();
+                tracing::error!(code, "{}", fault::line(&error));
+                match format {
+                    // Whoever reads it expects nothing but objects.
+                    LogFormat::Json => Ok(exit::of(&error)),
+                    _ => Err(error),
+                }
+            }
         }
-        announce(&gateway, &path, metrics.as_ref());
-        gateway.run(&stop);
-        notify(&[sd_notify::NotifyState::Stopping]);
-        Ok(())
     }
 }
 
-fn log_filter(filter: String) -> Result<EnvFilter, RunError> {
-    EnvFilter::try_new(&filter).map_err(|source| RunError::Log { filter, source })
-}
-
-fn start_logging(directives: EnvFilter) {
-    tracing_subscriber::fmt()
-        .with_env_filter(directives)
-        .with_writer(io::stderr)
-        .with_ansi(is_coloured())
-        .init();
+/// Takes over, and carries on until a signal comes.
+fn run(config: Config, configuration: Configuration) -> Result<(), RunError> {
+    gateway::check_privileges().map_err(StartError::from)?;
+    // From here on a signal waits until it can be obeyed in order.
+    let stop = signals().map_err(RunError::Signals)?;
+    let socket = ControlSocket::bind(&config.socket)?;
+    // What is in its way is told before anything is taken over. Whoever asks already waits until there is an answer.
+    let metrics = config.metrics.as_ref().map(MetricsSocket::bind);
+    let metrics = metrics.transpose()?;
+    let path: PathBuf = config.socket.clone();
+    let peers_max = config.metrics_max_peers;
+    let began = Instant::now();
+    let gateway = Gateway::start(config)?;
+    let look = || {
+        let view = gateway.view();
+        move || Status::new(view.observe(), began.elapsed().as_secs())
+    };
+    let seen = look();
+    socket
+        .serve(move || seen().with_configuration(configuration.clone()))
+        .map_err(RunError::Serve)?;
+    if let Some(metrics) = &metrics {
+        metrics.serve(look(), peers_max)?;
+    }
+    announce(&gateway, &path, metrics.as_ref());
+    gateway.run(&stop);
+    notify(&[sd_notify::NotifyState::Stopping]);
+    Ok(())
 }
 
 /// A channel that says when SIGTERM or SIGINT has come.

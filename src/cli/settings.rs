@@ -36,6 +36,21 @@ pub(super) struct SettingFlags {
     metrics: Metrics,
     #[command(flatten)]
     socket: SocketArgument,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+/// What is logged, and how: the keys of `[log]` in the file.
+#[derive(Debug, Args)]
+struct LogFlags {
+    /// What to log: error, warn, info, debug, trace, off; or directives by module such as `info,vxgate::control=debug`
+    /// [default: info].
+    #[arg(long, value_name = "LEVEL", env = "VXGATE_LOG_LEVEL", alias = "log")]
+    log_level: Option<String>,
+    /// What the log looks like: text (for people), json (an object a line), both on standard error; journald (entries of
+    /// systemd's journal, with fields) [default: text].
+    #[arg(long, value_name = "WORD", env = "VXGATE_LOG_FORMAT")]
+    log_format: Option<String>,
 }
 
 /// What the data path does where the kernel and the RFC leave a choice: the keys of `[overlay]` in the file.
@@ -98,6 +113,9 @@ impl SettingFlags {
         if let Some(count) = self.metrics.metrics_max_peers {
             given.set_metrics_max_peers(count)?;
         }
+        if let Some(level) = &self.log.log_level {
+            given.set_log_level(level.clone())?;
+        }
         let overlay = &self.overlay;
         for (key, word) in [
             (WordKey::PeerCheck, &overlay.peer_check),
@@ -106,6 +124,7 @@ impl SettingFlags {
             (WordKey::InnerVlan, &overlay.inner_vlan),
             (WordKey::UdpChecksumRx, &overlay.udp_checksum_rx),
             (WordKey::Superframes, &self.superframes),
+            (WordKey::LogFormat, &self.log.log_format),
         ] {
             if let Some(word) = word {
                 given.set_word(key, word)?;

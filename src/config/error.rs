@@ -19,6 +19,14 @@ pub enum ConfigError {
         /// What it may be.
         why: String,
     },
+    /// What is to be logged from now on.
+    #[error("log level '{level}': {why}")]
+    LogLevel {
+        /// What was said.
+        level: String,
+        /// What it may be.
+        why: String,
+    },
     /// What is wrong with the text of a file.
     #[error("{0}")]
     Text(Findings),
@@ -58,6 +66,7 @@ impl Explained for ConfigError {
     fn fault(&self) -> Fault {
         match self {
             Self::Flag { .. } => Fault::FlagInvalid,
+            Self::LogLevel { .. } => Fault::LogFilterInvalid,
             Self::Text(findings) | Self::File { findings, .. } => findings
                 .iter()
                 .next()

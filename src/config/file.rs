@@ -20,6 +20,10 @@
 //! [metrics]
 //! listen = "auto"             # off, "127.0.0.1:9472", "/run/vxgate/metrics.sock"
 //! max_peers = 512
+//!
+//! [log]
+//! level = "info"              # or directives by module
+//! format = "text"             # json, journald
 //! ```
 //!
 //! Nothing of it is required. What is not known is refused, since a mistyped key that is passed over is a setting that
@@ -39,6 +43,7 @@ use super::Devices;
 use super::error::{ConfigError, Finding, Findings};
 use super::key::Key;
 use super::listen::{self, Listen};
+use super::log;
 use super::settings::{self, Settings, WordKey, closest};
 use crate::fault::{Excerpt, Fault};
 
@@ -173,6 +178,7 @@ impl Reading<'_> {
             Some(Key::Socket) => self.socket(value.get_ref()),
             Some(Key::MetricsListen) => self.listen(value.get_ref()),
             Some(Key::MetricsMaxPeers) => self.max_peers(value.get_ref()),
+            Some(Key::LogLevel) => self.log_level(value.get_ref()),
             None => {
                 let here = Key::of(table).map(Key::name);
                 let (fault, why) = if all_keys().any(|known| known == key) {
@@ -269,6 +275,13 @@ impl Reading<'_> {
         Ok(())
     }
 
+    fn log_level(&mut self, value: &DeValue<'_>) -> Result<(), String> {
+        let level = value.as_str().ok_or_else(log::may_be)?;
+        log::judge(level)?;
+        self.settings.log_level = Some(level.to_owned());
+        Ok(())
+    }
+
     fn find(&mut self, fault: Fault, at: Range<usize>, key: String, why: String) {
         self.findings.push(Finding {
             fault,
@@ -358,7 +371,7 @@ fn plain(c: char) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Endpoint, Superframes};
+    use crate::config::{Endpoint, LogFormat, Superframes};
     use crate::fault::Explained;
     use crate::table::{EcnEncap, InnerVlan, PeerCheck, ReservedBits, UdpChecksumRx};
     use proptest::prelude::*;
@@ -383,7 +396,7 @@ mod tests {
         let text = text.replace(
             "worker.count = 3",
             "[worker]\ncount = 0x3\nnice = -7\nsuperframes = 'off'\n[control]\nsocket = '/run/x.sock'\n\
-             [metrics]\nlisten = '[::1]:9472'\nmax_peers = 0",
+             [metrics]\nlisten = '[::1]:9472'\nmax_peers = 0\n[log]\nlevel = 'warn'\nformat = 'json'",
         );
         let expected = Settings {
             devices: Some(Devices::Named(vec![
@@ -401,6 +414,8 @@ mod tests {
             superframes: Some(Superframes::Off),
             metrics_listen: Some(Listen::At(Endpoint::Tcp("[::1]:9472".parse().unwrap()))),
             metrics_max_peers: Some(0),
+            log_level: Some("warn".into()),
+            log_format: Some(LogFormat::Json),
         };
         assert_eq!(parse(&text).unwrap(), expected);
         // Inline and dotted tables are the same to TOML.
@@ -427,6 +442,10 @@ mod tests {
         assert_eq!(read.nice, Some(super::super::NICE_DEFAULT));
         assert_eq!(read.metrics_listen, Some(Listen::default()));
         assert_eq!(read.metrics_max_peers, Some(super::super::METRICS_PEERS));
+        assert_eq!(
+            (read.log_level.as_deref(), read.log_format),
+            (Some("info"), Some(LogFormat::Text))
+        );
         // And no key is left out.
         assert!(all_keys().all(|key| text.contains(&format!("{key} = "))));
     }
@@ -469,7 +488,7 @@ mod tests {
             ),
             (
                 "[zzz]",
-                "line 1: zzz: no such table; there is [overlay], [worker], [control], [metrics]",
+                "line 1: zzz: no such table; there is [overlay], [worker], [control], [metrics], [log]",
             ),
             (
                 "overlay = 1",
@@ -523,6 +542,14 @@ mod tests {
             ),
         ] {
             assert_eq!(wrong(text), expected);
+        }
+        for level in ["3", "\"loud\"", "[\"info\"]"] {
+            let words = wrong(&format!("[log]\nlevel = {level}"));
+            assert!(
+                words.starts_with("line 2: log.level: ")
+                    && words.contains("cannot be: use off, error, warn"),
+                "{level}: {words}"
+            );
         }
         for listen in ["9472", "true", "\"127.0.0.1\""] {
             let words = wrong(&format!("[metrics]\nlisten = {listen}"));

@@ -3,9 +3,9 @@
 
 use serde_json::{Value, json};
 
-use super::listen;
 use super::settings::{METRICS_PEERS_MAX, NICE, Settings, WordKey};
 use super::{Devices, NICE_DEFAULT, WORKERS_MAX};
+use super::{listen, log};
 
 /// One setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Key {
     MetricsListen,
     /// How many VTEPs have metrics of their own.
     MetricsMaxPeers,
+    /// What is logged.
+    LogLevel,
 }
 
 impl Key {
@@ -41,6 +43,8 @@ impl Key {
         Self::Socket,
         Self::MetricsListen,
         Self::MetricsMaxPeers,
+        Self::LogLevel,
+        Self::Word(WordKey::LogFormat),
     ];
 
     /// The tables, in the order of the file.
@@ -67,6 +71,7 @@ impl Key {
             Self::Workers | Self::Nice => "worker",
             Self::Socket => "control",
             Self::MetricsListen | Self::MetricsMaxPeers => "metrics",
+            Self::LogLevel => "log",
         }
     }
 
@@ -80,6 +85,7 @@ impl Key {
             Self::Socket => "socket",
             Self::MetricsListen => "listen",
             Self::MetricsMaxPeers => "max_peers",
+            Self::LogLevel => "level",
         }
     }
 
@@ -93,6 +99,7 @@ impl Key {
             Self::Socket => "socket",
             Self::MetricsListen => "metrics-listen",
             Self::MetricsMaxPeers => "metrics-max-peers",
+            Self::LogLevel => "log-level",
         }
     }
 
@@ -114,7 +121,9 @@ impl Key {
             Self::Word(word) => word.value(&Settings::defaults()).map(Value::from),
             Self::Nice => Some(json!(NICE_DEFAULT)),
             Self::Socket => None,
-            Self::MetricsListen | Self::MetricsMaxPeers => self.value(&Settings::defaults()),
+            Self::MetricsListen | Self::MetricsMaxPeers | Self::LogLevel => {
+                self.value(&Settings::defaults())
+            }
         }
     }
 
@@ -137,6 +146,7 @@ impl Key {
                 listen.map(|listen| Value::from(listen.to_string()))
             }
             Self::MetricsMaxPeers => settings.metrics_max_peers.map(Value::from),
+            Self::LogLevel => settings.log_level.as_deref().map(Value::from),
         }
     }
 
@@ -169,6 +179,11 @@ impl Key {
             Self::MetricsMaxPeers => format!(
                 "How many VTEPs have metrics of their own, 0 to {METRICS_PEERS_MAX}: those with the narrowest paths."
             ),
+            Self::LogLevel => {
+                "What is logged: \"error\", \"warn\", \"info\", \"debug\", \"trace\" or \"off\"; or directives by module: \
+                 \"info,vxgate::control=debug\"."
+                    .into()
+            }
         }
     }
 
@@ -196,6 +211,7 @@ impl Key {
             Self::MetricsMaxPeers => {
                 json!({"type": "integer", "minimum": 0, "maximum": METRICS_PEERS_MAX})
             }
+            Self::LogLevel => log::schema(),
         };
         schema["description"] = self.help().into();
         if let Some(default) = self.default() {

@@ -9,6 +9,7 @@ mod error;
 mod file;
 mod key;
 mod listen;
+mod log;
 mod schema;
 mod settings;
 mod template;
@@ -24,6 +25,7 @@ pub use error::{ConfigError, Finding, Findings};
 pub use file::{parse, read};
 pub use key::Key;
 pub use listen::{Endpoint, Listen};
+pub use log::{LOG_LEVEL_DEFAULT, LogFormat, judge_log_level};
 pub use schema::schema;
 pub use settings::{Settings, WordKey};
 pub use template::template;
@@ -55,6 +57,10 @@ pub struct Config {
     pub policy: Policy,
     /// Whether superframes of TCP and UDP cross whole.
     pub superframes: Superframes,
+    /// What is logged: a level, or directives by module.
+    pub log_level: String,
+    /// What the lines of the log look like.
+    pub log_format: LogFormat,
 }
 
 /// Whether superframes of TCP and UDP cross the gateway whole.
@@ -133,6 +139,10 @@ impl Config {
             nice: settings.nice.unwrap_or(NICE_DEFAULT),
             metrics: listen.endpoint(&socket),
             metrics_max_peers: settings.metrics_max_peers.unwrap_or(METRICS_PEERS),
+            log_level: settings
+                .log_level
+                .unwrap_or_else(|| LOG_LEVEL_DEFAULT.to_owned()),
+            log_format: settings.log_format.unwrap_or_default(),
             socket,
         })
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::log::{self, LOG_LEVEL_DEFAULT, LogFormat};
 use super::{ConfigError, Devices, Listen, METRICS_PEERS, NICE_DEFAULT, Superframes, WORKERS_MAX};
 use crate::table::{EcnEncap, InnerVlan, PeerCheck, Policy, ReservedBits, UdpChecksumRx};
 
@@ -40,6 +41,10 @@ pub struct Settings {
     pub metrics_listen: Option<Listen>,
     /// How many VTEPs have metrics of their own.
     pub metrics_max_peers: Option<u32>,
+    /// What is logged.
+    pub log_level: Option<String>,
+    /// What the lines of the log look like.
+    pub log_format: Option<LogFormat>,
 }
 
 impl Settings {
@@ -59,6 +64,8 @@ impl Settings {
             superframes: Some(Superframes::default()),
             metrics_listen: Some(Listen::default()),
             metrics_max_peers: Some(METRICS_PEERS),
+            log_level: Some(LOG_LEVEL_DEFAULT.to_owned()),
+            log_format: Some(LogFormat::default()),
         }
     }
 
@@ -78,6 +85,8 @@ impl Settings {
             superframes: self.superframes.or(others.superframes),
             metrics_listen: self.metrics_listen.or(others.metrics_listen),
             metrics_max_peers: self.metrics_max_peers.or(others.metrics_max_peers),
+            log_level: self.log_level.or(others.log_level),
+            log_format: self.log_format.or(others.log_format),
         }
     }
 
@@ -146,6 +155,16 @@ impl Settings {
         Ok(())
     }
 
+    /// Takes over what `--log-level` says.
+    ///
+    /// # Errors
+    /// Says what it may be.
+    pub fn set_log_level(&mut self, level: String) -> Result<(), ConfigError> {
+        log::judge(&level).map_err(|may_be| flag("log-level", &format!("'{level}'"), may_be))?;
+        self.log_level = Some(level);
+        Ok(())
+    }
+
     /// What they make of the data path; the default where they are silent.
     pub fn policy(&self) -> Policy {
         Policy {
@@ -181,6 +200,8 @@ pub enum WordKey {
     UdpChecksumRx,
     /// Whether superframes of TCP and UDP cross whole.
     Superframes,
+    /// What the lines of the log look like.
+    LogFormat,
 }
 
 impl WordKey {
@@ -188,6 +209,7 @@ impl WordKey {
     pub(super) const fn table(self) -> &'static str {
         match self {
             Self::Superframes => "worker",
+            Self::LogFormat => "log",
             _ => "overlay",
         }
     }
@@ -201,6 +223,7 @@ impl WordKey {
             Self::InnerVlan => "inner_vlan",
             Self::UdpChecksumRx => "udp_checksum_rx",
             Self::Superframes => "superframes",
+            Self::LogFormat => "format",
         }
     }
 
@@ -213,6 +236,7 @@ impl WordKey {
             Self::InnerVlan => "inner-vlan",
             Self::UdpChecksumRx => "udp-checksum-rx",
             Self::Superframes => "superframes",
+            Self::LogFormat => "log-format",
         }
     }
 
@@ -225,6 +249,7 @@ impl WordKey {
             Self::InnerVlan => InnerVlan::ALL.iter().map(|c| c.label()).collect(),
             Self::UdpChecksumRx => UdpChecksumRx::ALL.iter().map(|c| c.label()).collect(),
             Self::Superframes => Superframes::ALL.iter().map(|c| c.label()).collect(),
+            Self::LogFormat => LogFormat::ALL.iter().map(|c| c.label()).collect(),
         }
     }
 
@@ -243,6 +268,7 @@ impl WordKey {
                 UdpChecksumRx::from_word(word),
             ),
             Self::Superframes => put(&mut settings.superframes, Superframes::from_word(word)),
+            Self::LogFormat => put(&mut settings.log_format, LogFormat::from_word(word)),
         };
         if known {
             return Ok(());
@@ -262,6 +288,7 @@ impl WordKey {
             Self::InnerVlan => settings.inner_vlan?.label(),
             Self::UdpChecksumRx => settings.udp_checksum_rx?.label(),
             Self::Superframes => settings.superframes?.label(),
+            Self::LogFormat => settings.log_format?.label(),
         };
         Some(label.to_owned())
     }
@@ -293,6 +320,10 @@ impl WordKey {
                 "Whether superframes of TCP and UDP cross whole, by TAPs of our own: \"auto\", up to the wire where the \
                  kernel cuts them there (Linux 6.17 and later) and the NIC has no zero-copy, elsewhere up to the workers, which cut them; \
                  \"cut\", by the workers everywhere; \"off\", every segment by itself."
+            }
+            Self::LogFormat => {
+                "What the log looks like: \"text\", lines for people; \"json\", an object a line; both on standard error; \
+                 \"journald\", entries of systemd's journal, with fields."
             }
         }
     }

@@ -65,7 +65,7 @@ faults! {
     "0103" FrameMemoryForeign Failed {
         "a port is to share memory that its frames are not in"
         "All ports of a worker share its memory for frames; this one was given another's. That is a mistake of vxgate's own."
-        "Report it, with the output of `vxgate run --log debug`. The kernel carries the traffic meanwhile."
+        "Report it, with the output of `vxgate run --log-level debug`. The kernel carries the traffic meanwhile."
     }
     "0104" SocketCountersRefused Failed {
         "the counters of a socket cannot be watched"
@@ -100,7 +100,7 @@ faults! {
     "0303" ProgramsUnsupported Unsupported {
         "the kernel cannot run the steering programs"
         "The programs need Linux 5.11 or later with CONFIG_BPF_SYSCALL and CONFIG_XDP_SOCKETS; this kernel refused them."
-        "Use such a kernel. `--log debug` shows the kernel's own words about the program."
+        "Use such a kernel. `--log-level debug` shows the kernel's own words about the program."
     }
     "0304" ProgramsWithoutMemory Failed {
         "there is no memory for the steering programs"
@@ -120,7 +120,7 @@ faults! {
     "0307" ProgramsNotTold Failed {
         "the steering programs cannot be told of a socket or device"
         "Which frames go where stands in BPF maps, and the kernel refused to change one."
-        "Look at the kernel's answer. vxgate hands the traffic to the kernel and tries again by itself; when it stays, report it with the output of `--log debug`."
+        "Look at the kernel's answer. vxgate hands the traffic to the kernel and tries again by itself; when it stays, report it with the output of `--log-level debug`."
     }
     "0308" PlanContradicts Failed {
         "what is to be steered does not fit the steering programs"
@@ -209,7 +209,7 @@ faults! {
     }
     "0608" LogFilterInvalid Invalid {
         "what is to be logged cannot be understood"
-        "--log (VXGATE_LOG, log.level in the file) takes a level, or directives by module."
+        "`vxgate log-level` takes a level, or directives by module."
         "Use error, warn, info, debug or trace, or directives such as `info,vxgate::control=debug`."
     }
     "0609" KeyMisplaced Invalid {
@@ -291,6 +291,11 @@ faults! {
         "metrics cannot be served"
         "The folder of the socket could not be made or written to, the port takes a right (CAP_NET_BIND_SERVICE below 1024), or the kernel refused."
         "Give another place (--metrics-listen), or serve them nowhere: --metrics-listen off."
+    }
+    "0821" JournalSilent Failed {
+        "the journal does not take entries"
+        "With --log-format journald, entries go to the journal's socket (/run/systemd/journal/socket), and nothing listens there."
+        "Use --log-format text or json, or give the process that socket (a container has none of its own)."
     }
     "0901" LoadInvalid Invalid {
         "this load cannot be sent"

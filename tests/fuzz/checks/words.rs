@@ -331,6 +331,13 @@ fn written(settings: &Settings) -> String {
     if let Some(peers) = settings.metrics_max_peers {
         let _ = writeln!(text, "max_peers = {peers}");
     }
+    text.push_str("[log]\n");
+    if let Some(level) = &settings.log_level {
+        let _ = writeln!(text, "level = {}", quoted(level));
+    }
+    if let Some(format) = settings.log_format {
+        let _ = writeln!(text, "format = {}", quoted(format.label()));
+    }
     text
 }
 
