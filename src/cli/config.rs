@@ -11,11 +11,11 @@ use super::output::OutputError;
 use super::settings::{SettingFlags, is_flag};
 use super::{SocketArgument, exit, fail, print, print_json};
 use crate::config::{
-    self, Config, ConfigError, Effective, Key, Origin, Settings, effective, schema, socket_path,
-    template,
+    self, Change, Config, ConfigError, Effective, Key, Origin, Settings, changes, effective,
+    schema, socket_path, template,
 };
 use crate::fault::{Explained, Fault, Report};
-use crate::show::{Configuration, SocketError, ask};
+use crate::show::{SocketError, ask};
 
 /// The schema of the JSON answers; keys are added, never renamed.
 const SCHEMA: &str = "vxgate-config/1";
@@ -35,7 +35,7 @@ enum Action {
     Check(Judged),
     /// Show the settings that `run` would start with, as a file that says the same: those that somebody set, or all.
     Show(Show),
-    /// Tell what a file would change of the running daemon: exit code 0 when nothing, 1 when something.
+    /// Tell what a file would change of the running daemon, and when: exit code 0 when nothing, 1 when something.
     Diff(Diff),
     /// Print a file with every key, its default, and what it may be.
     Template,
@@ -199,7 +199,7 @@ fn as_file(settings: &[Effective], path: Option<&Path>, origins: bool) -> String
 
 /// Where a value comes from, in words.
 fn origin(setting: &Effective, path: Option<&Path>) -> String {
-    let key = Key::ALL.iter().find(|key| key.path() == setting.key);
+    let key = Key::of_path(&setting.key);
     match (setting.origin, key, path) {
         (Origin::Flag, Some(key), _) => format!("flag --{}", key.flag()),
         (Origin::Environment, Some(key), _) => format!("environment {}", key.variable()),
@@ -223,22 +223,12 @@ struct Differences {
     changes: Vec<Change>,
 }
 
-/// A setting that the file has otherwise than the daemon.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Change {
-    key: String,
-    running: serde_json::Value,
-    file: serde_json::Value,
-    /// What keeps the daemon at its value whatever the file says: its flag or its environment.
-    kept_by: Option<Origin>,
-}
-
 impl Diff {
     fn tell(&self) -> Result<ExitCode, ConfigCommandError> {
         let running = ask(&socket_path(self.socket.socket.clone())?)?.configuration;
         let path = self.file.clone().or_else(|| running.file.clone());
         let file = read(path.as_deref())?;
-        let changes = changes(&running, &file)?;
+        let changes = changes(&running.settings, &file)?;
         let code = if changes.iter().any(|change| change.kept_by.is_none()) {
             ExitCode::from(exit::FAILED)
         } else {
@@ -253,92 +243,16 @@ impl Diff {
         } else if changes.is_empty() {
             print("no difference\n");
         } else {
-            print(&changes.iter().map(line).collect::<String>());
+            let lines = changes.iter().map(|change| format!("{change}\n"));
+            print(&lines.collect::<String>());
         }
         Ok(code)
-    }
-}
-
-/// What a daemon that reads this file would have otherwise than the running one.
-fn changes(running: &Configuration, file: &Settings) -> Result<Vec<Change>, ConfigError> {
-    let wanted = effective(&Settings::default(), |_| false, file)?;
-    let changes = wanted.into_iter().filter_map(|wanted| {
-        let running = running.settings.iter().find(|s| s.key == wanted.key)?;
-        let kept = matches!(running.origin, Origin::Flag | Origin::Environment);
-        // A default says nothing against a flag.
-        let silent = kept && wanted.origin == Origin::Default;
-        (running.value != wanted.value && !silent).then(|| Change {
-            key: wanted.key,
-            running: running.value.clone(),
-            file: wanted.value,
-            kept_by: kept.then_some(running.origin),
-        })
-    });
-    Ok(changes.collect())
-}
-
-fn line(change: &Change) -> String {
-    let Change {
-        key,
-        running,
-        file,
-        kept_by,
-    } = change;
-    let (table, name) = key.split_once('.').unwrap_or(("", key));
-    match kept_by {
-        None => format!("~ [{table}] {name}  {running} -> {file}\n"),
-        Some(origin) => {
-            let who = match origin {
-                Origin::Flag => "a flag",
-                _ => "an environment variable",
-            };
-            format!(
-                "! [{table}] {name}  {running} stays, not {file}: {who} of the daemon says so\n"
-            )
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    fn running(key: &str, value: serde_json::Value, origin: Origin) -> Configuration {
-        let mut settings =
-            effective(&Settings::default(), |_| false, &Settings::default()).unwrap();
-        let setting = settings.iter_mut().find(|s| s.key == key).unwrap();
-        (setting.value, setting.origin) = (value, origin);
-        Configuration {
-            file: None,
-            settings,
-        }
-    }
-
-    fn told(running: &Configuration, file: &str) -> String {
-        let file = config::parse(file).unwrap();
-        changes(running, &file).unwrap().iter().map(line).collect()
-    }
-
-    #[test]
-    fn a_difference_is_told_with_both_values() {
-        let log = running("overlay.peer_check", json!("log"), Origin::File);
-        assert_eq!(told(&log, "[overlay]\npeer_check = 'log'"), "");
-        assert_eq!(
-            told(&log, "[worker]\ncount = 2"),
-            "~ [overlay] peer_check  \"log\" -> \"strict\"\n~ [worker] count  \"auto\" -> 2\n"
-        );
-    }
-
-    #[test]
-    fn what_a_flag_of_the_daemon_says_no_file_changes() {
-        let off = running("overlay.peer_check", json!("off"), Origin::Flag);
-        assert_eq!(told(&off, ""), "");
-        assert_eq!(
-            told(&off, "[overlay]\npeer_check = 'log'"),
-            "! [overlay] peer_check  \"off\" stays, not \"log\": a flag of the daemon says so\n"
-        );
-    }
 
     #[test]
     fn shown_as_a_file_each_value_has_its_origin() {

@@ -116,7 +116,11 @@ fn file_page() -> String {
         roman("A TOML file, which "),
         bold("vxgate run --config FILE"),
         roman(
-            " reads once, when it starts. Every key may be left out. A flag counts before its environment variable, both before \
+            " reads when it starts, and again when it is told to (",
+        ),
+        bold("vxgate reload"),
+        roman(
+            ", or SIGHUP). Every key may be left out. A flag counts before its environment variable, both before \
              the file. What is not known is refused, and so is a file that everybody may write to. ",
         ),
         bold("vxgate config template"),
@@ -139,7 +143,8 @@ fn file_page() -> String {
                 bold(format!("--{}", key.flag())),
                 roman(", environment "),
                 bold(key.variable()),
-                roman("."),
+                roman(". "),
+                roman(key.applies().sentence().replace('`', "")),
             ]);
         }
     }

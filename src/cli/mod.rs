@@ -7,12 +7,18 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod bench;
 mod config;
+mod daemon;
+mod drain;
 mod exit;
 mod explain;
 mod log;
+mod log_level;
 mod manual;
+mod order;
 mod output;
+mod reload;
 mod run;
+mod serving;
 mod settings;
 mod status;
 
@@ -24,7 +30,7 @@ use output::{fail, print, print_json, print_json_line};
 #[command(
     version,
     about,
-    after_help = "Exit codes: 0 done or healthy, 1 failed or degraded, 2 usage, 3 no daemon answers, 4 not found,\n\
+    after_help = "Exit codes: 0 done or healthy, 1 failed, degraded or drained, 2 usage, 3 no daemon answers, 4 not found,\n\
                   5 permission denied, 69 kernel or device lacks a feature, 75 busy (try again), 78 invalid setting.\n\
                   Errors carry a code: `vxgate explain VXG-nnnn` says what it means, why it happens and what to do."
 )]
@@ -48,6 +54,15 @@ enum Command {
     Run(Box<run::Run>),
     /// Tell whether the running daemon is healthy, and why: devices, ports, workers, VTEPs, and the balance of frames.
     Status(status::ShowStatus),
+    /// Have the running daemon read its configuration file again: as a whole, or, when something in it cannot be, not at
+    /// all. Tells what changed, and what changes at the next start. SIGHUP does the same.
+    Reload(reload::Reload),
+    /// Hand the traffic to the kernel without stopping the daemon, until `vxgate resume`.
+    Drain(drain::Drain),
+    /// Take the traffic back from the kernel after `vxgate drain`.
+    Resume(drain::Resume),
+    /// Have the running daemon log something else until the next reload or start, or tell what it logs.
+    LogLevel(log_level::ChangeLogLevel),
     /// Generate, receive, measure and judge traffic, plain or in VXLAN, between two network devices.
     Bench(bench::Bench),
     /// Judge, show and compare settings; print a template or the schema of the configuration file.
@@ -79,6 +94,10 @@ pub fn main() -> ExitCode {
     match arguments.command {
         Command::Run(run) => run.execute(matches),
         Command::Status(status) => status.execute(),
+        Command::Reload(reload) => reload.execute(),
+        Command::Drain(drain) => drain.execute(),
+        Command::Resume(resume) => resume.execute(),
+        Command::LogLevel(change) => change.execute(),
         Command::Bench(bench) => bench.execute(),
         Command::Config(config) => config.execute(matches),
         Command::Explain(explain) => explain.execute(),

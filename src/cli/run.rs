@@ -1,19 +1,23 @@
 //! `vxgate run`.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf, absolute};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::{ArgMatches, Args};
 use crossbeam::channel::{Receiver, bounded};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::daemon::{Daemon, Given};
 use super::log::{Log, LogError};
+use super::serving::Serving;
 use super::settings::{SettingFlags, is_flag};
 use super::{exit, fail, print};
-use crate::config::{self, Config, ConfigError, LogFormat, Settings, effective};
+use crate::config::{self, Config, ConfigError, Endpoint, Key, LogFormat, Settings};
 use crate::fault::{self, Explained, Fault, Report};
 use crate::gateway::{self, Gateway, StartError};
 use crate::show::{Configuration, ControlSocket, MetricsError, MetricsSocket, SocketError, Status};
@@ -112,83 +116,132 @@ impl Run {
             Some(path) => config::read(path)?,
             None => Settings::default(),
         };
-        let given = self.settings.given()?;
-        let from_flag = |key| matches.is_some_and(|matches| is_flag(matches, key));
-        let configuration = Configuration {
-            settings: effective(&given, from_flag, &file)?,
-            // The daemon may have another working directory than whoever asks it.
-            file: self.config.map(|path| path.canonicalize().unwrap_or(path)),
+        let from_flag = |key: &Key| matches.is_some_and(|matches| is_flag(matches, *key));
+        let given = Given {
+            settings: self.settings.given()?,
+            flags: Key::ALL.iter().copied().filter(from_flag).collect(),
         };
-        let config = Config::new(given, file)?;
+        let configuration = Configuration {
+            settings: given.effective(&file)?,
+            // The daemon may have another working directory than whoever asks it. A link stays one: what it leads to may be
+            // another file when this one is read again.
+            file: self.config.map(|path| absolute(&path).unwrap_or(path)),
+            log_level: None,
+        };
+        let config = Config::new(given.settings.clone(), file)?;
         if self.check {
             print("the settings are valid\n");
             return Ok(ExitCode::SUCCESS);
         }
         let format = config.log_format;
-        let _log = Log::start(&config.log_level, format)?;
-        match run(config, configuration) {
+        let log = Log::start(&config.log_level, format)?;
+        match run(config, given, configuration, log) {
             Ok(()) => Ok(ExitCode::SUCCESS),
-            Err(error) if format == LogFormat::Text => Err(error),
-            Err(error) => {
-                let code = error.fault().code();
-                tracing::error!(code, "{}", fault::line(&error));
-                match format {
-                    // Whoever reads it expects nothing but objects.
-                    LogFormat::Json => Ok(exit::of(&error)),
-                    _ => Err(error),
-                }
-            }
+            // Whoever reads it expects nothing but objects, of which it was one.
+            Err(error) if format == LogFormat::Json => Ok(exit::of(&error)),
+            Err(error) => Err(error),
         }
     }
 }
 
-/// Takes over, and carries on until a signal comes.
-fn run(config: Config, configuration: Configuration) -> Result<(), RunError> {
+/// Takes over, and carries on until a signal comes. What goes wrong is in the log, too, unless that is for people, who are told
+/// anyway.
+fn run(
+    config: Config,
+    given: Given,
+    configuration: Configuration,
+    log: Log,
+) -> Result<(), RunError> {
+    let format = config.log_format;
+    let outcome = carry(config, given, configuration, log);
+    if let Err(error) = &outcome
+        && format != LogFormat::Text
+    {
+        let code = error.fault().code();
+        tracing::error!(code, "{}", fault::line(error));
+    }
+    outcome
+}
+
+fn carry(
+    config: Config,
+    given: Given,
+    configuration: Configuration,
+    log: Log,
+) -> Result<(), RunError> {
     gateway::check_privileges().map_err(StartError::from)?;
     // From here on a signal waits until it can be obeyed in order.
-    let stop = signals().map_err(RunError::Signals)?;
+    let (stop, hangup) = signals().map_err(RunError::Signals)?;
     let socket = ControlSocket::bind(&config.socket)?;
     // What is in its way is told before anything is taken over. Whoever asks already waits until there is an answer.
-    let metrics = config.metrics.as_ref().map(MetricsSocket::bind);
-    let metrics = metrics.transpose()?;
+    let place = config.metrics.clone();
+    let metrics = place.as_ref().map(MetricsSocket::bind).transpose()?;
     let path: PathBuf = config.socket.clone();
     let peers_max = config.metrics_max_peers;
     let began = Instant::now();
     let gateway = Gateway::start(config)?;
-    let look = || {
-        let view = gateway.view();
-        move || Status::new(view.observe(), began.elapsed().as_secs())
-    };
-    let seen = look();
+    let view = gateway.view();
+    let look = move || Status::new(view.observe(), began.elapsed().as_secs());
+    let look = Arc::new(look);
+    let serving = Serving::start(metrics, place, path.clone(), peers_max, look.clone())?;
+    let ready = announcement(&gateway, &path, serving.endpoint());
+    let daemon = Daemon::new(given, configuration, log, gateway.orders(), serving);
+    let daemon = Arc::new(daemon);
+    let [asked, told, by_signal] = [&daemon, &daemon, &daemon].map(Arc::clone);
     socket
-        .serve(move || seen().with_configuration(configuration.clone()))
+        .serve(
+            move || look().with_configuration(asked.configuration()),
+            move |action| told.act(action),
+        )
         .map_err(RunError::Serve)?;
-    if let Some(metrics) = &metrics {
-        metrics.serve(look(), peers_max)?;
-    }
-    announce(&gateway, &path, metrics.as_ref());
+    reload_on(hangup, by_signal).map_err(RunError::Serve)?;
+    print(&ready);
+    notify(&[NotifyState::Ready]);
     gateway.run(&stop);
-    notify(&[sd_notify::NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
+    daemon.stop();
     Ok(())
 }
 
-/// A channel that says when SIGTERM or SIGINT has come.
-fn signals() -> io::Result<Receiver<()>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let (sender, receiver) = bounded(1);
+/// Channels that say when SIGTERM or SIGINT has come, and when SIGHUP has.
+fn signals() -> io::Result<(Receiver<()>, Receiver<()>)> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let (stop, stopped) = bounded(1);
+    let (hangup, hung_up) = bounded(1);
     std::thread::Builder::new()
         .name("vxgate-signals".into())
         .spawn(move || {
             for signal in signals.forever() {
-                tracing::info!(signal, "stopping");
                 // Full means that it has been said already.
-                let _ = sender.try_send(());
+                let _ = if signal == SIGHUP {
+                    hangup.try_send(())
+                } else {
+                    tracing::info!(signal, "stopping");
+                    stop.try_send(())
+                };
             }
         })?;
-    Ok(receiver)
+    Ok((stopped, hung_up))
 }
 
-fn announce(gateway: &Gateway, socket: &std::path::Path, metrics: Option<&MetricsSocket>) {
+/// Has the daemon read its file again whenever SIGHUP comes. A service manager is told when it begins and ends.
+fn reload_on(hangup: Receiver<()>, daemon: Arc<Daemon>) -> io::Result<()> {
+    let reload = move || {
+        for () in hangup {
+            match NotifyState::monotonic_usec_now() {
+                Ok(now) => notify(&[NotifyState::Reloading, now]),
+                Err(error) => tracing::debug!(%error, "the time is not told"),
+            }
+            daemon.reload_by_signal();
+            notify(&[NotifyState::Ready]);
+        }
+    };
+    let thread = std::thread::Builder::new().name("vxgate-reload".into());
+    thread.spawn(reload).map(drop)
+}
+
+/// The line that says that frames flow.
+fn announcement(gateway: &Gateway, socket: &Path, metrics: Option<&Endpoint>) -> String {
     let seen = gateway.view().observe();
     let names: Vec<_> = seen
         .devices
@@ -196,21 +249,18 @@ fn announce(gateway: &Gateway, socket: &std::path::Path, metrics: Option<&Metric
         .filter(|d| d.taken_over)
         .map(|d| d.name.as_str())
         .collect();
-    let metrics = metrics.map_or_else(String::new, |metrics| {
-        format!(", metrics on {}", metrics.endpoint())
-    });
-    print(&format!(
+    let metrics = metrics.map_or_else(String::new, |metrics| format!(", metrics on {metrics}"));
+    format!(
         "ready: {} through {} worker{}, control socket {}{metrics}\n",
         names.join(", "),
         seen.workers.len(),
         if seen.workers.len() == 1 { "" } else { "s" },
         socket.display()
-    ));
-    notify(&[sd_notify::NotifyState::Ready]);
+    )
 }
 
 /// Tells systemd, when it listens (`NOTIFY_SOCKET`).
-fn notify(state: &[sd_notify::NotifyState<'_>]) {
+fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "cannot notify the service manager");
     }

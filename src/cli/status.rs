@@ -37,7 +37,7 @@ impl ShowStatus {
         }
         match status.state {
             Health::Healthy => ExitCode::SUCCESS,
-            Health::Degraded => ExitCode::from(exit::FAILED),
+            Health::Degraded | Health::Drained => ExitCode::from(exit::FAILED),
         }
     }
 }

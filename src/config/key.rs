@@ -214,6 +214,8 @@ impl Key {
             Self::LogLevel => log::schema(),
         };
         schema["description"] = self.help().into();
+        // For programs that write the file; JSON Schema leaves words of one's own to whoever knows them.
+        schema["x-applies"] = json!(self.applies());
         if let Some(default) = self.default() {
             schema["default"] = default;
         }

@@ -4,6 +4,7 @@
 //! A flag counts before its environment variable (`cli` sees to that), both before the file, and the file before the
 //! default. Each is judged alone, so that what is wrong in a file is told even where a flag overrides it.
 
+mod change;
 mod effective;
 mod error;
 mod file;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use crate::table::Policy;
 
+pub use change::{Applies, Change, changes, in_force};
 pub use effective::{Effective, Origin, effective};
 pub use error::{ConfigError, Finding, Findings};
 pub use file::{parse, read};

@@ -27,7 +27,7 @@ pub fn template() -> String {
 fn entry(key: Key) -> String {
     let place = format!("Flag --{}, environment {}.", key.flag(), key.variable());
     let mut text = String::new();
-    for words in [key.help(), place] {
+    for words in [key.help(), place, key.applies().sentence().to_owned()] {
         text.push_str(&paragraph::filled("# ", &words, WIDTH));
     }
     match key.default() {

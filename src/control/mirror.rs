@@ -128,6 +128,13 @@ impl Mirror {
         std::mem::take(&mut self.events)
     }
 
+    /// Another decision of the operator's: all devices are to be looked at by it.
+    pub(super) fn set_policy(&mut self, policy: &Policy) {
+        let devices = self.devices.iter_mut();
+        devices.for_each(|device| device.set_policy(policy));
+        self.doubt.links = true;
+    }
+
     /// Notes that announcements were lost.
     pub(super) fn doubt_everything(&mut self) {
         self.doubt.everything = true;

@@ -77,6 +77,11 @@ impl Device {
         })
     }
 
+    /// Another decision of the operator's, which counts with the next look at the device ([`Device::follow`]).
+    pub(super) fn set_policy(&mut self, policy: &Policy) {
+        self.policy = *policy;
+    }
+
     /// The underlay link lets frames through.
     pub(super) fn link_is_up(&self) -> bool {
         self.underlay.up && self.underlay.running

@@ -1,18 +1,22 @@
 //! The mirror at work, as the rest of the process holds it.
 
+use std::io::Write;
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use crossbeam::channel::{Receiver, Sender, bounded};
+
 use super::report::{GroupReport, Report, SegmentReport, VtepReport};
-use crate::table::{Group, NextHop, Segment, SegmentId, VtepId};
+use crate::table::{Group, NextHop, Policy, Segment, SegmentId, VtepId};
 
 /// The mirror at work. Dropping it stops it as [`Running::stop`] does.
 #[derive(Debug)]
 pub struct Running {
-    /// Closing it tells the thread to stop.
+    /// Writing to it wakes the thread, closing it tells it to stop.
     pub(super) wake: Option<UnixStream>,
+    pub(super) policies: Sender<NewPolicy>,
     pub(super) thread: Option<JoinHandle<()>>,
     pub(super) shared: Arc<Mutex<Shared>>,
 }
@@ -29,6 +33,18 @@ impl Running {
         self.thread
             .as_ref()
             .is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Decides anew about every segment. The channel that is returned closes when the snapshot that says so is published:
+    /// every worker goes by it from its next turn on.
+    pub fn set_policy(&self, policy: Policy) -> Receiver<()> {
+        let (done, in_force) = bounded(0);
+        // Either fails only when the thread has ended: then this order is dropped, too, and so the channel closed.
+        let sent = self.policies.send((policy, done));
+        if let (Ok(()), Some(mut wake)) = (sent, self.wake.as_ref()) {
+            let _ = wake.write(&[0]);
+        }
+        in_force
     }
 
     /// What the mirror knows now.
@@ -60,6 +76,9 @@ impl Drop for Running {
         }
     }
 }
+
+/// What the operator decides anew, and what is dropped once the workers are told.
+pub(super) type NewPolicy = (Policy, Sender<()>);
 
 /// What [`Running::report`] is made from.
 #[derive(Debug, Clone, Default)]
@@ -141,6 +160,7 @@ mod tests {
         });
         let mut running = Running {
             wake: Some(ours),
+            policies: bounded(1).0,
             thread: Some(thread),
             shared: Arc::default(),
         };

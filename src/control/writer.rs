@@ -9,20 +9,20 @@
 //! took, so that a storm of changes costs at most a quarter of this thread's time in building. As long as changes wait for
 //! that, more of them are heard [`LISTEN_GAP`] apart and not one by one. After a storm, what it took of memory is given back.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Sender, TrySendError};
+use crossbeam::channel::{Receiver, Sender, TrySendError, unbounded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::frame_limit::FrameLimits;
 use super::kernel_share::KernelShares;
 use super::listening::{Heard, catch_up, listen};
 use super::mirror::Mirror;
-use super::running::{Running, Shared, SharedSegment, lock};
+use super::running::{NewPolicy, Running, Shared, SharedSegment, lock};
 use super::{Error, Found};
 use crate::heap;
 use crate::netlink::{Group, Socket, Subscription};
@@ -173,11 +173,14 @@ impl Control {
             kernel_shares,
         } = self;
         let shared = Arc::new(Mutex::new(Shared::default()));
+        let (new_policies, policies) = unbounded();
         let now = Instant::now();
         let mut thread = Thread {
             mirror,
             subscription,
             wake: theirs,
+            policies,
+            told_when_built: Vec::new(),
             writer,
             events,
             frame_limits,
@@ -201,6 +204,7 @@ impl Control {
             })?;
         Ok(Running {
             wake: Some(ours),
+            policies: new_policies,
             thread: Some(thread),
             shared,
         })
@@ -212,6 +216,9 @@ struct Thread {
     mirror: Mirror,
     subscription: Subscription,
     wake: UnixStream,
+    policies: Receiver<NewPolicy>,
+    /// Whoever waits for the next build.
+    told_when_built: Vec<Sender<()>>,
     writer: Writer,
     events: Sender<Event>,
     frame_limits: FrameLimits,
@@ -248,6 +255,7 @@ impl Thread {
                 }
             }
             self.tell();
+            self.take_policies();
             let now = Instant::now();
             if now >= self.next_build && self.mirror.is_doubtful(now) {
                 self.build(now);
@@ -258,6 +266,14 @@ impl Thread {
         }
         // The mirror gives back what it asked for: by what is true now, as far as it can be heard.
         listen(&mut self.subscription, &mut self.mirror).ok();
+    }
+
+    /// Takes over what the operator has decided anew.
+    fn take_policies(&mut self) {
+        for (policy, done) in self.policies.try_iter() {
+            self.mirror.set_policy(&policy);
+            self.told_when_built.push(done);
+        }
     }
 
     /// Sleeps until there is something to do.
@@ -288,11 +304,16 @@ impl Thread {
             Err(errno) => return Err(errno.into()),
         }
         let [wake, _] = &fds;
-        Ok(if wake.revents().is_empty() {
-            Woken::Other
-        } else {
-            Woken::Stop
-        })
+        if wake.revents().is_empty() {
+            return Ok(Woken::Other);
+        }
+        // A byte for each new policy, of which more may be read at once; the end when it is to stop.
+        match (&self.wake).read(&mut [0; 16]) {
+            Ok(0) => Ok(Woken::Stop),
+            Ok(_) => Ok(Woken::Other),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Woken::Other),
+            Err(error) => Err(error),
+        }
     }
 
     /// Brings the segments up to date and publishes them when they changed.
@@ -306,6 +327,7 @@ impl Thread {
                 if changed {
                     self.publish();
                 }
+                self.told_when_built.clear();
                 let took = started.elapsed();
                 self.next_build = Instant::now() + PUBLICATION_GAP.max(took * REST_PER_BUILD);
                 self.reclaim_at =

@@ -11,6 +11,10 @@
 //! | VXG-08xx | control socket, metrics and command line |
 //! | VXG-09xx | `vxgate bench` |
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 use super::Outcome;
 
 macro_rules! faults {
@@ -217,6 +221,11 @@ faults! {
         "The key is known, but belongs into another table, or a table was written as a value."
         "Put it into the table that the message names; `vxgate config template` shows all of them."
     }
+    "0610" FileNone Invalid {
+        "there is no configuration file to read again"
+        "The daemon was started without --config (VXGATE_CONFIG), so all of its settings are flags, environment variables and defaults."
+        "Start it again with a file: vxgate run --config FILE."
+    }
     "0704" ForeignProgram Busy {
         "a device runs somebody else's XDP program"
         "A device takes one XDP program, and vxgate does not replace what it does not own."
@@ -291,6 +300,16 @@ faults! {
         "metrics cannot be served"
         "The folder of the socket could not be made or written to, the port takes a right (CAP_NET_BIND_SERVICE below 1024), or the kernel refused."
         "Give another place (--metrics-listen), or serve them nowhere: --metrics-listen off."
+    }
+    "0815" RequestDenied Denied {
+        "the daemon does not do this for anybody"
+        "Everybody who can connect to the control socket may look; what changes the daemon is for root and for the user that the daemon runs as."
+        "Ask as root."
+    }
+    "0816" DaemonStopping Busy {
+        "the daemon is stopping"
+        "It was asked for something after it had been told to stop."
+        "Start it again, or wait until its supervisor does."
     }
     "0821" JournalSilent Failed {
         "the journal does not take entries"
@@ -386,6 +405,20 @@ impl Fault {
             .iter()
             .copied()
             .find(|fault| number(&fault.code()["VXG-".len()..]) == Some(wanted))
+    }
+}
+
+/// As its code.
+impl Serialize for Fault {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.code())
+    }
+}
+
+impl<'de> Deserialize<'de> for Fault {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let code = Cow::<str>::deserialize(deserializer)?;
+        Self::from_code(&code).ok_or_else(|| de::Error::custom(format!("no code: {code}")))
     }
 }
 

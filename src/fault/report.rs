@@ -2,12 +2,15 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Explained, Fault, words};
 
 /// One fault, with all that is said of it. Empty parts are left out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// Its kind.
+    #[serde(rename = "code")]
     pub fault: Fault,
     /// What failed, on what, and what the kernel answered.
     pub what: String,
@@ -20,7 +23,7 @@ pub struct Report {
 }
 
 /// A line of a file, and the part of it that is meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Excerpt {
     /// The line's number, from 1.
     pub line: usize,
@@ -91,6 +94,22 @@ impl fmt::Display for Excerpt {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_report_survives_the_way_from_a_daemon_to_whoever_asked_it() {
+        let mut report = Report::new(Fault::ValueInvalid, "x.toml: line 7".into());
+        report.excerpt = Some(Excerpt {
+            line: 7,
+            text: "count = 65".into(),
+            from: 8,
+            len: 2,
+        });
+        let text = serde_json::to_string(&report).unwrap();
+        assert!(text.contains("\"code\":\"VXG-0602\""), "{text}");
+        assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+        let strange = text.replace("VXG-0602", "VXG-9999");
+        assert!(serde_json::from_str::<Report>(&strange).is_err());
+    }
 
     #[test]
     fn a_report_points_at_the_place_and_leaves_out_what_is_empty() {

@@ -111,6 +111,13 @@ pub fn peer_pid(stream: &UnixStream) -> Option<i32> {
     Some(credentials.pid()).filter(|pid| *pid != 0)
 }
 
+/// Whether the process at the other end may change what this one does: root, and whoever has the rights that it runs with.
+pub fn peer_may_change(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    let peer = getsockopt(stream, PeerCredentials).map(|credentials| credentials.uid());
+    peer.is_ok_and(|uid| uid == 0 || uid == own)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,6 +18,7 @@ mod lanes;
 mod lock;
 mod numa;
 mod observe;
+mod order;
 mod plan;
 mod predecessor;
 mod privileges;
@@ -31,11 +32,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvError, Sender, bounded, select};
 
-pub use lock::{LockError, peer_pid};
+pub use lock::{LockError, peer_may_change, peer_pid};
 pub use observe::{
     AccessState, DeviceState, GroupState, MemberState, MirrorState, Observation, OffenderState,
     PolicyState, PortState, RefusedState, SuperframesState, VtepState, WorkerState,
 };
+pub use order::{Drained, Orders, Resumed, Stopping};
 pub use plan::PlanError;
 pub use predecessor::Patience;
 pub use privileges::{MissingCapabilities, check as check_privileges};
@@ -47,6 +49,7 @@ use crate::fault::{self, Explained, Fault};
 use crate::netlink::{self, Socket};
 use crate::port::takes_chains;
 use crate::table::{PeerCheck, Policy};
+use order::Order;
 use plan::Plan;
 use session::Session;
 use strangers::StrangerLog;
@@ -62,6 +65,8 @@ const RETRY: Duration = Duration::from_millis(500);
 const RECHECK: Duration = Duration::from_secs(5);
 /// How often strangers that were let in are looked for.
 const STRANGERS: Duration = Duration::from_secs(1);
+/// What is said while the operator has handed the traffic to the kernel.
+const DRAINED: &str = "drained: the kernel carries all traffic; vxgate resume takes it back";
 /// How often the workers' threads are looked at.
 const CHECK: Duration = Duration::from_millis(100);
 
@@ -121,6 +126,7 @@ pub struct Gateway {
     config: Config,
     shared: Arc<Mutex<State>>,
     events: (Sender<Event>, Receiver<Event>),
+    orders: (Orders, Receiver<Order>),
     netlink: Socket,
     /// Devices with which a session could not start, by index, and why: left out until they go, so that they do not take
     /// down those that can be carried.
@@ -147,6 +153,8 @@ struct State {
     policy: Policy,
     /// Sessions so far.
     takeovers: u64,
+    /// The operator has handed the traffic to the kernel. A session goes on, or begins, and steers nothing.
+    drained: bool,
 }
 
 impl Gateway {
@@ -167,7 +175,7 @@ impl Gateway {
         let events = bounded(EVENTS_MAX);
         log_plan(&plan);
         let left = plan.left.clone();
-        let session = Session::start(plan, &events.0)?;
+        let session = Session::start(plan, &events.0, false)?;
         let state = State {
             session: Some(session),
             left,
@@ -175,11 +183,13 @@ impl Gateway {
             named: config.devices.named().to_vec(),
             policy: config.policy,
             takeovers: 1,
+            drained: false,
         };
         Ok(Self {
             config,
             shared: Arc::new(Mutex::new(state)),
             events,
+            orders: Orders::new(),
             netlink,
             unfit,
             _mounts: mounts,
@@ -193,6 +203,11 @@ impl Gateway {
         }
     }
 
+    /// A handle that gives orders.
+    pub fn orders(&self) -> Orders {
+        self.orders.0.clone()
+    }
+
     /// Carries on until `stop` says so, following the devices; then hands everything back to the kernel.
     pub fn run(mut self, stop: &Receiver<()>) {
         let mut look_at = Instant::now() + RECHECK;
@@ -203,6 +218,7 @@ impl Gateway {
             select! {
                 recv(stop) -> _ => break,
                 recv(self.events.1) -> event => look_at = self.heard(event, look_at),
+                recv(self.orders.1) -> order => look_at = self.obey(order, look_at),
                 default(patience) => {}
             }
             if self.has_died() {
@@ -332,12 +348,13 @@ impl Gateway {
             return Ok(());
         }
         log_plan(&plan);
-        let session = Session::start(plan, &self.events.0)?;
+        let drained = lock(&self.shared).drained;
+        let session = Session::start(plan, &self.events.0, drained)?;
         let mut state = lock(&self.shared);
         state.session = Some(session);
         state.takeovers += 1;
         drop(state);
-        tracing::info!("taken over again");
+        tracing::info!(drained, "taken over again");
         Ok(())
     }
 
@@ -361,6 +378,10 @@ impl View {
         };
         seen.policy = (&state.policy).into();
         seen.takeovers = state.takeovers;
+        seen.drained = state.drained;
+        if state.drained {
+            seen.reasons.insert(0, DRAINED.to_owned());
+        }
         seen.devices
             .extend(state.left.iter().map(observe::left_to_the_kernel));
         if state.session.is_none() {

@@ -35,6 +35,9 @@ pub struct Observation {
     /// The last senders that the peer check found fault with, the latest first.
     #[serde(default)]
     pub offenders: Vec<OffenderState>,
+    /// Whether the operator has handed the traffic to the kernel for now (`vxgate drain`).
+    #[serde(default)]
+    pub drained: bool,
     /// Takeovers since the daemon started: another begins when devices come, go or change, and the counts of its ports,
     /// workers and mirror begin anew.
     #[serde(default)]

@@ -9,7 +9,7 @@
 use std::io;
 use std::net::IpAddr;
 
-use crossbeam::channel::Sender;
+use crossbeam::channel::{Receiver, Sender};
 
 use super::books::{Books, RingDrops};
 use super::crew::{self, crew, spawn};
@@ -19,14 +19,14 @@ use super::lanes::Lanes;
 use super::lock::{DeviceLock, LockError};
 use super::observe::{
     self, AccessState, DeviceState, GroupState, MemberState, MirrorState, Observation,
-    OffenderState, SuperframesState, VtepState,
+    OffenderState, PortState, SuperframesState, VtepState,
 };
 use super::plan::{Plan, access_mtu};
 use crate::control::{self, Control, Event, Found, Report, SegmentReport};
 use crate::fault::{Explained, Fault};
 use crate::port::{OpenError, ROOM, XskPort, now_ns};
 use crate::steer::{self, AccessPair, DevicePlan, NicPlan, SteerPlan, Steering};
-use crate::table::{OUTER_IPV4_LEN, OUTER_IPV6_LEN, VtepKey, publication};
+use crate::table::{OUTER_IPV4_LEN, OUTER_IPV6_LEN, Policy, VtepKey, publication};
 use crate::worker;
 
 /// Why a session did not come up. Everything it had made is gone again.
@@ -109,11 +109,12 @@ pub struct Session {
 }
 
 impl Session {
-    /// Takes the plan's devices over. Frames flow through vxgate when this returns.
+    /// Takes the plan's devices over. Frames flow through vxgate when this returns, unless it is drained: then they do once
+    /// [`Session::set_drained`] says so.
     ///
     /// # Errors
     /// Says what could not be had; nothing is left behind, and the kernel has carried on all along.
-    pub fn start(plan: Plan, events: &Sender<Event>) -> Result<Self, SessionError> {
+    pub fn start(plan: Plan, events: &Sender<Event>, drained: bool) -> Result<Self, SessionError> {
         let node = crew::node_of(&plan.nics);
         let _near = crew::near(node);
         let devices = || plan.devices.iter().map(|found| &found.device);
@@ -177,14 +178,42 @@ impl Session {
             session.stop();
             return Err(error.into());
         }
+        session.set_drained(drained);
         Ok(session)
     }
 
     fn attach(&mut self) -> Result<(), steer::Error> {
-        for (ifindex, mode, why) in self.steering.attach()? {
+        for (ifindex, mode, why) in self.steering.attach_bypassed()? {
             self.books.note_mode(ifindex, mode, why);
         }
         Ok(())
+    }
+
+    /// Leaves every frame that comes in from now on to the kernel, or no longer. What had come in is forwarded as ever: the
+    /// workers go on, with tables that follow the kernel's.
+    pub fn set_drained(&self, on: bool) {
+        self.steering.set_bypass(on);
+    }
+
+    /// Decides anew about every segment; the channel closes when the workers are told.
+    pub fn set_policy(&mut self, policy: Policy) -> Receiver<()> {
+        self.plan.policy = policy;
+        self.control.set_policy(policy)
+    }
+
+    /// Frames that have arrived and have no fate yet, at all ports.
+    pub fn in_flight(&self) -> u64 {
+        let ports = self.ports(&mut None);
+        let in_flight = ports
+            .iter()
+            .map(|port| port.in_flight.max(0).cast_unsigned());
+        in_flight.sum()
+    }
+
+    /// The names of the devices it takes over.
+    pub fn device_names(&self) -> Vec<String> {
+        let devices = self.plan.devices.iter();
+        devices.map(|found| found.device.name.clone()).collect()
     }
 
     /// The plan it carries out.
@@ -224,23 +253,7 @@ impl Session {
     pub fn observe(&self) -> Observation {
         let mut seen = Observation::default();
         let mut trouble = None;
-        let arrivals = || {
-            self.steering
-                .counters()
-                .map_err(|error| trouble = Some(error))
-                .unwrap_or_default()
-        };
-        let ring_drops = |ifindex: u32| {
-            let mut devices = self.plan.devices.iter();
-            let place = devices.position(|found| found.device.ifindex == ifindex);
-            let pair = place.and_then(|place| self.accesses.get(place));
-            let tap = place.and_then(|place| self.lanes.access(place));
-            RingDrops {
-                pair: pair.and_then(|pair| pair.ring_drops().ok()).unwrap_or(0),
-                tap: tap.and_then(|tap| tap.ring_drops().ok()).unwrap_or(0),
-            }
-        };
-        seen.ports = self.books.ports(arrivals, ring_drops);
+        seen.ports = self.ports(&mut trouble);
         for (place, nic) in self.plan.nics.iter().enumerate() {
             let mut ports = seen.ports.iter_mut();
             if let Some((way, why)) = self.lanes.way(place)
@@ -287,6 +300,27 @@ impl Session {
         seen.warnings.extend(self.plan.fewer_workers.clone());
         judge(&mut seen);
         seen
+    }
+
+    /// Every port's page of the books; what kept the kernel from telling its part is put into `trouble`.
+    fn ports(&self, trouble: &mut Option<steer::Error>) -> Vec<PortState> {
+        let arrivals = || {
+            self.steering
+                .counters()
+                .map_err(|error| *trouble = Some(error))
+                .unwrap_or_default()
+        };
+        let ring_drops = |ifindex: u32| {
+            let mut devices = self.plan.devices.iter();
+            let place = devices.position(|found| found.device.ifindex == ifindex);
+            let pair = place.and_then(|place| self.accesses.get(place));
+            let tap = place.and_then(|place| self.lanes.access(place));
+            RingDrops {
+                pair: pair.and_then(|pair| pair.ring_drops().ok()).unwrap_or(0),
+                tap: tap.and_then(|tap| tap.ring_drops().ok()).unwrap_or(0),
+            }
+        };
+        self.books.ports(arrivals, ring_drops)
     }
 
     /// The lane of a device, by its place in the plan.

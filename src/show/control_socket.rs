@@ -1,20 +1,28 @@
 //! The control socket: a UNIX stream, one JSON request a line, one JSON answer, then closed.
+//!
+//! Everybody who may connect may look. What changes the daemon is for root and for the daemon's own user, and is done on a
+//! thread of its own: it may take a while, and looking goes on meanwhile.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::Status;
 use super::unix_socket::{self, BindError};
-use crate::fault::{Explained, Fault};
+use super::{Action, Done, Status};
+use crate::fault::{Explained, Fault, Report};
+use crate::gateway::peer_may_change;
 
 /// A request is one short line; more than this is not one.
 const REQUEST_LEN_MAX: u64 = 4096;
 /// How long either side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait until something is done: another takeover may take some seconds.
+const PATIENCE_ORDER: Duration = Duration::from_secs(60);
 
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,17 +33,39 @@ struct Request {
 
 /// What may be asked for.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(untagged)]
 enum Asked {
+    Look(Look),
+    Act(Action),
+}
+
+/// What may be looked at.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Look {
     Status,
 }
 
 /// An answer: the thing asked for, or why not.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Answer {
-    Error { error: String },
-    Status(Box<Status>),
+enum Answer<T> {
+    Error {
+        error: String,
+        /// The same for whoever prints it: each with its code, why, and what to do.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        reports: Vec<Report>,
+    },
+    Done(T),
+}
+
+/// Why a daemon did not do what it was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// In its own words.
+    pub words: String,
+    /// All that it has to say; empty when it did not understand.
+    pub reports: Vec<Report>,
 }
 
 /// What can go wrong with the socket.
@@ -68,6 +98,14 @@ pub enum SocketError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// It did not do what it was asked for.
+    #[error("vxgate on {path} refuses: {}", .refused.words)]
+    Refused {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        refused: Refused,
+    },
     /// The peer answered something else.
     #[error("vxgate on {path} gave no valid answer: {why}")]
     BadAnswer {
@@ -86,6 +124,20 @@ impl Explained for SocketError {
             Self::Bind { .. } => Fault::SocketNotMade,
             Self::NotRunning { .. } => Fault::DaemonSilent,
             Self::BadAnswer { .. } => Fault::AnswerInvalid,
+            Self::Refused { refused, .. } => {
+                let mut reports = refused.reports.iter();
+                reports
+                    .next()
+                    .map_or(Fault::AnswerInvalid, |report| report.fault)
+            }
+        }
+    }
+
+    /// Of a refusal, what the daemon has to say: as if it had been said here.
+    fn reports(&self) -> Vec<Report> {
+        match self {
+            Self::Refused { refused, .. } if !refused.reports.is_empty() => refused.reports.clone(),
+            _ => vec![Report::whole(self)],
         }
     }
 }
@@ -120,19 +172,25 @@ impl ControlSocket {
         })
     }
 
-    /// Answers requests until the process ends, on a thread of its own. `status` is asked anew for each.
+    /// Answers requests until the process ends, on a thread of its own. `status` is asked anew for each look; `act` does what
+    /// is asked for, or says why not.
     ///
     /// # Errors
     /// When no thread can be had.
-    pub fn serve(&self, status: impl Fn() -> Status + Send + 'static) -> io::Result<()> {
+    pub fn serve(
+        &self,
+        status: impl Fn() -> Status + Send + 'static,
+        act: impl Fn(Action) -> Result<Done, Vec<Report>> + Send + Sync + 'static,
+    ) -> io::Result<()> {
         let listener = self.listener.try_clone()?;
+        let act: Arc<Act> = Arc::new(act);
         std::thread::Builder::new()
             .name("vxgate-control-socket".into())
             .spawn(move || {
                 for stream in listener.incoming() {
                     match stream {
                         Ok(stream) => {
-                            if let Err(error) = answer(&stream, &status) {
+                            if let Err(error) = serve_one(stream, &status, &act) {
                                 tracing::debug!(%error, "a control client went away");
                             }
                         }
@@ -146,6 +204,9 @@ impl ControlSocket {
         Ok(())
     }
 }
+
+/// Does what a client asks for.
+type Act = dyn Fn(Action) -> Result<Done, Vec<Report>> + Send + Sync;
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
@@ -175,38 +236,96 @@ fn holder(path: &Path) -> String {
     )
 }
 
-fn answer(stream: &UnixStream, status: &impl Fn() -> Status) -> io::Result<()> {
+fn serve_one(stream: UnixStream, status: &impl Fn() -> Status, act: &Arc<Act>) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = Vec::new();
-    BufReader::new(stream.take(REQUEST_LEN_MAX)).read_until(b'\n', &mut line)?;
-    (&*stream).write_all(&answer_to(&line, status)?)
+    BufReader::new((&stream).take(REQUEST_LEN_MAX)).read_until(b'\n', &mut line)?;
+    match read_request(&line) {
+        Ok(Asked::Act(action)) if action.changes() && peer_may_change(&stream) => {
+            let act = Arc::clone(act);
+            let obey = move || {
+                let answer = written(&Answer::from(act(action)));
+                if let Err(error) = answer.and_then(|bytes| (&stream).write_all(&bytes)) {
+                    tracing::debug!(%error, "who asked did not wait for the answer");
+                }
+            };
+            let thread = std::thread::Builder::new().name("vxgate-order".into());
+            thread.spawn(obey).map(drop)
+        }
+        _ => {
+            let act = |action: Action| {
+                if action.changes() {
+                    Err(vec![denied()])
+                } else {
+                    act(action)
+                }
+            };
+            (&stream).write_all(&answer_to(&line, status, act)?)
+        }
+    }
 }
 
-/// The answer to what a client wrote: one line of JSON. `status` is asked only when the client asks for it.
+/// What is said to whoever may look only.
+fn denied() -> Report {
+    let fault = Fault::RequestDenied;
+    Report {
+        cause: fault.cause().into(),
+        fix: fault.fix().into(),
+        ..Report::new(
+            fault,
+            "this is for root and for the user that vxgate runs as".into(),
+        )
+    }
+}
+
+/// The answer to what a client wrote: one line of JSON. `status` and `act` are asked only when the client asks for that.
 ///
 /// # Errors
-/// When the answer cannot be written as JSON, which no status of ours brings about.
-pub fn answer_to(line: &[u8], status: impl FnOnce() -> Status) -> io::Result<Vec<u8>> {
-    let answer = match read_request(line) {
-        Ok(Request {
-            request: Asked::Status,
-        }) => Answer::Status(Box::new(status())),
-        Err(why) => Answer::Error {
+/// When the answer cannot be written as JSON, which none of ours brings about.
+pub fn answer_to(
+    line: &[u8],
+    status: impl FnOnce() -> Status,
+    act: impl FnOnce(Action) -> Result<Done, Vec<Report>>,
+) -> io::Result<Vec<u8>> {
+    match read_request(line) {
+        Ok(Asked::Look(Look::Status)) => written(&Answer::Done(status())),
+        Ok(Asked::Act(action)) => written(&Answer::from(act(action))),
+        Err(why) => written(&Answer::<Done>::Error {
             error: format!("not a request: {why}"),
-        },
-    };
-    let mut bytes = serde_json::to_vec(&answer).map_err(io::Error::other)?;
+            reports: Vec::new(),
+        }),
+    }
+}
+
+impl From<Result<Done, Vec<Report>>> for Answer<Done> {
+    fn from(outcome: Result<Done, Vec<Report>>) -> Self {
+        match outcome {
+            Ok(done) => Self::Done(done),
+            Err(reports) => {
+                let words: Vec<_> = reports.iter().map(|report| report.what.as_str()).collect();
+                Self::Error {
+                    error: words.join("; "),
+                    reports,
+                }
+            }
+        }
+    }
+}
+
+fn written(answer: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec(answer).map_err(io::Error::other)?;
     bytes.push(b'\n');
     Ok(bytes)
 }
 
-fn read_request(line: &[u8]) -> Result<Request, String> {
+fn read_request(line: &[u8]) -> Result<Asked, String> {
     // A list of a request's values would do for serde.
     if !line.trim_ascii_start().starts_with(b"{") {
         return Err("no JSON object".into());
     }
-    serde_json::from_slice(line).map_err(|error| error.to_string())
+    let request: Request = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    Ok(request.request)
 }
 
 /// What a daemon answered.
@@ -214,9 +333,17 @@ fn read_request(line: &[u8]) -> Result<Request, String> {
 /// # Errors
 /// Why it is no status: the daemon's own words, or what is wrong with the JSON.
 pub fn read_answer(bytes: &[u8]) -> Result<Status, String> {
+    read(bytes)?.map_err(|refused| refused.words)
+}
+
+/// What a daemon answered, or why not; an error when it is neither.
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<Result<T, Refused>, String> {
     match serde_json::from_slice(bytes).map_err(|error| error.to_string())? {
-        Answer::Status(status) => Ok(*status),
-        Answer::Error { error } => Err(error),
+        Answer::Done(done) => Ok(Ok(done)),
+        Answer::Error { error, reports } => Ok(Err(Refused {
+            words: error,
+            reports,
+        })),
     }
 }
 
@@ -225,6 +352,22 @@ pub fn read_answer(bytes: &[u8]) -> Result<Status, String> {
 /// # Errors
 /// When nobody answers, or not what was asked for.
 pub fn ask(path: &Path) -> Result<Status, SocketError> {
+    exchange(path, Asked::Look(Look::Status), PATIENCE)
+}
+
+/// Tells a running daemon to do something, and waits until that is done.
+///
+/// # Errors
+/// When nobody answers, or it does not do it.
+pub fn order<T: DeserializeOwned>(path: &Path, action: Action) -> Result<T, SocketError> {
+    exchange(path, Asked::Act(action), PATIENCE_ORDER)
+}
+
+fn exchange<T: DeserializeOwned>(
+    path: &Path,
+    request: Asked,
+    patience: Duration,
+) -> Result<T, SocketError> {
     let not_running = |source| SocketError::NotRunning {
         path: path.to_owned(),
         source,
@@ -235,19 +378,20 @@ pub fn ask(path: &Path) -> Result<Status, SocketError> {
     };
     let mut stream = UnixStream::connect(path).map_err(not_running)?;
     stream
-        .set_read_timeout(Some(PATIENCE))
+        .set_read_timeout(Some(patience))
         .map_err(not_running)?;
-    let mut request = serde_json::to_vec(&Request {
-        request: Asked::Status,
-    })
-    .map_err(|error| bad(error.to_string()))?;
-    request.push(b'\n');
+    let request = written(&Request { request }).map_err(|error| bad(error.to_string()))?;
     stream.write_all(&request).map_err(not_running)?;
     let mut bytes = Vec::new();
     stream
         .read_to_end(&mut bytes)
         .map_err(|error| bad(error.to_string()))?;
-    read_answer(&bytes).map_err(bad)
+    read(&bytes)
+        .map_err(bad)?
+        .map_err(|refused| SocketError::Refused {
+            path: path.to_owned(),
+            refused,
+        })
 }
 
 #[cfg(test)]
@@ -256,6 +400,7 @@ mod tests {
 
     use super::*;
     use crate::gateway::Observation;
+    use crate::show::LogLevel;
 
     fn socket() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -263,12 +408,47 @@ mod tests {
         (folder, path)
     }
 
+    fn nothing(action: Action) -> Result<Done, Vec<Report>> {
+        let what = format!("does not {action:?}");
+        Err(vec![Report::new(Fault::DaemonStopping, what)])
+    }
+
+    #[test]
+    fn what_is_done_is_answered_and_what_is_not_says_why_as_if_it_were_said_here() {
+        let (_folder, path) = socket();
+        let bound = ControlSocket::bind(&path).unwrap();
+        let level = |level: &str| LogLevel::new(level.into(), None);
+        bound
+            .serve(
+                || Status::new(Observation::default(), 3),
+                move |action| match action {
+                    Action::LogLevel(Some(new)) => Ok(Done::LogLevel(level(&new))),
+                    Action::LogLevel(None) => Ok(Done::LogLevel(level("info"))),
+                    other => nothing(other),
+                },
+            )
+            .unwrap();
+        let logged = |new: Option<&str>| {
+            let action = Action::LogLevel(new.map(str::to_owned));
+            order::<LogLevel>(&path, action).unwrap().level
+        };
+        assert_eq!(
+            (logged(None), logged(Some("debug"))),
+            ("info".into(), "debug".into())
+        );
+        let refused = order::<LogLevel>(&path, Action::Drain).unwrap_err();
+        assert_eq!(refused.fault(), Fault::DaemonStopping);
+        let [report] = <[Report; 1]>::try_from(refused.reports()).unwrap();
+        assert_eq!(report.what, "does not Drain");
+        assert_eq!(ask(&path).unwrap().uptime_s, 3);
+    }
+
     #[test]
     fn one_request_one_answer() {
         let (_folder, path) = socket();
         let bound = ControlSocket::bind(&path).unwrap();
         bound
-            .serve(|| Status::new(Observation::default(), 3))
+            .serve(|| Status::new(Observation::default(), 3), nothing)
             .unwrap();
         assert_eq!(ask(&path).unwrap().uptime_s, 3);
         assert_eq!(ask(&path).unwrap().schema, "vxgate/1");
@@ -279,7 +459,7 @@ mod tests {
         let (_folder, path) = socket();
         let bound = ControlSocket::bind(&path).unwrap();
         bound
-            .serve(|| Status::new(Observation::default(), 3))
+            .serve(|| Status::new(Observation::default(), 3), nothing)
             .unwrap();
         for nonsense in [
             "\n",
@@ -321,7 +501,7 @@ mod tests {
         let (_folder, path) = socket();
         let first = ControlSocket::bind(&path).unwrap();
         first
-            .serve(|| Status::new(Observation::default(), 3))
+            .serve(|| Status::new(Observation::default(), 3), nothing)
             .unwrap();
         let words = ControlSocket::bind(&path).unwrap_err().to_string();
         assert!(

@@ -37,6 +37,8 @@ pub enum Health {
     Healthy,
     /// Something is wrong; frames take the kernel's path where vxgate cannot carry them.
     Degraded,
+    /// The operator has handed the traffic to the kernel.
+    Drained,
 }
 
 /// The answer to `status`.
@@ -52,7 +54,7 @@ pub struct Status {
     pub pid: u32,
     /// Seconds since it started.
     pub uptime_s: u64,
-    /// The settings that it was started with.
+    /// Its settings.
     #[serde(default)]
     pub configuration: Configuration,
     /// Everything else.
@@ -60,19 +62,24 @@ pub struct Status {
     pub observation: Observation,
 }
 
-/// The settings of a daemon.
+/// The settings of a daemon, those in force.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Configuration {
     /// The file that it has read, if any.
     pub file: Option<PathBuf>,
     /// Every setting, with where its value comes from.
     pub settings: Vec<Effective>,
+    /// What is logged for now because somebody said so at run time, whatever the settings say.
+    #[serde(default)]
+    pub log_level: Option<String>,
 }
 
 impl Status {
     /// Judges an observation.
     pub fn new(observation: Observation, uptime_s: u64) -> Self {
-        let state = if observation.reasons.is_empty() {
+        let state = if observation.drained {
+            Health::Drained
+        } else if observation.reasons.is_empty() {
             Health::Healthy
         } else {
             Health::Degraded
@@ -103,6 +110,7 @@ impl fmt::Display for Status {
         let verdict = match self.state {
             Health::Healthy => "HEALTHY",
             Health::Degraded => "DEGRADED",
+            Health::Drained => "DRAINED",
         };
         let seen = &self.observation;
         writeln!(
@@ -112,6 +120,9 @@ impl fmt::Display for Status {
         )?;
         for reason in &seen.reasons {
             writeln!(f, "  reason    {reason}")?;
+        }
+        if let Some(level) = &self.configuration.log_level {
+            writeln!(f, "  log       {level}, for now")?;
         }
         if !seen.policy.peer_check.is_empty() {
             writeln!(f, "  policy    {}", PolicyLine(&seen.policy))?;

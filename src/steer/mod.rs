@@ -274,6 +274,16 @@ impl Steering {
     /// # Errors
     /// When a device has another XDP program, or takes none.
     pub fn attach(&mut self) -> Result<Vec<(u32, XdpMode, Option<String>)>, Error> {
+        let modes = self.attach_bypassed()?;
+        self.set_bypass(false);
+        Ok(modes)
+    }
+
+    /// As [`Steering::attach`], but every frame stays the kernel's until [`Steering::set_bypass`] says otherwise.
+    ///
+    /// # Errors
+    /// As [`Steering::attach`].
+    pub fn attach_bypassed(&mut self) -> Result<Vec<(u32, XdpMode, Option<String>)>, Error> {
         self.set_bypass(true);
         let mut modes = self.attach_worker_sides()?;
         self.attach_classifiers()?;
@@ -283,7 +293,6 @@ impl Steering {
         for copy in nics.chain(self.devices.iter().map(|device| &device.copy)) {
             self.lifelines.extend(copy.lifelines()?);
         }
-        self.set_bypass(false);
         Ok(modes)
     }
 

@@ -389,7 +389,7 @@ fn what_a_file_would_change_of_the_daemon_is_told() {
         "[overlay]\npeer_check = \"off\"\ninner_vlan = \"pass\"\n",
     )
     .expect("a file");
-    let told = "~ [overlay] peer_check  \"log\" -> \"off\"\n\
+    let told = "~ [overlay] peer_check  \"log\" -> \"off\"   live\n\
                 ! [overlay] inner_vlan  \"drop\" stays, not \"pass\": a flag of the daemon says so\n";
     assert_eq!(diff(&[]), (Some(1), told.to_owned()));
     assert_eq!(diff(&[name]), (Some(1), told.to_owned()));

@@ -250,7 +250,7 @@ fn a_deleted_access_device_leaves_the_traffic_to_the_kernel_and_comes_back() {
 
 /// Waits until each gateway forwards frames both ways, beyond what it had forwarded: a fault proves nothing about a gateway
 /// that carries nothing.
-fn assert_carrying(gateways: &[(Node, Vxgate)]) {
+pub fn assert_carrying(gateways: &[(Node, Vxgate)]) {
     for (node, vxgate) in gateways {
         vxgate.wait_forwarding(
             &format!("vxgate on {node:?} carries the traffic"),
@@ -259,7 +259,7 @@ fn assert_carrying(gateways: &[(Node, Vxgate)]) {
     }
 }
 
-fn assert_gaps(reports: &[StreamReport], bound_ms: f64) {
+pub fn assert_gaps(reports: &[StreamReport], bound_ms: f64) {
     for report in reports {
         assert!(
             report.longest_gap_ms <= bound_ms,

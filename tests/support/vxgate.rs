@@ -175,6 +175,23 @@ impl Vxgate {
         );
     }
 
+    /// Runs another command that asks the daemon or tells it something.
+    pub fn tell(&self, command: &[&str]) -> Said {
+        let output = Command::new(BINARY)
+            .args(command)
+            .arg("--socket")
+            .arg(&self.socket)
+            .env_remove("VXGATE_CONFIG")
+            .output()
+            .unwrap_or_else(|error| panic!("{BINARY}: {error}"));
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        Said {
+            code: output.status.code(),
+            out: text(output.stdout),
+            err: text(output.stderr),
+        }
+    }
+
     /// What `vxgate status --json` says.
     pub fn status(&self) -> Status {
         self.try_status().unwrap_or_else(|failure| {
@@ -256,6 +273,25 @@ impl Vxgate {
             );
             thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+/// What a command said, and how it ended.
+#[derive(Debug)]
+pub struct Said {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// Its standard output.
+    pub out: String,
+    /// Its standard error.
+    pub err: String,
+}
+
+impl Said {
+    /// Its standard output; it must have succeeded.
+    pub fn printed(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.out
     }
 }
 

@@ -101,11 +101,9 @@ impl Log {
         let mut now = self.level.lock().unwrap_or_else(PoisonError::into_inner);
         level.clone_into(&mut now);
     }
-}
 
-impl Drop for Log {
     /// Tells what has been left out so far: nobody will later.
-    fn drop(&mut self) {
+    pub(super) fn finish(&self) {
         self.repetitions.tell_all();
     }
 }

@@ -11,7 +11,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -76,6 +76,9 @@ pub(in crate::show) struct Server<A> {
     connections: Vec<Connection>,
     /// Before then nobody is let in.
     closed_until: Option<Instant>,
+    /// When the other end of it is closed, the server ends.
+    end: Option<UnixStream>,
+    ended: bool,
 }
 
 impl<A: FnMut(&str) -> Response> Server<A> {
@@ -90,7 +93,26 @@ impl<A: FnMut(&str) -> Response> Server<A> {
             answer,
             connections: Vec::with_capacity(CONNECTIONS_MAX),
             closed_until: None,
+            end: None,
+            ended: false,
         })
+    }
+
+    /// As [`Server::new`], until the other end of `end` is closed.
+    ///
+    /// # Errors
+    /// As [`Server::new`].
+    pub fn until(listener: Listener, end: UnixStream, answer: A) -> io::Result<Self> {
+        let server = Self::new(listener, answer)?;
+        Ok(Self {
+            end: Some(end),
+            ..server
+        })
+    }
+
+    /// Whether it is to take no more turns.
+    pub fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// Waits until there is something to do, and does it.
@@ -99,6 +121,9 @@ impl<A: FnMut(&str) -> Response> Server<A> {
     /// When the kernel refuses to wait.
     pub fn turn(&mut self) -> io::Result<()> {
         let (woken, knocked) = self.wait()?;
+        if self.ended {
+            return Ok(());
+        }
         let now = Instant::now();
         let mut woken = woken.into_iter();
         self.connections.retain_mut(|connection| {
@@ -125,12 +150,16 @@ impl<A: FnMut(&str) -> Response> Server<A> {
         if self.closed_until.is_none() {
             fds.push(PollFd::new(&self.listener, PollFlags::IN));
         }
+        if let Some(end) = &self.end {
+            fds.push(PollFd::new(end, PollFlags::IN));
+        }
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => fds.iter_mut().for_each(PollFd::clear_revents),
             Err(errno) => return Err(errno.into()),
         }
         let mut woken: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        self.ended = self.end.is_some() && woken.pop().unwrap_or(false);
         let knocked = self.closed_until.is_none() && woken.pop().unwrap_or(false);
         Ok((woken, knocked))
     }

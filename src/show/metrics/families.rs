@@ -80,6 +80,7 @@ fn daemon(page: &mut Exposition<'_>, status: &Status) {
         "vxgate_kernel_fallback_active",
         "Whether frames that vxgate should carry take the kernel's path (0 or 1), by cause.",
         [
+            ("drained", seen.drained),
             ("no_takeover", seen.workers.is_empty()),
             ("worker_stale", stale),
         ]

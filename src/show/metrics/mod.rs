@@ -15,6 +15,7 @@ mod health;
 mod socket;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Status;
@@ -33,7 +34,8 @@ const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 struct Pages<L> {
     /// Looks at the gateway.
     look: L,
-    peers_max: usize,
+    /// How many VTEPs have metrics of their own; may change at any time.
+    peers_max: Arc<AtomicU32>,
     marks: Marks,
     seen: Option<Seen>,
 }
@@ -48,7 +50,7 @@ struct Seen {
 }
 
 impl<L: FnMut() -> Status> Pages<L> {
-    fn new(look: L, peers_max: usize) -> Self {
+    fn new(look: L, peers_max: Arc<AtomicU32>) -> Self {
         Self {
             look,
             peers_max,
@@ -73,7 +75,8 @@ impl<L: FnMut() -> Status> Pages<L> {
     }
 
     fn metrics(&mut self, now: Instant) -> Arc<str> {
-        let peers_max = self.peers_max;
+        let peers_max = self.peers_max.load(Ordering::Relaxed);
+        let peers_max = usize::try_from(peers_max).unwrap_or(usize::MAX);
         let (seen, marks) = self.seen(now);
         let (status, time) = (&seen.status, seen.time);
         let page = seen.metrics.get_or_insert_with(|| {
@@ -200,7 +203,7 @@ mod tests {
             looks.set(looks.get() + 1);
             Status::new(samples::observation(), looks.get())
         };
-        let mut pages = Pages::new(look, 512);
+        let mut pages = Pages::new(look, Arc::new(512.into()));
         let start = Instant::now();
         let mut ask = |path: &str, later: Duration| {
             let response = pages.answer(path, start + later);
@@ -233,7 +236,7 @@ mod tests {
             seen.reasons = vec!["worker 0 stored no heartbeat".into()];
             Status::new(seen, 1)
         };
-        let mut pages = Pages::new(look, 512);
+        let mut pages = Pages::new(look, Arc::new(512.into()));
         for (path, words) in [
             ("/healthz", "worker 0 has stored no heartbeat for 5000 ms\n"),
             ("/readyz", "worker 0 stored no heartbeat\n"),

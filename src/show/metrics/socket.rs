@@ -2,8 +2,11 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::Pages;
@@ -66,12 +69,14 @@ impl Explained for MetricsError {
     }
 }
 
-/// A socket that listens; a path's file goes when it is dropped.
+/// A socket that listens. When it is dropped, the pages are served no longer, and a path's file is gone.
 #[derive(Debug)]
 pub struct MetricsSocket {
     listener: Listener,
     /// With the port that the kernel chose, where it was to choose.
     endpoint: Endpoint,
+    /// Closing the stream ends the thread.
+    server: Option<(UnixStream, JoinHandle<()>)>,
 }
 
 impl MetricsSocket {
@@ -86,6 +91,7 @@ impl MetricsSocket {
                 Ok(listener) => Ok(Self {
                     listener: Listener::Unix(listener),
                     endpoint: endpoint.clone(),
+                    server: None,
                 }),
                 Err(BindError::Served) => Err(MetricsError::PathInUse(path.clone())),
                 Err(BindError::NoSocket) => Err(MetricsError::NoSocket(path.clone())),
@@ -104,6 +110,7 @@ impl MetricsSocket {
             Ok((listener, addr)) => Ok(Self {
                 listener: Listener::Tcp(listener),
                 endpoint: Endpoint::Tcp(addr),
+                server: None,
             }),
             Err(source) => Err(match source.kind() {
                 io::ErrorKind::AddrInUse => MetricsError::AddressInUse(addr),
@@ -121,25 +128,28 @@ impl MetricsSocket {
         &self.endpoint
     }
 
-    /// Answers until the process ends, on a thread of its own. `look` is asked for what to tell.
+    /// Answers until it is dropped, on a thread of its own. `look` is asked for what to tell; how many VTEPs have metrics of
+    /// their own may change meanwhile.
     ///
     /// # Errors
     /// When no thread can be had.
     pub fn serve(
-        &self,
+        &mut self,
         look: impl FnMut() -> Status + Send + 'static,
-        peers_max: u32,
+        peers_max: Arc<AtomicU32>,
     ) -> Result<(), MetricsError> {
-        let mut pages = Pages::new(look, usize::try_from(peers_max).unwrap_or(usize::MAX));
+        let mut pages = Pages::new(look, peers_max);
         let answer = move |path: &str| pages.answer(path, Instant::now());
-        let listener = self.listener.try_clone();
-        let server = listener.and_then(|listener| Server::new(listener, answer));
-        let mut server = server.map_err(|source| MetricsError::Listen {
+        let failed = |source| MetricsError::Listen {
             endpoint: self.endpoint.clone(),
             source,
-        })?;
+        };
+        let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+        let listener = self.listener.try_clone();
+        let server = listener.and_then(|listener| Server::until(listener, theirs, answer));
+        let mut server = server.map_err(failed)?;
         let run = move || {
-            loop {
+            while !server.has_ended() {
                 if let Err(error) = server.turn() {
                     tracing::warn!(%error, "cannot wait for those who ask for metrics");
                     thread::sleep(RETRY);
@@ -147,12 +157,20 @@ impl MetricsSocket {
             }
         };
         let thread = thread::Builder::new().name("vxgate-metrics".into());
-        thread.spawn(run).map(drop).map_err(MetricsError::Thread)
+        let thread = thread.spawn(run).map_err(MetricsError::Thread)?;
+        self.server = Some((ours, thread));
+        Ok(())
     }
 }
 
 impl Drop for MetricsSocket {
     fn drop(&mut self) {
+        if let Some((end, thread)) = self.server.take() {
+            drop(end);
+            if thread.join().is_err() {
+                tracing::error!("the thread vxgate-metrics had panicked");
+            }
+        }
         if let Endpoint::Unix(path) = &self.endpoint {
             unix_socket::unbind(path);
         }
@@ -183,10 +201,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run/m.sock");
         let look = || Status::new(Observation::default(), 3);
-        let unix = MetricsSocket::bind(&Endpoint::Unix(path.clone())).unwrap();
-        let tcp = MetricsSocket::bind(&Endpoint::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
-        unix.serve(look, 512).unwrap();
-        tcp.serve(look, 512).unwrap();
+        let mut unix = MetricsSocket::bind(&Endpoint::Unix(path.clone())).unwrap();
+        let mut tcp = MetricsSocket::bind(&Endpoint::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
+        unix.serve(look, Arc::new(512.into())).unwrap();
+        tcp.serve(look, Arc::new(512.into())).unwrap();
         let Endpoint::Tcp(addr) = *tcp.endpoint() else {
             panic!("{:?}", tcp.endpoint())
         };
@@ -213,6 +231,9 @@ mod tests {
         );
         drop(unix);
         assert!(!path.exists());
+        drop(tcp);
+        let again = MetricsSocket::bind(&Endpoint::Tcp(addr));
+        assert!(again.is_ok(), "nobody serves it any more: {again:?}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use vxgate::config::{self, ConfigError, Devices, Settings, WORKERS_MAX};
 use vxgate::control::{self, Defaults};
+use vxgate::fault::{Fault, Report};
 use vxgate::gateway::Observation;
 use vxgate::netlink::{
     self, Address, LinkKind, MdbPart, Message, Neighbour, Nexthop, NexthopBucket, Route,
@@ -165,8 +166,8 @@ fn decode(message: &Message<'_>) {
     }
 }
 
-/// A client that writes anything gets one line of JSON: the status when it asked for that and for nothing else, or why
-/// not. What a daemon answers, if it is a status, can be shown, and says the same once it was written again. The first
+/// A client that writes anything gets one line of JSON: the status when it asked for that and for nothing else, what came
+/// of what it told the daemon to do, or why not. What a daemon answers, if it is a status, can be shown, and says the same once it was written again. The first
 /// byte says which end the rest is for.
 pub fn control_protocol(data: &[u8]) {
     let (end, bytes) = data.split_first().unwrap_or((&0, &[]));
@@ -174,26 +175,36 @@ pub fn control_protocol(data: &[u8]) {
         request(bytes);
     } else if let Ok(status) = read_answer(bytes) {
         assert!(status.to_string().ends_with('\n'));
-        let again = answer_to(br#"{"request":"status"}"#, || status.clone()).expect("JSON");
+        let looked = || status.clone();
+        let again = answer_to(br#"{"request":"status"}"#, looked, |_| Err(vec![]));
+        let again = again.expect("JSON");
         assert_eq!(read_answer(&again).as_ref(), Ok(&status));
     }
 }
 
 fn request(line: &[u8]) {
     let status = Status::new(Observation::default(), 3);
-    let mut asked = false;
-    let answer = answer_to(line, || {
-        asked = true;
-        status.clone()
-    });
+    let (mut asked, mut told) = (false, false);
+    let answer = answer_to(
+        line,
+        || {
+            asked = true;
+            status.clone()
+        },
+        |_| {
+            told = true;
+            Err(vec![Report::new(Fault::DaemonStopping, "too late".into())])
+        },
+    );
     let answer = answer.expect("JSON");
     let newlines = answer.iter().filter(|byte| **byte == b'\n').count();
     assert_eq!((answer.last(), newlines), (Some(&b'\n'), 1));
     match read_answer(&answer) {
         Ok(read) => assert!(asked && read == status),
+        Err(why) if told => assert!(!asked && why == "too late", "{why}"),
         Err(why) => assert!(!asked && why.starts_with("not a request: "), "{why}"),
     }
-    if asked {
+    if asked || told {
         let text = String::from_utf8_lossy(line);
         assert!(text.trim_start().starts_with('{'), "{text}");
         assert!(text.contains("request") || text.contains("\\u"), "{text}");
