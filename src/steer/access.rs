@@ -163,7 +163,7 @@ pub(super) fn served_devices(links: &[Link]) -> Vec<String> {
 }
 
 /// A device of ours that nobody claims.
-fn is_leftover(link: &Link) -> bool {
+pub(super) fn is_leftover(link: &Link) -> bool {
     Alias::of(link).is_some_and(|alias| !alias.is_held())
 }
 

@@ -1,13 +1,22 @@
-//! Offloads of a device, asked for and switched off by name (`ethtool -k`, `ethtool -K`; `linux/ethtool.h`).
+//! Offloads of a device, asked for and switched off by name (`ethtool -k`, `ethtool -K`; `linux/ethtool.h`), and what else
+//! its driver tells of itself.
 #![allow(unsafe_code)] // WHY: no safe crate in use speaks SIOCETHTOOL.
 
 use std::io;
+use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
+const ETHTOOL_GRXFH: u32 = 0x29;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETHTOOL_GFEATURES: u32 = 0x3a;
 const ETHTOOL_SFEATURES: u32 = 0x3b;
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
+/// `UDP_V4_FLOW`, `UDP_V6_FLOW`.
+const UDP_FLOWS: [u32; 2] = [0x02, 0x06];
+/// `RXH_L4_B_0_1 | RXH_L4_B_2_3`: both UDP ports.
+const HASHED_PORTS: u32 = 1 << 6 | 1 << 7;
 const ETH_SS_FEATURES: u32 = 4;
 const ETH_GSTRING_LEN: usize = 32;
 /// Linux has some 64; a number beyond this bound is no number of features.
@@ -48,23 +57,100 @@ pub(super) fn finish_frames(device: &str) -> io::Result<()> {
     control.disable(unwanted, names.len())
 }
 
+/// The receive queues that a device has, and could have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Channels {
+    /// In use.
+    pub used: u32,
+    /// At most.
+    pub max: u32,
+    /// They come in pairs with the transmit queues (`combined`), and not by themselves (`rx`).
+    pub combined: bool,
+}
+
+/// The offloads of a device that are on, by their names.
+///
+/// # Errors
+/// When the device or its driver does not tell.
+pub fn offloads(device: &str) -> io::Result<Vec<String>> {
+    let control = Control::open(device)?;
+    let mut names = control.feature_names()?;
+    let on = control.active(names.len())?;
+    Ok(on
+        .into_iter()
+        .filter_map(|bit| names.get_mut(bit).map(mem::take))
+        .collect())
+}
+
+/// The kernel's name of `NETIF_F_HW_CSUM`.
+const CHECKSUM_ANY: &str = "tx-checksum-ip-generic";
+
 /// Whether the device finishes the checksum of whatever frame says where it is (`NETIF_F_HW_CSUM`): as it is set now, be it in
 /// hardware or by handing frames on unfinished, as virtual devices do. Offloads for certain protocols only do not count: the
 /// kernel does not know the protocol of a frame that AF_XDP sends, and would finish it by itself.
 ///
 /// # Errors
-/// When the kernel does not tell.
+/// As [`offloads`].
 pub fn finishes_checksums(device: &str) -> io::Result<bool> {
-    let control = Control::open(device)?;
-    let names = control.feature_names()?;
-    let Some(bit) = names.iter().position(|name| name == CHECKSUM_ANY) else {
-        return Ok(false);
-    };
-    Ok(control.active(names.len())?.contains(&bit))
+    Ok(offloads(device)?.iter().any(|name| name == CHECKSUM_ANY))
 }
 
-/// The kernel's name of `NETIF_F_HW_CSUM`.
-const CHECKSUM_ANY: &str = "tx-checksum-ip-generic";
+/// Which of these offloads hide a frame's final bytes: an access device has none of them.
+pub fn hiding(offloads: &[String]) -> Vec<String> {
+    let hiding = offloads.iter().filter(|name| hides_final_bytes(name));
+    hiding.cloned().collect()
+}
+
+/// The name of a device's driver.
+///
+/// # Errors
+/// As [`offloads`].
+pub fn driver(device: &str) -> io::Result<String> {
+    // struct ethtool_drvinfo: cmd, five texts of 32 bytes of which the first is the driver's name, 12 bytes, five numbers
+    let mut answer = [0_u32; 1 + 5 * 8 + 3 + 5];
+    answer[0] = ETHTOOL_GDRVINFO;
+    Control::open(device)?.call(&mut answer)?;
+    let name: Vec<u8> = answer[1..9]
+        .iter()
+        .flat_map(|word| word.to_ne_bytes())
+        .take_while(|byte| *byte != 0)
+        .collect();
+    Ok(String::from_utf8_lossy(&name).into_owned())
+}
+
+/// How many receive queues a device uses.
+///
+/// # Errors
+/// As [`offloads`].
+pub fn channels(device: &str) -> io::Result<Channels> {
+    // struct ethtool_channels: cmd, max of rx, tx, other, combined, and as many in use
+    let mut answer = [0_u32; 9];
+    answer[0] = ETHTOOL_GCHANNELS;
+    Control::open(device)?.call(&mut answer)?;
+    let [_, max_rx, _, _, max_combined, rx, _, _, combined] = answer;
+    let in_pairs = max_combined > 0;
+    Ok(Channels {
+        used: rx.saturating_add(combined),
+        max: if in_pairs { max_combined } else { max_rx },
+        combined: in_pairs,
+    })
+}
+
+/// Whether the ports of UDP decide over which receive queue a frame comes in, and not the addresses alone.
+///
+/// # Errors
+/// As [`offloads`].
+pub fn spreads_by_port(device: &str, ipv6: bool) -> io::Result<bool> {
+    // struct ethtool_rxnfc: cmd, flow_type, u64 data, and much that this question leaves alone
+    let mut answer = [0_u32; 64];
+    answer[..2].copy_from_slice(&[ETHTOOL_GRXFH, UDP_FLOWS[usize::from(ipv6)]]);
+    Control::open(device)?.call(&mut answer)?;
+    // The lower half of a number of eight bytes, in the machine's order.
+    let [a, b, c, d] = answer[2].to_ne_bytes();
+    let [e, f, g, h] = answer[3].to_ne_bytes();
+    let data = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+    Ok(data & u64::from(HASHED_PORTS) == u64::from(HASHED_PORTS))
+}
 
 /// A socket to ask through, and the device to ask about.
 struct Control {
@@ -154,8 +240,10 @@ impl Control {
                 ifru_data: request.as_mut_ptr().cast(),
             },
         };
-        // SAFETY: the structure names a buffer that lives through the call. The kernel writes back what it was given, and
-        // for `ETHTOOL_GSTRINGS` all names of a set, whose number is a constant of the running kernel that sized the buffer.
+        // SAFETY: the structure names a buffer that lives through the call, and is no shorter than the structure of its
+        // command. The kernel writes back what it was given, for `ETHTOOL_GFEATURES` as many blocks as the request says,
+        // and for `ETHTOOL_GSTRINGS` all names of a set, whose number is a constant of the running kernel that sized the
+        // buffer.
         let answer = unsafe {
             libc::ioctl(
                 self.socket.as_raw_fd(),
@@ -174,6 +262,17 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_loopback_device_tells_its_offloads_and_no_queues() {
+        let on = offloads("lo").unwrap();
+        assert!(on.iter().any(|name| name == "loopback"), "{on:?}");
+        assert!(channels("lo").is_err());
+        assert!(spreads_by_port("lo", false).is_err());
+        assert!(offloads("no-such-device").is_err());
+        let names = ["rx-checksum", "tx-gso-robust"].map(str::to_owned);
+        assert_eq!(hiding(&names), ["tx-gso-robust"]);
+    }
 
     #[test]
     fn features_are_told_by_the_shape_of_their_names() {

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use libbpf_sys as sys;
 
-use super::qdisc;
+use super::{XdpProgram, qdisc};
 
 /// How XDP runs on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +61,10 @@ pub(super) struct Filter {
     priority: u32,
 }
 
+/// `BPF_MPROG_MAX`: a hook takes no more programs.
+const TCX_PROGRAMS_MAX: usize = 64;
 /// Our filters have this priority; `tc filter show` tells them by it and by the program's name.
-const FILTER_PRIORITY: u32 = 0x7678;
+pub(super) const FILTER_PRIORITY: u32 = 0x7678;
 
 /// Attaches to XDP in this mode.
 pub(super) fn attach_xdp(program: BorrowedFd<'_>, ifindex: u32, mode: XdpMode) -> io::Result<Hook> {
@@ -186,8 +188,8 @@ impl Drop for Filter {
     }
 }
 
-/// Removes a filter of ours that a killed process left on a device, if there is one. Returns whether there was.
-pub(super) fn remove_filter(ifindex: u32, side: Side, program_name: &str) -> bool {
+/// Whether a device has a filter of ours with this program.
+pub(super) fn has_filter(ifindex: u32, side: Side, program_name: &str) -> bool {
     let hook = tc_hook(ifindex, side);
     let mut found = sys::bpf_tc_opts {
         sz: size_of::<sys::bpf_tc_opts>() as u64,
@@ -197,7 +199,12 @@ pub(super) fn remove_filter(ifindex: u32, side: Side, program_name: &str) -> boo
     };
     // SAFETY: both structures live through the call and tell their own size.
     let asked = unsafe { sys::bpf_tc_query(&raw const hook, &raw mut found) };
-    if checked(asked).is_err() || program_named(found.prog_id).as_deref() != Some(program_name) {
+    checked(asked).is_ok() && program_named(found.prog_id).as_deref() == Some(program_name)
+}
+
+/// Removes a filter of ours that a killed process left on a device, if there is one. Returns whether there was.
+pub(super) fn remove_filter(ifindex: u32, side: Side, program_name: &str) -> bool {
+    if !has_filter(ifindex, side, program_name) {
         return false;
     }
     Filter {
@@ -210,6 +217,29 @@ pub(super) fn remove_filter(ifindex: u32, side: Side, program_name: &str) -> boo
     }
     .detach()
     .is_ok()
+}
+
+/// The names of the classifiers that links hold on a device, in the order in which they run.
+pub(super) fn tcx_programs(ifindex: u32, side: Side) -> io::Result<Vec<String>> {
+    let mut ids = [0_u32; TCX_PROGRAMS_MAX];
+    let mut options = sys::bpf_prog_query_opts {
+        sz: size_of::<sys::bpf_prog_query_opts>() as u64,
+        prog_ids: ids.as_mut_ptr(),
+        ..Default::default()
+    };
+    options.__bindgen_anon_1.count = TCX_PROGRAMS_MAX as u32;
+    let attach_type = match side {
+        Side::Ingress => sys::BPF_TCX_INGRESS,
+        Side::Egress => sys::BPF_TCX_EGRESS,
+    };
+    // SAFETY: the structure lives through the call, tells its own size, and names a buffer and how many numbers it holds.
+    let asked =
+        unsafe { sys::bpf_prog_query_opts(ifindex.cast_signed(), attach_type, &raw mut options) };
+    checked(asked)?;
+    let ids = ids.into_iter().take_while(|id| *id != 0);
+    Ok(ids
+        .map(|id| program_named(id).unwrap_or_else(|| format!("id {id}")))
+        .collect())
 }
 
 /// The XDP program on a device, in words, and how it runs in those of `ip link`; none when there is none.
@@ -228,7 +258,7 @@ pub(super) fn xdp_program(ifindex: u32) -> Option<(String, &'static str)> {
     ]
     .into_iter()
     .find(|(id, _)| *id != 0)?;
-    let name = program_named(id).unwrap_or_else(|| "without a name".to_owned());
+    let name = program_named(id).unwrap_or_else(|| XdpProgram::NAMELESS.to_owned());
     Some((format!("id {id}, {name}"), mode))
 }
 

@@ -15,6 +15,7 @@ mod ethtool;
 mod frame_limit;
 mod heartbeat;
 mod hooks;
+mod inspect;
 mod kernel_share;
 mod messages;
 mod qdisc;
@@ -26,10 +27,13 @@ use std::sync::Arc;
 
 pub use access::{AccessLink, AccessPair};
 pub use error::Error;
-pub use ethtool::finishes_checksums;
+pub use ethtool::{
+    Channels, channels, driver, finishes_checksums, hiding, offloads, spreads_by_port,
+};
 pub use frame_limit::FrameLimits;
 pub use heartbeat::Heartbeat;
 pub use hooks::XdpMode;
+pub use inspect::{Leftover, XdpProgram, has_tcx, is_ours, leftovers, tcx_programs, xdp_program};
 pub use kernel_share::KernelShares;
 pub use tap::Tap;
 
@@ -41,6 +45,9 @@ use crate::wire::{MacAddr, Vni, ethernet};
 use copy::{Copy, HEARTBEAT_STRIDE, Settings, WORKERS_MAX};
 use heartbeat::Cells;
 use hooks::{Hook, Side};
+
+/// The classifier of a vxlan device.
+const EGRESS_PROGRAM: &str = "vxgate_egress";
 
 /// What to steer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -336,7 +343,7 @@ impl Steering {
             let (ifindex, name) = (device.plan.ifindex, &device.plan.name);
             device.egress = Some(attach_classifier(
                 &device.copy,
-                "vxgate_egress",
+                EGRESS_PROGRAM,
                 ifindex,
                 name,
                 Side::Egress,
@@ -421,16 +428,9 @@ pub fn remove_leftovers() -> Result<Vec<String>, Error> {
         doing: "open",
         source,
     })?;
-    let with_clsact = qdisc::devices_with_clsact(&mut socket)?;
     let links = netlink::links(&mut socket)?;
-    // The filter of a living process is removed before its access device.
-    let served = access::served_devices(&links);
-    for link in links.iter().filter(|link| {
-        link.kind.as_deref() == Some("vxlan")
-            && with_clsact.contains(&link.ifindex)
-            && !served.contains(&link.name)
-    }) {
-        if hooks::remove_filter(link.ifindex, Side::Egress, "vxgate_egress") {
+    for link in inspect::unserved(&mut socket, &links)? {
+        if hooks::remove_filter(link.ifindex, Side::Egress, EGRESS_PROGRAM) {
             removed.push(format!("clsact filter on {}", link.name));
         }
     }
