@@ -12,14 +12,14 @@ use foldhash::fast::FixedState;
 use super::mirrored::Device;
 use super::neighbour::{Neighbours, NextHopKey};
 use super::nexthop::Nexthops;
-use super::route::{self, Routes};
+use super::route::Routes;
 use super::topology::{Identity, baseline};
 use super::{Error, Event, Found, discover};
 use crate::netlink::{
     self, Address, Link, LinkKind, MdbPart, Message, Neighbour, Nexthop, NexthopBucket, Route,
     Socket,
 };
-use crate::table::{Policy, Snapshot, UnresolvedReason, Vtep};
+use crate::table::{Policy, Snapshot};
 
 /// `RTM_NEWRULE`, `RTM_DELRULE` (`linux/rtnetlink.h`): whatever they say, every route is asked for again.
 const RULE_KINDS: [u16; 2] = [32, 33];
@@ -414,30 +414,14 @@ impl Mirror {
         let mut used: HashSet<_, FixedState> = HashSet::default();
         let mut built = Vec::with_capacity(self.devices.len());
         for device in &self.devices {
-            let mut vteps = Vec::with_capacity(device.layout.vteps.len());
-            let mut next_hops = Vec::with_capacity(device.layout.vteps.len());
-            for (key, via) in &device.layout.vteps {
-                let (way, path_mtu) = if route::is_askable(&device.config, key) {
-                    let question = route::question(&device.config, key, *via);
+            let (routes, neighbours) = (&mut self.routes, &self.neighbours);
+            let (vteps, next_hops) =
+                device.resolve(&mut self.socket, routes, neighbours, |question| {
                     used.insert(question);
-                    let way = self.routes.way(&mut self.socket, question)?;
-                    (device.way_out(way.next_hop), way.mtu)
-                } else {
-                    (Err(UnresolvedReason::Unsupported), None)
-                };
-                // A group's Ethernet address follows from its own: nobody is asked for it.
-                if let Ok(next_hop) = way
-                    && !next_hop.is_multicast()
-                {
-                    wanted.insert((device.underlay.ifindex, next_hop));
-                }
-                next_hops.push(way.ok());
-                vteps.push(Vtep {
-                    key: *key,
-                    next_hop: device.next_hop(key, way, &self.neighbours),
-                    path_mtu: device.path_mtu(path_mtu),
-                });
-            }
+                })?;
+            // A group's Ethernet address follows from its own: nobody is asked for it.
+            let asked_for = next_hops.iter().flatten().filter(|hop| !hop.is_multicast());
+            wanted.extend(asked_for.map(|hop| (device.underlay.ifindex, *hop)));
             built.push((vteps, next_hops));
         }
         if used.len() < self.routes.len() {

@@ -7,8 +7,9 @@ use super::fdb::{Changed, FdbMirror};
 use super::merge::{self, Layout};
 use super::neighbour::Neighbours;
 use super::nexthop::Nexthops;
+use super::route::{self, Routes};
 use super::{Error, Found};
-use crate::netlink::{self, Link, Neighbour, Socket};
+use crate::netlink::{self, Link, Neighbour, RouteQuery, Socket};
 use crate::table::{
     EncapTemplate, NextHop, Policy, Segment, SegmentConfig, UnresolvedReason, Vtep, VtepKey,
 };
@@ -167,6 +168,36 @@ impl Device {
             Ok(template) => NextHop::Resolved(template),
             Err(reason) => NextHop::Unresolved(reason),
         }
+    }
+
+    /// Every VTEP of the layout with its headers, and the next hop of each. `asked` is told of the questions whose answers
+    /// are in use.
+    pub(super) fn resolve(
+        &self,
+        socket: &mut Socket,
+        routes: &mut Routes,
+        neighbours: &Neighbours,
+        mut asked: impl FnMut((RouteQuery, u32)),
+    ) -> Result<(Vec<Vtep>, Vec<Option<IpAddr>>), netlink::Error> {
+        let mut vteps = Vec::with_capacity(self.layout.vteps.len());
+        let mut next_hops = Vec::with_capacity(self.layout.vteps.len());
+        for (key, via) in &self.layout.vteps {
+            let (way, path_mtu) = if route::is_askable(&self.config, key) {
+                let question = route::question(&self.config, key, *via);
+                asked(question);
+                let way = routes.way(socket, question)?;
+                (self.way_out(way.next_hop), way.mtu)
+            } else {
+                (Err(UnresolvedReason::Unsupported), None)
+            };
+            next_hops.push(way.ok());
+            vteps.push(Vtep {
+                key: *key,
+                next_hop: self.next_hop(key, way, neighbours),
+                path_mtu: self.path_mtu(path_mtu),
+            });
+        }
+        Ok((vteps, next_hops))
     }
 
     /// The MTU of a path, of which a route may say that it is smaller than the link's.

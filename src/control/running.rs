@@ -95,7 +95,7 @@ pub(super) struct SharedSegment {
 }
 
 impl SharedSegment {
-    fn report(&self, id: usize) -> SegmentReport {
+    pub(super) fn report(&self, id: usize) -> SegmentReport {
         let Segment {
             config,
             vteps,

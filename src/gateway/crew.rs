@@ -44,20 +44,9 @@ pub(super) fn crew(
     steering: &mut Steering,
     books: &mut Books,
 ) -> Result<Crew, SessionError> {
-    let own_queues = |nic: &Nic| (number..nic.queues).step_by(plan.workers as usize);
-    let ports: usize = plan
-        .nics
-        .iter()
-        .map(|nic| own_queues(nic).count())
-        .sum::<usize>()
-        + accesses.len();
-    // Every fill ring full, two transmit rings full, and as much again for what is between them.
-    let frames = (u32::try_from(ports).unwrap_or(u32::MAX))
-        .saturating_add(2)
-        .saturating_mul(RING_LEN);
     let umem = Umem::new(UmemConfig {
         chunk: plan.chunk(),
-        frames,
+        frames: frames(plan, number),
         lock: true,
     })
     .map_err(SessionError::Umem)?;
@@ -69,7 +58,7 @@ pub(super) fn crew(
     };
     for nic in &plan.nics {
         let finishes = checksums::finishes(nic);
-        for queue in own_queues(nic) {
+        for queue in own_queues(plan, nic, number) {
             crew.open_underlay(nic, queue, finishes, steering, books)?;
         }
     }
@@ -77,6 +66,22 @@ pub(super) fn crew(
         crew.open_access(found, pair, number, steering, books)?;
     }
     Ok(crew)
+}
+
+/// A worker's queues of an underlay device.
+fn own_queues(plan: &Plan, nic: &Nic, number: u32) -> impl Iterator<Item = u32> + use<> {
+    (number..nic.queues).step_by(plan.workers as usize)
+}
+
+/// How many frames a worker's memory has.
+pub(super) fn frames(plan: &Plan, number: u32) -> u32 {
+    let nics = plan.nics.iter();
+    let queues = nics.map(|nic| own_queues(plan, nic, number).count());
+    let ports = queues.sum::<usize>() + plan.devices.len();
+    // Every fill ring full, two transmit rings full, and as much again for what is between them.
+    (u32::try_from(ports).unwrap_or(u32::MAX))
+        .saturating_add(2)
+        .saturating_mul(RING_LEN)
 }
 
 impl Crew {

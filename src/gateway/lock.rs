@@ -74,8 +74,7 @@ impl DeviceLock {
             device: device.to_owned(),
             source,
         };
-        let name = format!("vxgate/device/{ifindex}");
-        let address = SocketAddr::from_abstract_name(name).map_err(failed)?;
+        let address = SocketAddr::from_abstract_name(lock_name(ifindex)).map_err(failed)?;
         let mut waiting: Option<(Patience, Option<i32>)> = None;
         loop {
             match UnixListener::bind_addr(&address) {
@@ -99,6 +98,11 @@ impl DeviceLock {
             }
         }
     }
+}
+
+/// The name of a device's lock in the abstract namespace, by the device's index.
+pub fn lock_name(ifindex: u32) -> String {
+    format!("vxgate/device/{ifindex}")
 }
 
 fn peer_pid_of(address: &SocketAddr) -> Option<i32> {

@@ -32,13 +32,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvError, Sender, bounded, select};
 
-pub use lock::{LockError, peer_may_change, peer_pid};
+pub use lock::{LockError, lock_name, peer_may_change, peer_pid};
 pub use observe::{
     AccessState, DeviceState, GroupState, MemberState, MirrorState, Observation, OffenderState,
     PolicyState, PortState, RefusedState, SuperframesState, VtepState, WorkerState,
 };
 pub use order::{Drained, Orders, Resumed, Stopping};
-pub use plan::PlanError;
+pub use plan::{Nic, Plan, PlanError, receive_queues, refusal_words};
 pub use predecessor::Patience;
 pub use privileges::{MissingCapabilities, check as check_privileges};
 pub use session::SessionError;
@@ -50,7 +50,6 @@ use crate::netlink::{self, Socket};
 use crate::port::takes_chains;
 use crate::table::{PeerCheck, Policy};
 use order::Order;
-use plan::Plan;
 use session::Session;
 use strangers::StrangerLog;
 
@@ -427,6 +426,20 @@ fn hold_mounts() -> Option<File> {
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     // A panic while somebody held it leaves nothing half-done that a look could be misled by.
     state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a gateway with these settings would take over now, and what not. Nothing is touched.
+///
+/// # Errors
+/// When the kernel does not tell its devices.
+pub fn plan(config: &Config, netlink: &mut Socket) -> Result<Plan, StartError> {
+    make_plan(config, netlink, &mut BTreeMap::new())
+}
+
+/// The memory for frames that the workers of a plan take, in bytes. It is locked.
+pub fn frame_memory(plan: &Plan) -> u64 {
+    let frames = (0..plan.workers).map(|number| u64::from(crew::frames(plan, number)));
+    frames.sum::<u64>() * u64::from(plan.chunk().bytes())
 }
 
 /// Plans with what the kernel has now. A device that is gone is forgiven: another with its index is another device.
