@@ -3,7 +3,7 @@
 //! This file is the map. Modules are layered, and import only downwards (`tests/layering.rs` holds them to it):
 //!
 //! ```text
-//!   5  show       cli                      what people see and type
+//!   5  show       doctor      cli           what people see | what is wrong with a node | what they type
 //!   4  config     gateway  |  loadgen      assembly: start in order, stop in reverse | the other end of the wire
 //!   3  worker  |  control  |  steer        one pinned thread | the writer of the table | BPF and its attachment
 //!   2  pipeline                            the fate of a frame, then the edit; encap and decap as mirror images
@@ -19,6 +19,7 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod fault;
 pub mod gateway;
 pub mod heap;

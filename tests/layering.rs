@@ -54,8 +54,13 @@ const MODULES: &[Module] = &[
         ..module("loadgen", 4)
     },
     module("show", 5),
+    // Asks the daemon as people do.
     Module {
         siblings: &["show"],
+        ..module("doctor", 5)
+    },
+    Module {
+        siblings: &["show", "doctor"],
         ..module("cli", 5)
     },
 ];

@@ -8,6 +8,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 mod bench;
 mod config;
 mod daemon;
+mod doctor;
 mod drain;
 mod exit;
 mod explain;
@@ -54,6 +55,8 @@ enum Command {
     Run(Box<run::Run>),
     /// Tell whether the running daemon is healthy, and why: devices, ports, workers, VTEPs, and the balance of frames.
     Status(status::ShowStatus),
+    /// Tell what is wrong with this node, why, and what mends it: kernel, devices, MTUs, peers, the daemon. Needs no daemon.
+    Doctor(doctor::Doctor),
     /// Have the running daemon read its configuration file again: as a whole, or, when something in it cannot be, not at
     /// all. Tells what changed, and what changes at the next start. SIGHUP does the same.
     Reload(reload::Reload),
@@ -94,6 +97,7 @@ pub fn main() -> ExitCode {
     match arguments.command {
         Command::Run(run) => run.execute(matches),
         Command::Status(status) => status.execute(),
+        Command::Doctor(doctor) => doctor.execute(),
         Command::Reload(reload) => reload.execute(),
         Command::Drain(drain) => drain.execute(),
         Command::Resume(resume) => resume.execute(),

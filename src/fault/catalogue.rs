@@ -5,6 +5,7 @@
 //! | VXG-01xx | sockets, rings, memory for frames |
 //! | VXG-02xx | devices and their drivers |
 //! | VXG-03xx | kernel and privileges |
+//! | VXG-04xx | MTU, checksums, offloads |
 //! | VXG-05xx | what is mirrored and taken over |
 //! | VXG-06xx | configuration |
 //! | VXG-07xx | fail-over, and others on the same devices |
@@ -81,6 +82,21 @@ faults! {
         "A queue takes one AF_XDP socket. Another program holds it, or one that was killed a moment ago has not been cleared away yet."
         "Stop the other program (the message names those that have such sockets), or wait a moment and start again."
     }
+    "0201" QueuesUneven Failed {
+        "receive queues and workers do not fit together"
+        "Each worker owns a receive queue of every underlay device, so a device with few queues allows few workers; and frames of a queue without a socket stay with the kernel."
+        "Give the device as many queues as workers are wanted: `ethtool -l DEVICE` shows how many it can have, `ethtool -L DEVICE combined N` sets them (the driver may reset the link)."
+    }
+    "0203" FlowsNotSpread Failed {
+        "all VXLAN frames of a peer come in by one receive queue"
+        "The device chooses the queue by addresses alone. What tells flows apart in VXLAN is the outer UDP source port, so one worker gets all frames of a peer, and the others none."
+        "Let the ports count, too: `ethtool -N DEVICE rx-flow-hash udp4 sdfn` (udp6 for an IPv6 underlay)."
+    }
+    "0210" GenericXdpOnly Failed {
+        "a device runs XDP in the generic mode"
+        "Its driver has no XDP, or refuses it with its present settings. The kernel then makes an skb of every frame first, which costs most of what AF_XDP saves."
+        "Use a device whose driver has native XDP; where it has, look at its MTU, its number of queues and its offloads (lro), which a driver may not take together with XDP."
+    }
     "0211" AttachRefused Failed {
         "a device does not take a steering program"
         "The driver or the kernel refused the program at the hook that the message names. Frames of this device stay with the kernel."
@@ -90,6 +106,11 @@ faults! {
         "an access device cannot be made, set up or removed"
         "For each vxlan device vxgate makes a veth pair (and TAPs for superframes), through which the kernel hands over its frames. The kernel refused a step of it."
         "Look at the kernel's answer: it may lack the veth or tun driver (`modprobe veth tun`), a setting may be forbidden to this process (CAP_NET_ADMIN), or somebody removed the device meanwhile."
+    }
+    "0222" UnderlayDown Failed {
+        "an underlay device lets no frames through"
+        "It is not up, or has no carrier. Nothing reaches the peers by it, neither through vxgate nor through the kernel."
+        "Set it up (`ip link set dev DEVICE up`), and look at the cable and at what it is connected to (`ethtool DEVICE`)."
     }
     "0301" CapabilityMissing Denied {
         "a capability is missing"
@@ -151,6 +172,36 @@ faults! {
         "Every worker is a thread, and so are the control socket and the mirror of the kernel's tables."
         "Raise the limit of processes (`ulimit -u`, TasksMax= in a systemd unit, pids.max of the control group), or use fewer workers (--workers)."
     }
+    "0321" ForwardingOff Failed {
+        "the kernel does not forward between the pods and the overlay"
+        "Pods, bridge and vxlan device are connected by routing, and that is switched off: every frame for somebody else dies."
+        "Switch it on: `sysctl -w net.ipv4.ip_forward=1` (net.ipv6.conf.all.forwarding for IPv6), and in /etc/sysctl.d for the next start."
+    }
+    "0322" ReversePathStrict Failed {
+        "the kernel drops frames whose way back is another one"
+        "With rp_filter=1 a frame that comes out of the tunnel is dropped when its sender would be answered by another device: as those of other nodes themselves are."
+        "Be loose on the vxlan device: `sysctl -w net.ipv4.conf.DEVICE.rp_filter=2` (the greater of this and of `all` counts)."
+    }
+    "0401" MtuTooLarge Failed {
+        "an MTU is too large for the path"
+        "A frame in the tunnel is 50 bytes longer (70 over IPv6). What does not fit the underlay is cut into fragments, or dropped; connections begin and then stand still."
+        "Make it smaller: the MTU of the vxlan device is that of the underlay less 50 (70), and bridge and pods have that of the vxlan device."
+    }
+    "0412" OffloadsOn Failed {
+        "offloads of an access device have been switched on"
+        "Frames on it are to have their final bytes. With these offloads they come unfinished or merged, which costs time at best, and drops them at worst."
+        "Switch them off again: `ethtool -K DEVICE NAME off`. Nobody but vxgate should touch its access devices."
+    }
+    "0413" VerifiesUnfinished Failed {
+        "checksums are verified that senders may not have finished"
+        "Between virtual devices the kernel leaves the outer UDP checksum to hardware that is not there. With udp_checksum_rx = verify such frames are dropped, although nothing is wrong with them."
+        "Leave it at auto, which verifies on hardware only (`--udp-checksum-rx auto`)."
+    }
+    "0414" FramesMerged Failed {
+        "the underlay device merges frames in hardware"
+        "LRO and hardware GRO make one frame of several before XDP sees them. Most drivers refuse XDP then; others hand over frames that do not fit."
+        "Switch it off: `ethtool -K DEVICE lro off rx-gro-hw off`."
+    }
     "0501" MirrorFailed Failed {
         "the kernel's tables cannot be mirrored"
         "FDB, routes and neighbours are read over netlink, and the kernel refused or failed."
@@ -180,6 +231,46 @@ faults! {
         "there are more vxlan devices than one process can serve"
         "A process tells 65,536 devices apart."
         "Choose some (--vxlan)."
+    }
+    "0510" MirrorDrifted Failed {
+        "the running vxgate knows other tables than the kernel"
+        "It follows what the kernel announces within milliseconds. A difference that stays means that the thread which does so hangs, or has missed something."
+        "Restart vxgate: the kernel carries the traffic meanwhile. Report it, with the output of `vxgate doctor --json` and the log."
+    }
+    "0511" PeerIncomplete Failed {
+        "something that leads to a peer is missing"
+        "Pods of another node are reached by a route to its subnet, a neighbour entry of the vxlan device for the router of that route, and an FDB entry for the Ethernet address of the neighbour. A control plane writes all three; one is not there."
+        "Let the control plane write it again (restart flanneld), or write it by hand; `ip route`, `ip neigh` and `bridge fdb` show what is there. vxgate invents none."
+    }
+    "0512" PeerUnreachable Failed {
+        "there is no way to the end point of a peer"
+        "The kernel has no route to its address, or the next hop does not answer ARP. The frames die, whoever sends them."
+        "Look at `ip route get ADDRESS` and `ip neigh`, and whether the peer is up and in this network."
+    }
+    "0513" AddressDoubled Failed {
+        "another node has the Ethernet address of a vxlan device here"
+        "The FDB has it behind a peer. Machines that were cloned with their /etc/machine-id get the same address from udev; frames then go to one of them only."
+        "Make the machine-id of the clone anew (`rm /etc/machine-id; systemd-machine-id-setup`), delete the vxlan device there, and let the control plane make it again."
+    }
+    "0514" AddressUnstable Failed {
+        "udev may change the Ethernet address of a vxlan device"
+        "The address was made up by the kernel, and systemd has MACAddressPolicy=persistent for such devices. When udev changes it behind the back of the control plane, peers go on sending to the old one, and all their frames die."
+        "Tell udev to leave it: a file /etc/systemd/network/50-vxlan.link with `OriginalName=flannel*` under [Match] and `MACAddressPolicy=none` under [Link]."
+    }
+    "0515" PortTaken Busy {
+        "the UDP port of a vxlan device is taken"
+        "A device that is set up takes its UDP port in the whole network namespace. A socket of a process has it already, or a vxlan device with other attributes, which cannot share it."
+        "Stop the process that is named, or give one of the two another port (`dstport`)."
+    }
+    "0516" DeviceDown Failed {
+        "a vxlan device is down"
+        "Somebody set it down, or nobody has set it up yet. IPv4 routes through it are gone, too, and do not come back by themselves."
+        "Set it up (`ip link set dev DEVICE up`), and let the control plane write its routes again (restart flanneld)."
+    }
+    "0517" AddressMissing Failed {
+        "no device here has the address of a vxlan device"
+        "The kernel sends only from addresses that it has: neither the kernel nor vxgate reaches a peer, and what peers send here is not taken."
+        "Give it back (`ip address add ADDRESS/LENGTH dev DEVICE`), or make the vxlan device anew with the address that the node has now."
     }
     "0601" KeyUnknown Invalid {
         "a key or table of the configuration file is not known"
@@ -226,6 +317,16 @@ faults! {
         "The daemon was started without --config (VXGATE_CONFIG), so all of its settings are flags, environment variables and defaults."
         "Start it again with a file: vxgate run --config FILE."
     }
+    "0702" NotHealthy Failed {
+        "the running vxgate is not healthy"
+        "It says so itself, with the reason: a device that it cannot take over now, or frames whose fate is not known. The kernel carries what it does not."
+        "Do what the reason says; `vxgate status` tells more."
+    }
+    "0703" WorkerHangs Failed {
+        "a worker stores no heartbeat"
+        "It hangs, is stopped, or gets no time on its core. The steering programs leave its frames to the kernel until it goes on."
+        "Look what has its core (`top -H`), let a stopped process go on (`kill -CONT PID`), or restart vxgate. Report it when it comes again."
+    }
     "0704" ForeignProgram Busy {
         "a device runs somebody else's XDP program"
         "A device takes one XDP program, and vxgate does not replace what it does not own."
@@ -245,6 +346,16 @@ faults! {
         "a worker ended by itself"
         "A worker met what it does not understand. Its ports are closed, and the kernel forwards in its place until the next session begins, half a second later."
         "Report it, with the message and, where it can be had, a recording of the traffic."
+    }
+    "0708" ForeignClassifier Failed {
+        "somebody else has a classifier where the frames of vxgate pass"
+        "Programs and filters on one hook run in a row. One before vxgate may take frames away; one behind it, or on the underlay device, does not see those that vxgate carries."
+        "See what it is for (`tc filter show dev DEVICE egress`, `bpftool net`), and remove it when it is for nothing."
+    }
+    "0709" LeftoverFound Failed {
+        "a vxgate that is dead left something behind"
+        "A process that is killed cannot remove its devices. They carry nothing, and the next start removes them."
+        "Start vxgate again, or remove it by hand (`ip link del dev DEVICE`)."
     }
     "0801" DaemonSilent NotRunning {
         "no vxgate answers"
@@ -300,6 +411,21 @@ faults! {
         "metrics cannot be served"
         "The folder of the socket could not be made or written to, the port takes a right (CAP_NET_BIND_SERVICE below 1024), or the kernel refused."
         "Give another place (--metrics-listen), or serve them nowhere: --metrics-listen off."
+    }
+    "0812" SocketStale Failed {
+        "the file of the control socket is a dead process's"
+        "A process that is killed leaves it behind. Nobody listens there; the next start replaces it."
+        "Start vxgate again, or remove the file."
+    }
+    "0813" DaemonHangs Failed {
+        "vxgate has its control socket open and does not answer"
+        "The process is stopped (SIGSTOP), hangs, or gets no time. The heartbeat of its workers grows old, and the kernel carries the traffic."
+        "Let it go on (`kill -CONT PID`), or restart it. Report it when it comes again."
+    }
+    "0814" MendFailed Failed {
+        "a command that was to mend something failed"
+        "`vxgate doctor --fix` runs the commands that it prints; this one could not be run, or said that it failed."
+        "Look at its words; run it by hand. It may be missing here (iproute2, ethtool, procps), or take rights (CAP_NET_ADMIN)."
     }
     "0815" RequestDenied Denied {
         "the daemon does not do this for anybody"

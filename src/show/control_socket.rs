@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::unix_socket::{self, BindError};
 use super::{Action, Done, Status};
 use crate::fault::{Explained, Fault, Report};
-use crate::gateway::peer_may_change;
+use crate::gateway::{peer_may_change, peer_pid};
 
 /// A request is one short line; more than this is not one.
 const REQUEST_LEN_MAX: u64 = 4096;
@@ -106,6 +106,16 @@ pub enum SocketError {
         /// Why.
         refused: Refused,
     },
+    /// A process has the socket, and does not answer.
+    #[error("vxgate on {path}{} has not answered for {waited_s} s", pid_words(*pid))]
+    Silent {
+        /// Where.
+        path: PathBuf,
+        /// The process, where the kernel tells.
+        pid: Option<i32>,
+        /// How long it was waited for, in seconds.
+        waited_s: u64,
+    },
     /// The peer answered something else.
     #[error("vxgate on {path} gave no valid answer: {why}")]
     BadAnswer {
@@ -116,6 +126,10 @@ pub enum SocketError {
     },
 }
 
+fn pid_words(pid: Option<i32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(", pid {pid},"))
+}
+
 impl Explained for SocketError {
     fn fault(&self) -> Fault {
         match self {
@@ -123,6 +137,7 @@ impl Explained for SocketError {
             Self::NoSocket(_) => Fault::SocketNameTaken,
             Self::Bind { .. } => Fault::SocketNotMade,
             Self::NotRunning { .. } => Fault::DaemonSilent,
+            Self::Silent { .. } => Fault::DaemonHangs,
             Self::BadAnswer { .. } => Fault::AnswerInvalid,
             Self::Refused { refused, .. } => {
                 let mut reports = refused.reports.iter();
@@ -352,7 +367,15 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<Result<T, Refused>, String>
 /// # Errors
 /// When nobody answers, or not what was asked for.
 pub fn ask(path: &Path) -> Result<Status, SocketError> {
-    exchange(path, Asked::Look(Look::Status), PATIENCE)
+    ask_within(path, PATIENCE)
+}
+
+/// As [`ask`], waiting for so long.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_within(path: &Path, patience: Duration) -> Result<Status, SocketError> {
+    exchange(path, Asked::Look(Look::Status), patience)
 }
 
 /// Tells a running daemon to do something, and waits until that is done.
@@ -383,9 +406,16 @@ fn exchange<T: DeserializeOwned>(
     let request = written(&Request { request }).map_err(|error| bad(error.to_string()))?;
     stream.write_all(&request).map_err(not_running)?;
     let mut bytes = Vec::new();
-    stream
-        .read_to_end(&mut bytes)
-        .map_err(|error| bad(error.to_string()))?;
+    if let Err(error) = stream.read_to_end(&mut bytes) {
+        return Err(match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => SocketError::Silent {
+                path: path.to_owned(),
+                pid: peer_pid(&stream),
+                waited_s: patience.as_secs(),
+            },
+            _ => bad(error.to_string()),
+        });
+    }
     read(&bytes)
         .map_err(bad)?
         .map_err(|refused| SocketError::Refused {
@@ -523,6 +553,19 @@ mod tests {
             Err(SocketError::NoSocket(_))
         ));
         assert_eq!(fs::read_to_string(&path).unwrap(), "data");
+    }
+
+    #[test]
+    fn whoever_listens_and_does_not_answer_is_told_from_nobody() {
+        let (folder, _) = socket();
+        let path = folder.path().join("deaf.sock");
+        let _deaf = UnixListener::bind(&path).unwrap();
+        let error = ask_within(&path, Duration::from_millis(10)).unwrap_err();
+        let own = i32::try_from(std::process::id()).ok();
+        assert!(
+            matches!(&error, SocketError::Silent { pid, .. } if *pid == own),
+            "{error}"
+        );
     }
 
     #[test]

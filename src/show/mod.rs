@@ -7,7 +7,9 @@ mod operation;
 mod status;
 mod unix_socket;
 
-pub use control_socket::{ControlSocket, SocketError, answer_to, ask, order, read_answer};
+pub use control_socket::{
+    ControlSocket, SocketError, answer_to, ask, ask_within, order, read_answer,
+};
 pub use http::{HEAD_LEN_MAX, Head, Method, Refusal, Request};
 pub use metrics::{MetricsError, MetricsSocket};
 pub use operation::{Action, Done, LogLevel, Reloaded, Traffic};

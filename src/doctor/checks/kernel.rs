@@ -1,0 +1,106 @@
+//! The kernel's features, and what this process may do.
+
+use crate::doctor::facts::Facts;
+use crate::doctor::finding::Finding;
+use crate::fault::Fault;
+
+/// The first version with everything that cannot be done without.
+const OLDEST: (u32, u32) = (5, 11);
+
+pub(super) fn check(facts: &Facts) -> Vec<Finding> {
+    vec![features(facts), capabilities(facts)]
+}
+
+fn features(facts: &Facts) -> Finding {
+    const CHECK: &str = "kernel";
+    let kernel = &facts.kernel;
+    let release = &kernel.release;
+    if kernel.version().is_some_and(|version| version < OLDEST) {
+        let what = format!("Linux {release} is older than 5.11");
+        return Finding::fault(CHECK, Fault::ProgramsUnsupported, what);
+    }
+    if kernel.af_xdp == Some(false) {
+        let what = format!("Linux {release} is built without AF_XDP (CONFIG_XDP_SOCKETS)");
+        return Finding::fault(CHECK, Fault::ProgramsUnsupported, what);
+    }
+    if kernel.tcx == Some(false) {
+        let what = format!("Linux {release} has no tcx (since 6.6)");
+        return Finding::warning(CHECK, Fault::ProgramsUnsupported, what)
+            .because("The program on the vxlan device is a clsact filter then, which outlives a process that is killed; it steers no frame after that.")
+            .advise("Nothing has to be done; with Linux 6.6 or later the program dies with its process.");
+    }
+    let unsure = |known: Option<bool>| {
+        if known.is_some() {
+            ""
+        } else {
+            " (not asked: needs root)"
+        }
+    };
+    let mut parts = vec![
+        format!("AF_XDP{}", unsure(kernel.af_xdp)),
+        format!("tcx{}", unsure(kernel.tcx)),
+    ];
+    if kernel.chains {
+        parts.push("frames of several buffers".to_owned());
+    }
+    if kernel.types {
+        parts.push("BTF".to_owned());
+    }
+    Finding::ok(CHECK, format!("Linux {release}: {}", parts.join(", ")))
+}
+
+fn capabilities(facts: &Facts) -> Finding {
+    const CHECK: &str = "capabilities";
+    match (&facts.process.lacks, facts.daemon.status()) {
+        (None, _) => Finding::ok(CHECK, "capabilities CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF"),
+        (Some(_), Some(_)) => Finding::not_applicable(
+            CHECK,
+            "capabilities: the daemon has them, this process does not; what only root may know is left out",
+        ),
+        (Some(lacks), None) => Finding::fault(CHECK, Fault::CapabilityMissing, lacks.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::{Verdict, healthy};
+
+    fn result(change: impl FnOnce(&mut Facts)) -> (Verdict, String) {
+        let mut facts = healthy::node();
+        change(&mut facts);
+        let finding = features(&facts);
+        (finding.result, finding.what)
+    }
+
+    #[test]
+    fn what_the_kernel_lacks_is_named() {
+        let old = result(|facts| facts.kernel.release = "5.10.0-30".to_owned());
+        assert_eq!(old.0, Verdict::Fault);
+        let (verdict, what) = result(|facts| facts.kernel.af_xdp = Some(false));
+        assert!(
+            verdict == Verdict::Fault && what.contains("AF_XDP"),
+            "{what}"
+        );
+        let (verdict, what) = result(|facts| facts.kernel.tcx = Some(false));
+        assert!(
+            verdict == Verdict::Warning && what.contains("tcx"),
+            "{what}"
+        );
+        let (verdict, what) = result(|facts| facts.kernel.tcx = None);
+        assert!(
+            verdict == Verdict::Ok && what.contains("needs root"),
+            "{what}"
+        );
+    }
+
+    #[test]
+    fn a_missing_capability_is_a_fault_unless_a_daemon_runs_already() {
+        let mut facts = healthy::node();
+        facts.process.lacks = Some("missing CAP_BPF".to_owned());
+        assert_eq!(capabilities(&facts).result, Verdict::Fault);
+        let mut served = healthy::served();
+        served.process.lacks = facts.process.lacks;
+        assert_eq!(capabilities(&served).result, Verdict::NotApplicable);
+    }
+}
