@@ -336,6 +336,22 @@ fn as_json(text: &str) -> Value {
 }
 
 #[test]
+fn the_schema_of_the_doctors_report_is_printed_and_is_one() {
+    let schema = json(&["doctor", "--schema"]);
+    assert_eq!(schema["properties"]["schema"]["const"], "vxgate-doctor/1");
+    let mut compiler = boon::Compiler::new();
+    compiler
+        .add_resource("doctor.json", schema)
+        .expect("a resource");
+    let mut schemas = boon::Schemas::new();
+    compiler
+        .compile("doctor.json", &mut schemas)
+        .expect("a schema");
+    let (code, _, _) = run(&mut vxgate(&["doctor", "--schema", "--fix"]));
+    assert_eq!(code, Some(2));
+}
+
+#[test]
 fn manual_pages_render_without_a_complaint() {
     let folder = TempDir::with_prefix("vxgate-man-").expect("a temporary directory");
     let pages = folder.path().join("man");
@@ -355,6 +371,7 @@ fn manual_pages_render_without_a_complaint() {
         "vxgate.8",
         "vxgate-run.8",
         "vxgate-bench-rate.8",
+        "vxgate-doctor.8",
         "vxgate-config-show.8",
         "vxgate.toml.5",
     ] {

@@ -9,6 +9,7 @@ mod support;
 mod attributes;
 mod cleanup;
 mod cli;
+mod doctor;
 mod drain;
 mod drops;
 mod dual_stack;
