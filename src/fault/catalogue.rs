@@ -317,6 +317,11 @@ faults! {
         "The daemon was started without --config (VXGATE_CONFIG), so all of its settings are flags, environment variables and defaults."
         "Start it again with a file: vxgate run --config FILE."
     }
+    "0701" TrafficDrained Failed {
+        "the operator has handed the traffic to the kernel"
+        "`vxgate drain` said so, and it stays so until `vxgate resume`: nothing is lost, and nothing is as fast as it could be."
+        "When whatever it was for is done, take the traffic back: `vxgate resume`."
+    }
     "0702" NotHealthy Failed {
         "the running vxgate is not healthy"
         "It says so itself, with the reason: a device that it cannot take over now, or frames whose fate is not known. The kernel carries what it does not."

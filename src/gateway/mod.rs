@@ -64,8 +64,8 @@ const RETRY: Duration = Duration::from_millis(500);
 const RECHECK: Duration = Duration::from_secs(5);
 /// How often strangers that were let in are looked for.
 const STRANGERS: Duration = Duration::from_secs(1);
-/// What is said while the operator has handed the traffic to the kernel.
-const DRAINED: &str = "drained: the kernel carries all traffic; vxgate resume takes it back";
+/// The reason that is given while the operator has handed the traffic to the kernel.
+pub const DRAINED: &str = "drained: the kernel carries all traffic; vxgate resume takes it back";
 /// How often the workers' threads are looked at.
 const CHECK: Duration = Duration::from_millis(100);
 

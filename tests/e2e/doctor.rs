@@ -407,6 +407,7 @@ fn faults_of_a_served_node_are_found_and_mended() {
     the_mirror_stands_still(&patient, &vxgate);
     the_workers_hang(&patient, &vxgate);
     the_daemon_is_stopped(&patient, &vxgate);
+    the_daemon_is_drained(&patient, &vxgate);
     its_socket_is_another(&patient, &vxgate);
     first_walk(&lab, &patient);
 
@@ -532,6 +533,25 @@ fn the_daemon_is_stopped(patient: &Patient, vxgate: &Vxgate) {
     assert_eq!(found["fix"]["automatic"], false);
     vxgate.signal(Signal::SIGCONT);
     wait_until("it answers again", PATIENCE, || {
+        patient.examined().document["state"] == "ok"
+    });
+}
+
+fn the_daemon_is_drained(patient: &Patient, vxgate: &Vxgate) {
+    vxgate.tell(&["drain"]).printed();
+    let said = patient.examined();
+    let who = format!("vxgate, process {}, is drained", vxgate.pid());
+    let found = said.has(Fault::TrafficDrained, &who);
+    assert_eq!(found["fix"]["automatic"], false);
+    let findings = said.document["findings"].as_array().expect("a list");
+    let worse = findings.iter().filter(|one| one["result"] == "fault");
+    assert_eq!(worse.count(), 0, "{:#}", said.document);
+    let command = found["fix"]["command"].as_array().expect("words");
+    let words: Vec<_> = command.iter().filter_map(Value::as_str).collect();
+    let socket = patient.socket.to_str().expect("UTF-8");
+    assert_eq!(words, ["vxgate", "resume", "--socket", socket]);
+    vxgate.tell(&["resume"]).printed();
+    wait_until("nothing is wrong again", PATIENCE, || {
         patient.examined().document["state"] == "ok"
     });
 }

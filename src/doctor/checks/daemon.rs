@@ -3,6 +3,7 @@
 use crate::doctor::facts::{Daemon, Facts};
 use crate::doctor::finding::Finding;
 use crate::fault::Fault;
+use crate::gateway::DRAINED;
 use crate::show::{Health, Status};
 
 const CHECK: &str = "daemon";
@@ -19,7 +20,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         }
         Daemon::Unknown(why) => vec![Finding::fault(CHECK, Fault::AnswerInvalid, why.clone())],
         Daemon::Silent { pid, stopped } => vec![silent(*pid, *stopped)],
-        Daemon::Answers(status) => answers(status),
+        Daemon::Answers(status) => answers(status, &socket.to_string()),
     }
 }
 
@@ -69,9 +70,18 @@ fn silent(pid: Option<i32>, stopped: bool) -> Finding {
     }
 }
 
-fn answers(status: &Status) -> Vec<Finding> {
+fn answers(status: &Status, socket: &str) -> Vec<Finding> {
     let seen = &status.observation;
     let mut findings = Vec::new();
+    if seen.drained {
+        let what = format!(
+            "vxgate, process {}, is drained: the kernel carries all traffic",
+            status.pid
+        );
+        // Somebody wanted it so, and `--fix` does not know what for.
+        let drained = Finding::warning(CHECK, Fault::TrafficDrained, what);
+        findings.push(drained.command(["vxgate", "resume", "--socket", socket]));
+    }
     for worker in seen.workers.iter().filter(|worker| !worker.alive) {
         let (number, age) = (worker.worker, worker.heartbeat_age_ms);
         let what = format!("worker {number} has stored no heartbeat for {age} ms");
@@ -80,7 +90,7 @@ fn answers(status: &Status) -> Vec<Finding> {
     let reasons = seen
         .reasons
         .iter()
-        .filter(|reason| !is_about_worker(reason));
+        .filter(|reason| !is_about_worker(reason) && *reason != DRAINED);
     findings.extend(reasons.map(|reason| Finding::fault(CHECK, Fault::NotHealthy, reason.clone())));
     let warnings = seen
         .warnings
@@ -156,6 +166,24 @@ mod tests {
         let elsewhere = check(&facts).swap_remove(0);
         assert_eq!(elsewhere.result, Verdict::Warning);
         assert!(elsewhere.what.contains("process 7, has flannel.1"));
+    }
+
+    #[test]
+    fn a_drained_daemon_is_said_once_and_left_to_the_operator() {
+        let mut facts = healthy::served();
+        let status = healthy::status_of(&mut facts).expect("it is served");
+        status.state = Health::Drained;
+        status.observation.drained = true;
+        status.observation.reasons = vec![DRAINED.into()];
+        let findings = check(&facts);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert_eq!(findings[0].mend(), None);
+        insta::assert_snapshot!(findings[0].to_string(), @r"
+        [warn] vxgate, process 77, is drained: the kernel carries all traffic  VXG-0701
+               why  `vxgate drain` said so, and it stays so until `vxgate resume`: nothing is lost, and nothing is as fast as
+                    it could be.
+               fix  vxgate resume --socket /run/vxgate/s
+        ");
     }
 
     #[test]
