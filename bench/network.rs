@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use vxgate::stats::{PEERS_MAX, PeerId};
 use vxgate::table::{EncapTemplate, Fdb, NextHop, Segment, Snapshot, Vtep, VtepId, VtepKey};
 use vxgate::wire::{MacAddr, checksum};
 
@@ -62,7 +63,7 @@ impl Network {
         );
         let segment = &mut snapshot.segments[0];
         let vteps: Vec<_> = (0..self.vteps as u32).map(|n| vtep(segment, n)).collect();
-        segment.peers = Arc::new(vteps.iter().map(|vtep| vtep.key.addr).collect());
+        segment.peers = Arc::new(rig::peers(&vteps));
         segment.vteps = Arc::new(vteps);
         segment.fdb = Arc::new(Fdb::new(self.entries()));
         segment.flood = Arc::default();
@@ -94,7 +95,14 @@ fn vtep(segment: &Segment, number: u32) -> Vtep {
         key,
         next_hop: NextHop::Resolved(template.expect("an IPv4 pair")),
         path_mtu: UNDERLAY_MTU,
+        peer: peer(number),
     }
+}
+
+/// Where a VTEP is counted: at a place of its own, as far as there are any.
+fn peer(number: u32) -> PeerId {
+    let place = (number as usize).checked_add(1).filter(|n| *n < PEERS_MAX);
+    PeerId(place.unwrap_or(0) as u16)
 }
 
 pub fn station(number: u32) -> MacAddr {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use vxgate::pipeline::{Exit, IpIds, Outbox, Role, Verdicts, decap, encap};
 use vxgate::port::{BATCH, Batch, Frame, MemoryPort, Port, Umem};
 use vxgate::prefetch::{self, LINE};
-use vxgate::stats::{DropReason, PortCounters};
+use vxgate::stats::{DropReason, PeerId, PortCounters};
 use vxgate::table::{Destination, Question, SegmentId, UdpChecksum, Writer, publication};
 use vxgate::wire::ethernet::EthernetHeader;
 use vxgate::worker::Plan;
@@ -240,7 +240,7 @@ impl Stage {
                 for (vtep, mut frame) in vteps.iter().zip(self.batch.drain()) {
                     let mtu = vtep.map_or(0, |vtep| vtep.path_mtu);
                     umem.push(&mut frame, OUTER_LEN).expect("room")[0] = mtu as u8;
-                    outbox.push(frame, Role::First).expect("room");
+                    outbox.push(frame, Role::First, PeerId(0)).expect("room");
                 }
             }
             Direction::Decap => {
@@ -255,7 +255,7 @@ impl Stage {
                 drop(coming);
                 for mut frame in self.batch.drain() {
                     umem.pull(&mut frame, OUTER_LEN);
-                    outbox.push(frame, Role::First).expect("room");
+                    outbox.push(frame, Role::First, PeerId(0)).expect("room");
                 }
             }
         }

@@ -1,9 +1,10 @@
 //! A whole worker on in-memory ports, with the benchmark as the kernel around it.
 
 use std::iter;
+use std::sync::Arc;
 
 use vxgate::port::{BATCH, ChunkSize, MemoryPort, Umem};
-use vxgate::stats::PortCounters;
+use vxgate::stats::{PeerBook, PortCounters};
 use vxgate::table::{Reader, Writer, publication};
 use vxgate::worker::{Plan, Worker};
 
@@ -43,6 +44,10 @@ fn plan_in(chunk: ChunkSize, ring_len: usize, reader: Reader) -> Plan<MemoryPort
         ..Size::default()
     };
     let mut plan = rig::plan_in(chunk, size, reader, || MemoryPort::new(ring_len));
+    // As many peers as a gateway counts.
+    let book = PeerBook::new(1, 1);
+    plan.underlays[0].counters = Arc::new(PortCounters::counting(book.received(0)));
+    plan.accesses[0].counters = Arc::new(PortCounters::counting(book.sent(0)));
     let mut frames: Vec<_> = iter::from_fn(|| plan.umem.allocate()).collect();
     shuffle(&mut frames);
     for frame in frames {

@@ -70,6 +70,7 @@ impl Lane {
             let fates = counters.forwarded.get() + drops(counters);
             assert_eq!(counters.received.get(), fates);
         }
+        check_peers(plan);
     }
 }
 

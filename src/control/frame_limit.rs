@@ -62,6 +62,7 @@ mod tests {
 
     use super::super::merge::tests::config;
     use super::*;
+    use crate::stats::PeerId;
     use crate::table::{NextHop, Segment, UnresolvedReason, Vtep, VtepKey};
 
     /// A segment on an underlay of 1500 bytes with VTEPs at these MTUs; over IPv6 where so said.
@@ -82,6 +83,7 @@ mod tests {
                 },
                 next_hop: NextHop::Unresolved(UnresolvedReason::NoNeighbour),
                 path_mtu: *path_mtu,
+                peer: PeerId::default(),
             }
         };
         Snapshot {

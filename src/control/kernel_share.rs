@@ -89,6 +89,7 @@ mod tests {
 
     use super::super::merge::tests::config;
     use super::*;
+    use crate::stats::PeerId;
     use crate::table::{Fdb, NextHop, Segment, UnresolvedReason, Vtep, VtepId, VtepKey};
     use crate::wire::MacAddr;
 
@@ -107,6 +108,7 @@ mod tests {
             },
             next_hop: NextHop::Unresolved(*reason),
             path_mtu: 1500,
+            peer: PeerId::default(),
         });
         let vteps: Vec<_> = vteps.collect();
         let entries = (0..vteps.len() as u32).map(|id| (mac(id as u8), VtepId(id)));

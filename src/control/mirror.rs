@@ -5,6 +5,7 @@
 //! the doubt standing.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::FixedState;
@@ -12,6 +13,7 @@ use foldhash::fast::FixedState;
 use super::mirrored::Device;
 use super::neighbour::{Neighbours, NextHopKey};
 use super::nexthop::Nexthops;
+use super::roster::Roster;
 use super::route::Routes;
 use super::topology::{Identity, baseline};
 use super::{Error, Event, Found, discover};
@@ -19,6 +21,7 @@ use crate::netlink::{
     self, Address, Link, LinkKind, MdbPart, Message, Neighbour, Nexthop, NexthopBucket, Route,
     Socket,
 };
+use crate::stats::PeerBook;
 use crate::table::{Policy, Snapshot};
 
 /// `RTM_NEWRULE`, `RTM_DELRULE` (`linux/rtnetlink.h`): whatever they say, every route is asked for again.
@@ -39,6 +42,7 @@ pub(super) struct Mirror {
     /// Links that must be there and up, and were so far.
     watched: Vec<u32>,
     baseline: Vec<Identity>,
+    roster: Roster,
     nexthops: Nexthops,
     neighbours: Neighbours,
     routes: Routes,
@@ -70,6 +74,7 @@ impl Mirror {
         chosen: &[Found],
         watched: &[u32],
         policy: &Policy,
+        book: Arc<PeerBook>,
     ) -> Result<Self, Error> {
         if chosen.len() > usize::from(u16::MAX) + 1 {
             return Err(Error::TooMany(chosen.len()));
@@ -92,6 +97,7 @@ impl Mirror {
                 .collect(),
             devices,
             watched: watched.to_vec(),
+            roster: Roster::new(book, chosen.len()),
             baseline: baseline(chosen, &now),
             nexthops: Nexthops::default(),
             neighbours: Neighbours::default(),
@@ -121,6 +127,11 @@ impl Mirror {
     /// The mirrored devices, by segment number.
     pub(super) fn devices(&self) -> &[Device] {
         &self.devices
+    }
+
+    /// Who is counted where.
+    pub(super) fn roster(&mut self) -> &mut Roster {
+        &mut self.roster
     }
 
     /// What the assembly should hear about; each is told once.
@@ -428,9 +439,19 @@ impl Mirror {
             self.routes.retain(&|question| used.contains(question));
         }
         self.neighbours.want(&mut self.socket, &wanted, now);
+        // Only now: from here on nothing fails that would keep it from being published.
         let mut changed = false;
-        for (device, (vteps, next_hops)) in self.devices.iter_mut().zip(built) {
-            changed |= device.put_in_place(vteps, next_hops);
+        for (number, (device, (mut vteps, next_hops))) in
+            self.devices.iter_mut().zip(built).enumerate()
+        {
+            self.roster.enrol(number, &device.peer_addrs(), now);
+            for vtep in &mut vteps {
+                vtep.peer = self.roster.id(number, vtep.key.addr);
+            }
+            let peers = device.layout.peers.iter();
+            let peers = peers.map(|addr| (*addr, self.roster.id(number, *addr)));
+            let peers = peers.collect();
+            changed |= device.put_in_place(vteps, next_hops, peers);
         }
         Ok(changed)
     }

@@ -10,8 +10,9 @@ use super::nexthop::Nexthops;
 use super::route::{self, Routes};
 use super::{Error, Found};
 use crate::netlink::{self, Link, Neighbour, RouteQuery, Socket};
+use crate::stats::PeerId;
 use crate::table::{
-    EncapTemplate, NextHop, Policy, Segment, SegmentConfig, UnresolvedReason, Vtep, VtepKey,
+    EncapTemplate, NextHop, Peers, Policy, Segment, SegmentConfig, UnresolvedReason, Vtep, VtepKey,
 };
 use crate::wire::MacAddr;
 
@@ -195,6 +196,7 @@ impl Device {
                 key: *key,
                 next_hop: self.next_hop(key, way, neighbours),
                 path_mtu: self.path_mtu(path_mtu),
+                peer: PeerId::default(),
             });
         }
         Ok((vteps, next_hops))
@@ -204,6 +206,16 @@ impl Device {
     pub(super) fn path_mtu(&self, of_route: Option<u32>) -> u16 {
         let of_route = of_route.map_or(u16::MAX, |mtu| u16::try_from(mtu).unwrap_or(u16::MAX));
         of_route.min(self.config.underlay_mtu)
+    }
+
+    /// Whoever is counted: VTEPs that frames may go to, and those that may send. Sorted, each once.
+    pub(super) fn peer_addrs(&self) -> Vec<IpAddr> {
+        let vteps = self.layout.vteps.iter().map(|(key, _)| key.addr);
+        let vteps = vteps.filter(|addr| !addr.is_unspecified());
+        let mut addrs: Vec<_> = vteps.chain(self.layout.peers.iter().copied()).collect();
+        addrs.sort_unstable();
+        addrs.dedup();
+        addrs
     }
 
     /// Puts the layout's FDB into the segment, when nothing else has changed; whether it is another one.
@@ -218,6 +230,7 @@ impl Device {
         &mut self,
         vteps: Vec<Vtep>,
         next_hops: Vec<Option<IpAddr>>,
+        peers: Vec<(IpAddr, PeerId)>,
     ) -> bool {
         let same_fdb = !self.put_fdb_in_place();
         let segment = &mut self.segment;
@@ -227,9 +240,9 @@ impl Device {
         let same_groups = share(&mut segment.groups, self.layout.groups.clone());
         let same_lists = share(&mut segment.lists, self.layout.lists.clone());
         let same_flood = share(&mut segment.flood, self.layout.flood.clone());
-        let same_peers = segment.peers[..] == self.layout.peers;
+        let same_peers = segment.peers.are(&peers);
         if !same_peers {
-            segment.peers = Arc::new(self.layout.peers.clone().into());
+            segment.peers = Arc::new(Peers::counted(peers));
         }
         share(&mut self.next_hops, next_hops);
         let same_sets = same_groups && same_lists && same_flood;

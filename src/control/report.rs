@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::stats::PeerTally;
 use crate::table::{SegmentId, UnresolvedReason, VtepKey};
 use crate::wire::MacAddr;
 
@@ -46,6 +47,30 @@ pub struct SegmentReport {
     pub vteps: Vec<VtepReport>,
     /// The nexthop groups that FDB entries lead to. One whose members are all the same VTEP is not among them.
     pub groups: Vec<GroupReport>,
+    /// What has been counted of its peers.
+    pub peers: PeersReport,
+}
+
+/// The peers of a device: VTEP addresses, be they destinations, senders or both.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PeersReport {
+    /// Those that are counted by themselves, sorted.
+    pub peers: Vec<PeerReport>,
+    /// What was counted of all others: senders that are no VTEPs, and peers beyond the bound.
+    pub other: PeerTally,
+    /// What was counted of peers that are no longer there.
+    pub former: PeerTally,
+    /// Peers beyond the bound, sorted.
+    pub uncounted: Vec<IpAddr>,
+}
+
+/// What has been counted of one peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerReport {
+    /// Its address.
+    pub addr: IpAddr,
+    /// Its count.
+    pub tally: PeerTally,
 }
 
 /// One nexthop group.

@@ -8,7 +8,8 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
-use super::report::{GroupReport, Report, SegmentReport, VtepReport};
+use super::report::{GroupReport, PeersReport, Report, SegmentReport, VtepReport};
+use super::roster::Roster;
 use crate::table::{Group, NextHop, Policy, Segment, SegmentId, VtepId};
 
 /// The mirror at work. Dropping it stops it as [`Running::stop`] does.
@@ -55,7 +56,10 @@ impl Running {
             .segments
             .iter()
             .enumerate()
-            .map(|(id, segment)| segment.report(id))
+            .map(|(id, segment)| SegmentReport {
+                peers: shared.roster.report(id),
+                ..segment.report(id)
+            })
             .collect();
         Report {
             segments,
@@ -85,6 +89,7 @@ pub(super) type NewPolicy = (Policy, Sender<()>);
 pub(super) struct Shared {
     pub(super) counts: Report,
     pub(super) segments: Vec<SharedSegment>,
+    pub(super) roster: Roster,
 }
 
 /// One segment, by its handles.
@@ -126,6 +131,7 @@ impl SharedSegment {
             kernel_floods: self.segment.kernel_floods(),
             vteps: vteps.collect(),
             groups: groups.iter().map(|group| self.group(group)).collect(),
+            peers: PeersReport::default(),
         }
     }
 

@@ -26,6 +26,7 @@ use super::running::{NewPolicy, Running, Shared, SharedSegment, lock};
 use super::{Error, Found};
 use crate::heap;
 use crate::netlink::{Group, Socket, Subscription};
+use crate::stats::PeerBook;
 use crate::table::{KernelShare, Policy, Snapshot, Writer};
 
 /// The least time between two publications.
@@ -89,16 +90,17 @@ impl Control {
     /// Subscribes, dumps, asks the kernel to resolve the next hops. The number of a segment is its device's position
     /// in `devices`, all of which must be eligible. Works in the network namespace of the calling thread.
     pub fn open(devices: &[Found], watched_links: &[u32]) -> Result<Self, Error> {
-        Self::open_with_policy(devices, watched_links, &Policy::default())
+        Self::open_with(devices, watched_links, &Policy::default(), Arc::default())
     }
 
-    /// As [`Control::open`], with what the operator decides of every segment.
-    pub fn open_with_policy(
+    /// As [`Control::open`], with what the operator decides of every segment, and the workers' book of peers.
+    pub fn open_with(
         devices: &[Found],
         watched_links: &[u32],
         policy: &Policy,
+        book: Arc<PeerBook>,
     ) -> Result<Self, Error> {
-        Self::assemble(devices, watched_links, policy, QUEUE_BYTES)
+        Self::assemble(devices, watched_links, policy, book, QUEUE_BYTES)
     }
 
     /// As [`Control::open`] with another length of the kernel's queue for us, in bytes.
@@ -107,13 +109,15 @@ impl Control {
         watched_links: &[u32],
         queue_bytes: usize,
     ) -> Result<Self, Error> {
-        Self::assemble(devices, watched_links, &Policy::default(), queue_bytes)
+        let policy = Policy::default();
+        Self::assemble(devices, watched_links, &policy, Arc::default(), queue_bytes)
     }
 
     fn assemble(
         devices: &[Found],
         watched_links: &[u32],
         policy: &Policy,
+        book: Arc<PeerBook>,
         queue_bytes: usize,
     ) -> Result<Self, Error> {
         let io = |doing| move |source| Error::Io { doing, source };
@@ -123,7 +127,7 @@ impl Control {
         let wake =
             UnixStream::pair().map_err(io("making the pair of sockets that ends the thread"))?;
         let mut control = Self {
-            mirror: Mirror::new(socket, devices, watched_links, policy)?,
+            mirror: Mirror::new(socket, devices, watched_links, policy, book)?,
             subscription,
             wake,
             frame_limits: FrameLimits::default(),
@@ -362,15 +366,26 @@ impl Thread {
             thread::sleep(ON_THEIR_WAY);
         }
         self.frame_limits.shrink(&snapshot);
+        // Before anybody is counted there: a place that has another owner is not told as the old one's.
+        let roster = self.mirror.roster().clone();
+        lock(&self.shared).roster = roster;
         self.writer.publish(snapshot.clone());
         self.frame_limits.grow(&snapshot);
         self.reclaim_shares();
+        self.settle_peers();
     }
 
     /// Gives the workers what they can take by the newest snapshot, once all of them look at that one.
     fn reclaim_shares(&mut self) {
         if self.writer.retired() == 0 {
             self.kernel_shares.narrow();
+        }
+    }
+
+    /// Lets the places of peers that are gone be given to others, once all workers look at the newest snapshot.
+    fn settle_peers(&mut self) {
+        if self.writer.retired() == 0 {
+            self.mirror.roster().settle(Instant::now());
         }
     }
 
@@ -388,6 +403,7 @@ impl Thread {
         if self.reclaim_at.is_some_and(|at| at <= Instant::now()) {
             self.writer.reclaim();
             self.reclaim_shares();
+            self.settle_peers();
             self.reclaim_at = (self.writer.retired() > 0).then(|| Instant::now() + RECLAIM_AFTER);
         }
     }
@@ -439,8 +455,10 @@ impl Thread {
             next_hops: Arc::clone(&device.next_hops),
         });
         let segments = segments.collect();
+        let roster = self.mirror.roster().clone();
         let mut shared = lock(&self.shared);
         shared.segments = segments;
+        shared.roster = roster;
         if let Some(last_build) = last_build {
             shared.counts.last_build = last_build;
         }

@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::numa::Machine;
-use super::observe::{OffenderState, PortState, WorkerState};
+use super::observe::{OffenderState, PortState, QueueState, WorkerState};
 use super::plan::Plan;
 use crate::port::{RxDrops, StatisticsHandle, XskPort};
-use crate::stats::{DropReason, OffenderRecord, PassReason, PortCounters, WorkerCounters};
+use crate::stats::{
+    DropReason, OffenderRecord, PassReason, PeerBook, PortCounters, WorkerCounters,
+};
 use crate::steer::{AccessPair, SteerCounters, XdpMode};
 use crate::wire::MacAddr;
 use crate::worker;
@@ -48,11 +50,19 @@ pub(super) struct PortBook {
     sockets: Vec<SocketBook>,
     /// The TAP of a vxlan device, and what came of the frames of each of its queues.
     tap_ifindex: Option<u32>,
-    taps: Vec<Arc<PortCounters>>,
+    taps: Vec<TapBook>,
+}
+
+/// One queue of a TAP.
+struct TapBook {
+    worker: u32,
+    counters: Arc<PortCounters>,
 }
 
 /// One socket of a port.
 pub(super) struct SocketBook {
+    pub worker: u32,
+    pub queue: u32,
     pub counters: Arc<PortCounters>,
     pub statistics: StatisticsHandle,
     pub zero_copy: bool,
@@ -90,6 +100,8 @@ pub(super) struct WorkerBook {
 pub(super) struct Books {
     ports: Vec<PortBook>,
     pub workers: Vec<WorkerBook>,
+    /// Where the workers count each peer.
+    pub peers: Arc<PeerBook>,
 }
 
 impl Books {
@@ -135,6 +147,7 @@ impl Books {
         Self {
             ports: underlays.chain(accesses).collect(),
             workers: Vec::new(),
+            peers: Arc::new(PeerBook::new(plan.workers as usize, plan.devices.len())),
         }
     }
 
@@ -150,10 +163,16 @@ impl Books {
     }
 
     /// Notes a queue of a vxlan device's TAP.
-    pub fn note_tap(&mut self, ifindex: u32, tap_ifindex: u32, counters: &Arc<PortCounters>) {
+    pub fn note_tap(
+        &mut self,
+        (ifindex, tap_ifindex): (u32, u32),
+        worker: u32,
+        counters: &Arc<PortCounters>,
+    ) {
         if let Some(port) = self.ports.iter_mut().find(|port| port.ifindex == ifindex) {
             port.tap_ifindex = Some(tap_ifindex);
-            port.taps.push(Arc::clone(counters));
+            let counters = Arc::clone(counters);
+            port.taps.push(TapBook { worker, counters });
         }
     }
 
@@ -191,6 +210,12 @@ impl Books {
             .collect()
     }
 
+    /// What a worker has of the ports.
+    pub fn queues(&self, worker: u32) -> Vec<QueueState> {
+        let ports = self.ports.iter();
+        ports.flat_map(|port| port.queues(worker)).collect()
+    }
+
     /// Frames of strangers that were delivered, over all ports.
     pub fn strangers_delivered(&self) -> u64 {
         let sockets = self.ports.iter().flat_map(|port| &port.sockets);
@@ -216,11 +241,13 @@ struct Fates {
     forwarded: u64,
     forwarded_bytes: u64,
     flood_copies: u64,
+    copied_bytes: u64,
     flood_copies_lost: u64,
     checksums_completed: u64,
     superframes: u64,
     segments: u64,
     segments_sent: u64,
+    segments_whole: u64,
     segments_lost: u64,
     strangers_delivered: u64,
     drops: BTreeMap<String, u64>,
@@ -230,7 +257,36 @@ impl PortBook {
     /// Of every socket and every queue of a TAP.
     fn counters(&self) -> impl Iterator<Item = &PortCounters> {
         let sockets = self.sockets.iter().map(|socket| &*socket.counters);
-        sockets.chain(self.taps.iter().map(|counters| &**counters))
+        sockets.chain(self.taps.iter().map(|tap| &*tap.counters))
+    }
+
+    /// What a worker has of it.
+    fn queues(&self, worker: u32) -> Vec<QueueState> {
+        let state = |queue, kind: &str, counters: &PortCounters, kernel: RxDrops| {
+            let dropped = DropReason::ALL.iter().map(|reason| counters.drops(*reason));
+            QueueState {
+                port: self.name.clone(),
+                direction: match self.side {
+                    Side::Underlay => "rx".to_owned(),
+                    Side::Access => "tx".to_owned(),
+                },
+                queue,
+                kind: kind.to_owned(),
+                received: counters.received.get(),
+                forwarded: counters.forwarded.get(),
+                dropped: dropped.sum(),
+                dropped_by_kernel: kernel.ring_full + kernel.fill_empty + kernel.invalid,
+            }
+        };
+        let sockets = self.sockets.iter().filter(|socket| socket.worker == worker);
+        let sockets = sockets.map(|socket| {
+            let kernel = socket.statistics.rx_drops().unwrap_or_default();
+            state(socket.queue, "socket", &socket.counters, kernel)
+        });
+        let taps = self.taps.iter().filter(|tap| tap.worker == worker);
+        // A TAP has a queue for each worker.
+        let taps = taps.map(|tap| state(worker, "tap", &tap.counters, RxDrops::default()));
+        sockets.chain(taps).collect()
     }
 
     fn fates(&self) -> Fates {
@@ -255,11 +311,13 @@ impl PortBook {
             forwarded: sum(&|c| c.forwarded.get()),
             forwarded_bytes: sum(&|c| c.forwarded_bytes.get()),
             flood_copies: sum(&|c| c.flood_copies.get()),
+            copied_bytes: sum(&|c| c.copied_bytes.get()),
             flood_copies_lost: sum(&|c| c.flood_copies_lost.get()),
             checksums_completed: sum(&|c| c.checksums_completed.get()),
             superframes: sum(&|c| c.superframes.get()),
             segments: sum(&|c| c.segments.get()),
             segments_sent: sum(&|c| c.segments_sent.get()),
+            segments_whole: sum(&|c| c.segments_whole.get()),
             segments_lost: sum(&|c| c.segments_lost.get()),
             strangers_delivered: sum(&|c| c.strangers_delivered.get()),
             drops: drops.collect(),
@@ -323,12 +381,14 @@ impl PortBook {
             received,
             forwarded,
             flood_copies: fates.flood_copies,
+            copied_bytes: fates.copied_bytes,
             flood_copies_lost: fates.flood_copies_lost,
             forwarded_bytes: fates.forwarded_bytes,
             checksums_completed: fates.checksums_completed,
             superframes: fates.superframes,
             segments: fates.segments,
             segments_sent: fates.segments_sent,
+            segments_whole: fates.segments_whole,
             segments_lost: fates.segments_lost,
             superframes_leave: None,
             why_cut: None,
@@ -460,6 +520,7 @@ impl WorkerBook {
             sleeps: self.counters.sleeps.get(),
             awake_ns,
             asleep_ns,
+            queues: Vec::new(),
             heartbeat_age_ms: age_ms,
             alive: running.is_alive() && age_ms <= HEARTBEAT_STALE_MS,
         }

@@ -15,7 +15,7 @@ use super::numa::{self, Machine};
 use super::plan::{Nic, Plan, access_mtu};
 use crate::control::Found;
 use crate::port::{Finishes, Near, Port, TapPort, Umem, UmemConfig, XskConfig, XskPort, ZeroCopy};
-use crate::stats::{PortCounters, WorkerCounters};
+use crate::stats::{PortCounters, Tallies, WorkerCounters};
 use crate::steer::{AccessLink, AccessPair, Steering};
 use crate::table::Reader;
 use crate::worker::{self, Worker};
@@ -59,7 +59,7 @@ pub(super) fn crew(
     for nic in &plan.nics {
         let finishes = checksums::finishes(nic);
         for queue in own_queues(plan, nic, number) {
-            crew.open_underlay(nic, queue, finishes, steering, books)?;
+            crew.open_underlay(nic, (number, queue), finishes, steering, books)?;
         }
     }
     for (found, pair) in plan.devices.iter().zip(accesses) {
@@ -88,7 +88,7 @@ impl Crew {
     fn open_underlay(
         &mut self,
         nic: &Nic,
-        queue: u32,
+        (number, queue): (u32, u32),
         finishes: Finishes,
         steering: &mut Steering,
         books: &mut Books,
@@ -98,7 +98,8 @@ impl Crew {
             finishes,
             ..xsk_config(nic.ifindex, &nic.name, queue, nic.mtu, ZeroCopy::Try)
         };
-        let (port, counters) = open(&self.umem, &config, share, steering, books)?;
+        let own = (number, books.peers.received(number as usize));
+        let (port, counters) = open(&self.umem, &config, share, own, steering, books)?;
         self.underlays.push(worker::Underlay {
             ifindex: nic.ifindex,
             port,
@@ -122,7 +123,8 @@ impl Crew {
         let first = self.accesses.first().map(|access| &access.port);
         let share = first.or(self.underlays.first().map(|underlay| &underlay.port));
         let config = xsk_config(*ifindex, name, number, access_mtu(found), ZeroCopy::Never);
-        let (port, counters) = open(&self.umem, &config, share, steering, books)?;
+        let own = (number, books.peers.sent(number as usize));
+        let (port, counters) = open(&self.umem, &config, share, own, steering, books)?;
         let below = found.underlay.as_ref().map(|link| link.ifindex);
         let mut underlays = self.underlays.iter();
         let underlay = underlays.position(|underlay| Some(underlay.ifindex) == below);
@@ -159,8 +161,10 @@ impl Crew {
                 accesses.push(None);
                 continue;
             };
-            let counters = Arc::new(PortCounters::default());
-            books.note_tap(found.device.ifindex, tap.link.ifindex, &counters);
+            let peers = books.peers.sent(number as usize);
+            let counters = Arc::new(PortCounters::counting(peers));
+            let ends = (found.device.ifindex, tap.link.ifindex);
+            books.note_tap(ends, number, &counters);
             let port = TapPort::access(tap.queue(number)?, &umem, &self.umem);
             let departure = lanes.departure(nic, below.underlay);
             let access = worker::AccessTap::new(port, counters, departure);
@@ -193,13 +197,16 @@ fn open(
     umem: &Umem,
     config: &XskConfig,
     share: Option<&XskPort>,
+    (worker, peers): (u32, Arc<Tallies>),
     steering: &mut Steering,
     books: &mut Books,
 ) -> Result<(XskPort, Arc<PortCounters>), SessionError> {
     let port = XskPort::open(umem, config, share)?;
     steering.set_socket(config.ifindex, config.queue, port.socket().as_fd())?;
-    let counters = Arc::new(PortCounters::default());
+    let counters = Arc::new(PortCounters::counting(peers));
     let socket = SocketBook {
+        worker,
+        queue: config.queue,
         counters: Arc::clone(&counters),
         statistics: port.statistics_handle().map_err(SessionError::Statistics)?,
         zero_copy: port.mode().zero_copy,

@@ -33,7 +33,7 @@ pub(super) fn words(segment: &SegmentReport) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::VtepReport;
+    use crate::control::{PeersReport, VtepReport};
     use crate::table::{SegmentId, UnresolvedReason, VtepKey};
     use crate::wire::{MacAddr, Vni};
 
@@ -57,6 +57,7 @@ mod tests {
             kernel_entries: 3,
             kernel_floods: false,
             groups: Vec::new(),
+            peers: PeersReport::default(),
             vteps: vteps.iter().map(vtep).collect(),
         }
     }

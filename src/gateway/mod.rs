@@ -19,9 +19,11 @@ mod lock;
 mod numa;
 mod observe;
 mod order;
+mod peers;
 mod plan;
 mod predecessor;
 mod privileges;
+mod recent;
 mod session;
 mod strangers;
 
@@ -34,8 +36,9 @@ use crossbeam::channel::{Receiver, RecvError, Sender, bounded, select};
 
 pub use lock::{LockError, lock_name, peer_may_change, peer_pid};
 pub use observe::{
-    AccessState, DeviceState, GroupState, MemberState, MirrorState, Observation, OffenderState,
-    PolicyState, PortState, RefusedState, SuperframesState, VtepState, WorkerState,
+    AccessState, DeviceState, DropState, GroupState, MemberState, MirrorState, Observation,
+    OffenderState, PeerState, PolicyState, PortState, QueueState, RefusedState, SuperframesState,
+    Traffic, VniState, VtepState, WorkerState,
 };
 pub use order::{Drained, Orders, Resumed, Stopping};
 pub use plan::{Nic, Plan, PlanError, receive_queues, refusal_words};
@@ -240,6 +243,7 @@ impl Gateway {
         let mut state = lock(&self.shared);
         state.session.as_mut().is_some_and(|session| {
             session.watch();
+            session.remember();
             !session.is_alive()
         })
     }

@@ -20,10 +20,19 @@ pub struct Observation {
     pub devices: Vec<DeviceState>,
     /// The ports, underlay first.
     pub ports: Vec<PortState>,
+    /// Every reason for which a port has lost frames since the takeover, and when it last did.
+    #[serde(default)]
+    pub drops: Vec<DropState>,
     /// The workers.
     pub workers: Vec<WorkerState>,
     /// The remote tunnel end points.
     pub vteps: Vec<VtepState>,
+    /// What was counted of each peer: a VTEP address of a vxlan device.
+    #[serde(default)]
+    pub peers: Vec<PeerState>,
+    /// What was counted of all peers of each vxlan device.
+    #[serde(default)]
+    pub vnis: Vec<VniState>,
     /// The nexthop groups that FDB entries lead to.
     #[serde(default)]
     pub groups: Vec<GroupState>,
@@ -163,7 +172,7 @@ pub struct RefusedState {
 }
 
 /// Where frames enter: an underlay device, or the access side of a vxlan device.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PortState {
     /// The underlay device's name, or the vxlan device's.
     pub name: String,
@@ -192,6 +201,9 @@ pub struct PortState {
     pub forwarded: u64,
     /// Copies beyond the first, for flood lists.
     pub flood_copies: u64,
+    /// Their bytes, as sent; not among `forwarded_bytes`.
+    #[serde(default)]
+    pub copied_bytes: u64,
     /// Copies that could not be made or sent.
     pub flood_copies_lost: u64,
     /// Bytes of the frames forwarded, as sent.
@@ -207,7 +219,10 @@ pub struct PortState {
     /// Segments beyond the first of a superframe that were cut here and sent.
     #[serde(default)]
     pub segments_sent: u64,
-    /// Such segments that were lost although the first was not.
+    /// Segments beyond the first of superframes that left whole, to be cut behind us.
+    #[serde(default)]
+    pub segments_whole: u64,
+    /// Segments beyond the first that were cut here and lost, although the first was not.
     #[serde(default)]
     pub segments_lost: u64,
     /// How superframes leave by an underlay device: `wire-gso`, whole by a TAP in front of it, or `cut` by the workers; none
@@ -228,6 +243,64 @@ pub struct PortState {
     pub in_flight: i64,
     /// Whether `received = forwarded + passed + drops + in_flight` with no more in flight than the rings hold.
     pub balance_ok: bool,
+}
+
+impl PortState {
+    /// A port with this name and role that has seen nothing yet: for tests.
+    #[cfg(test)]
+    pub(crate) fn named(name: &str, ifindex: u32, role: &str) -> Self {
+        Self {
+            name: name.into(),
+            ifindex,
+            role: role.into(),
+            xdp_mode: "native".into(),
+            queues: 1,
+            balance_ok: true,
+            ..Self::default()
+        }
+    }
+}
+
+/// Frames that died at a port of one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropState {
+    /// The port that they came in by.
+    pub port: String,
+    /// `rx` for what came from the underlay, `tx` for what was on its way there.
+    pub direction: String,
+    /// The reason.
+    pub reason: String,
+    /// How many since the takeover.
+    pub count: u64,
+    /// Milliseconds since one was last seen to have died; looked at once a second.
+    pub last_age_ms: u64,
+    /// How many in the last minute; since the takeover when that was later.
+    pub last_minute: u64,
+    /// How many in the last 10 minutes.
+    pub last_10_minutes: u64,
+    /// How many in the last hour.
+    pub last_hour: u64,
+}
+
+/// What a worker has of a port: an AF_XDP socket on a queue, or a queue of a TAP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueState {
+    /// The underlay device's name, or the vxlan device's.
+    pub port: String,
+    /// `rx` where frames come from the underlay, `tx` where they go there.
+    pub direction: String,
+    /// Which queue.
+    pub queue: u32,
+    /// `socket`, or `tap` for superframes.
+    pub kind: String,
+    /// Frames taken from it.
+    pub received: u64,
+    /// Those of them that were handed on.
+    pub forwarded: u64,
+    /// Those of them that the worker dropped.
+    pub dropped: u64,
+    /// Frames that the kernel dropped in front of the worker: its ring was full, or there was no frame to fill.
+    pub dropped_by_kernel: u64,
 }
 
 /// One worker.
@@ -265,6 +338,9 @@ pub struct WorkerState {
     /// Nanoseconds asleep since its start.
     #[serde(default)]
     pub asleep_ns: u64,
+    /// The queues that it serves.
+    #[serde(default)]
+    pub queues: Vec<QueueState>,
     /// Milliseconds since its last heartbeat.
     pub heartbeat_age_ms: u64,
     /// Whether its thread runs and its heartbeat is fresh.
@@ -300,6 +376,58 @@ impl VtepState {
     pub fn is_kernels(&self) -> bool {
         self.carried_by == "kernel"
     }
+}
+
+/// Frames of the wire that were handed on, each segment of a superframe by itself, and copies too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Frames that were received, decapsulated and delivered.
+    pub received: u64,
+    /// Their bytes, as delivered.
+    pub received_bytes: u64,
+    /// Milliseconds since the last of them; none when there has been none.
+    pub received_age_ms: Option<u64>,
+    /// Frames that were encapsulated and sent.
+    pub sent: u64,
+    /// Their bytes, as sent; a superframe that left whole had its headers once.
+    pub sent_bytes: u64,
+    /// Milliseconds since the last of them; none when there has been none.
+    pub sent_age_ms: Option<u64>,
+}
+
+/// What was counted of one peer since the takeover.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerState {
+    /// The vxlan device's name.
+    pub device: String,
+    /// The device's VNI.
+    pub vni: u32,
+    /// The peer's address.
+    pub addr: IpAddr,
+    /// Its frames.
+    #[serde(flatten)]
+    pub traffic: Traffic,
+}
+
+/// What was counted of all peers of a vxlan device since the takeover. Over all peers, `other` and `former` it adds up to what
+/// the ports say: `received` to `forwarded` of the underlay devices, with what died as `worker_stale`; `sent` to `forwarded`,
+/// `flood_copies`, `segments_sent` and `segments_whole` of the device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VniState {
+    /// The vxlan device's name.
+    pub device: String,
+    /// Its VNI.
+    pub vni: u32,
+    /// Peers that are counted by themselves.
+    pub peers: u64,
+    /// Peers beyond the bound, counted in `other`.
+    pub uncounted: u64,
+    /// Everything.
+    pub total: Traffic,
+    /// Of senders that are no VTEPs, and of peers beyond the bound.
+    pub other: Traffic,
+    /// Of peers that are no longer there.
+    pub former: Traffic,
 }
 
 /// A nexthop group that FDB entries lead to: each flow goes to one of its members.

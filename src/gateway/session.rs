@@ -8,6 +8,8 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender};
 
@@ -19,15 +21,20 @@ use super::lanes::Lanes;
 use super::lock::{DeviceLock, LockError};
 use super::observe::{
     self, AccessState, DeviceState, GroupState, MemberState, MirrorState, Observation,
-    OffenderState, PortState, SuperframesState, VtepState,
+    OffenderState, PortState, SuperframesState, VtepState, WorkerState,
 };
+use super::peers;
 use super::plan::{Plan, access_mtu};
+use super::recent::RecentDrops;
 use crate::control::{self, Control, Event, Found, Report, SegmentReport};
 use crate::fault::{Explained, Fault};
 use crate::port::{OpenError, ROOM, XskPort, now_ns};
 use crate::steer::{self, AccessPair, DevicePlan, NicPlan, SteerPlan, Steering};
 use crate::table::{OUTER_IPV4_LEN, OUTER_IPV6_LEN, Policy, VtepKey, publication};
 use crate::worker;
+
+/// How often it is remembered what has died.
+const REMEMBER: Duration = Duration::from_secs(1);
 
 /// Why a session did not come up. Everything it had made is gone again.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +110,8 @@ pub struct Session {
     control: control::Running,
     workers: Vec<worker::Running<XskPort>>,
     hung: Hung,
+    recent: RecentDrops,
+    remember_at: Instant,
     accesses: Vec<AccessPair>,
     lanes: Lanes,
     _locks: Vec<DeviceLock>,
@@ -150,7 +159,8 @@ impl Session {
         let watched: Vec<u32> = accesses.iter().flat_map(ends).chain(taps).collect();
         let limits = steering.frame_limits();
         let shares = steering.kernel_shares();
-        let control = Control::open_with_policy(&plan.devices, &watched, &plan.policy)?
+        let peers = Arc::clone(&books.peers);
+        let control = Control::open_with(&plan.devices, &watched, &plan.policy, peers)?
             .with_frame_limits(move |ifindex, bytes| limits.set(ifindex, bytes))
             .with_kernel_shares(move |ifindex, share| shares.set(ifindex, share));
         let (writer, readers) = publication(crews.len(), control.snapshot());
@@ -170,6 +180,8 @@ impl Session {
             control,
             workers,
             hung: Hung::default(),
+            recent: RecentDrops::default(),
+            remember_at: Instant::now(),
             accesses,
             lanes,
             _locks: locks,
@@ -242,6 +254,15 @@ impl Session {
         }
     }
 
+    /// Remembers what has died by now, once a second.
+    pub fn remember(&mut self) {
+        if Instant::now() >= self.remember_at {
+            self.remember_at = Instant::now() + REMEMBER;
+            let ports = self.ports(&mut None);
+            self.recent.look(&ports, now_ns());
+        }
+    }
+
     /// Frames of strangers that were delivered so far, and the latest stranger.
     pub fn strangers(&self) -> (u64, Option<OffenderState>) {
         let offenders = self.books.offenders(now_ns());
@@ -265,10 +286,14 @@ impl Session {
         }
         seen.reasons.extend(trouble.map(|error| error.to_string()));
         let now_ns = now_ns();
+        seen.drops = self.recent.states(&seen.ports, now_ns);
         seen.offenders = self.books.offenders(now_ns);
         let books = self.books.workers.iter().zip(&self.workers);
         seen.workers = books
-            .map(|(book, running)| book.state(now_ns, running))
+            .map(|(book, running)| WorkerState {
+                queues: self.books.queues(book.number),
+                ..book.state(now_ns, running)
+            })
             .collect();
         let report = self.control.report();
         let shares = self.steering.kernel_shares();
@@ -286,6 +311,9 @@ impl Session {
             .collect();
         seen.vteps = report.segments.iter().flat_map(vteps).collect();
         seen.groups = report.segments.iter().flat_map(groups).collect();
+        for (segment, found) in report.segments.iter().zip(&self.plan.devices) {
+            peers::add(&mut seen, segment, found.device.vni.get(), now_ns);
+        }
         let partly_kernels = report.segments.iter().filter_map(kernel_share::words);
         seen.warnings.extend(partly_kernels);
         let troubles = shares.troubles();

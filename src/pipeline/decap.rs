@@ -36,7 +36,7 @@ use super::usual::Usual;
 use super::{Outbox, Role, Verdict, Verdicts, ahead, carrier, ecn, unfinished};
 use crate::port::{Batch, Frame, Umem};
 use crate::prefetch::LINE;
-use crate::stats::{DropReason, Offender, PortCounters};
+use crate::stats::{DropReason, Offender, PeerId, PortCounters};
 use crate::table::{
     InnerVlan, OUTER_IPV4_LEN, OUTER_IPV6_LEN, PeerCheck, Segment, SegmentConfig, SegmentId,
     Snapshot,
@@ -56,6 +56,8 @@ pub(super) struct Pull {
     inner_len: u16,
     outer_len: u8,
     outer_class: u8,
+    /// From whom it is.
+    pub(super) peer: PeerId,
     /// The inner frame has bytes to be changed: an unfinished checksum, or its ECN bits.
     amend: bool,
 }
@@ -71,9 +73,10 @@ pub fn decide(snapshot: &Snapshot, umem: &Umem, batch: &Batch, verdicts: &mut Ve
     verdicts.judge_pulls(frames, |frame, pull| {
         let bytes = umem.bytes(frame);
         if let Some(usual) = &usual
-            && let Some((headers, inner)) = usual.read(bytes)
+            && let Some((headers, inner, peer)) = usual.read(bytes)
         {
             pull.read(usual.segment, inner, OuterIp::Ipv4(&headers.ip))?;
+            pull.peer = peer;
             return Ok(Verdict::Deliver(usual.id));
         }
         let verdict = judge(snapshot, bytes, pull);
@@ -124,7 +127,7 @@ pub fn apply(
         let dead = match delivered {
             Ok(segment) => match out.get_mut(usize::from(segment.0)) {
                 Some(outbox) => outbox
-                    .push(frame, Role::First)
+                    .push(frame, Role::First, pull.peer)
                     .err()
                     .map(|frame| (frame, DropReason::TxRingFull)),
                 None => Some((frame, DropReason::LinkDown)),
@@ -187,6 +190,7 @@ impl Pull {
         inner_len: 0,
         outer_len: 0,
         outer_class: 0,
+        peer: PeerId(0),
         amend: false,
     };
 
@@ -276,9 +280,11 @@ impl<'a> Outer<'a> {
         if vxlan.bits() & !segment.config.header_bits != 0 {
             return Err(DropReason::ReservedBits);
         }
-        let stranger = self.judge_source(segment)?;
+        let peer = self.judge_source(segment)?;
         pull.read(segment, inner, self.ip)?;
-        Ok(if stranger {
+        pull.peer = peer.unwrap_or(PeerId::other(id.0));
+        let is_stranger = peer.is_none() && segment.config.peer_check == PeerCheck::Log;
+        Ok(if is_stranger {
             Verdict::DeliverStranger(id)
         } else {
             Verdict::Deliver(id)
@@ -304,16 +310,15 @@ impl<'a> Outer<'a> {
         Ok(())
     }
 
-    /// Whether the sender is a stranger whom the segment lets in all the same. Nothing vouches for the addresses of a
+    /// Who the sender is; none for a stranger whom the segment lets in all the same. Nothing vouches for the addresses of a
     /// datagram without a checksum over IPv6, so that these are taken from known VTEPs only (RFC 6936 §5).
     #[inline(always)]
-    fn judge_source(self, segment: &Segment) -> Result<bool, DropReason> {
+    fn judge_source(self, segment: &Segment) -> Result<Option<PeerId>, DropReason> {
         let unprotected = !self.has_checksum() && !self.ip.is_ipv4();
-        match segment.config.peer_check {
-            PeerCheck::Off if !unprotected => Ok(false),
-            _ if segment.is_peer(self.ip.source()) => Ok(false),
-            PeerCheck::Log if !unprotected => Ok(true),
-            _ => Err(DropReason::UnknownPeer),
+        match (segment.peer(self.ip.source()), segment.config.peer_check) {
+            (Some(peer), _) => Ok(Some(peer)),
+            (None, PeerCheck::Off | PeerCheck::Log) if !unprotected => Ok(None),
+            (None, _) => Err(DropReason::UnknownPeer),
         }
     }
 }

@@ -29,10 +29,11 @@
 //! the segments that it will be cut into, and sent unfinished, with the header telling where everything is; or cut here
 //! (`encap_cut.rs`). For the frames of sockets there is no such question: `SUPER` is a constant, and each has its own code.
 
+use super::note::Note;
 use super::{Exit, IpIds, Role, Verdict, Verdicts, ahead, carrier, ecn, unfinished};
 use crate::port::{BATCH, Batch, Frame, Port, Umem};
 use crate::prefetch::{self, LINE};
-use crate::stats::{DropReason, PortCounters};
+use crate::stats::{DropReason, PeerId, PortCounters};
 use crate::table::{
     Destination, Df, EncapTemplate, FlowLabel, InnerVlan, ListId, NextHop, OuterFields, Question,
     Segment, SegmentConfig, SegmentId, Snapshot, UdpChecksum, UnresolvedReason, Vtep, VtepId,
@@ -379,13 +380,16 @@ impl Push {
     }
 }
 
-/// The headers for a frame of this length to this VTEP, or why there are none.
+/// How a frame gets to a VTEP: the headers for it, and where it is counted.
+#[derive(Clone, Copy)]
+pub(super) struct Way<'a> {
+    pub(super) template: &'a EncapTemplate,
+    pub(super) peer: PeerId,
+}
+
+/// How a frame of this length gets to this VTEP, or why it does not.
 #[inline(always)]
-pub(super) fn reach(
-    vteps: &[Vtep],
-    vtep: VtepId,
-    inner_len: usize,
-) -> Result<&EncapTemplate, DropReason> {
+pub(super) fn reach(vteps: &[Vtep], vtep: VtepId, inner_len: usize) -> Result<Way<'_>, DropReason> {
     let vtep = vteps
         .get(vtep.0 as usize)
         .ok_or(DropReason::NextHopUnresolved)?;
@@ -397,7 +401,10 @@ pub(super) fn reach(
     if template.ip_packet_len(inner_len) > usize::from(vtep.path_mtu) {
         return Err(DropReason::Oversize);
     }
-    Ok(template)
+    Ok(Way {
+        template,
+        peer: vtep.peer,
+    })
 }
 
 /// A frame that goes nowhere, and why.
@@ -415,8 +422,8 @@ fn send<const SUPER: bool, P: Port>(
 ) -> Result<(), Dead> {
     let superframe = superframe::<SUPER>(umem, &frame);
     let len = superframe.map_or(frame.len(), |superframe| superframe.segment_len());
-    let template = match reach(&segment.vteps, vtep, len) {
-        Ok(template) => template,
+    let way = match reach(&segment.vteps, vtep, len) {
+        Ok(way) => way,
         Err(reason) => return Err((frame, reason)),
     };
     let load = Load {
@@ -424,10 +431,11 @@ fn send<const SUPER: bool, P: Port>(
         checksum: Checksum::of(&segment.config, exit.port),
     };
     let fields = prepare(&segment.config, edit, &load, umem, &mut frame, counters);
-    if !push::<SUPER, P>(template, fields, load, umem, &mut frame, exit) {
+    if !push::<SUPER, P>(way.template, fields, load, umem, &mut frame, exit) {
         return Err((frame, DropReason::NoFrame));
     }
-    exit.put(frame, Role::First, umem, counters);
+    let note = Note::new(way.peer, &frame, load.segments());
+    exit.put(frame, Role::First, note, umem, counters);
     Ok(())
 }
 
@@ -449,7 +457,7 @@ fn copy_to<const SUPER: bool, P: Port>(
     let mut reachable = list
         .iter()
         .filter_map(|vtep| reach(&segment.vteps, *vtep, inner_len).ok());
-    let Some(template) = reachable.next() else {
+    let Some(way) = reachable.next() else {
         return Err((frame, unreachable(list, segment, inner_len, counters)));
     };
     let load = Load {
@@ -458,13 +466,14 @@ fn copy_to<const SUPER: bool, P: Port>(
     };
     let fields = prepare(&segment.config, edit, &load, umem, &mut frame, counters);
     let (mut role, mut handed_on, mut dead) = (Role::First, 0, None);
-    let mut next = Some((template, frame));
-    while let Some((template, mut frame)) = next {
+    let mut next = Some((way, frame));
+    while let Some((way, mut frame)) = next {
         next = reachable
             .next()
-            .and_then(|template| Some((template, copy::<SUPER, P>(umem, &frame, counters, exit)?)));
-        if push::<SUPER, P>(template, fields, load, umem, &mut frame, exit) {
-            exit.put(frame, role, umem, counters);
+            .and_then(|way| Some((way, copy::<SUPER, P>(umem, &frame, counters, exit)?)));
+        if push::<SUPER, P>(way.template, fields, load, umem, &mut frame, exit) {
+            let note = Note::new(way.peer, &frame, load.segments());
+            exit.put(frame, role, note, umem, counters);
             handed_on += 1;
         } else if role == Role::First {
             dead = Some((frame, DropReason::NoFrame));
@@ -567,6 +576,14 @@ struct Load {
     superframe: Option<Superframe>,
     /// Of the frame, or of the segments of a superframe.
     checksum: Checksum,
+}
+
+impl Load {
+    /// Frames of the wire.
+    #[inline(always)]
+    fn segments(&self) -> usize {
+        self.superframe.map_or(1, |superframe| superframe.segments)
+    }
 }
 
 /// What becomes of the outer UDP checksum.

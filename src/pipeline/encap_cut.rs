@@ -21,10 +21,11 @@ use std::iter;
 use std::slice;
 
 use super::cut::Cut;
-use super::encap::{Push, carry_out, members, reach, unreachable};
+use super::encap::{Push, Way, carry_out, members, reach, unreachable};
+use super::note::Note;
 use super::{Exit, Role, Verdict, Verdicts};
 use crate::port::{Batch, Frame, Port, Umem};
-use crate::stats::{DropReason, PortCounters};
+use crate::stats::{DropReason, PeerId, PortCounters};
 use crate::table::{EncapTemplate, OuterFields, Segment, SegmentId, Snapshot, UdpChecksum};
 use crate::wire::vnet::{self, VnetHeader};
 
@@ -112,11 +113,12 @@ fn cut_up<P: Port>(
     // The devices whose frames carry marks have no TAP.
     let fields = push.fields(&segment.config, 0, None);
     let (mut role, mut handed_on, mut dead) = (Role::First, 0, None);
-    for template in iter::once(first).chain(reachable) {
+    for Way { template, peer } in iter::once(first).chain(reachable) {
         match make_room(cut.remaining(), umem, counters, exit) {
             Ok(()) => {
                 let outer = Outer {
                     template,
+                    peer,
                     fields,
                     with_checksum: segment.config.udp_checksum == UdpChecksum::Compute,
                 };
@@ -175,6 +177,7 @@ fn missing<P: Port>(frames: usize, umem: &Umem, exit: &mut Exit<'_, P>) -> Optio
 /// What all segments of a superframe to one VTEP have in front of them.
 struct Outer<'a> {
     template: &'a EncapTemplate,
+    peer: PeerId,
     fields: OuterFields,
     with_checksum: bool,
 }
@@ -199,7 +202,8 @@ impl Outer<'_> {
             self.fields.ip_id = exit.ip_ids.next_id();
             self.fields.inner_sum = sum.filter(|_| self.with_checksum);
             if self.push(&mut frame, umem) {
-                exit.put(frame, role, umem, counters);
+                let note = Note::new(self.peer, &frame, 1);
+                exit.put(frame, role, note, umem, counters);
             } else {
                 umem.release(frame);
                 role.count_lost(counters, DropReason::NoFrame);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Verdict;
 use super::lab::{FAR, Lab, UNKNOWN, config, config6, segment, tunnelled, tunnelled6};
-use crate::stats::DropReason;
+use crate::stats::{DropReason, PeerId};
 use crate::table::{
     EncapTemplate, Inherit, NextHop, Segment, SegmentConfig, SegmentId, Vtep, VtepId, VtepKey,
 };
@@ -34,6 +34,7 @@ fn with_group(mut config: SegmentConfig, ttl: Inherit, to_vtep_too: bool) -> Lab
         key,
         next_hop: NextHop::Resolved(template),
         path_mtu: 1500,
+        peer: PeerId(9),
     });
     let id = VtepId(3);
     segment.flood = Arc::new(if to_vtep_too {

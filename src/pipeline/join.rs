@@ -37,6 +37,7 @@
 //! close each other's trains. What may belong to any flow (a fragment, a tagged frame, headers that make no sense) closes all.
 
 use super::gro::{Kind, Segment};
+use super::note::Note;
 use crate::port::{BATCH, Batch, Frame, Umem};
 use crate::wire::vnet::{self, VnetHeader};
 use crate::wire::{ethernet, tcp};
@@ -56,6 +57,8 @@ const ENTRIES: usize = BATCH + OPEN_MAX;
 #[derive(Debug)]
 pub struct Trains {
     frames: [Option<Frame>; PLACES],
+    /// Beside each of them.
+    notes: [Note; PLACES],
     /// The place of the frame that follows each in its train.
     behind: [u8; PLACES],
     /// Places without a frame, the first `vacant_len` of them.
@@ -113,6 +116,8 @@ struct Open {
 
 const _: () = assert!(PLACES <= 1 << u8::BITS);
 
+static NO_NOTES: [Note; BATCH] = [Note::NONE; BATCH];
+
 impl Default for Trains {
     fn default() -> Self {
         Self::new()
@@ -124,6 +129,7 @@ impl Trains {
     pub fn new() -> Self {
         Self {
             frames: [const { None }; PLACES],
+            notes: [Note::NONE; PLACES],
             behind: [0; PLACES],
             vacant: std::array::from_fn(|place| place as u8),
             vacant_len: PLACES,
@@ -145,7 +151,7 @@ impl Trains {
     /// taken, it leaves the frames where they are.
     pub fn join(&mut self, umem: &mut Umem, batch: &mut Batch) {
         if self.ready == 0 {
-            self.add_all(umem, batch);
+            self.add_all(umem, batch, &NO_NOTES);
             self.open.clear(&mut self.entries);
             self.finish(umem);
         }
@@ -154,10 +160,20 @@ impl Trains {
     /// The same, for a batch that will be followed by another: trains of this one that may grow wait for it, unless there
     /// would be no room for it. Those that waited for this one in vain wait no longer, however many follow.
     pub fn join_on(&mut self, umem: &mut Umem, batch: &mut Batch) {
+        self.join_on_noted(umem, batch, &NO_NOTES);
+    }
+
+    /// The same, with a note beside each frame, from the front, that [`Self::take_noted`] gives back.
+    pub(super) fn join_on_noted(
+        &mut self,
+        umem: &mut Umem,
+        batch: &mut Batch,
+        notes: &[Note; BATCH],
+    ) {
         if self.ready > 0 {
             return;
         }
-        self.add_all(umem, batch);
+        self.add_all(umem, batch, notes);
         self.open.retain_fresh(&mut self.entries);
         let entries = self.entries.iter().take(self.len);
         let open = entries.filter(|entry| entry.open);
@@ -169,9 +185,9 @@ impl Trains {
     }
 
     #[inline(always)]
-    fn add_all(&mut self, umem: &mut Umem, batch: &mut Batch) {
-        for frame in batch.drain() {
-            self.add(frame, umem);
+    fn add_all(&mut self, umem: &mut Umem, batch: &mut Batch, notes: &[Note; BATCH]) {
+        for (frame, note) in batch.drain().zip(notes) {
+            self.add(frame, *note, umem);
         }
     }
 
@@ -201,6 +217,16 @@ impl Trains {
     /// other's, are the superframe: the first has the headers, the others only payload. `None` when there is no train, and
     /// when `train` has no room for it.
     pub fn take(&mut self, train: &mut Batch) -> Option<Train> {
+        self.take_noted(train, &mut [Note::NONE; BATCH])
+    }
+
+    /// The same, with the note of each of its frames, from the front; of an empty `train`.
+    #[inline]
+    pub(super) fn take_noted(
+        &mut self,
+        train: &mut Batch,
+        notes: &mut [Note; BATCH],
+    ) -> Option<Train> {
         let mut entries = self.entries.iter().take(self.len).skip(self.seen);
         let waiting = entries.position(|entry| !entry.open)?;
         let entry = *self.entries.get(self.seen + waiting)?;
@@ -208,7 +234,10 @@ impl Trains {
             return None;
         }
         let mut place = usize::from(entry.first);
-        for _ in 0..entry.frames {
+        for (_, beside) in (0..entry.frames).zip(notes) {
+            if let Some(note) = self.notes.get(place) {
+                *beside = *note;
+            }
             if let Some(frame) = self.frames.get_mut(place).and_then(Option::take) {
                 // There is room.
                 let _full = train.push(frame);
@@ -249,27 +278,27 @@ impl Trains {
     }
 
     #[inline(always)]
-    fn add(&mut self, mut frame: Frame, umem: &mut Umem) {
+    fn add(&mut self, mut frame: Frame, note: Note, umem: &mut Umem) {
         let segment = match Kind::of(umem.bytes(&frame)) {
             Kind::Segment(segment) => segment,
-            Kind::Apart => return self.start(frame, None),
+            Kind::Apart => return self.start(frame, note, None),
             Kind::Doubtful => {
                 self.open.clear(&mut self.entries);
-                return self.start(frame, None);
+                return self.start(frame, note, None);
             }
         };
         if let Some(place) = self.open.find(segment.flow) {
             match self.grow(self.open.entry(place), &segment, &mut frame, umem) {
-                Some(Grown::Open(last)) => return self.put(last, frame),
+                Some(Grown::Open(last)) => return self.put(last, frame, note),
                 Some(Grown::Closed(last)) => {
                     self.open.remove(place, &mut self.entries);
-                    return self.put(last, frame);
+                    return self.put(last, frame, note);
                 }
                 None => self.open.remove(place, &mut self.entries),
             }
         }
         let entry = self.len;
-        self.start(frame, Some(segment));
+        self.start(frame, note, Some(segment));
         if segment.may_lead() {
             self.open.insert(segment.flow, entry, &mut self.entries);
         }
@@ -277,7 +306,7 @@ impl Trains {
 
     /// A train of one frame, at the end.
     #[inline(always)]
-    fn start(&mut self, frame: Frame, head: Option<Segment>) {
+    fn start(&mut self, frame: Frame, note: Note, head: Option<Segment>) {
         let place = self.vacancy();
         if let Some(entry) = self.entries.get_mut(self.len) {
             *entry = Entry {
@@ -294,7 +323,7 @@ impl Trains {
             };
             self.len += 1;
         }
-        self.put(place, frame);
+        self.put(place, frame, note);
     }
 
     /// A place without a frame. There is one for each frame of a batch.
@@ -306,7 +335,10 @@ impl Trains {
     }
 
     #[inline(always)]
-    fn put(&mut self, place: u8, frame: Frame) {
+    fn put(&mut self, place: u8, frame: Frame, note: Note) {
+        if let Some(beside) = self.notes.get_mut(usize::from(place)) {
+            *beside = note;
+        }
         if let Some(place) = self.frames.get_mut(usize::from(place)) {
             debug_assert!(place.is_none());
             *place = Some(frame);

@@ -7,9 +7,9 @@ use etherparse::PacketBuilder;
 
 use super::{Exit, IpIds, Outbox, Verdict, Verdicts, carrier, decap, encap};
 use crate::port::{BATCH, Batch, ChunkSize, MemoryPort, Port, Umem, UmemConfig};
-use crate::stats::{DropReason, PortCounters};
+use crate::stats::{DropReason, PeerId, PortCounters, Tallies, Tally};
 use crate::table::{
-    Df, EncapTemplate, Fdb, FlowLabel, Inherit, NextHop, Segment, SegmentConfig, SegmentId,
+    Df, EncapTemplate, Fdb, FlowLabel, Inherit, NextHop, Peers, Segment, SegmentConfig, SegmentId,
     Snapshot, SourcePorts, UdpChecksum, UnresolvedReason, Vtep, VtepId, VtepKey,
 };
 use crate::wire::{MacAddr, Vni, vxlan};
@@ -27,6 +27,8 @@ pub(super) const UNKNOWN: MacAddr = MacAddr([0x0e, 0, 0, 0, 0, 0xee]);
 
 const UNDERLAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 const FRAMES: u32 = 512;
+/// Of peers: VTEP 192.0.2.`n` is counted at place `n`, all others at 0.
+const PLACES: usize = 16;
 
 pub(super) struct Lab {
     pub(super) umem: Umem,
@@ -106,11 +108,14 @@ pub(super) fn segment(config: SegmentConfig) -> Segment {
             key,
             next_hop,
             path_mtu: config.underlay_mtu,
+            peer: PeerId(index.into()),
         }
     };
     let vteps: Vec<_> = (2..=4).map(vtep).collect();
     Segment {
-        peers: Arc::new(vteps.iter().map(|vtep| vtep.key.addr).collect()),
+        peers: Arc::new(Peers::counted(
+            vteps.iter().map(|vtep| (vtep.key.addr, vtep.peer)),
+        )),
         vteps: Arc::new(vteps),
         fdb: Arc::new(Fdb::new([
             (NEAR, VtepId(0)),
@@ -137,7 +142,7 @@ impl Lab {
                 generation: 1,
                 segments,
             },
-            counters: PortCounters::default(),
+            counters: PortCounters::counting(Arc::new(Tallies::new(PLACES))),
             port: MemoryPort::new(256),
             ip_ids: IpIds::new(0),
         }
@@ -227,7 +232,7 @@ impl Lab {
         frames
     }
 
-    /// Every frame that came in left, or died of something, and its memory is back.
+    /// Every frame that came in left, or died of something, and its memory is back; all that left was counted for a peer.
     pub(super) fn check_balance(&self) {
         let dead: u64 = DropReason::ALL
             .iter()
@@ -238,6 +243,23 @@ impl Lab {
             self.counters.forwarded.get() + dead
         );
         assert_eq!(self.umem.free(), FRAMES as usize);
+        let all = self.peers();
+        let frames: u64 = all.iter().map(|tally| tally.frames).sum();
+        let bytes: u64 = all.iter().map(|tally| tally.bytes).sum();
+        let counters = &self.counters;
+        assert_eq!(frames, counters.handed_on());
+        assert_eq!(
+            bytes,
+            counters.forwarded_bytes.get() + counters.copied_bytes.get()
+        );
+    }
+
+    /// What was counted at each place.
+    pub(super) fn peers(&self) -> Vec<Tally> {
+        let places = (0..PLACES as u16).map(PeerId);
+        places
+            .map(|place| self.counters.peers.read(place))
+            .collect()
     }
 
     /// What becomes of one frame from the underlay; exactly one counter moves, by one.

@@ -27,7 +27,11 @@
 //! `flood_copies_lost` when they were not, whatever the reason, and are in no other count.
 //!
 //! A superframe that is cut here is one frame in these counts as well, and its fate is that of its first segment. The others are
-//! in `segments_sent` or in `segments_lost`, and in no other count.
+//! in `segments_sent` or in `segments_lost`, and in no other count. Those of one that leaves whole are in `segments_whole`.
+//!
+//! Whatever is handed to a port is also counted for its peer, as frames of the wire: to whom it goes, or from whom it came. So
+//! over all peers of a port's side, `Σ frames = forwarded + flood_copies + segments_sent + segments_whole`, and
+//! `Σ bytes = forwarded_bytes + copied_bytes`.
 //!
 //! # What a worker calls
 //!
@@ -74,6 +78,7 @@ pub mod join;
 #[cfg(test)]
 mod lab;
 pub mod lane;
+mod note;
 mod outbox;
 #[cfg(test)]
 mod policies;

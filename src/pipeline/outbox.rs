@@ -1,13 +1,16 @@
 //! Edited frames on their way to a port.
 
 use super::join::Trains;
-use crate::port::{Batch, Frame, Port, TapPort, Umem};
-use crate::stats::{DropReason, PortCounters};
+use super::note::Note;
+use crate::port::{BATCH, Batch, Frame, Port, TapPort, Umem};
+use crate::stats::{DropReason, PeerId, PortCounters};
 
-/// Frames for one port, in order, and which of them are copies of a flooded frame.
-#[derive(Debug, Default)]
+/// Frames for one port, in order, which of them are copies of a flooded frame, and for whom they count.
+#[derive(Debug)]
 pub struct Outbox {
     batch: Batch,
+    /// Beside each frame, from the front.
+    notes: [Note; BATCH],
     /// Bit *i*: the *i*-th frame from the front is a copy beyond the first, or a part of one.
     copies: u64,
     /// Likewise: it is a segment beyond the first of what a superframe was cut into.
@@ -67,12 +70,23 @@ impl Role {
     }
 }
 
-const _: () = assert!(crate::port::BATCH <= u64::BITS as usize, "one bit a frame");
+const _: () = assert!(BATCH <= u64::BITS as usize, "one bit a frame");
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Outbox {
     /// An empty one.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            batch: Batch::new(),
+            notes: [Note::NONE; BATCH],
+            copies: 0,
+            rest: 0,
+        }
     }
 
     /// How many frames wait.
@@ -93,14 +107,24 @@ impl Outbox {
         self.batch.iter()
     }
 
-    /// Adds a frame at the back.
+    /// Adds a frame at the back, which counts for this peer.
     ///
     /// # Errors
     /// Gives the frame back when the outbox is full.
     #[inline]
-    pub fn push(&mut self, frame: Frame, role: Role) -> Result<(), Frame> {
+    pub fn push(&mut self, frame: Frame, role: Role, peer: PeerId) -> Result<(), Frame> {
+        let note = Note::new(peer, &frame, 1);
+        self.push_noted(frame, role, note)
+    }
+
+    /// The same, with what has been noted of it.
+    #[inline]
+    fn push_noted(&mut self, frame: Frame, role: Role, note: Note) -> Result<(), Frame> {
         let place = self.batch.len();
         self.batch.push(frame)?;
+        if let Some(beside) = self.notes.get_mut(place) {
+            *beside = note;
+        }
         let (copy, rest) = role.bits();
         self.copies |= copy << place;
         self.rest |= rest << place;
@@ -122,9 +146,10 @@ impl Outbox {
         let mut kept = 0;
         for index in 0..self.batch.len() {
             let Some(frame) = self.batch.pop() else { break };
+            let note = self.notes.get(index).copied().unwrap_or(Note::NONE);
             let copy = copies >> index & 1;
             let frame = if copy == 0 && belongs >> index & 1 != 0 {
-                match other.push(frame, Role::First) {
+                match other.push_noted(frame, Role::First, note) {
                     Ok(()) => continue,
                     Err(frame) => frame,
                 }
@@ -132,6 +157,9 @@ impl Outbox {
                 frame
             };
             self.copies |= copy << kept;
+            if let Some(beside) = self.notes.get_mut(kept) {
+                *beside = note;
+            }
             kept += 1;
             // There is room: it has just left.
             drop(self.batch.push(frame));
@@ -154,18 +182,11 @@ impl Outbox {
         if !self.batch.iter().all(|frame| port.accepts(frame)) {
             self.sift(port, umem, counters);
         }
-        let waiting_bytes = self.first_bytes();
         // Everything left may be sent, so that what the port takes is a prefix.
         let taken = port.transmit(&mut self.batch);
-        let sent = self.tally(taken);
-        counters.forwarded.add(sent.firsts);
-        counters.flood_copies.add(sent.copies);
-        counters.segments_sent.add(sent.rest);
+        self.count_sent(taken, counters);
         self.copies = self.copies.checked_shr(taken as u32).unwrap_or(0);
         self.rest = self.rest.checked_shr(taken as u32).unwrap_or(0);
-        counters
-            .forwarded_bytes
-            .add(waiting_bytes - self.first_bytes());
         let refused = if port.link_down() {
             DropReason::LinkDown
         } else {
@@ -175,10 +196,25 @@ impl Outbox {
         taken
     }
 
+    /// Counts the first `taken` frames, which the port has taken.
+    #[inline]
+    fn count_sent(&self, taken: usize, counters: &PortCounters) {
+        let sent = self.tally(taken);
+        let (frames, bytes) = Note::count(self.notes.iter().take(taken), &counters.peers);
+        let copied = self.copied_bytes(taken);
+        counters.forwarded.add(sent.firsts);
+        counters.forwarded_bytes.add(bytes.saturating_sub(copied));
+        counters.flood_copies.add(sent.copies);
+        counters.copied_bytes.add(copied);
+        counters.segments_sent.add(sent.rest);
+        let whole = frames.saturating_sub(taken as u64);
+        counters.segments_whole.add(whole);
+    }
+
     /// Hands all that waits to `trains`, for the TAP that they go to. `flush_trains` has made them empty of what may leave.
     pub fn join(&mut self, umem: &mut Umem, trains: &mut Trains) {
         debug_assert_eq!(self.copies, 0, "nobody floods to a TAP");
-        trains.join_on(umem, &mut self.batch);
+        trains.join_on_noted(umem, &mut self.batch, &self.notes);
     }
 
     /// As [`Self::flush`], of trains through a TAP: a write for each that does not wait for more. The outbox is empty before
@@ -192,9 +228,11 @@ impl Outbox {
         refused: DropReason,
     ) {
         debug_assert!(self.is_empty());
-        while let Some(train) = trains.take(&mut self.batch) {
+        while let Some(train) = trains.take_noted(&mut self.batch, &mut self.notes) {
             let frames = self.batch.len() as u64;
             if tap.transmit_train(&train.header.bytes(), &mut self.batch) {
+                let notes = self.notes.iter().take(frames as usize);
+                Note::count(notes, &counters.peers);
                 counters.forwarded.add(frames);
                 counters.forwarded_bytes.add(train.bytes);
                 counters.superframes.add(u64::from(frames > 1));
@@ -216,9 +254,10 @@ impl Outbox {
         let mut kept = Self::new();
         for (index, frame) in self.batch.drain().enumerate() {
             let role = Role::from_bits(self.copies >> index, self.rest >> index);
+            let note = self.notes.get(index).copied().unwrap_or(Note::NONE);
             let kept = port.accepts(&frame).then_some(&mut kept);
             let lost = match kept {
-                Some(kept) => kept.push(frame, role).err(),
+                Some(kept) => kept.push_noted(frame, role, note).err(),
                 None => Some(frame),
             };
             if let Some(frame) = lost {
@@ -256,13 +295,16 @@ impl Outbox {
         }
     }
 
-    /// Bytes of the frames that are no copies.
+    /// Bytes of the copies among the first `n` frames.
     #[inline]
-    fn first_bytes(&self) -> u64 {
-        let frames = self.batch.iter().enumerate();
-        let bytes = frames.map(|(index, frame)| match self.copies >> index & 1 {
-            0 => frame.len() as u64,
-            _ => 0,
+    fn copied_bytes(&self, n: usize) -> u64 {
+        if self.copies == 0 {
+            return 0;
+        }
+        let notes = self.notes.iter().take(n).enumerate();
+        let bytes = notes.map(|(index, note)| match self.copies >> index & 1 {
+            0 => 0,
+            _ => u64::from(note.bytes),
         });
         bytes.sum()
     }
@@ -293,14 +335,15 @@ impl<P: Port> Exit<'_, P> {
         &mut self,
         frame: Frame,
         role: Role,
+        note: Note,
         umem: &mut Umem,
         counters: &PortCounters,
     ) {
-        let Err(frame) = self.outbox.push(frame, role) else {
+        let Err(frame) = self.outbox.push_noted(frame, role, note) else {
             return;
         };
         self.flush(umem, counters);
-        if let Err(frame) = self.outbox.push(frame, role) {
+        if let Err(frame) = self.outbox.push_noted(frame, role, note) {
             // A flushed outbox is empty; the frame is released all the same, should that ever be untrue.
             umem.release(frame);
             role.count_lost(counters, DropReason::TxRingFull);
@@ -348,7 +391,11 @@ fn low_bits(n: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::port::{BATCH, ChunkSize, MemoryPort, UmemConfig};
+    use crate::port::{ChunkSize, MemoryPort, UmemConfig};
+    use crate::stats::{Tallies, Tally};
+    use std::sync::Arc;
+
+    const PEER: PeerId = PeerId(0);
 
     #[test]
     fn a_split_keeps_the_order_of_both_and_the_copies() {
@@ -362,7 +409,7 @@ mod tests {
             (64, Role::First),
         ] {
             let frame = frame(&mut umem, len);
-            outbox.push(frame, role).unwrap();
+            outbox.push(frame, role, PEER).unwrap();
         }
         outbox.split(&mut other, 0b1_1010);
         let lens = |outbox: &Outbox| outbox.batch.iter().map(Frame::len).collect::<Vec<_>>();
@@ -402,7 +449,7 @@ mod tests {
             Role::Copy,
         ] {
             let frame = frame(&mut umem, 60);
-            outbox.push(frame, role).unwrap();
+            outbox.push(frame, role, PEER).unwrap();
         }
         assert_eq!(
             outbox.flush(&mut port, &mut umem, &counters, DropReason::TxRingFull),
@@ -415,6 +462,73 @@ mod tests {
         assert_eq!(counters.drops(DropReason::TxRingFull), 1);
         assert_eq!(counters.flood_copies_lost.get(), 2);
         assert_eq!(umem.free() + port.frames_held(), 256);
+    }
+
+    /// What `counters` have of each of three peers: frames and bytes.
+    fn of_peers(counters: &PortCounters) -> [(u64, u64); 3] {
+        [0, 1, 2].map(|place| {
+            let Tally { frames, bytes, .. } = counters.peers.read(PeerId(place));
+            (frames, bytes)
+        })
+    }
+
+    fn counting() -> PortCounters {
+        PortCounters::counting(Arc::new(Tallies::new(3)))
+    }
+
+    #[test]
+    fn what_the_ring_takes_is_counted_for_its_peer_and_what_it_refuses_is_not() {
+        let (mut umem, mut port, counters) = (umem(), MemoryPort::new(4), counting());
+        port.limit_frame_len(1518);
+        let mut outbox = Outbox::new();
+        for (len, role, peer) in [
+            (60, Role::First, 1),
+            (1519, Role::First, 2),
+            (61, Role::Copy, 2),
+            (62, Role::First, 1),
+            (63, Role::Rest, 1),
+            (64, Role::First, 2),
+        ] {
+            let frame = frame(&mut umem, len);
+            outbox.push(frame, role, PeerId(peer)).unwrap();
+        }
+        outbox.flush(&mut port, &mut umem, &counters, DropReason::TxRingFull);
+        assert_eq!(of_peers(&counters), [(0, 0), (3, 185), (1, 61)]);
+        assert_eq!(counters.handed_on(), 4);
+        assert_eq!(counters.forwarded_bytes.get(), 185);
+        assert_eq!(counters.copied_bytes.get(), 61);
+        assert_eq!(counters.drops(DropReason::TxRingFull), 1);
+    }
+
+    #[test]
+    fn a_superframe_counts_as_its_segments() {
+        let (mut umem, mut port, counters) = (umem(), MemoryPort::new(4), counting());
+        let mut outbox = Outbox::new();
+        for (len, segments) in [(1000, 7), (60, 1), (900, 3)] {
+            let frame = frame(&mut umem, len);
+            let note = Note::new(PeerId(2), &frame, segments);
+            outbox.push_noted(frame, Role::First, note).unwrap();
+        }
+        outbox.flush(&mut port, &mut umem, &counters, DropReason::TxRingFull);
+        assert_eq!(of_peers(&counters), [(0, 0), (0, 0), (11, 1960)]);
+        let whole = counters.segments_whole.get();
+        assert_eq!((counters.forwarded.get(), whole), (3, 8));
+        assert_eq!(counters.handed_on(), 11);
+    }
+
+    #[test]
+    fn a_split_leaves_each_frame_its_peer() {
+        let (mut umem, mut port, counters) = (umem(), MemoryPort::new(8), counting());
+        let (mut outbox, mut other) = (Outbox::new(), Outbox::new());
+        for peer in [0, 1, 2, 1, 0] {
+            let frame = frame(&mut umem, 60 + usize::from(peer));
+            outbox.push(frame, Role::First, PeerId(peer)).unwrap();
+        }
+        outbox.split(&mut other, 0b0_1010);
+        other.flush(&mut port, &mut umem, &counters, DropReason::TxRingFull);
+        assert_eq!(of_peers(&counters), [(0, 0), (2, 122), (0, 0)]);
+        outbox.flush(&mut port, &mut umem, &counters, DropReason::TxRingFull);
+        assert_eq!(of_peers(&counters), [(2, 120), (2, 122), (1, 62)]);
     }
 
     #[test]
@@ -431,11 +545,11 @@ mod tests {
                 first.rest().rest(),
             ] {
                 let frame = frame(&mut umem, 60);
-                outbox.push(frame, role).unwrap();
+                outbox.push(frame, role, PEER).unwrap();
             }
         }
         let last = frame(&mut umem, 60);
-        outbox.push(last, Role::First).unwrap();
+        outbox.push(last, Role::First, PEER).unwrap();
         let taken = outbox.flush(&mut port, &mut umem, &counters, DropReason::TxRingFull);
         assert_eq!(taken, 8);
         assert_eq!(
@@ -471,7 +585,7 @@ mod tests {
         ];
         for (len, role) in frames {
             let frame = frame(&mut umem, len);
-            outbox.push(frame, role).unwrap();
+            outbox.push(frame, role, PEER).unwrap();
         }
         let taken = outbox.flush(&mut port, &mut umem, &counters, DropReason::TxRingFull);
         let lens: Vec<_> = std::iter::from_fn(|| port.collect(&mut umem))
@@ -500,10 +614,10 @@ mod tests {
         let mut outbox = Outbox::new();
         for _ in 0..BATCH {
             let frame = frame(&mut umem, 60);
-            outbox.push(frame, Role::Copy).unwrap();
+            outbox.push(frame, Role::Copy, PEER).unwrap();
         }
         let late = frame(&mut umem, 60);
-        umem.release(outbox.push(late, Role::First).unwrap_err());
+        umem.release(outbox.push(late, Role::First, PEER).unwrap_err());
         assert_eq!(
             outbox.flush(&mut port, &mut umem, &counters, DropReason::TxRingFull),
             64
@@ -520,7 +634,7 @@ mod tests {
         let (mut umem, counters) = (umem(), PortCounters::default());
         let mut outbox = Outbox::new();
         let waiting = frame(&mut umem, 60);
-        outbox.push(waiting, Role::First).unwrap();
+        outbox.push(waiting, Role::First, PEER).unwrap();
         outbox.discard(&mut umem, &counters, DropReason::LinkDown);
         assert_eq!(counters.drops(DropReason::LinkDown), 1);
         assert_eq!(umem.free(), 256);

@@ -13,6 +13,7 @@ use std::net::IpAddr;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
+use crate::stats::PeerId;
 use crate::table::{OUTER_IPV4_LEN, Segment, SegmentId, Snapshot};
 use crate::wire::ethernet::{self, EthernetHeader};
 use crate::wire::ipv4::{self, Ipv4Header};
@@ -83,10 +84,10 @@ impl<'a> Usual<'a> {
         })
     }
 
-    /// The headers and the inner frame, if the frame is a usual one of the segment, all of whose outer headers are as they should
+    /// The headers, the inner frame and its sender, if the frame is a usual one of the segment, all of whose outer headers are as they should
     /// be, from one of its VTEPs.
     #[inline(always)]
-    pub(super) fn read<'f>(&self, frame: &'f [u8]) -> Option<(&'f Headers, &'f [u8])> {
+    pub(super) fn read<'f>(&self, frame: &'f [u8]) -> Option<(&'f Headers, &'f [u8], PeerId)> {
         let (head, _) = frame.split_first_chunk::<OUTER_IPV4_LEN>()?;
         let (headers, inner) = Headers::ref_from_prefix(frame).ok()?;
         let (ip, udp) = (&headers.ip, &headers.udp);
@@ -100,9 +101,12 @@ impl<'a> Usual<'a> {
             // Neither "this network", nor loopback, nor a group, nor anything beyond.
             && matches!(first, 1..=126 | 128..=223)
             && source != ip.destination()
-            && (udp.checksum() == 0 || !self.segment.config.verify_udp_checksum)
-            && self.segment.is_peer(source.into());
-        is_usual.then_some((headers, inner))
+            && (udp.checksum() == 0 || !self.segment.config.verify_udp_checksum);
+        if !is_usual {
+            return None;
+        }
+        let peer = self.segment.peer(source.into())?;
+        Some((headers, inner, peer))
     }
 
     /// The bits in which these headers are not as all are.
@@ -150,8 +154,9 @@ mod tests {
 
     /// What the short way says; nothing, if the frame is no usual one.
     fn short(usual: &Usual<'_>, frame: &[u8]) -> Option<Result<Pull, DropReason>> {
-        let (headers, inner) = usual.read(frame)?;
+        let (headers, inner, peer) = usual.read(frame)?;
         let mut pull = Pull::NOTHING;
+        pull.peer = peer;
         let outer = OuterIp::Ipv4(&headers.ip);
         Some(pull.read(usual.segment, inner, outer).and(Ok(pull)))
     }

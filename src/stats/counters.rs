@@ -3,9 +3,10 @@
 //! A worker owns its counters; anybody may read them, and sums over workers. A count is therefore stored with a plain
 //! load and a plain store (no locked instruction), and each worker's block starts on a cache line of its own.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{DropReason, Offenders};
+use super::{DropReason, Offenders, Tallies};
 
 /// A number that one thread raises and others read.
 #[derive(Debug, Default)]
@@ -49,6 +50,8 @@ pub struct PortCounters {
     pub forwarded_bytes: Count,
     /// Copies made beyond the first for a flood list; not part of the balance.
     pub flood_copies: Count,
+    /// Bytes of these copies, as sent; not among `forwarded_bytes`.
+    pub copied_bytes: Count,
     /// Copies wanted beyond the first that could not be made or sent; not part of the balance.
     pub flood_copies_lost: Count,
     /// Inner checksums that a sender had left unfinished, completed here.
@@ -59,13 +62,18 @@ pub struct PortCounters {
     pub segments: Count,
     /// Segments beyond the first that superframes were cut into here and that were sent; not part of the balance.
     pub segments_sent: Count,
-    /// Such segments that could not be made or sent although the first was; not part of the balance.
+    /// Segments beyond the first of superframes that were sent whole, to be cut behind us; not part of the balance.
+    pub segments_whole: Count,
+    /// Segments beyond the first that were cut here and could not be made or sent although the first was; not part of the balance.
     pub segments_lost: Count,
     /// Frames from senders that are no known VTEP, delivered all the same (`peer_check = "log"`); among `forwarded`.
     pub strangers_delivered: Count,
     drops: [Count; DropReason::COUNT],
     /// Whom the peer check found fault with.
     pub offenders: Offenders,
+    /// What is counted of each peer, with the worker's other ports on this side. Whatever is handed on is counted there, too:
+    /// `forwarded`, copies, and all segments of superframes.
+    pub peers: Arc<Tallies>,
 }
 
 impl Default for PortCounters {
@@ -76,20 +84,42 @@ impl Default for PortCounters {
             forwarded: Count::default(),
             forwarded_bytes: Count::default(),
             flood_copies: Count::default(),
+            copied_bytes: Count::default(),
             flood_copies_lost: Count::default(),
             checksums_completed: Count::default(),
             superframes: Count::default(),
             segments: Count::default(),
             segments_sent: Count::default(),
+            segments_whole: Count::default(),
             segments_lost: Count::default(),
             strangers_delivered: Count::default(),
             drops: std::array::from_fn(|_| Count::default()),
             offenders: Offenders::default(),
+            peers: Arc::default(),
         }
     }
 }
 
 impl PortCounters {
+    /// Of a port whose frames are counted for their peers, too.
+    pub fn counting(peers: Arc<Tallies>) -> Self {
+        Self {
+            peers,
+            ..Self::default()
+        }
+    }
+
+    /// Frames that were handed to ports, as the wire has them: with copies, and with every segment of a superframe.
+    pub fn handed_on(&self) -> u64 {
+        let parts = [
+            &self.forwarded,
+            &self.flood_copies,
+            &self.segments_sent,
+            &self.segments_whole,
+        ];
+        parts.iter().map(|part| part.get()).sum()
+    }
+
     /// Counts dead frames.
     #[inline]
     pub fn dropped(&self, reason: DropReason, frames: u64) {

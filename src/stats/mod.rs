@@ -4,8 +4,10 @@ mod counters;
 mod drop_reason;
 mod offenders;
 mod pass_reason;
+mod peers;
 
 pub use counters::{Count, PortCounters, WorkerCounters};
 pub use drop_reason::{Direction, DropReason};
 pub use offenders::{OFFENDERS_MAX, Offender, OffenderRecord, Offenders};
 pub use pass_reason::PassReason;
+pub use peers::{PEERS_MAX, PeerBook, PeerId, PeerTally, Tallies, Tally};

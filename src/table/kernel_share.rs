@@ -111,6 +111,7 @@ mod tests {
         Destination, Fdb, Group, GroupId, ListId, NextHop, UnresolvedReason, VtepId, VtepKey,
     };
     use super::*;
+    use crate::stats::PeerId;
 
     fn mac(last: u8) -> MacAddr {
         MacAddr([2, 0, 0, 0, 0, last])
@@ -143,6 +144,7 @@ mod tests {
             },
             next_hop: NextHop::Unresolved(*reason),
             path_mtu: 1500,
+            peer: PeerId::default(),
         });
         let vteps = Arc::new(vteps.collect());
         let entries = entries.iter().map(|(last, to)| (mac(*last), *to));

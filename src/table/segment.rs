@@ -7,6 +7,7 @@ use super::{
     Destination, EcnEncap, Fdb, Group, InnerVlan, NextHop, OUTER_IPV4_LEN, OUTER_IPV6_LEN,
     PeerCheck, Peers,
 };
+use crate::stats::PeerId;
 use crate::wire::{MacAddr, Vni, ethernet};
 
 /// A segment's number within a session: the index in [`super::Snapshot::segments`] and of the worker's access port.
@@ -152,6 +153,8 @@ pub struct VtepKey {
 pub struct Vtep {
     /// The largest outer IP packet that the path to it takes, in bytes, as far as the kernel knows.
     pub path_mtu: u16,
+    /// Where it is counted what is sent to it.
+    pub peer: PeerId,
     /// How to reach it: with the header to write, or why not.
     pub next_hop: NextHop,
     /// Where it is.
@@ -194,6 +197,12 @@ impl Segment {
     #[inline(always)]
     pub fn is_peer(&self, addr: IpAddr) -> bool {
         self.peers.knows(addr)
+    }
+
+    /// Where frames from this address are counted, if it may send to us.
+    #[inline(always)]
+    pub fn peer(&self, addr: IpAddr) -> Option<PeerId> {
+        self.peers.find(addr)
     }
 
     /// The VTEPs that a destination may mean.
@@ -321,6 +330,7 @@ mod tests {
             },
             next_hop: NextHop::Unresolved(UnresolvedReason::NoRoute),
             path_mtu: 1500,
+            peer: PeerId::default(),
         };
         let group = Group::by_weight(1, [(VtepId(2), 1), (VtepId(1), 9)]);
         Segment {

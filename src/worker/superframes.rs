@@ -97,6 +97,13 @@ impl Superframes {
         self.accesses().filter_map(|access| access.port.poll_fd())
     }
 
+    /// Tells the time of the turn.
+    pub(super) fn set_now(&self, now_ns: u64) {
+        for access in self.accesses() {
+            access.counters.peers.set_now(now_ns);
+        }
+    }
+
     /// Encapsulates what has come out of the access TAPs; returns how many frames. Cut ones are made in `frames`.
     pub(super) fn turn<P: Port>(
         &mut self,

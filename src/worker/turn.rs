@@ -73,10 +73,12 @@ impl<P: Port> Worker<P> {
         for (segment, access) in (0..).map(SegmentId).zip(&mut *accesses) {
             // Present: `Worker::new` has looked.
             if let Some(underlay) = underlays.get_mut(access.underlay) {
+                access.counters.peers.set_now(now_ns);
                 moved.received += from_access(snapshot, umem, segment, access, underlay, hands);
             }
         }
         if let Some(superframes) = superframes {
+            superframes.set_now(now_ns);
             moved.received += superframes.turn(snapshot, umem, underlays, hands);
             moved.reclaimed += superframes.recycle(umem).reclaimed;
         }
@@ -111,6 +113,7 @@ fn from_underlay<P: Port>(
         ..
     } = hands;
     let counters = &*underlay.counters;
+    counters.peers.set_now(now_ns);
     let received = receive(&mut underlay.port, umem, batch, counters);
     let mut lane = joining.get_mut(number).zip(superframes);
     if received == 0 {

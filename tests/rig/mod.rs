@@ -31,10 +31,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use vxgate::port::{ChunkSize, MemoryPort, Port, TapPort, Umem, UmemConfig};
-use vxgate::stats::{DropReason, PortCounters, WorkerCounters};
+use vxgate::stats::{DropReason, PeerBook, PeerId, PortCounters, Tally, WorkerCounters};
 use vxgate::table::{
-    Df, EncapTemplate, Fdb, FlowLabel, Inherit, NextHop, Reader, Segment, SegmentConfig, Snapshot,
-    SourcePorts, UdpChecksum, UnresolvedReason, Vtep, VtepId, VtepKey, Writer, publication,
+    Df, EncapTemplate, Fdb, FlowLabel, Inherit, NextHop, Peers, Reader, Segment, SegmentConfig,
+    Snapshot, SourcePorts, UdpChecksum, UnresolvedReason, Vtep, VtepId, VtepKey, Writer,
+    publication,
 };
 use vxgate::wire::vnet::{self, VnetHeader};
 use vxgate::wire::{MacAddr, Vni};
@@ -45,6 +46,8 @@ pub const UDP_PORT: u16 = 8472;
 pub const OUTER_LEN: usize = 50;
 pub const UNDERLAY_MTU: u16 = 1500;
 pub const WIDE_MTU: u16 = 9000;
+/// Places of peers: the first half is for segments, by their number.
+const PLACES: usize = 1024;
 
 /// The VTEP that has no next hop; the last of every segment, and not in its flood list.
 pub const UNRESOLVED: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
@@ -172,6 +175,31 @@ impl Rig {
                 "the balance of {at:?}: {counters:?}"
             );
         }
+        check_peers(self.worker.plan_mut());
+    }
+}
+
+/// All that was handed on was counted for a peer: on each side as much as the ports say.
+pub fn check_peers<P>(plan: &Plan<P>) {
+    let taps = plan.superframes.iter().flat_map(|lane| &lane.accesses);
+    let taps = taps.flatten().map(|tap| &*tap.counters);
+    let accesses = plan.accesses.iter().map(|access| &*access.counters);
+    let underlays = plan.underlays.iter().map(|underlay| &*underlay.counters);
+    for side in [
+        underlays.collect::<Vec<_>>(),
+        accesses.chain(taps).collect(),
+    ] {
+        let mut counted = Tally::default();
+        for place in 0..PLACES as u16 {
+            counted += side[0].peers.read(PeerId(place));
+        }
+        let sum =
+            |pick: &dyn Fn(&PortCounters) -> u64| side.iter().map(|port| pick(port)).sum::<u64>();
+        assert_eq!(counted.frames, sum(&PortCounters::handed_on));
+        assert_eq!(
+            counted.bytes,
+            sum(&|port| port.forwarded_bytes.get() + port.copied_bytes.get())
+        );
     }
 }
 
@@ -195,6 +223,7 @@ pub fn plan_in<P: Port>(
     reader: Reader,
     mut port: impl FnMut() -> P,
 ) -> Plan<P> {
+    let book = PeerBook::with_places(1, PLACES);
     Plan {
         number: 0,
         core: None,
@@ -209,13 +238,13 @@ pub fn plan_in<P: Port>(
             .map(|_| Underlay {
                 ifindex: 2,
                 port: port(),
-                counters: Arc::default(),
+                counters: Arc::new(PortCounters::counting(book.received(0))),
             })
             .collect(),
         accesses: (0..size.segments)
             .map(|segment| Access {
                 port: port(),
-                counters: Arc::default(),
+                counters: Arc::new(PortCounters::counting(book.sent(0))),
                 underlay: segment % size.queues,
             })
             .collect(),
@@ -254,8 +283,10 @@ pub fn add_lane_with<P>(plan: &mut Plan<P>, departure: Departure) -> Taps {
     };
     let ((access_queue, access), (wire_queue, wire)) = (pair(), pair());
     let port = TapPort::access(access_queue, &superframes, &plan.umem);
+    let peers = Arc::clone(&plan.accesses[0].counters.peers);
+    let counters = Arc::new(PortCounters::counting(peers));
     plan.superframes = Some(Superframes {
-        accesses: vec![Some(AccessTap::new(port, Arc::default(), departure))],
+        accesses: vec![Some(AccessTap::new(port, counters, departure))],
         wires: vec![TapPort::wire(wire_queue, &superframes)],
         umem: superframes,
     });
@@ -362,6 +393,7 @@ fn segment(size: Size, number: usize, turn: u8) -> Segment {
                 key,
                 next_hop,
                 path_mtu: UNDERLAY_MTU,
+                peer: peer(number, addr),
             }
         })
         .collect();
@@ -377,10 +409,20 @@ fn segment(size: Size, number: usize, turn: u8) -> Segment {
         groups: Arc::default(),
         lists: Arc::default(),
         flood: Arc::new((0..u32::from(size.vteps)).map(VtepId).collect()),
-        peers: Arc::new(vteps.iter().map(|vtep| vtep.key.addr).collect()),
+        peers: Arc::new(peers(&vteps)),
         vteps: Arc::new(vteps),
         config: Arc::new(config),
     }
+}
+
+/// Where a VTEP of a segment is counted.
+pub fn peer(segment: usize, addr: Ipv4Addr) -> PeerId {
+    PeerId((PLACES / 2 + segment * 16) as u16 + u16::from(addr.octets()[3]))
+}
+
+/// All VTEPs may send, each counted where it also is as a destination.
+pub fn peers(vteps: &[Vtep]) -> Peers {
+    Peers::counted(vteps.iter().map(|vtep| (vtep.key.addr, vtep.peer)))
 }
 
 pub fn vni(segment: usize) -> Vni {

@@ -4,9 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use vxgate::stats::PeerId;
 use vxgate::table::{
     BucketUse, Destination, Df, EcnEncap, EncapTemplate, Fdb, FlowLabel, Group, GroupId, Inherit,
-    InnerVlan, ListId, NextHop, PeerCheck, Segment, SegmentConfig, Snapshot, SourcePorts,
+    InnerVlan, ListId, NextHop, PeerCheck, Peers, Segment, SegmentConfig, Snapshot, SourcePorts,
     UdpChecksum, UnresolvedReason, Vtep, VtepId, VtepKey,
 };
 use vxgate::wire::{MacAddr, Vni, gbp, vxlan};
@@ -74,11 +75,15 @@ pub fn segment(choices: &mut Choices<'_>, number: usize) -> Segment {
         .collect();
     vteps.sort_by_key(|vtep| vtep.key);
     vteps.dedup_by_key(|vtep| vtep.key);
-    let mut peers: Vec<_> = vteps.iter().map(|vtep| vtep.key.addr).collect();
-    peers.retain(|peer| !peer.is_multicast());
+    let mut peers: Vec<_> = vteps
+        .iter()
+        .map(|vtep| (vtep.key.addr, vtep.peer))
+        .collect();
+    peers.retain(|(peer, _)| !peer.is_multicast());
     if choices.rare() {
         // One whose entry cannot be served in the other direction.
-        peers.push(address(choices.bit(), choices.byte()));
+        let addr = address(choices.bit(), choices.byte());
+        peers.push((addr, peer(addr)));
     }
     let groups: Vec<_> = (0..choices.below(3))
         .map(|_| group(choices, &vteps))
@@ -94,7 +99,7 @@ pub fn segment(choices: &mut Choices<'_>, number: usize) -> Segment {
         fdb: Arc::new(fdb),
         groups: Arc::new(groups),
         lists: Arc::new(lists),
-        peers: Arc::new(peers.into()),
+        peers: Arc::new(Peers::counted(peers)),
         vteps: Arc::new(vteps),
         config: Arc::new(config),
     }
@@ -166,7 +171,18 @@ fn vtep(choices: &mut Choices<'_>, config: &SegmentConfig) -> Vtep {
         } else {
             config.underlay_mtu
         },
+        peer: peer(key.addr),
     }
+}
+
+/// Where an address is counted: behind the segments' own places, and below all that a rig has.
+fn peer(addr: IpAddr) -> PeerId {
+    let octets = match addr {
+        IpAddr::V4(addr) => addr.octets().to_vec(),
+        IpAddr::V6(addr) => addr.octets().to_vec(),
+    };
+    let last = octets.last().copied().unwrap_or(0);
+    PeerId(100 + u16::from(last) + if addr.is_multicast() { 256 } else { 0 })
 }
 
 fn next_hop(choices: &mut Choices<'_>, config: &SegmentConfig, key: &VtepKey) -> NextHop {

@@ -219,6 +219,31 @@ impl Vxgate {
             .map_err(|error| format!("vxgate status prints no JSON: {error}"))
     }
 
+    /// What another command (`["peers", "--vni", "1"]`) says: its exit code, standard output and standard error.
+    pub fn ask(&self, command: &[&str]) -> (i32, String, String) {
+        let output = Command::new(BINARY)
+            .args(command)
+            .arg("--socket")
+            .arg(&self.socket)
+            .output()
+            .unwrap_or_else(|error| panic!("{BINARY}: {error}"));
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        (
+            output.status.code().expect("it was not killed"),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    }
+
+    /// The document that a command prints with `--json`; it must succeed.
+    pub fn ask_json(&self, command: &[&str]) -> Value {
+        let (code, out, err) = self.ask(&[command, &["--json"]].concat());
+        assert_eq!(code, 0, "{command:?}: {err}");
+        let document: Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!(document["schema"], "vxgate/1");
+        document
+    }
+
     /// The status once every port's balance holds and nothing moved between two looks. Background frames (IPv6 neighbour
     /// discovery of the kernel) may move it at any time, so it looks more than once.
     pub fn balanced(&self) -> Status {
@@ -405,7 +430,8 @@ impl Status {
             .to_owned()
     }
 
-    /// Every port whose `received = forwarded + passed + Σ drops` does not hold, or whose parts do not add up; empty if none.
+    /// Every port whose `received = forwarded + passed + Σ drops` does not hold, or whose parts do not add up, those of its peers
+    /// among them; empty if none.
     pub fn unbalanced(&self) -> String {
         let mut complaints = String::new();
         for port in self.list("ports") {
@@ -439,6 +465,52 @@ impl Status {
                 }
             }
         }
+        complaints.push_str(&self.unbalanced_peers());
+        complaints
+    }
+
+    /// Where peers do not add up to what the ports have handed on, in frames and in bytes.
+    fn unbalanced_peers(&self) -> String {
+        let mut complaints = String::new();
+        for [frames, bytes] in [["received", "received_bytes"], ["sent", "sent_bytes"]] {
+            let of_ports = |port: &Value| match frames {
+                "received" => [
+                    number(&port["forwarded"]) + number(&port["drops"]["worker_stale"]),
+                    number(&port["forwarded_bytes"]),
+                ],
+                _ => {
+                    let parts = [
+                        "forwarded",
+                        "flood_copies",
+                        "segments_sent",
+                        "segments_whole",
+                    ];
+                    [
+                        parts.iter().map(|part| number(&port[part])).sum(),
+                        number(&port["forwarded_bytes"]) + number(&port["copied_bytes"]),
+                    ]
+                }
+            };
+            let role = if frames == "received" {
+                "underlay"
+            } else {
+                "access"
+            };
+            let ports = self.list("ports").filter(|port| port["role"] == role);
+            let expected = ports.map(of_ports).fold([0, 0], add);
+            let of_traffic = |traffic: &Value| [frames, bytes].map(|key| number(&traffic[key]));
+            let vnis = || self.list("vnis");
+            let totals = vnis().map(|vni| of_traffic(&vni["total"]));
+            let others = vnis().flat_map(|vni| [&vni["other"], &vni["former"]]);
+            let parts = self.list("peers").chain(others).map(of_traffic);
+            let (totals, parts) = (totals.fold([0, 0], add), parts.fold([0, 0], add));
+            if totals != expected || parts != expected {
+                let _ = write!(
+                    complaints,
+                    "{frames}: ports {expected:?}, VNIs {totals:?}, their peers {parts:?}; "
+                );
+            }
+        }
         complaints
     }
 
@@ -448,6 +520,10 @@ impl Status {
             .map(|port| number(pick(port)))
             .sum()
     }
+}
+
+fn add(a: [u64; 2], b: [u64; 2]) -> [u64; 2] {
+    [a[0] + b[0], a[1] + b[1]]
 }
 
 /// A reason that never happened may be left out of the document.

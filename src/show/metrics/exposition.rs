@@ -90,6 +90,21 @@ impl<'a> Exposition<'a> {
         }
     }
 
+    /// The same for counters that may begin anew by themselves, and are shown as they are.
+    pub fn counter_as_it_is(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (Labels, u64)>,
+    ) {
+        debug_assert!(name.ends_with("_total"));
+        let mut first = true;
+        for (labels, value) in series {
+            self.head(&mut first, name, "counter", help);
+            self.line(&Series(name, &labels).to_string(), value);
+        }
+    }
+
     /// Writes a family of gauges; nothing where it has no series.
     pub fn gauge(
         &mut self,

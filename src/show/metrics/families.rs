@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use super::super::{Health, Status};
 use super::exposition::{Exposition, Labels, Total};
-use super::health;
+use super::{health, traffic};
 use crate::gateway::{DeviceState, Observation, PortState, VtepState, WorkerState};
 use crate::stats::{Direction, DropReason, PassReason};
 
@@ -23,7 +23,7 @@ pub(super) const VNIS_MAX: usize = 128;
 /// The ports of those that have none, by role. No device can have a name with a space.
 const OTHER_PORTS: [(&str, &str); 2] = [("underlay", "other underlay"), ("access", "other access")];
 /// The VNI of those that have none.
-const OTHER_VNIS: &str = "other";
+pub(super) const OTHER_VNIS: &str = "other";
 
 /// Writes all families. `now` is the time of the status.
 pub(super) fn write(page: &mut Exposition<'_>, status: &Status, now: SystemTime, peers_max: usize) {
@@ -34,6 +34,7 @@ pub(super) fn write(page: &mut Exposition<'_>, status: &Status, now: SystemTime,
     modes(page, seen, &ports);
     workers(page, &seen.workers, now);
     peers(page, &seen.vteps, peers_max);
+    traffic::write(page, seen, now, peers_max);
     knowledge(page, seen);
 }
 
@@ -152,11 +153,13 @@ fn add(sum: &mut PortState, port: &PortState) {
         (&mut sum.forwarded, port.forwarded),
         (&mut sum.forwarded_bytes, port.forwarded_bytes),
         (&mut sum.flood_copies, port.flood_copies),
+        (&mut sum.copied_bytes, port.copied_bytes),
         (&mut sum.flood_copies_lost, port.flood_copies_lost),
         (&mut sum.checksums_completed, port.checksums_completed),
         (&mut sum.superframes, port.superframes),
         (&mut sum.segments, port.segments),
         (&mut sum.segments_sent, port.segments_sent),
+        (&mut sum.segments_whole, port.segments_whole),
         (&mut sum.segments_lost, port.segments_lost),
         (&mut sum.strangers_delivered, port.strangers_delivered),
     ] {
@@ -185,7 +188,7 @@ fn frames(page: &mut Exposition<'_>, ports: &[Port<'_>]) {
         }),
     );
     type Pick = fn(&PortState) -> u64;
-    let counters: [(&str, &str, Pick); 10] = [
+    let counters: [(&str, &str, Pick); 12] = [
         (
             "vxgate_forwarded_packets_total",
             "Frames handed on to the other side, by the port that they came in by.",
@@ -200,6 +203,11 @@ fn frames(page: &mut Exposition<'_>, ports: &[Port<'_>]) {
             "vxgate_flood_copies_total",
             "Copies beyond the first of flooded frames.",
             |port| port.flood_copies,
+        ),
+        (
+            "vxgate_flood_copy_bytes_total",
+            "Bytes of the copies beyond the first of flooded frames, as sent.",
+            |port| port.copied_bytes,
         ),
         (
             "vxgate_flood_copies_lost_total",
@@ -225,6 +233,11 @@ fn frames(page: &mut Exposition<'_>, ports: &[Port<'_>]) {
             "vxgate_superframe_segments_sent_total",
             "Segments beyond the first of superframes that were cut here and sent.",
             |port| port.segments_sent,
+        ),
+        (
+            "vxgate_superframe_segments_whole_total",
+            "Segments beyond the first of superframes that left whole, to be cut behind us.",
+            |port| port.segments_whole,
         ),
         (
             "vxgate_superframe_segments_lost_total",

@@ -13,6 +13,7 @@ mod exposition;
 mod families;
 mod health;
 mod socket;
+mod traffic;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -113,7 +114,7 @@ fn verdict(good: &str, wrong: &[String]) -> Response {
 }
 
 #[cfg(test)]
-mod samples;
+pub(super) mod samples;
 
 #[cfg(test)]
 mod tests {
@@ -155,6 +156,8 @@ mod tests {
         };
         assert_eq!(of("vxgate_packets_total{"), families::PORTS_MAX + 1);
         assert_eq!(of("vxgate_peer_path_mtu_bytes{"), 100);
+        assert_eq!(of("vxgate_peer_packets_total{"), 2 * 100);
+        assert_eq!(of("vxgate_vni_bytes_total{"), 2 * (families::VNIS_MAX + 1));
         assert_eq!(of("vxgate_peers{"), families::VNIS_MAX + 1);
         assert!(seen.len() < 10_000, "{}", seen.len());
         for (series, value) in [
@@ -180,7 +183,11 @@ mod tests {
             text.contains(",peer=\"10.0.0.0\",udp_port=\"8472\"} 1000\n"),
             "{text}"
         );
-        assert!(!text.contains(",peer=\"10.0.1.243\""), "{text}");
+        assert!(!text.contains(",peer=\"10.0.1.243\",udp_port="), "{text}");
+        // The peer with the most frames is shown, the one with none is not.
+        let packets =
+            |last| format!("vxgate_peer_packets_total{{device=\"flannel.1\",vni=\"{last}\"");
+        assert!(text.contains(&packets(499)) && !text.contains(&packets(0)));
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Observations for the tests.
 
 use crate::gateway::{
-    DeviceState, MirrorState, Observation, PolicyState, PortState, VtepState, WorkerState,
+    DeviceState, MirrorState, Observation, PeerState, PolicyState, PortState, Traffic, VniState,
+    VtepState, WorkerState,
 };
 use crate::stats::{DropReason, PassReason};
 use crate::table::Policy;
 
 /// A small gateway that has carried frames both ways.
-pub(super) fn observation() -> Observation {
+pub(in super::super) fn observation() -> Observation {
     let mut underlay = port("eth1", "underlay");
     underlay.received = 1010;
     underlay.forwarded = 1000;
@@ -36,6 +37,8 @@ pub(super) fn observation() -> Observation {
                 ..vtep([10, 0, 0, 13], 1, "no_route", 0)
             },
         ],
+        peers: vec![peer([10, 0, 0, 10], 1, 990), peer([10, 0, 0, 12], 1, 0)],
+        vnis: vec![vni("flannel.1", 1)],
         mirror: MirrorState {
             publications: 4,
             resyncs: 1,
@@ -66,7 +69,13 @@ pub(super) fn crowd() -> Observation {
             1000 + number,
         )
     });
+    let peers = (0..500_u16).map(|number| {
+        let [high, low] = number.to_be_bytes();
+        peer([10, 0, high, low], u32::from(number), u64::from(number))
+    });
     Observation {
+        peers: peers.collect(),
+        vnis: (0..500).map(|n| vni(&format!("vx{n}"), n)).collect(),
         ports: ports.collect(),
         vteps: vteps.collect(),
         ..observation()
@@ -89,12 +98,14 @@ fn port(name: &str, role: &str) -> PortState {
         received: 0,
         forwarded: 0,
         flood_copies: 0,
+        copied_bytes: 0,
         flood_copies_lost: 0,
         forwarded_bytes: 0,
         checksums_completed: 0,
         superframes: 0,
         segments: 0,
         segments_sent: 0,
+        segments_whole: 0,
         segments_lost: 0,
         superframes_leave: None,
         why_cut: None,
@@ -140,8 +151,45 @@ fn worker() -> WorkerState {
         sleeps: 2,
         awake_ns: 250_000_000,
         asleep_ns: 750_000_000,
+        queues: Vec::new(),
         heartbeat_age_ms: 20,
         alive: true,
+    }
+}
+
+fn peer(addr: [u8; 4], vni: u32, received: u64) -> PeerState {
+    PeerState {
+        device: "flannel.1".into(),
+        vni,
+        addr: addr.into(),
+        traffic: Traffic {
+            received,
+            received_bytes: 98 * received,
+            received_age_ms: (received > 0).then_some(250),
+            sent: 7,
+            sent_bytes: 700,
+            sent_age_ms: Some(3000),
+        },
+    }
+}
+
+fn vni(device: &str, vni: u32) -> VniState {
+    let traffic = |received, sent| Traffic {
+        received,
+        received_bytes: 98 * received,
+        received_age_ms: Some(250),
+        sent,
+        sent_bytes: 100 * sent,
+        sent_age_ms: Some(3000),
+    };
+    VniState {
+        device: device.into(),
+        vni,
+        peers: 2,
+        uncounted: 0,
+        total: traffic(1000, 14),
+        other: traffic(10, 0),
+        former: Traffic::default(),
     }
 }
 
