@@ -10,6 +10,7 @@ mod config;
 mod daemon;
 mod doctor;
 mod drain;
+mod drops;
 mod exit;
 mod explain;
 mod log;
@@ -17,13 +18,18 @@ mod log_level;
 mod manual;
 mod order;
 mod output;
+mod peers;
 mod reload;
 mod run;
 mod serving;
 mod settings;
 mod status;
+mod workers;
 
 use output::{fail, print, print_json, print_json_line};
+
+use crate::config::socket_path;
+use crate::show::{Status, ask};
 
 /// vxgate: a userspace VXLAN gateway on AF_XDP. It takes over the data path of the kernel's vxlan devices and fails open
 /// to them.
@@ -57,6 +63,12 @@ enum Command {
     Status(status::ShowStatus),
     /// Tell what is wrong with this node, why, and what mends it: kernel, devices, MTUs, peers, the daemon. Needs no daemon.
     Doctor(doctor::Doctor),
+    /// Show what was received from each remote VTEP and sent to it: frames, bytes, and when the last one was.
+    Peers(peers::ShowPeers),
+    /// Show what frames died of and when, what that means and what to do, and whether every frame has its fate.
+    Drops(drops::ShowDrops),
+    /// Show which queue runs on which core, and what each worker does with its time.
+    Workers(workers::ShowWorkers),
     /// Have the running daemon read its configuration file again: as a whole, or, when something in it cannot be, not at
     /// all. Tells what changed, and what changes at the next start. SIGHUP does the same.
     Reload(reload::Reload),
@@ -87,6 +99,18 @@ struct SocketArgument {
     socket: Option<PathBuf>,
 }
 
+impl SocketArgument {
+    /// What the daemon there says of itself; or, when it says nothing, the exit code, with all else said.
+    fn ask(self) -> Result<Status, ExitCode> {
+        ask(&self.path()?).map_err(|error| fail(&error))
+    }
+
+    /// Its path.
+    fn path(&self) -> Result<PathBuf, ExitCode> {
+        socket_path(self.socket.clone()).map_err(|error| fail(&error))
+    }
+}
+
 /// Parses the process's arguments and does what they say.
 pub fn main() -> ExitCode {
     let matches = Arguments::command().get_matches();
@@ -98,6 +122,9 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.execute(matches),
         Command::Status(status) => status.execute(),
         Command::Doctor(doctor) => doctor.execute(),
+        Command::Peers(peers) => peers.execute(),
+        Command::Drops(drops) => drops.execute(),
+        Command::Workers(workers) => workers.execute(),
         Command::Reload(reload) => reload.execute(),
         Command::Drain(drain) => drain.execute(),
         Command::Resume(resume) => resume.execute(),

@@ -79,11 +79,20 @@ pub(super) fn fail(error: &dyn Explained) -> ExitCode {
 
 /// Writes data to standard output. A reader that has gone away (`vxgate status | head -1`) is no failure.
 pub(super) fn print(text: &str) {
+    print_to_reader(text);
+}
+
+/// The same; whether there is somebody to go on writing for.
+pub(super) fn print_to_reader(text: &str) -> bool {
     let mut out = io::stdout().lock();
-    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
-        && error.kind() != io::ErrorKind::BrokenPipe
-    {
-        eprintln!("vxgate: cannot write to standard output: {error}");
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => true,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                eprintln!("vxgate: cannot write to standard output: {error}");
+            }
+            false
+        }
     }
 }
 

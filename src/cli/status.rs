@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{SocketArgument, exit, fail, print, print_json};
-use crate::config::socket_path;
-use crate::show::{Health, ask};
+use crate::show::Health;
 
 /// Arguments of `vxgate status`.
 #[derive(Debug, Args)]
@@ -20,13 +19,9 @@ pub(super) struct ShowStatus {
 
 impl ShowStatus {
     pub(super) fn execute(self) -> ExitCode {
-        let path = match socket_path(self.socket.socket) {
-            Ok(path) => path,
-            Err(error) => return fail(&error),
-        };
-        let status = match ask(&path) {
+        let status = match self.socket.ask() {
             Ok(status) => status,
-            Err(error) => return fail(&error),
+            Err(code) => return code,
         };
         if self.json {
             if let Err(error) = print_json(&status) {

@@ -442,6 +442,11 @@ faults! {
         "It was asked for something after it had been told to stop."
         "Start it again, or wait until its supervisor does."
     }
+    "0820" VniUnknown NotFound {
+        "no device that is taken over has this VNI"
+        "The VNI is none of the vxlan devices' that vxgate carries: there is no such device, or it is left to the kernel."
+        "`vxgate status` lists the devices with their VNIs, and says why one is left to the kernel."
+    }
     "0821" JournalSilent Failed {
         "the journal does not take entries"
         "With --log-format journald, entries go to the journal's socket (/run/systemd/journal/socket), and nothing listens there."

@@ -1,16 +1,24 @@
 //! Views for people and scrapers, the sockets that hand them out, and what a daemon may be told over one of them.
 
+mod columns;
 mod control_socket;
+mod drops;
 mod http;
 mod metrics;
 mod operation;
+mod peers;
 mod status;
 mod unix_socket;
+mod workers;
 
 pub use control_socket::{
     ControlSocket, SocketError, answer_to, ask, ask_within, order, read_answer,
 };
+pub use control_socket::{ControlSocket, SocketError, answer_to, ask, order, read_answer};
+pub use drops::{Balance, Dropped, Drops, Since};
 pub use http::{HEAD_LEN_MAX, Head, Method, Refusal, Request};
 pub use metrics::{MetricsError, MetricsSocket};
 pub use operation::{Action, Done, LogLevel, Reloaded, Traffic};
+pub use peers::{Peer, Peers};
 pub use status::{Configuration, Health, SCHEMA, Status};
+pub use workers::{Worker, Workers};

@@ -27,6 +27,7 @@ mod multicast;
 mod offload;
 mod overload;
 mod path_mtu;
+mod peers;
 mod pod;
 mod policy;
 mod queues;

@@ -219,27 +219,10 @@ impl Vxgate {
             .map_err(|error| format!("vxgate status prints no JSON: {error}"))
     }
 
-    /// What another command (`["peers", "--vni", "1"]`) says: its exit code, standard output and standard error.
-    pub fn ask(&self, command: &[&str]) -> (i32, String, String) {
-        let output = Command::new(BINARY)
-            .args(command)
-            .arg("--socket")
-            .arg(&self.socket)
-            .output()
-            .unwrap_or_else(|error| panic!("{BINARY}: {error}"));
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-        (
-            output.status.code().expect("it was not killed"),
-            text(output.stdout),
-            text(output.stderr),
-        )
-    }
-
     /// The document that a command prints with `--json`; it must succeed.
     pub fn ask_json(&self, command: &[&str]) -> Value {
-        let (code, out, err) = self.ask(&[command, &["--json"]].concat());
-        assert_eq!(code, 0, "{command:?}: {err}");
-        let document: Value = serde_json::from_str(&out).expect("JSON");
+        let said = self.tell(&[command, &["--json"]].concat()).printed();
+        let document: Value = serde_json::from_str(&said).expect("JSON");
         assert_eq!(document["schema"], "vxgate/1");
         document
     }
