@@ -10,6 +10,7 @@ use super::route::Routes;
 use super::running::SharedSegment;
 use super::{Error, Found, SegmentReport};
 use crate::netlink::{self, Socket};
+use crate::stats::PeerId;
 use crate::table::Policy;
 
 /// The segments of these devices, all of which must be eligible, as the kernel's tables have them. A next hop that nobody has
@@ -30,7 +31,10 @@ pub fn survey(socket: &mut Socket, devices: &[Found]) -> Result<Vec<SegmentRepor
         device.fdb = device.dump_fdb(socket)?;
         device.lay_out(&nexthops);
         let (vteps, next_hops) = device.resolve(socket, &mut routes, &neighbours, |_| {})?;
-        device.put_in_place(vteps, next_hops);
+        // Nobody counts here.
+        let peers = device.layout.peers.iter();
+        let peers = peers.map(|addr| (*addr, PeerId::default())).collect();
+        device.put_in_place(vteps, next_hops, peers);
         let segment = SharedSegment {
             segment: device.segment,
             next_hops: device.next_hops,

@@ -7,7 +7,7 @@ use super::facts::{
     AccessEnd, Classifier, Daemon, Facts, Kernel, Overlay, Process, Sysctls, Underlay,
 };
 use crate::config::Superframes;
-use crate::control::{Found, SegmentReport, VtepReport, VxlanDevice};
+use crate::control::{Found, PeersReport, SegmentReport, VtepReport, VxlanDevice};
 use crate::gateway::{
     AccessState, DeviceState, Nic, Observation, Plan, PolicyState, PortState, VtepState,
     WorkerState,
@@ -274,6 +274,7 @@ fn overlay(found: Found) -> Overlay {
                 path_mtu: 1500,
             }],
             groups: Vec::new(),
+            peers: PeersReport::default(),
         }),
         classifiers: Vec::new(),
         forwarding: Some(true),
@@ -296,6 +297,7 @@ fn status() -> Status {
         sleeps: 2,
         awake_ns: 1,
         asleep_ns: 7,
+        queues: Vec::new(),
         heartbeat_age_ms: 1,
         alive: true,
     };
@@ -355,6 +357,8 @@ fn port() -> PortState {
         numa_node: None,
         received: 10,
         forwarded: 10,
+        copied_bytes: 0,
+        segments_whole: 0,
         flood_copies: 0,
         flood_copies_lost: 0,
         forwarded_bytes: 600,

@@ -14,7 +14,6 @@ mod workers;
 pub use control_socket::{
     ControlSocket, SocketError, answer_to, ask, ask_within, order, read_answer,
 };
-pub use control_socket::{ControlSocket, SocketError, answer_to, ask, order, read_answer};
 pub use drops::{Balance, Dropped, Drops, Since};
 pub use http::{HEAD_LEN_MAX, Head, Method, Refusal, Request};
 pub use metrics::{MetricsError, MetricsSocket};
