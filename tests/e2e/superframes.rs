@@ -58,7 +58,7 @@ fn taps(node: &Netns) -> usize {
 fn tcp_crosses_in_superframes_from_node_to_node() {
     for who in [Who::Worker, Who::Master, Who::Both] {
         let lab = dual_stack(true);
-        let gateways = who.start(&lab);
+        let gateways = who.start_with(&lab, Superframes::Auto, &[]);
         let before = statuses(&gateways);
         transfer(&lab);
         assert_forwarded_since(&gateways, &before);
@@ -115,7 +115,7 @@ fn superframes(status: &Status) -> [[u64; 2]; 2] {
 fn udp_crosses_in_superframes_and_nothing_overtakes() {
     for who in [Who::Worker, Who::Both] {
         let lab = dual_stack(true);
-        let gateways = who.start(&lab);
+        let gateways = who.start_with(&lab, Superframes::Auto, &[]);
         let before = statuses(&gateways);
         let [master, worker] = [lab.client(Node::Master), lab.client(Node::Worker)];
         let addresses = |node| [lab.client_address(node), lab.client_address6(node)];
@@ -152,7 +152,7 @@ fn udp_crosses_in_superframes_and_nothing_overtakes() {
 #[test]
 fn what_is_cut_on_the_wire_is_sound() {
     let lab = dual_stack(true);
-    let gateways = Who::Both.start(&lab);
+    let gateways = Who::Both.start_with(&lab, Superframes::Auto, &[]);
     let wire = Capture::start(&lab.netns("sw"), "p2");
     let [master, worker] = [lab.client(Node::Master), lab.client(Node::Worker)];
     bulk::tcp_flows(&worker, &master, &lab.client_address(Node::Master), 8);
@@ -217,7 +217,7 @@ fn where_none_leave_whole_the_workers_cut_them() {
 #[test]
 fn pods_that_cut_for_themselves_are_carried_as_well() {
     let lab = dual_stack(false);
-    let gateways = Who::Both.start(&lab);
+    let gateways = Who::Both.start_with(&lab, Superframes::Auto, &[]);
     let before = statuses(&gateways);
     transfer(&lab);
     assert_forwarded_since(&gateways, &before);
@@ -260,7 +260,7 @@ fn switched_off_there_is_no_tap_and_every_segment_crosses_by_itself() {
 fn a_killed_process_leaves_no_tap() {
     let lab = Lab::up();
     let node = lab.node(Node::Worker);
-    let mut vxgate = Vxgate::start(&node, &[]);
+    let mut vxgate = Vxgate::start_with(&node, Superframes::Auto, &[]);
     assert_eq!(taps(&node), 2, "one beside flannel.1, one in front of eth1");
     let [master, worker] = [lab.client(Node::Master), lab.client(Node::Worker)];
     let address = lab.client_address(Node::Worker);
@@ -278,7 +278,7 @@ fn a_killed_process_leaves_no_tap() {
 fn a_deleted_tap_leaves_the_traffic_to_the_kernel_and_comes_back() {
     let lab = Lab::up();
     let node = lab.node(Node::Worker);
-    let vxgate = Vxgate::start(&node, &[]);
+    let vxgate = Vxgate::start_with(&node, Superframes::Auto, &[]);
     let [master, worker] = [lab.client(Node::Master), lab.client(Node::Worker)];
     let address = lab.client_address(Node::Worker);
     for which in ["access_tap", "wire_tap"] {
