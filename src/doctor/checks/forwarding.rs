@@ -24,25 +24,15 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         let mut all = routed.iter();
         all.any(|overlay| has_address(facts, overlay, ipv4))
     };
-    if has_address(true) && facts.sysctls.ip_forward == Some(false) {
-        let what = "net.ipv4.ip_forward is 0";
-        findings.push(
-            Finding::fault(CHECK, Fault::ForwardingOff, what).mended_by([
-                "sysctl",
-                "-w",
-                "net.ipv4.ip_forward=1",
-            ]),
-        );
-    }
-    if has_address(false) && facts.sysctls.ipv6_forward == Some(false) {
-        let what = "net.ipv6.conf.all.forwarding is 0";
-        findings.push(
-            Finding::fault(CHECK, Fault::ForwardingOff, what).mended_by([
-                "sysctl",
-                "-w",
-                "net.ipv6.conf.all.forwarding=1",
-            ]),
-        );
+    let sysctls = &facts.sysctls;
+    for (ipv4, forwards, key) in [
+        (true, sysctls.ip_forward, "net.ipv4.ip_forward"),
+        (false, sysctls.ipv6_forward, "net.ipv6.conf.all.forwarding"),
+    ] {
+        if has_address(ipv4) && forwards == Some(false) {
+            let finding = Finding::fault(CHECK, Fault::ForwardingOff, format!("{key} is 0"));
+            findings.push(finding.mended_by(["sysctl", "-w", &format!("{key}=1")]));
+        }
     }
     for overlay in &routed {
         findings.extend(of_overlay(facts, overlay));
