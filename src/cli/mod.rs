@@ -11,6 +11,7 @@ mod daemon;
 mod doctor;
 mod drain;
 mod drops;
+mod duration;
 mod exit;
 mod explain;
 mod log;

@@ -1,11 +1,19 @@
 //! `vxgate status`.
 
+use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::duration::seconds;
 use super::{SocketArgument, exit, fail, print, print_json};
-use crate::show::Health;
+use crate::show::{Brief, Health, SocketError, Status, ask};
+
+/// How often to look whether it is healthy by now.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Arguments of `vxgate status`.
 #[derive(Debug, Args)]
@@ -13,26 +21,97 @@ pub(super) struct ShowStatus {
     /// Print one JSON document (schema vxgate/1) instead of text.
     #[arg(long)]
     json: bool,
+    /// Print one line: the verdict, what is at work, and the first reason why it is not as it should be.
+    #[arg(long, conflicts_with = "json")]
+    brief: bool,
+    /// Wait until a daemon answers and is healthy, for so long at most (--wait=30s); then show what there is.
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "5m",
+        value_parser = seconds
+    )]
+    wait: Option<Duration>,
     #[command(flatten)]
     socket: SocketArgument,
 }
 
 impl ShowStatus {
     pub(super) fn execute(self) -> ExitCode {
-        let status = match self.socket.ask() {
-            Ok(status) => status,
+        let path = match self.socket.path() {
+            Ok(path) => path,
             Err(code) => return code,
+        };
+        let status = match self.look(&path) {
+            Ok(status) => status,
+            Err(error) => return fail(&error),
         };
         if self.json {
             if let Err(error) = print_json(&status) {
                 return fail(&error);
             }
+        } else if self.brief {
+            print(&format!("{}\n", Brief(&status)));
         } else {
             print(&status.to_string());
         }
         match status.state {
             Health::Healthy => ExitCode::SUCCESS,
             Health::Degraded | Health::Drained => ExitCode::from(exit::FAILED),
+        }
+    }
+
+    /// What the daemon says, by the time that it is healthy or has been waited for long enough.
+    fn look(&self, path: &Path) -> Result<Status, SocketError> {
+        let until = Instant::now() + self.wait.unwrap_or_default();
+        let mut progress = Progress::new();
+        loop {
+            let answer = ask(path);
+            let is_healthy = matches!(&answer, Ok(status) if status.state == Health::Healthy);
+            if is_healthy || Instant::now() >= until {
+                return answer;
+            }
+            progress.tell(&answer);
+            thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// What is waited for, in one line on a terminal that is written over and over, and goes at the end.
+struct Progress {
+    shows: bool,
+    told: String,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self {
+            shows: io::stderr().is_terminal(),
+            told: String::new(),
+        }
+    }
+
+    fn tell(&mut self, answer: &Result<Status, SocketError>) {
+        if !self.shows {
+            return;
+        }
+        let words = match answer {
+            Ok(status) => Brief(status).to_string(),
+            Err(error) => error.to_string(),
+        };
+        if words != self.told {
+            eprint!("\r\x1b[Kwaiting: {words}");
+            self.told = words;
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if !self.told.is_empty() {
+            eprint!("\r\x1b[K");
         }
     }
 }

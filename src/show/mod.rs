@@ -1,5 +1,6 @@
 //! Views for people and scrapers, the sockets that hand them out, and what a daemon may be told over one of them.
 
+mod brief;
 mod columns;
 mod control_socket;
 mod drops;
@@ -11,6 +12,7 @@ mod status;
 mod unix_socket;
 mod workers;
 
+pub use brief::Brief;
 pub use control_socket::{
     ControlSocket, SocketError, answer_to, ask, ask_within, order, read_answer,
 };

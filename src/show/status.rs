@@ -41,6 +41,16 @@ pub enum Health {
     Drained,
 }
 
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Healthy => "HEALTHY",
+            Self::Degraded => "DEGRADED",
+            Self::Drained => "DRAINED",
+        })
+    }
+}
+
 /// The answer to `status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -107,16 +117,11 @@ impl Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = match self.state {
-            Health::Healthy => "HEALTHY",
-            Health::Degraded => "DEGRADED",
-            Health::Drained => "DRAINED",
-        };
         let seen = &self.observation;
         writeln!(
             f,
-            "vxgate {}  pid {}  up {} s   {verdict}",
-            self.version, self.pid, self.uptime_s
+            "vxgate {}  pid {}  up {} s   {}",
+            self.version, self.pid, self.uptime_s, self.state
         )?;
         for reason in &seen.reasons {
             writeln!(f, "  reason    {reason}")?;

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
+
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use vxgate::port::{ChunkSize, Umem, UmemConfig, XskConfig, XskPort, ZeroCopy};
 
@@ -271,6 +273,49 @@ fn status_without_a_daemon_exits_with_3() {
 }
 
 #[test]
+fn status_waits_until_a_daemon_is_healthy_and_says_so_in_a_line() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Worker);
+    let mut first = Vxgate::start(&node, &[]);
+    first.signal(Signal::SIGTERM);
+    first.wait();
+    let brief = |wait: &str| {
+        let mut command = node.command(BINARY);
+        command
+            .args(["status", "--brief", wait, "--socket"])
+            .arg(first.socket());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let nobody = brief("--wait=0.3").output().expect("it runs");
+    assert_eq!(nobody.status.code(), Some(3), "{nobody:?}");
+
+    let waiting = brief("--wait=30s").spawn().expect("it starts");
+    let vxgate = first.start_next(&node, &[]);
+    let waited = waiting.wait_with_output().expect("it ends");
+    assert_eq!(waited.status.code(), Some(0), "{waited:?}");
+    assert!(
+        waited.stderr.is_empty(),
+        "no progress without a terminal: {waited:?}"
+    );
+    let line = String::from_utf8(waited.stdout).expect("text");
+    assert_eq!(
+        line,
+        "HEALTHY  devices 1/1  workers 1/1  VTEPs 1/1  drops in the last minute 0\n"
+    );
+
+    // Waited for in vain, it is shown as it is.
+    vxgate.tell(&["drain"]);
+    let in_vain = brief("--wait=0.3").output().expect("it runs");
+    assert_eq!(in_vain.status.code(), Some(1), "{in_vain:?}");
+    assert!(
+        in_vain.stdout.starts_with(b"DRAINED  devices 1/1"),
+        "{in_vain:?}"
+    );
+    vxgate.stop();
+}
+
+#[test]
 fn the_default_socket_is_one_for_each_network_namespace() {
     let lab = Lab::up();
     let nodes = [Node::Master, Node::Worker].map(|node| lab.node(node));
@@ -279,7 +324,7 @@ fn the_default_socket_is_one_for_each_network_namespace() {
         .map(|node| {
             node.command(BINARY)
                 .arg("run")
-                .stdout(std::process::Stdio::null())
+                .stdout(Stdio::null())
                 .spawn()
                 .expect("it starts")
         })
@@ -348,7 +393,7 @@ fn a_session_of_another_pid_namespace_is_not_its_own() {
         .command("unshare")
         .args(["--pid", "--fork", "--kill-child=SIGTERM", "--", BINARY])
         .args(["run", "--socket", socket])
-        .stdout(std::process::Stdio::null())
+        .stdout(Stdio::null())
         .spawn()
         .expect("it starts");
     crate::support::wait_until("it answers", Duration::from_secs(20), || {

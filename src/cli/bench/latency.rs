@@ -9,7 +9,8 @@ use super::deadline::Deadline;
 use super::failure::Failure;
 use super::output::Output;
 use super::search::{Found, SearchFlags};
-use super::tester::{Tester, TesterFlags, seconds};
+use super::tester::{Tester, TesterFlags};
+use crate::cli::duration::seconds;
 use crate::cli::exit;
 use crate::loadgen::rate::{Rate, Scaled};
 use crate::loadgen::report::{

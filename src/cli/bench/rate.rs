@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::output::Output;
-use super::tester::{Tester, TesterFlags, seconds};
+use super::tester::{Tester, TesterFlags};
+use crate::cli::duration::seconds;
 use crate::loadgen::rate::Rate;
 use crate::loadgen::report::Report;
 

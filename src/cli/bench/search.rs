@@ -12,7 +12,8 @@ use clap::Args;
 use super::calibration;
 use super::deadline::Deadline;
 use super::failure::Failure;
-use super::tester::{Tester, TesterFlags, seconds};
+use super::tester::{Tester, TesterFlags};
+use crate::cli::duration::seconds;
 use crate::loadgen::mlrsearch::{Answer, Class, Goal, Search, Trial};
 use crate::loadgen::rate::{Rate, Scaled};
 use crate::loadgen::report::{
