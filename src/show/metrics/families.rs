@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use super::super::{Health, Status};
 use super::exposition::{Exposition, Labels, Total};
-use super::{health, traffic};
+use super::{health, queues, traffic};
 use crate::gateway::{DeviceState, Observation, PortState, VtepState, WorkerState};
 use crate::stats::{Direction, DropReason, PassReason};
 
@@ -32,6 +32,7 @@ pub(super) fn write(page: &mut Exposition<'_>, status: &Status, now: SystemTime,
     let ports = bounded(&seen.ports);
     frames(page, &ports);
     modes(page, seen, &ports);
+    queues::write(page, seen);
     workers(page, &seen.workers, now);
     peers(page, &seen.vteps, peers_max);
     traffic::write(page, seen, now, peers_max);

@@ -12,6 +12,7 @@
 mod exposition;
 mod families;
 mod health;
+mod queues;
 mod socket;
 mod traffic;
 
