@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn the_busiest_queue_is_compared_with_the_mean_of_its_port() {
-        let mut queues = vec![
+        let mut queues = [
             queue("eth1", "rx", "socket", 30),
             queue("eth1", "rx", "socket", 10),
             queue("eth2", "rx", "socket", 7),
