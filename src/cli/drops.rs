@@ -1,21 +1,26 @@
 //! `vxgate drops`.
 
-use std::io::{self, IsTerminal};
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
 use super::output::{OutputError, print_to_reader};
-use super::{SocketArgument, exit, fail};
-use crate::show::{Drops, Since, ask};
+use super::{SocketArgument, exit, fail, print, print_json};
+use crate::show::{Drops, LastDropped, Look, Since, ask, ask_for};
+use crate::stats::DropReason;
 
 /// How often to look again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Clears a terminal's screen, and begins at its top.
 const CLEAR: &str = "\x1b[H\x1b[2J";
+/// In place of a file's name: standard output.
+const STDOUT: &str = "-";
 
 /// Arguments of `vxgate drops`.
 #[derive(Debug, Args)]
@@ -26,11 +31,29 @@ pub(super) struct ShowDrops {
     /// Look again every second, until interrupted.
     #[arg(long)]
     watch: bool,
+    /// Print the last frames that died, in words and in hexadecimal digits: of each reason and direction as many as are
+    /// kept, or those of one reason.
+    #[arg(
+        long,
+        value_name = "REASON",
+        num_args = 0..=1,
+        value_parser = reasons(),
+        hide_possible_values = true,
+        conflicts_with_all = ["since", "watch"]
+    )]
+    last: Option<Option<String>>,
+    /// Write these frames as pcapng instead, each with its reason as comment; `-` is standard output.
+    #[arg(long, value_name = "FILE", requires = "last", conflicts_with = "json")]
+    pcap: Option<PathBuf>,
     /// Print JSON (schema vxgate/1) instead of text: one document, or with --watch one a line.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     socket: SocketArgument,
+}
+
+fn reasons() -> PossibleValuesParser {
+    PossibleValuesParser::new(DropReason::ALL.iter().map(|reason| reason.label()))
 }
 
 /// How far to look back.
@@ -64,6 +87,10 @@ impl ShowDrops {
             Ok(path) => path,
             Err(code) => return code,
         };
+        if let Some(reason) = &self.last {
+            let shown = self.show_last(&path, reason.as_deref());
+            return shown.map_or_else(|code| code, |()| ExitCode::SUCCESS);
+        }
         loop {
             match self.show(&path) {
                 Ok(Shown::Nobody) => return ExitCode::SUCCESS,
@@ -75,10 +102,29 @@ impl ShowDrops {
         }
     }
 
+    /// Shows the last frames that died of a reason, or of any.
+    fn show_last(&self, path: &Path, reason: Option<&str>) -> Result<(), ExitCode> {
+        let last = ask_for::<LastDropped>(path, Look::DroppedFrames);
+        let mut last = last.map_err(|error| fail(&error))?;
+        if let Some(reason) = reason {
+            last = last.of(reason);
+        }
+        if let Some(file) = &self.pcap {
+            return write_pcapng(&last, file).map_err(|error| fail(&error));
+        }
+        if self.json {
+            return print_json(&last).map_err(|error| fail(&error));
+        }
+        print(&last.to_string());
+        Ok(())
+    }
+
     /// Looks once.
     fn show(&self, path: &Path) -> Result<Shown, ExitCode> {
         let status = ask(path).map_err(|error| fail(&error))?;
-        let drops = Drops::of(&status, self.since.into());
+        let last = ask_for::<LastDropped>(path, Look::DroppedFrames);
+        let last = last.map_err(|error| fail(&error))?;
+        let drops = Drops::of(&status, &last, self.since.into());
         let text = self.written(&drops).map_err(|error| fail(&error))?;
         if !print_to_reader(&text) {
             return Ok(Shown::Nobody);
@@ -107,6 +153,19 @@ impl ShowDrops {
         let json = json.map_err(io::Error::from);
         let json = json.map_err(OutputError::of("the JSON document"))?;
         Ok(json + "\n")
+    }
+}
+
+fn write_pcapng(last: &LastDropped, file: &Path) -> Result<(), OutputError> {
+    let written = if file == Path::new(STDOUT) {
+        last.write_pcapng(io::stdout().lock())
+    } else {
+        File::create(file).and_then(|file| last.write_pcapng(BufWriter::new(file)))
+    };
+    match written {
+        // A reader that has gone away is no failure.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(OutputError::of(file.display().to_string())),
     }
 }
 

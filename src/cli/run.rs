@@ -21,6 +21,7 @@ use crate::config::{self, Config, ConfigError, Endpoint, Key, LogFormat, Setting
 use crate::fault::{self, Explained, Fault, Report};
 use crate::gateway::{self, Gateway, StartError};
 use crate::show::{Configuration, ControlSocket, MetricsError, MetricsSocket, SocketError, Status};
+use crate::show::{LastDropped, Look, Seen};
 
 /// Arguments of `vxgate run`.
 #[derive(Debug, Args)]
@@ -181,6 +182,7 @@ fn carry(
     let began = Instant::now();
     let gateway = Gateway::start(config)?;
     let view = gateway.view();
+    let eyes = view.clone();
     let look = move || Status::new(view.observe(), began.elapsed().as_secs());
     let look = Arc::new(look);
     let serving = Serving::start(metrics, place, path.clone(), peers_max, look.clone())?;
@@ -190,7 +192,13 @@ fn carry(
     let [asked, told, by_signal] = [&daemon, &daemon, &daemon].map(Arc::clone);
     socket
         .serve(
-            move || look().with_configuration(asked.configuration()),
+            move |what| match what {
+                Look::DroppedFrames => Seen::DroppedFrames(LastDropped::new(eyes.dropped_frames())),
+                Look::Status => {
+                    let status = look().with_configuration(asked.configuration());
+                    Seen::Status(Box::new(status))
+                }
+            },
             move |action| told.act(action),
         )
         .map_err(RunError::Serve)?;

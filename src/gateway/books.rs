@@ -13,7 +13,7 @@ use super::observe::{OffenderState, PortState, QueueState, WorkerState};
 use super::plan::Plan;
 use crate::port::{RxDrops, StatisticsHandle, XskPort};
 use crate::stats::{
-    DropReason, OffenderRecord, PassReason, PeerBook, PortCounters, WorkerCounters,
+    DropReason, FlightBook, OffenderRecord, PassReason, PeerBook, PortCounters, WorkerCounters,
 };
 use crate::steer::{AccessPair, SteerCounters, XdpMode};
 use crate::wire::MacAddr;
@@ -102,6 +102,8 @@ pub(super) struct Books {
     pub workers: Vec<WorkerBook>,
     /// Where the workers count each peer.
     pub peers: Arc<PeerBook>,
+    /// Where they keep the last frames that died.
+    pub flight: FlightBook,
 }
 
 impl Books {
@@ -148,6 +150,7 @@ impl Books {
             ports: underlays.chain(accesses).collect(),
             workers: Vec::new(),
             peers: Arc::new(PeerBook::new(plan.workers as usize, plan.devices.len())),
+            flight: FlightBook::new(plan.workers as usize),
         }
     }
 
@@ -214,6 +217,14 @@ impl Books {
     pub fn queues(&self, worker: u32) -> Vec<QueueState> {
         let ports = self.ports.iter();
         ports.flat_map(|port| port.queues(worker)).collect()
+    }
+
+    /// The port whose frames come in by the device with this index.
+    pub fn port_name(&self, ifindex: u32) -> Option<&str> {
+        let mut ports = self.ports.iter();
+        let port = ports
+            .find(|port| port.socket_ifindex == ifindex || port.tap_ifindex == Some(ifindex))?;
+        Some(&port.name)
     }
 
     /// Frames of strangers that were delivered, over all ports.

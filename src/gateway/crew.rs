@@ -15,7 +15,7 @@ use super::numa::{self, Machine};
 use super::plan::{Nic, Plan, access_mtu};
 use crate::control::Found;
 use crate::port::{Finishes, Near, Port, TapPort, Umem, UmemConfig, XskConfig, XskPort, ZeroCopy};
-use crate::stats::{PortCounters, Tallies, WorkerCounters};
+use crate::stats::{FlightRecorder, PortCounters, Tallies, WorkerCounters};
 use crate::steer::{AccessLink, AccessPair, Steering};
 use crate::table::Reader;
 use crate::worker::{self, Worker};
@@ -98,7 +98,11 @@ impl Crew {
             finishes,
             ..xsk_config(nic.ifindex, &nic.name, queue, nic.mtu, ZeroCopy::Try)
         };
-        let own = (number, books.peers.received(number as usize));
+        let own = Own {
+            worker: number,
+            peers: books.peers.received(number as usize),
+            recorder: books.flight.received(number as usize),
+        };
         let (port, counters) = open(&self.umem, &config, share, own, steering, books)?;
         self.underlays.push(worker::Underlay {
             ifindex: nic.ifindex,
@@ -123,7 +127,11 @@ impl Crew {
         let first = self.accesses.first().map(|access| &access.port);
         let share = first.or(self.underlays.first().map(|underlay| &underlay.port));
         let config = xsk_config(*ifindex, name, number, access_mtu(found), ZeroCopy::Never);
-        let own = (number, books.peers.sent(number as usize));
+        let own = Own {
+            worker: number,
+            peers: books.peers.sent(number as usize),
+            recorder: books.flight.sent(number as usize),
+        };
         let (port, counters) = open(&self.umem, &config, share, own, steering, books)?;
         let below = found.underlay.as_ref().map(|link| link.ifindex);
         let mut underlays = self.underlays.iter();
@@ -162,7 +170,9 @@ impl Crew {
                 continue;
             };
             let peers = books.peers.sent(number as usize);
-            let counters = Arc::new(PortCounters::counting(peers));
+            let recorder = books.flight.sent(number as usize);
+            let counters = PortCounters::counting(peers).recording(recorder, tap.link.ifindex);
+            let counters = Arc::new(counters);
             let ends = (found.device.ifindex, tap.link.ifindex);
             books.note_tap(ends, number, &counters);
             let port = TapPort::access(tap.queue(number)?, &umem, &self.umem);
@@ -192,20 +202,28 @@ fn xsk_config(ifindex: u32, name: &str, queue: u32, mtu: u32, zero_copy: ZeroCop
     }
 }
 
+/// Where a worker keeps what it knows of the frames of one direction.
+struct Own {
+    worker: u32,
+    peers: Arc<Tallies>,
+    recorder: Arc<FlightRecorder>,
+}
+
 /// Opens a socket, and tells the steering programs and the books of it.
 fn open(
     umem: &Umem,
     config: &XskConfig,
     share: Option<&XskPort>,
-    (worker, peers): (u32, Arc<Tallies>),
+    own: Own,
     steering: &mut Steering,
     books: &mut Books,
 ) -> Result<(XskPort, Arc<PortCounters>), SessionError> {
     let port = XskPort::open(umem, config, share)?;
     steering.set_socket(config.ifindex, config.queue, port.socket().as_fd())?;
-    let counters = Arc::new(PortCounters::counting(peers));
+    let counters = PortCounters::counting(own.peers).recording(own.recorder, config.ifindex);
+    let counters = Arc::new(counters);
     let socket = SocketBook {
-        worker,
+        worker: own.worker,
         queue: config.queue,
         counters: Arc::clone(&counters),
         statistics: port.statistics_handle().map_err(SessionError::Statistics)?,

@@ -12,6 +12,7 @@ mod autogroup;
 mod books;
 mod checksums;
 mod crew;
+mod flight;
 mod hung;
 mod kernel_share;
 mod lanes;
@@ -34,6 +35,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvError, Sender, bounded, select};
 
+pub use flight::DroppedFrame;
 pub use lock::{LockError, lock_name, peer_may_change, peer_pid};
 pub use observe::{
     AccessState, DeviceState, DropState, GroupState, MemberState, MirrorState, Observation,
@@ -372,6 +374,13 @@ impl Gateway {
 }
 
 impl View {
+    /// The last frames that died of each reason in each direction, the latest of each first; none without a session.
+    pub fn dropped_frames(&self) -> Vec<DroppedFrame> {
+        let state = lock(&self.shared);
+        let session = state.session.as_ref();
+        session.map_or_else(Vec::new, Session::dropped_frames)
+    }
+
     /// The books, now.
     pub fn observe(&self) -> Observation {
         let state = lock(&self.shared);

@@ -15,6 +15,7 @@ use crossbeam::channel::{Receiver, Sender};
 
 use super::books::{Books, RingDrops};
 use super::crew::{self, crew, spawn};
+use super::flight::{self, DroppedFrame};
 use super::hung::Hung;
 use super::kernel_share;
 use super::lanes::Lanes;
@@ -268,6 +269,11 @@ impl Session {
         let offenders = self.books.offenders(now_ns());
         let latest = offenders.into_iter().find(|offender| offender.delivered);
         (self.books.strangers_delivered(), latest)
+    }
+
+    /// The last frames that died of each reason in each direction, the latest of each first.
+    pub fn dropped_frames(&self) -> Vec<DroppedFrame> {
+        flight::states(&self.books, now_ns())
     }
 
     /// The books, now.

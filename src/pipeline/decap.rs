@@ -36,7 +36,7 @@ use super::usual::Usual;
 use super::{Outbox, Role, Verdict, Verdicts, ahead, carrier, ecn, unfinished};
 use crate::port::{Batch, Frame, Umem};
 use crate::prefetch::LINE;
-use crate::stats::{DropReason, Offender, PeerId, PortCounters};
+use crate::stats::{DropReason, Offender, PeerId, PortCounters, Shape};
 use crate::table::{
     InnerVlan, OUTER_IPV4_LEN, OUTER_IPV6_LEN, PeerCheck, Segment, SegmentConfig, SegmentId,
     Snapshot,
@@ -135,7 +135,11 @@ pub fn apply(
             Err(reason) => Some((frame, reason)),
         };
         if let Some((frame, reason)) = dead {
-            counters.dropped(reason, 1);
+            let shape = match verdict {
+                Verdict::Deliver(_) | Verdict::DeliverStranger(_) => Shape::Leaving,
+                _ => Shape::Arrived,
+            };
+            counters.died(reason, shape, umem.bytes(&frame));
             umem.release(frame);
         }
     }

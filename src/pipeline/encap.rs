@@ -33,7 +33,7 @@ use super::note::Note;
 use super::{Exit, IpIds, Role, Verdict, Verdicts, ahead, carrier, ecn, unfinished};
 use crate::port::{BATCH, Batch, Frame, Port, Umem};
 use crate::prefetch::{self, LINE};
-use crate::stats::{DropReason, PeerId, PortCounters};
+use crate::stats::{DropReason, PeerId, PortCounters, Shape};
 use crate::table::{
     Destination, Df, EncapTemplate, FlowLabel, InnerVlan, ListId, NextHop, OuterFields, Question,
     Segment, SegmentConfig, SegmentId, Snapshot, UdpChecksum, UnresolvedReason, Vtep, VtepId,
@@ -190,7 +190,7 @@ fn apply_as<const SUPER: bool, P: Port>(
         let judged = verdicts.push(index);
         let dead = carry_out::<SUPER, P>(segment, judged, umem, frame, counters, exit);
         if let Err((frame, reason)) = dead {
-            counters.dropped(reason, 1);
+            counters.died(reason, Shape::Arrived, umem.bytes(&frame));
             umem.release(frame);
         }
     }

@@ -25,7 +25,7 @@ use super::encap::{Push, Way, carry_out, members, reach, unreachable};
 use super::note::Note;
 use super::{Exit, Role, Verdict, Verdicts};
 use crate::port::{Batch, Frame, Port, Umem};
-use crate::stats::{DropReason, PeerId, PortCounters};
+use crate::stats::{DropReason, PeerId, PortCounters, Shape};
 use crate::table::{EncapTemplate, OuterFields, Segment, SegmentId, Snapshot, UdpChecksum};
 use crate::wire::vnet::{self, VnetHeader};
 
@@ -57,7 +57,7 @@ pub fn apply<P: Port>(
             (_, segment) => send_copy(segment, judged, bytes, umem, counters, exit),
         };
         if let Err(reason) = sent {
-            counters.dropped(reason, 1);
+            counters.died(reason, Shape::Arrived, bytes);
         }
         superframes.release(frame);
     }
@@ -205,8 +205,8 @@ impl Outer<'_> {
                 let note = Note::new(self.peer, &frame, 1);
                 exit.put(frame, role, note, umem, counters);
             } else {
+                role.lose(counters, DropReason::NoFrame, umem.bytes(&frame));
                 umem.release(frame);
-                role.count_lost(counters, DropReason::NoFrame);
             }
             role = role.rest();
         }

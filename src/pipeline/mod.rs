@@ -20,6 +20,9 @@
 //! another port are put into it. `received` and `received_bytes` are the worker's to count, the rest is done here:
 //! after the flush `received = forwarded + Σ drops` holds for that port.
 //!
+//! Whatever dies with its bytes at hand goes through [`PortCounters::died`](crate::stats::PortCounters::died), which keeps the last of
+//! each reason: as they had come in, or as they would have left, if they die on their way out.
+//!
 //! A flooded frame goes to every VTEP of the segment's flood list, and one to a multicast address with several
 //! destinations to each of those, as copies made one at a time while the outbox is
 //! flushed whenever it is full: what limits a flood is the transmit ring and the pool of free frames, not a queue here.

@@ -3,7 +3,7 @@
 use super::join::Trains;
 use super::note::Note;
 use crate::port::{BATCH, Batch, Frame, Port, TapPort, Umem};
-use crate::stats::{DropReason, PeerId, PortCounters};
+use crate::stats::{DropReason, PeerId, PortCounters, Shape};
 
 /// Frames for one port, in order, which of them are copies of a flooded frame, and for whom they count.
 #[derive(Debug)]
@@ -40,6 +40,17 @@ impl Role {
         }
     }
 
+    /// Counts one that was lost on its way out.
+    #[inline]
+    pub(super) fn lose(self, counters: &PortCounters, reason: DropReason, frame: &[u8]) {
+        match self {
+            Self::First => counters.died(reason, Shape::Leaving, frame),
+            Self::Copy => counters.flood_copies_lost.add(1),
+            Self::Rest | Self::RestOfCopy => counters.segments_lost.add(1),
+        }
+    }
+
+    /// Counts one that could not be made.
     #[inline]
     pub(super) fn count_lost(self, counters: &PortCounters, reason: DropReason) {
         match self {
@@ -261,8 +272,8 @@ impl Outbox {
                 None => Some(frame),
             };
             if let Some(frame) = lost {
+                role.lose(counters, DropReason::Oversize, umem.bytes(&frame));
                 umem.release(frame);
-                role.count_lost(counters, DropReason::Oversize);
             }
         }
         *self = kept;
@@ -270,14 +281,13 @@ impl Outbox {
 
     /// Drops all that waits for this reason, counts and releases it.
     pub fn discard(&mut self, umem: &mut Umem, counters: &PortCounters, reason: DropReason) {
-        let lost = self.batch.len();
-        if lost == 0 {
+        if self.is_empty() {
             return;
         }
-        let lost = self.tally(lost);
-        counters.dropped(reason, lost.firsts);
-        counters.flood_copies_lost.add(lost.copies);
-        counters.segments_lost.add(lost.rest);
+        for (index, frame) in self.batch.iter().enumerate() {
+            let role = Role::from_bits(self.copies >> index, self.rest >> index);
+            role.lose(counters, reason, umem.bytes(frame));
+        }
         (self.copies, self.rest) = (0, 0);
         umem.release_all(&mut self.batch);
     }
@@ -345,8 +355,8 @@ impl<P: Port> Exit<'_, P> {
         self.flush(umem, counters);
         if let Err(frame) = self.outbox.push_noted(frame, role, note) {
             // A flushed outbox is empty; the frame is released all the same, should that ever be untrue.
+            role.lose(counters, DropReason::TxRingFull, umem.bytes(&frame));
             umem.release(frame);
-            role.count_lost(counters, DropReason::TxRingFull);
         }
     }
 

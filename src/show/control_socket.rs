@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::unix_socket::{self, BindError};
-use super::{Action, Done, Status};
+use super::{Action, Done, Look, Seen, Status};
 use crate::fault::{Explained, Fault, Report};
 use crate::gateway::{peer_may_change, peer_pid};
 
@@ -37,13 +37,6 @@ struct Request {
 enum Asked {
     Look(Look),
     Act(Action),
-}
-
-/// What may be looked at.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Look {
-    Status,
 }
 
 /// An answer: the thing asked for, or why not.
@@ -187,14 +180,14 @@ impl ControlSocket {
         })
     }
 
-    /// Answers requests until the process ends, on a thread of its own. `status` is asked anew for each look; `act` does what
+    /// Answers requests until the process ends, on a thread of its own. `look` looks anew for each request; `act` does what
     /// is asked for, or says why not.
     ///
     /// # Errors
     /// When no thread can be had.
     pub fn serve(
         &self,
-        status: impl Fn() -> Status + Send + 'static,
+        look: impl Fn(Look) -> Seen + Send + 'static,
         act: impl Fn(Action) -> Result<Done, Vec<Report>> + Send + Sync + 'static,
     ) -> io::Result<()> {
         let listener = self.listener.try_clone()?;
@@ -205,7 +198,7 @@ impl ControlSocket {
                 for stream in listener.incoming() {
                     match stream {
                         Ok(stream) => {
-                            if let Err(error) = serve_one(stream, &status, &act) {
+                            if let Err(error) = serve_one(stream, &look, &act) {
                                 tracing::debug!(%error, "a control client went away");
                             }
                         }
@@ -251,7 +244,7 @@ fn holder(path: &Path) -> String {
     )
 }
 
-fn serve_one(stream: UnixStream, status: &impl Fn() -> Status, act: &Arc<Act>) -> io::Result<()> {
+fn serve_one(stream: UnixStream, look: &impl Fn(Look) -> Seen, act: &Arc<Act>) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = Vec::new();
@@ -276,7 +269,7 @@ fn serve_one(stream: UnixStream, status: &impl Fn() -> Status, act: &Arc<Act>) -
                     act(action)
                 }
             };
-            (&stream).write_all(&answer_to(&line, status, act)?)
+            (&stream).write_all(&answer_to(&line, look, act)?)
         }
     }
 }
@@ -294,17 +287,17 @@ fn denied() -> Report {
     }
 }
 
-/// The answer to what a client wrote: one line of JSON. `status` and `act` are asked only when the client asks for that.
+/// The answer to what a client wrote: one line of JSON. `look` and `act` are asked only when the client asks for that.
 ///
 /// # Errors
 /// When the answer cannot be written as JSON, which none of ours brings about.
 pub fn answer_to(
     line: &[u8],
-    status: impl FnOnce() -> Status,
+    look: impl FnOnce(Look) -> Seen,
     act: impl FnOnce(Action) -> Result<Done, Vec<Report>>,
 ) -> io::Result<Vec<u8>> {
     match read_request(line) {
-        Ok(Asked::Look(Look::Status)) => written(&Answer::Done(status())),
+        Ok(Asked::Look(what)) => written(&Answer::Done(look(what))),
         Ok(Asked::Act(action)) => written(&Answer::from(act(action))),
         Err(why) => written(&Answer::<Done>::Error {
             error: format!("not a request: {why}"),
@@ -368,6 +361,14 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<Result<T, Refused>, String>
 /// When nobody answers, or not what was asked for.
 pub fn ask(path: &Path) -> Result<Status, SocketError> {
     ask_within(path, PATIENCE)
+}
+
+/// Asks a running daemon for something else.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_for<T: DeserializeOwned>(path: &Path, look: Look) -> Result<T, SocketError> {
+    exchange(path, Asked::Look(look), PATIENCE)
 }
 
 /// As [`ask`], waiting for so long.
@@ -438,6 +439,10 @@ mod tests {
         (folder, path)
     }
 
+    fn looked(_: Look) -> Seen {
+        Seen::Status(Box::new(Status::new(Observation::default(), 3)))
+    }
+
     fn nothing(action: Action) -> Result<Done, Vec<Report>> {
         let what = format!("does not {action:?}");
         Err(vec![Report::new(Fault::DaemonStopping, what)])
@@ -449,14 +454,11 @@ mod tests {
         let bound = ControlSocket::bind(&path).unwrap();
         let level = |level: &str| LogLevel::new(level.into(), None);
         bound
-            .serve(
-                || Status::new(Observation::default(), 3),
-                move |action| match action {
-                    Action::LogLevel(Some(new)) => Ok(Done::LogLevel(level(&new))),
-                    Action::LogLevel(None) => Ok(Done::LogLevel(level("info"))),
-                    other => nothing(other),
-                },
-            )
+            .serve(looked, move |action| match action {
+                Action::LogLevel(Some(new)) => Ok(Done::LogLevel(level(&new))),
+                Action::LogLevel(None) => Ok(Done::LogLevel(level("info"))),
+                other => nothing(other),
+            })
             .unwrap();
         let logged = |new: Option<&str>| {
             let action = Action::LogLevel(new.map(str::to_owned));
@@ -477,9 +479,7 @@ mod tests {
     fn one_request_one_answer() {
         let (_folder, path) = socket();
         let bound = ControlSocket::bind(&path).unwrap();
-        bound
-            .serve(|| Status::new(Observation::default(), 3), nothing)
-            .unwrap();
+        bound.serve(looked, nothing).unwrap();
         assert_eq!(ask(&path).unwrap().uptime_s, 3);
         assert_eq!(ask(&path).unwrap().schema, "vxgate/1");
     }
@@ -488,9 +488,7 @@ mod tests {
     fn nonsense_is_answered_with_an_error_and_the_next_client_is_served() {
         let (_folder, path) = socket();
         let bound = ControlSocket::bind(&path).unwrap();
-        bound
-            .serve(|| Status::new(Observation::default(), 3), nothing)
-            .unwrap();
+        bound.serve(looked, nothing).unwrap();
         for nonsense in [
             "\n",
             "{\"request\":\"launch\"}\n",
@@ -530,9 +528,7 @@ mod tests {
     fn whoever_has_the_socket_is_named() {
         let (_folder, path) = socket();
         let first = ControlSocket::bind(&path).unwrap();
-        first
-            .serve(|| Status::new(Observation::default(), 3), nothing)
-            .unwrap();
+        first.serve(looked, nothing).unwrap();
         let words = ControlSocket::bind(&path).unwrap_err().to_string();
         assert!(
             words.contains(&format!(

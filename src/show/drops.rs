@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::columns::{Align, Columns, ago};
-use super::{SCHEMA, Status};
+use super::{LastDropped, SCHEMA, Status};
 use crate::fault::paragraph;
 use crate::gateway::DropState;
 use crate::stats::DropReason;
@@ -80,6 +80,9 @@ pub struct Dropped {
     pub ports: BTreeMap<String, u64>,
     /// Milliseconds since the last one; none when there was none since the takeover. Looked at once a second.
     pub last_age_ms: Option<u64>,
+    /// The latest frame on record that died of it: who sent it to whom; none where none is.
+    #[serde(default)]
+    pub example: Option<String>,
     /// What happened.
     pub meaning: String,
     /// What to do about it.
@@ -108,8 +111,8 @@ pub struct Balance {
 }
 
 impl Drops {
-    /// Of a status.
-    pub fn of(status: &Status, since: Since) -> Self {
+    /// Of a status, with examples among the last frames that died.
+    pub fn of(status: &Status, last: &LastDropped, since: Since) -> Self {
         let seen = &status.observation;
         let dropped = |reason: &DropReason| {
             let all = seen.drops.iter();
@@ -128,6 +131,7 @@ impl Drops {
                 count: ports.values().sum(),
                 ports,
                 last_age_ms: states.iter().map(|one| one.last_age_ms).min(),
+                example: last.example(reason.label()),
                 meaning: reason.help().to_owned(),
                 action: reason.action().to_owned(),
             }
@@ -169,6 +173,7 @@ impl fmt::Display for Drops {
                 ("COUNT", Align::Right),
                 ("LAST", Align::Right),
                 ("PORTS", Align::Left),
+                ("EXAMPLE", Align::Left),
             ]);
             for one in happened() {
                 let ports = one
@@ -182,6 +187,7 @@ impl fmt::Display for Drops {
                     one.count.to_string(),
                     ago(one.last_age_ms),
                     ports.collect::<Vec<_>>().join(", "),
+                    one.example.clone().unwrap_or_else(|| "-".to_owned()),
                 ]);
             }
             writeln!(f, "dropped {}:", self.since.words())?;
@@ -208,7 +214,13 @@ impl fmt::Display for Drops {
 mod tests {
     use super::*;
     use crate::gateway::Observation;
+    use crate::show::last_dropped;
     use crate::show::metrics::samples;
+
+    fn last() -> LastDropped {
+        let frame = last_dropped::tests::frame;
+        LastDropped::new(vec![frame("unknown_peer", "eth1", 1200)])
+    }
 
     fn status() -> Status {
         let mut seen = samples::observation();
@@ -232,17 +244,17 @@ mod tests {
 
     #[test]
     fn the_text_tells_what_happened_when_where_and_what_to_do() {
-        insta::assert_snapshot!(Drops::of(&status(), Since::Takeover));
+        insta::assert_snapshot!(Drops::of(&status(), &last(), Since::Takeover));
     }
 
     #[test]
     fn of_the_last_minute_only_what_happened_in_it_is_told() {
-        insta::assert_snapshot!(Drops::of(&status(), Since::Minute));
+        insta::assert_snapshot!(Drops::of(&status(), &last(), Since::Minute));
     }
 
     #[test]
     fn json_has_every_reason_and_survives_the_round_trip() {
-        let drops = Drops::of(&status(), Since::Hour);
+        let drops = Drops::of(&status(), &last(), Since::Hour);
         let json = serde_json::to_value(&drops).unwrap();
         assert_eq!(json["schema"], SCHEMA);
         assert_eq!(json["since"], "1h");
@@ -257,7 +269,7 @@ mod tests {
     #[test]
     fn where_nothing_died_it_is_said_so() {
         let nothing = Status::new(Observation::default(), 1);
-        let drops = Drops::of(&nothing, Since::Takeover);
+        let drops = Drops::of(&nothing, &last(), Since::Takeover);
         assert_eq!(
             drops.to_string(),
             "no frame was dropped since the takeover\n--\n"

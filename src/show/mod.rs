@@ -4,7 +4,10 @@ mod brief;
 mod columns;
 mod control_socket;
 mod drops;
+mod frame_words;
 mod http;
+mod last_dropped;
+mod look;
 mod metrics;
 mod operation;
 mod peers;
@@ -14,10 +17,12 @@ mod workers;
 
 pub use brief::Brief;
 pub use control_socket::{
-    ControlSocket, SocketError, answer_to, ask, ask_within, order, read_answer,
+    ControlSocket, SocketError, answer_to, ask, ask_for, ask_within, order, read_answer,
 };
 pub use drops::{Balance, Dropped, Drops, Since};
 pub use http::{HEAD_LEN_MAX, Head, Method, Refusal, Request};
+pub use last_dropped::LastDropped;
+pub use look::{Look, Seen};
 pub use metrics::{MetricsError, MetricsSocket};
 pub use operation::{Action, Done, LogLevel, Reloaded, Traffic};
 pub use peers::{Peer, Peers};

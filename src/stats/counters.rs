@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{DropReason, Offenders, Tallies};
+use super::flight::Head;
+use super::{DropReason, FlightRecorder, Offenders, Shape, Tallies};
 
 /// A number that one thread raises and others read.
 #[derive(Debug, Default)]
@@ -74,6 +75,10 @@ pub struct PortCounters {
     /// What is counted of each peer, with the worker's other ports on this side. Whatever is handed on is counted there, too:
     /// `forwarded`, copies, and all segments of superframes.
     pub peers: Arc<Tallies>,
+    /// Keeps the last of the frames that died, with those of the worker's other ports on this side.
+    recorder: Arc<FlightRecorder>,
+    /// The index of the port's device, as it is kept beside them.
+    port: u32,
 }
 
 impl Default for PortCounters {
@@ -96,6 +101,8 @@ impl Default for PortCounters {
             drops: std::array::from_fn(|_| Count::default()),
             offenders: Offenders::default(),
             peers: Arc::default(),
+            recorder: Arc::default(),
+            port: 0,
         }
     }
 }
@@ -106,6 +113,15 @@ impl PortCounters {
         Self {
             peers,
             ..Self::default()
+        }
+    }
+
+    /// The same, and frames that die are kept as those of the device with this index.
+    pub fn recording(self, recorder: Arc<FlightRecorder>, port: u32) -> Self {
+        Self {
+            recorder,
+            port,
+            ..self
         }
     }
 
@@ -120,7 +136,23 @@ impl PortCounters {
         parts.iter().map(|part| part.get()).sum()
     }
 
-    /// Counts dead frames.
+    /// Counts a dead frame, and keeps it on record. Every drop of the data path comes by here that has the frame at hand.
+    #[inline]
+    pub fn died(&self, reason: DropReason, shape: Shape, frame: &[u8]) {
+        self.dropped(reason, 1);
+        let now_ns = self.peers.now_ns();
+        if self.recorder.wants(reason, now_ns) {
+            let head = Head {
+                at_ns: now_ns,
+                number: self.drops(reason),
+                port: self.port,
+                shape,
+            };
+            self.recorder.record(reason, head, frame);
+        }
+    }
+
+    /// Counts dead frames of which there is only the number.
     #[inline]
     pub fn dropped(&self, reason: DropReason, frames: u64) {
         self.drops[reason as usize].add(frames);

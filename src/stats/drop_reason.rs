@@ -66,6 +66,16 @@ macro_rules! drop_reasons {
     };
 }
 
+impl DropReason {
+    /// Whether there may be a frame on record that died of it. The others die in the kernel, which only tells how many.
+    pub const fn has_frame(self) -> bool {
+        !matches!(
+            self,
+            Self::RxRingFull | Self::FillRingEmpty | Self::WorkerStale | Self::AccessRingFull
+        )
+    }
+}
+
 drop_reasons! {
     OuterMalformed    "outer_malformed"     "IP_INHDR"           Rx "The outer headers contradict themselves or the frame's length, or the outer IPv4 header checksum is wrong."
         "A sender or the way is broken: capture at it (`tcpdump -i DEVICE -vv udp`).";

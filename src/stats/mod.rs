@@ -2,12 +2,16 @@
 
 mod counters;
 mod drop_reason;
+mod flight;
 mod offenders;
 mod pass_reason;
 mod peers;
 
 pub use counters::{Count, PortCounters, WorkerCounters};
 pub use drop_reason::{Direction, DropReason};
+pub use flight::{
+    DEAD_FRAME_LEN_MAX, DEAD_FRAMES_MAX, DeadFrame, FlightBook, FlightRecorder, Shape,
+};
 pub use offenders::{OFFENDERS_MAX, Offender, OffenderRecord, Offenders};
 pub use pass_reason::PassReason;
 pub use peers::{PEERS_MAX, PeerBook, PeerId, PeerTally, Tallies, Tally};

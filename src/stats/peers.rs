@@ -136,6 +136,12 @@ impl Tallies {
         self.now_ns.set(now_ns);
     }
 
+    /// The time of the turn.
+    #[inline]
+    pub(super) fn now_ns(&self) -> u64 {
+        self.now_ns.get()
+    }
+
     /// Counts frames of a peer, unless they are none. Only the owner may call this.
     #[inline(always)]
     pub fn count_some(&self, peer: PeerId, frames: u64, bytes: u64) {

@@ -18,9 +18,10 @@ pub const PORT: u16 = 9999;
 pub const PAYLOAD: &[u8] = b"twenty bytes of data";
 
 /// One way to die: the reason's label, what is wrong, and the edit that makes a good frame wrong.
-type Death = (DropReason, &'static str, fn(&mut Vec<u8>));
+pub type Death = (DropReason, &'static str, fn(&mut Vec<u8>));
 
-const FROM_THE_UNDERLAY: &[Death] = &[
+/// From a remote.
+pub const FROM_THE_UNDERLAY: &[Death] = &[
     (
         DropReason::OuterMalformed,
         "outer IP checksum wrong",
@@ -142,7 +143,8 @@ const FROM_THE_UNDERLAY: &[Death] = &[
     ),
 ];
 
-const FROM_THE_OVERLAY: &[Death] = &[
+/// From the vxlan device.
+pub const FROM_THE_OVERLAY: &[Death] = &[
     (DropReason::NoTxTarget, "no FDB entry", |frame| {
         frame[..6].copy_from_slice(&mac(STRANGER))
     }),
@@ -213,7 +215,8 @@ const ELSEWHERE: &[(DropReason, &str)] = &[
 ];
 
 const STRANGER: &str = "0e:24:40:00:77:77";
-const SILENT: &str = "0e:24:40:00:66:66";
+/// Whom the FDB has behind a VTEP that answers no ARP.
+pub const SILENT: &str = "0e:24:40:00:66:66";
 
 #[test]
 fn every_reason_has_its_test() {

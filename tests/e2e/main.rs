@@ -14,6 +14,7 @@ mod drain;
 mod drops;
 mod dual_stack;
 mod failover;
+mod flight;
 mod gbp;
 mod groups;
 mod hop;

@@ -177,19 +177,30 @@ impl Vxgate {
 
     /// Runs another command that asks the daemon or tells it something.
     pub fn tell(&self, command: &[&str]) -> Said {
-        let output = Command::new(BINARY)
-            .args(command)
-            .arg("--socket")
-            .arg(&self.socket)
-            .env_remove("VXGATE_CONFIG")
-            .output()
-            .unwrap_or_else(|error| panic!("{BINARY}: {error}"));
+        let output = self.output_of(command);
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
         Said {
             code: output.status.code(),
             out: text(output.stdout),
             err: text(output.stderr),
         }
+    }
+
+    /// What such a command writes that is no text; it must succeed.
+    pub fn tell_bytes(&self, command: &[&str]) -> Vec<u8> {
+        let output = self.output_of(command);
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    }
+
+    fn output_of(&self, command: &[&str]) -> Output {
+        Command::new(BINARY)
+            .args(command)
+            .arg("--socket")
+            .arg(&self.socket)
+            .env_remove("VXGATE_CONFIG")
+            .output()
+            .unwrap_or_else(|error| panic!("{BINARY}: {error}"))
     }
 
     /// What `vxgate status --json` says.

@@ -10,7 +10,8 @@ use vxgate::gateway::Observation;
 use vxgate::netlink::{
     self, Address, LinkKind, MdbPart, Message, Neighbour, Nexthop, NexthopBucket, Route,
 };
-use vxgate::show::{HEAD_LEN_MAX, Head, Refusal, Status, answer_to, read_answer};
+use vxgate::show::{HEAD_LEN_MAX, Head, LastDropped, Look, Refusal, Seen, Status};
+use vxgate::show::{answer_to, read_answer};
 use vxgate::table::{FlowLabel, Policy};
 use vxgate::wire::vxlan::USED_BITS;
 
@@ -166,8 +167,8 @@ fn decode(message: &Message<'_>) {
     }
 }
 
-/// A client that writes anything gets one line of JSON: the status when it asked for that and for nothing else, what came
-/// of what it told the daemon to do, or why not. What a daemon answers, if it is a status, can be shown, and says the same once it was written again. The first
+/// A client that writes anything gets one line of JSON: the status, or what else it asked for, when it asked for that and for nothing
+/// else, what came of what it told the daemon to do, or why not. What a daemon answers, if it is a status, can be shown, and says the same once it was written again. The first
 /// byte says which end the rest is for.
 pub fn control_protocol(data: &[u8]) {
     let (end, bytes) = data.split_first().unwrap_or((&0, &[]));
@@ -175,7 +176,7 @@ pub fn control_protocol(data: &[u8]) {
         request(bytes);
     } else if let Ok(status) = read_answer(bytes) {
         assert!(status.to_string().ends_with('\n'));
-        let looked = || status.clone();
+        let looked = |_| Seen::Status(Box::new(status.clone()));
         let again = answer_to(br#"{"request":"status"}"#, looked, |_| Err(vec![]));
         let again = again.expect("JSON");
         assert_eq!(read_answer(&again).as_ref(), Ok(&status));
@@ -184,12 +185,13 @@ pub fn control_protocol(data: &[u8]) {
 
 fn request(line: &[u8]) {
     let status = Status::new(Observation::default(), 3);
-    let (mut asked, mut told) = (false, false);
+    let (mut looked, mut told) = (None, false);
     let answer = answer_to(
         line,
-        || {
-            asked = true;
-            status.clone()
+        |look| match looked.insert(look) {
+            Look::Status => Seen::Status(Box::new(status.clone())),
+            // Whatever else there is to see is a document of its own.
+            _ => Seen::DroppedFrames(LastDropped::new(Vec::new())),
         },
         |_| {
             told = true;
@@ -199,12 +201,13 @@ fn request(line: &[u8]) {
     let answer = answer.expect("JSON");
     let newlines = answer.iter().filter(|byte| **byte == b'\n').count();
     assert_eq!((answer.last(), newlines), (Some(&b'\n'), 1));
-    match read_answer(&answer) {
-        Ok(read) => assert!(asked && read == status),
-        Err(why) if told => assert!(!asked && why == "too late", "{why}"),
-        Err(why) => assert!(!asked && why.starts_with("not a request: "), "{why}"),
+    match (read_answer(&answer), &looked) {
+        (Ok(read), look) => assert!(*look == Some(Look::Status) && read == status),
+        (Err(why), None) if told => assert_eq!(why, "too late"),
+        (Err(why), None) => assert!(why.starts_with("not a request: "), "{why}"),
+        (Err(why), Some(look)) => assert!(*look != Look::Status, "{why}"),
     }
-    if asked || told {
+    if looked.is_some() || told {
         let text = String::from_utf8_lossy(line);
         assert!(text.trim_start().starts_with('{'), "{text}");
         assert!(text.contains("request") || text.contains("\\u"), "{text}");

@@ -1,0 +1,38 @@
+//! What may be looked at over the control socket, and what is seen.
+
+use serde::{Deserialize, Serialize};
+
+use super::{LastDropped, Status};
+
+/// What may be looked at. Nothing is changed by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Look {
+    /// At the last frames that died.
+    DroppedFrames,
+    /// At all that is counted.
+    Status,
+}
+
+/// What is seen.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Seen {
+    /// Of [`Look::DroppedFrames`].
+    DroppedFrames(LastDropped),
+    /// Of [`Look::Status`].
+    Status(Box<Status>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn requests_are_written_like_this() {
+        let written = |look| serde_json::to_value(look).unwrap();
+        assert_eq!(written(Look::DroppedFrames), json!("dropped-frames"));
+        assert_eq!(written(Look::Status), json!("status"));
+    }
+}
