@@ -352,6 +352,34 @@ fn the_schema_of_the_doctors_report_is_printed_and_is_one() {
 }
 
 #[test]
+fn schemas_are_listed_and_what_needs_no_daemon_is_as_they_say() {
+    let listed = printed(&["schema"]);
+    let names: Vec<_> = listed.lines().collect();
+    assert!(
+        names.contains(&"status") && names.contains(&"drops-last"),
+        "{listed}"
+    );
+    for (name, command) in [
+        ("explain", &["explain", "VXG-0107", "--json"][..]),
+        ("explain", &["explain", "--json"]),
+        ("config-show", &["config", "show", "--effective", "--json"]),
+    ] {
+        let mut compiler = boon::Compiler::new();
+        compiler
+            .add_resource("x.json", json(&["schema", name]))
+            .expect("a resource");
+        let mut schemas = boon::Schemas::new();
+        let index = compiler.compile("x.json", &mut schemas).expect("a schema");
+        let document = json(command);
+        if let Err(error) = schemas.validate(&document, index) {
+            panic!("{error}\n{document:#}");
+        }
+    }
+    let (code, _, _) = run(&mut vxgate(&["schema", "nonsense"]));
+    assert_eq!(code, Some(2));
+}
+
+#[test]
 fn manual_pages_render_without_a_complaint() {
     let folder = TempDir::with_prefix("vxgate-man-").expect("a temporary directory");
     let pages = folder.path().join("man");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Args, Subcommand};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::output::OutputError;
@@ -18,7 +19,7 @@ use crate::fault::{Explained, Fault, Report};
 use crate::show::{SocketError, ask};
 
 /// The schema of the JSON answers; keys are added, never renamed.
-const SCHEMA: &str = "vxgate-config/1";
+pub(super) const SCHEMA: &str = "vxgate-config/1";
 /// Column at which the comment with a value's origin begins.
 const ORIGIN_COLUMN: usize = 32;
 
@@ -148,10 +149,13 @@ fn read(path: Option<&Path>) -> Result<Settings, ConfigError> {
 }
 
 /// The answer of `show --json`.
-#[derive(Debug, Serialize)]
-struct Shown<'a> {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Shown<'a> {
+    /// [`SCHEMA`].
     schema: &'static str,
+    /// The file that was read, if any.
     file: Option<&'a Path>,
+    /// Each setting that somebody has said something of; with --effective, every one.
     settings: Vec<Effective>,
 }
 
@@ -216,10 +220,13 @@ fn origin(setting: &Effective, path: Option<&Path>) -> String {
 }
 
 /// The answer of `diff --json`.
-#[derive(Debug, Serialize)]
-struct Differences {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Differences {
+    /// [`SCHEMA`].
     schema: &'static str,
+    /// The file that was read, if any.
     file: Option<PathBuf>,
+    /// What it has otherwise than the daemon.
     changes: Vec<Change>,
 }
 

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{exit, fail, print, print_json};
@@ -17,7 +18,7 @@ pub(super) struct Explain {
     /// A code, as an error message shows it: VXG-0107.
     #[arg(value_name = "CODE")]
     code: Option<String>,
-    /// Print one JSON document instead of text.
+    /// Print one JSON document instead of text (`vxgate schema explain`).
     #[arg(long)]
     json: bool,
 }
@@ -34,13 +35,28 @@ impl Explained for UnknownCode {
 }
 
 /// All there is to say of a code.
-#[derive(Debug, Serialize)]
-struct Explanation {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Explanation {
+    /// The code.
     code: &'static str,
+    /// What it means, in a few words.
     title: &'static str,
+    /// How a command ends that fails with it.
     exit_code: u8,
+    /// Why it happens.
     cause: &'static str,
+    /// What to do about it.
     fix: &'static str,
+}
+
+/// What is printed: of one code, or of all.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum Answer {
+    /// Of the code that was asked for.
+    One(Explanation),
+    /// Of every code, in ascending order.
+    All(Vec<Explanation>),
 }
 
 impl Explanation {
@@ -64,7 +80,7 @@ impl Explain {
             return fail(&UnknownCode(code.clone()));
         };
         if self.json {
-            return shown(print_json(&Explanation::of(fault)));
+            return shown(print_json(&Answer::One(Explanation::of(fault))));
         }
         print(&explanation(fault));
         ExitCode::SUCCESS
@@ -72,8 +88,8 @@ impl Explain {
 
     fn list(&self) -> ExitCode {
         if self.json {
-            let all: Vec<_> = Fault::ALL.iter().copied().map(Explanation::of).collect();
-            return shown(print_json(&all));
+            let all = Fault::ALL.iter().copied().map(Explanation::of);
+            return shown(print_json(&Answer::All(all.collect())));
         }
         let lines = Fault::ALL
             .iter()

@@ -22,6 +22,7 @@ mod output;
 mod peers;
 mod reload;
 mod run;
+mod schema;
 mod serving;
 mod settings;
 mod status;
@@ -85,6 +86,8 @@ enum Command {
     Config(Box<config::ConfigCommand>),
     /// Say what an error's code means, why it happens and what to do; without a code, list them all.
     Explain(explain::Explain),
+    /// Print the JSON Schema of what a command prints with --json.
+    Schema(schema::PrintSchema),
     /// Print a script that completes `vxgate` in a shell.
     Completions(manual::Completions),
     /// Write manual pages.
@@ -133,6 +136,7 @@ pub fn main() -> ExitCode {
         Command::Bench(bench) => bench.execute(),
         Command::Config(config) => config.execute(matches),
         Command::Explain(explain) => explain.execute(),
+        Command::Schema(schema) => schema.execute(),
         Command::Completions(completions) => completions.execute(Arguments::command()),
         Command::Man(manual) => manual.execute(Arguments::command()),
     }

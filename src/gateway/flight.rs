@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::books::Books;
 use crate::stats::{DeadFrame, Direction};
 
 /// A frame that died. Field names are the keys of `vxgate drops --last --json`: add, never rename.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DroppedFrame {
     /// Of what, as in `drops`.
     pub reason: String,

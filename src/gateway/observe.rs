@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::plan::refusal_words;
@@ -10,7 +11,7 @@ use crate::control::Found;
 use crate::table::Policy;
 
 /// All there is to say at one moment. Field names are the keys of `vxgate status --json`: add, never rename.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Observation {
     /// Why the gateway is not healthy; empty when it is.
     pub reasons: Vec<String>,
@@ -54,7 +55,7 @@ pub struct Observation {
 }
 
 /// What the data path does where the kernel and the RFC leave a choice, in the words of the configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyState {
     /// Who may send to us.
     pub peer_check: String,
@@ -81,7 +82,7 @@ impl From<&Policy> for PolicyState {
 }
 
 /// A sender that the peer check found fault with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OffenderState {
     /// The outer source address.
     pub source: IpAddr,
@@ -102,7 +103,7 @@ pub struct OffenderState {
 }
 
 /// A vxlan device.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceState {
     /// Its name.
     pub name: String,
@@ -141,7 +142,7 @@ pub struct DeviceState {
 }
 
 /// The lane of superframes of a vxlan device.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SuperframesState {
     /// Whether TCP takes it.
     pub on: bool,
@@ -154,7 +155,7 @@ pub struct SuperframesState {
 }
 
 /// The two ends of an access device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AccessState {
     /// The end that exchanges frames with the vxlan device.
     pub kernel_side: String,
@@ -163,7 +164,7 @@ pub struct AccessState {
 }
 
 /// Why a device stays with the kernel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RefusedState {
     /// The attribute, in the words of `ip -d link`.
     pub attribute: String,
@@ -172,7 +173,7 @@ pub struct RefusedState {
 }
 
 /// Where frames enter: an underlay device, or the access side of a vxlan device.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PortState {
     /// The underlay device's name, or the vxlan device's.
     pub name: String,
@@ -262,7 +263,7 @@ impl PortState {
 }
 
 /// Frames that died at a port of one reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DropState {
     /// The port that they came in by.
     pub port: String,
@@ -283,7 +284,7 @@ pub struct DropState {
 }
 
 /// What a worker has of a port: an AF_XDP socket on a queue, or a queue of a TAP.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QueueState {
     /// The underlay device's name, or the vxlan device's.
     pub port: String,
@@ -304,7 +305,7 @@ pub struct QueueState {
 }
 
 /// One worker.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerState {
     /// Its number.
     pub worker: u32,
@@ -348,7 +349,7 @@ pub struct WorkerState {
 }
 
 /// One remote tunnel end point.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VtepState {
     /// The vxlan device's name.
     pub device: String,
@@ -379,7 +380,7 @@ impl VtepState {
 }
 
 /// Frames of the wire that were handed on, each segment of a superframe by itself, and copies too.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Traffic {
     /// Frames that were received, decapsulated and delivered.
     pub received: u64,
@@ -396,7 +397,7 @@ pub struct Traffic {
 }
 
 /// What was counted of one peer since the takeover.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PeerState {
     /// The vxlan device's name.
     pub device: String,
@@ -412,7 +413,7 @@ pub struct PeerState {
 /// What was counted of all peers of a vxlan device since the takeover. Over all peers, `other` and `former` it adds up to what
 /// the ports say: `received` to `forwarded` of the underlay devices, with what died as `worker_stale`; `sent` to `forwarded`,
 /// `flood_copies`, `segments_sent` and `segments_whole` of the device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VniState {
     /// The vxlan device's name.
     pub device: String,
@@ -431,7 +432,7 @@ pub struct VniState {
 }
 
 /// A nexthop group that FDB entries lead to: each flow goes to one of its members.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupState {
     /// The vxlan device's name.
     pub device: String,
@@ -442,7 +443,7 @@ pub struct GroupState {
 }
 
 /// A member of a nexthop group.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MemberState {
     /// The VTEP's address.
     pub addr: IpAddr,
@@ -451,7 +452,7 @@ pub struct MemberState {
 }
 
 /// The mirror of the kernel's tables.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MirrorState {
     /// Snapshots published since the start of the session.
     pub publications: u64,

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::columns::{Align, Columns, ago};
@@ -16,7 +17,7 @@ use crate::stats::DropReason;
 const COLUMNS: usize = 118;
 
 /// How far to look back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Since {
     /// To the takeover.
     #[serde(rename = "takeover")]
@@ -53,7 +54,7 @@ impl Since {
 }
 
 /// The answer to `drops`. Field names are the keys of `vxgate drops --json`: add, never rename.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Drops {
     /// [`SCHEMA`].
     pub schema: String,
@@ -66,7 +67,7 @@ pub struct Drops {
 }
 
 /// A reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Dropped {
     /// Its name, as in metrics.
     pub reason: String,
@@ -90,7 +91,7 @@ pub struct Dropped {
 }
 
 /// The balance of a port.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Balance {
     /// The port.
     pub port: String,

@@ -12,6 +12,7 @@ use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption,
 };
 use pcap_file::{DataLink, PcapError};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::SCHEMA;
@@ -24,7 +25,7 @@ use crate::stats::{DropReason, Shape};
 const NANOSECONDS: u8 = 9;
 
 /// The answer to `drops --last`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LastDropped {
     /// [`SCHEMA`].
     pub schema: String,

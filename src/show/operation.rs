@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::SCHEMA;
@@ -43,7 +44,7 @@ pub enum Done {
 }
 
 /// The file was read again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reloaded {
     /// [`SCHEMA`].
     pub schema: String,
@@ -91,7 +92,7 @@ impl fmt::Display for Reloaded {
 }
 
 /// What is logged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogLevel {
     /// [`SCHEMA`].
     pub schema: String,
@@ -126,7 +127,7 @@ impl fmt::Display for LogLevel {
 }
 
 /// Who carries the traffic.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Traffic {
     /// [`SCHEMA`].
     pub schema: String,

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::columns::{Align, Columns, ago};
@@ -11,7 +12,7 @@ use super::{SCHEMA, Status};
 use crate::gateway::{Observation, Traffic, VniState};
 
 /// The answer to `peers`. Field names are the keys of `vxgate peers --json`: add, never rename.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Peers {
     /// [`SCHEMA`].
     pub schema: String,
@@ -22,7 +23,7 @@ pub struct Peers {
 }
 
 /// A peer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Peer {
     /// The vxlan device's name.
     pub device: String,

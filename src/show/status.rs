@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Effective;
@@ -30,7 +31,7 @@ const GROUPS_SHOWN: usize = 8;
 const MEMBERS_SHOWN: usize = 8;
 
 /// Whether frames flow as they should.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
     /// Every device that was asked for is carried by live workers.
@@ -52,7 +53,7 @@ impl fmt::Display for Health {
 }
 
 /// The answer to `status`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// [`SCHEMA`].
     pub schema: String,
@@ -73,7 +74,7 @@ pub struct Status {
 }
 
 /// The settings of a daemon, those in force.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Configuration {
     /// The file that it has read, if any.
     pub file: Option<PathBuf>,

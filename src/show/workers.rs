@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::columns::{Align, Columns};
@@ -10,7 +11,7 @@ use super::{SCHEMA, Status};
 use crate::gateway::WorkerState;
 
 /// The answer to `workers`. Field names are the keys of `vxgate workers --json`: add, never rename.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Workers {
     /// [`SCHEMA`].
     pub schema: String,
@@ -19,7 +20,7 @@ pub struct Workers {
 }
 
 /// A worker.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Worker {
     /// As in the status.
     #[serde(flatten)]

@@ -35,6 +35,7 @@ mod queues;
 mod reload;
 mod scale;
 mod scenes;
+mod schema;
 mod superframes;
 mod topology;
 mod who;

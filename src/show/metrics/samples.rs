@@ -52,7 +52,7 @@ pub(in super::super) fn observation() -> Observation {
 }
 
 /// More of everything than has series of its own.
-pub(super) fn crowd() -> Observation {
+pub(in super::super) fn crowd() -> Observation {
     let ports = (0..500).map(|number| {
         let mut port = port(&format!("vx{number}"), "access");
         port.received = 10;
