@@ -5,9 +5,10 @@
 //! before anything is changed.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::log::Log;
+use super::reloads::ReloadBook;
 use super::serving::Serving;
 use crate::config::{
     self, Applies, Change, Config, ConfigError, Effective, Key, Settings, changes, effective,
@@ -43,6 +44,7 @@ pub(super) struct Daemon {
     /// Held by whoever changes something.
     serving: Mutex<Serving>,
     settings: Mutex<Vec<Effective>>,
+    reloads: Arc<ReloadBook>,
 }
 
 /// Why it did not do what it was told.
@@ -95,6 +97,7 @@ impl Daemon {
         log: Log,
         orders: Orders,
         serving: Serving,
+        reloads: Arc<ReloadBook>,
     ) -> Self {
         Self {
             given,
@@ -103,6 +106,7 @@ impl Daemon {
             orders,
             serving: Mutex::new(serving),
             settings: Mutex::new(configuration.settings),
+            reloads,
         }
     }
 
@@ -157,6 +161,7 @@ impl Daemon {
     fn reload(&self) -> Result<Reloaded, OrderError> {
         let mut serving = lock(&self.serving);
         let outcome = self.read_again(&mut serving);
+        self.reloads.count(outcome.is_ok());
         drop(serving);
         match &outcome {
             Ok(reloaded) => {

@@ -21,6 +21,7 @@ mod order;
 mod output;
 mod peers;
 mod reload;
+mod reloads;
 mod run;
 mod schema;
 mod serving;

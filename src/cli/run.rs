@@ -14,6 +14,7 @@ use signal_hook::iterator::Signals;
 
 use super::daemon::{Daemon, Given};
 use super::log::{Log, LogError};
+use super::reloads::ReloadBook;
 use super::serving::Serving;
 use super::settings::{SettingFlags, is_flag};
 use super::{exit, fail, print};
@@ -183,11 +184,23 @@ fn carry(
     let gateway = Gateway::start(config)?;
     let view = gateway.view();
     let eyes = view.clone();
-    let look = move || Status::new(view.observe(), began.elapsed().as_secs());
+    let reloads = Arc::new(ReloadBook::begin());
+    let counted = Arc::clone(&reloads);
+    let look = move || {
+        let status = Status::new(view.observe(), began.elapsed().as_secs());
+        status.with_reloads(counted.read())
+    };
     let look = Arc::new(look);
     let serving = Serving::start(metrics, place, path.clone(), peers_max, look.clone())?;
     let ready = announcement(&gateway, &path, serving.endpoint());
-    let daemon = Daemon::new(given, configuration, log, gateway.orders(), serving);
+    let daemon = Daemon::new(
+        given,
+        configuration,
+        log,
+        gateway.orders(),
+        serving,
+        reloads,
+    );
     let daemon = Arc::new(daemon);
     let [asked, told, by_signal] = [&daemon, &daemon, &daemon].map(Arc::clone);
     socket

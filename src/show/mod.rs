@@ -28,5 +28,5 @@ pub use metrics::{MetricsError, MetricsSocket};
 pub use operation::{Action, Done, LogLevel, Reloaded, Traffic};
 pub use peers::{Peer, Peers};
 pub use schema::schema_of;
-pub use status::{Configuration, Health, SCHEMA, Status};
+pub use status::{Configuration, Health, Reloads, SCHEMA, Status};
 pub use workers::{Worker, Workers};

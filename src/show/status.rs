@@ -68,6 +68,9 @@ pub struct Status {
     /// Its settings.
     #[serde(default)]
     pub configuration: Configuration,
+    /// How often it has read its file again.
+    #[serde(default)]
+    pub reloads: Reloads,
     /// Everything else.
     #[serde(flatten)]
     pub observation: Observation,
@@ -83,6 +86,17 @@ pub struct Configuration {
     /// What is logged for now because somebody said so at run time, whatever the settings say.
     #[serde(default)]
     pub log_level: Option<String>,
+}
+
+/// Readings of the configuration file since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Reloads {
+    /// Those that count, whether they changed anything or not.
+    pub succeeded: u64,
+    /// Those that changed nothing, because the file cannot be.
+    pub failed: u64,
+    /// When the settings in force were read, in microseconds since 1970 (UTC): at the start, or by the last reading that counts.
+    pub last_success_us: Option<u64>,
 }
 
 impl Status {
@@ -102,8 +116,15 @@ impl Status {
             pid: std::process::id(),
             uptime_s,
             configuration: Configuration::default(),
+            reloads: Reloads::default(),
             observation,
         }
+    }
+
+    /// With the count of what was read again.
+    #[must_use]
+    pub fn with_reloads(self, reloads: Reloads) -> Self {
+        Self { reloads, ..self }
     }
 
     /// With the settings of the daemon.

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::drops::{PAYLOAD, from_the_master};
 use crate::support::frames::RawSocket;
-use crate::support::http::try_get_tcp;
+use crate::support::http::{get, try_get_tcp};
 use crate::support::lab::{Lab, Node};
 use crate::support::stream::Stream;
 use crate::support::vxgate::{BINARY, Vxgate};
@@ -170,6 +170,54 @@ fn the_workers_go_by_the_new_file_when_the_command_returns() {
         format!("{}: read again, nothing changed\n", file.name)
     );
     send((2 * STRANGERS, STRANGERS));
+    vxgate.stop();
+}
+
+#[test]
+fn metrics_count_what_was_read_again_and_when_it_last_counted() {
+    let lab = Lab::up();
+    let file = File::new("[overlay]\npeer_check = \"log\"\n");
+    let vxgate = Vxgate::start(&lab.node(Node::Worker), &["--config", &file.name]);
+    // Waits until the metrics have so many successes and failures; the status has them, too. When the last success was.
+    let become_so = |succeeded: u64, failed: u64| {
+        let mut metrics = String::new();
+        let counts = [("success", succeeded), ("failure", failed)].map(|(result, count)| {
+            format!("vxgate_config_reloads_total{{result=\"{result}\"}} {count}\n")
+        });
+        // A page may be as old as it is good for.
+        wait_until(&format!("{counts:?}"), BOUND, || {
+            metrics = get(&vxgate.metrics_socket(), "/metrics").body;
+            counts.iter().all(|line| metrics.contains(line))
+        });
+        let reloads = vxgate.status().0["reloads"].clone();
+        assert_eq!(
+            (&reloads["succeeded"], &reloads["failed"]),
+            (&succeeded.into(), &failed.into())
+        );
+        let name = "vxgate_config_last_reload_success_timestamp_seconds ";
+        let last = metrics.lines().find_map(|line| line.strip_prefix(name));
+        let last: f64 = last.expect("a time").parse().expect("a number");
+        let told_us = reloads["last_success_us"].as_u64().expect("a time");
+        assert!(
+            (last - told_us as f64 / 1e6).abs() < 1e-3,
+            "{last} {told_us}"
+        );
+        told_us
+    };
+    let started = become_so(0, 0);
+    file.write("[overlay]\npeer_check = \"off\"\n");
+    vxgate.tell(&["reload"]).printed();
+    let first = become_so(1, 0);
+    assert!(first > started);
+    file.write("[overlay]\npeer_chek = \"off\"\n");
+    assert_eq!(vxgate.tell(&["reload"]).code, Some(78));
+    assert_eq!(become_so(1, 1), first);
+    // By a signal, too.
+    vxgate.signal(Signal::SIGHUP);
+    assert_eq!(become_so(1, 2), first);
+    file.write("");
+    vxgate.signal(Signal::SIGHUP);
+    assert!(become_so(2, 2) > first);
     vxgate.stop();
 }
 

@@ -77,6 +77,22 @@ fn daemon(page: &mut Exposition<'_>, status: &Status) {
         "Takeovers since the daemon started; counters of ports, workers and the mirror begin anew with each.",
         [(vec![], Total::Count(seen.takeovers))],
     );
+    let reloads = status.reloads;
+    page.counter(
+        "vxgate_config_reloads_total",
+        "Times that the configuration file was read again; a failure leaves the settings as they were.",
+        [
+            ("success", reloads.succeeded),
+            ("failure", reloads.failed),
+        ]
+        .map(|(result, count)| (vec![("result", result.to_owned())], Total::Count(count))),
+    );
+    let last_success_us = reloads.last_success_us.into_iter();
+    page.gauge(
+        "vxgate_config_last_reload_success_timestamp_seconds",
+        "When the settings in force were read: at the start, or by the last reload that succeeded.",
+        last_success_us.map(|us| alone(us as f64 / 1e6)),
+    );
     let stale = seen.workers.iter().any(|worker| !worker.alive);
     page.gauge(
         "vxgate_kernel_fallback_active",

@@ -123,9 +123,14 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::show::Reloads;
 
     fn page(observation: Observation, peers_max: usize) -> String {
-        let status = Status::new(observation, 7);
+        let status = Status::new(observation, 7).with_reloads(Reloads {
+            succeeded: 3,
+            failed: 1,
+            last_success_us: Some(1_000_000_250_000),
+        });
         let mut marks = Marks::default();
         let mut page = Exposition::new(&mut marks);
         let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_500);
