@@ -14,6 +14,7 @@ mod drops;
 mod duration;
 mod exit;
 mod explain;
+mod fdb;
 mod log;
 mod log_level;
 mod manual;
@@ -70,6 +71,8 @@ enum Command {
     Peers(peers::ShowPeers),
     /// Show what frames died of and when, what that means and what to do, and whether every frame has its fate.
     Drops(drops::ShowDrops),
+    /// Show which address is behind which VTEP, as the workers have it, in the words of `bridge fdb`.
+    Fdb(fdb::ShowFdb),
     /// Show which queue runs on which core, and what each worker does with its time.
     Workers(workers::ShowWorkers),
     /// Have the running daemon read its configuration file again: as a whole, or, when something in it cannot be, not at
@@ -129,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(doctor) => doctor.execute(),
         Command::Peers(peers) => peers.execute(),
         Command::Drops(drops) => drops.execute(),
+        Command::Fdb(fdb) => fdb.execute(),
         Command::Workers(workers) => workers.execute(),
         Command::Reload(reload) => reload.execute(),
         Command::Drain(drain) => drain.execute(),

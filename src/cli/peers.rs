@@ -28,7 +28,7 @@ pub(super) struct ShowPeers {
 /// No device that is taken over has this VNI.
 #[derive(Debug, thiserror::Error)]
 #[error("no vxlan device with VNI {0} is taken over")]
-struct NoSuchVni(u32);
+pub(super) struct NoSuchVni(pub(super) u32);
 
 impl Explained for NoSuchVni {
     fn fault(&self) -> Fault {

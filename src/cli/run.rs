@@ -206,10 +206,17 @@ fn carry(
     socket
         .serve(
             move |what| match what {
-                Look::DroppedFrames => Seen::DroppedFrames(LastDropped::new(eyes.dropped_frames())),
+                Look::DroppedFrames => {
+                    let last = LastDropped::new(eyes.dropped_frames());
+                    Ok(Seen::DroppedFrames(last))
+                }
+                Look::Fdb(query) => {
+                    let page = eyes.fdb(&query);
+                    page.map(Seen::Fdb).map_err(|error| error.reports())
+                }
                 Look::Status => {
                     let status = look().with_configuration(asked.configuration());
-                    Seen::Status(Box::new(status))
+                    Ok(Seen::Status(Box::new(status)))
                 }
             },
             move |action| told.act(action),

@@ -11,7 +11,7 @@ use super::output::OutputError;
 use super::{config, explain, fail, print, print_json};
 use crate::doctor;
 use crate::show::{
-    Drops, LastDropped, LogLevel, Peers, Reloaded, SCHEMA, Status, Traffic, Workers, schema_of,
+    Drops, Fdb, LastDropped, LogLevel, Peers, Reloaded, SCHEMA, Status, Traffic, Workers, schema_of,
 };
 
 /// A command that prints JSON, with the schema of what it prints.
@@ -59,6 +59,10 @@ const DOCUMENTS: &[Document] = &[
     Document {
         command: "explain",
         schema: || Ok(schema_of::<explain::Answer>("explain", SCHEMA)),
+    },
+    Document {
+        command: "fdb",
+        schema: || Ok(schema_of::<Fdb>("fdb", SCHEMA)),
     },
     Document {
         command: "log-level",

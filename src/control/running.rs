@@ -48,6 +48,13 @@ impl Running {
         in_force
     }
 
+    /// The segments as they were published last, by their handles: in the order of their numbers.
+    pub fn segments(&self) -> Vec<Segment> {
+        let shared = lock(&self.shared);
+        let segments = shared.segments.iter();
+        segments.map(|shared| shared.segment.clone()).collect()
+    }
+
     /// What the mirror knows now.
     pub fn report(&self) -> Report {
         // Only handles are copied under the lock.

@@ -12,6 +12,7 @@ mod autogroup;
 mod books;
 mod checksums;
 mod crew;
+mod fdb;
 mod flight;
 mod hung;
 mod kernel_share;
@@ -35,6 +36,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvError, Sender, bounded, select};
 
+pub use fdb::{FdbEntryState, FdbPage, FdbPlace, FdbQuery};
 pub use flight::DroppedFrame;
 pub use lock::{LockError, lock_name, peer_may_change, peer_pid};
 pub use observe::{
@@ -374,6 +376,18 @@ impl Gateway {
 }
 
 impl View {
+    /// A part of the forwarding database that the workers go by; nothing without a session.
+    ///
+    /// # Errors
+    /// When the kernel does not tell its own, which stands beside it.
+    pub fn fdb(&self, query: &FdbQuery) -> Result<FdbPage, netlink::Error> {
+        let state = lock(&self.shared);
+        let session = state.session.as_ref();
+        let segments = session.map_or_else(Vec::new, Session::segments);
+        drop(state);
+        fdb::page(&segments, query)
+    }
+
     /// The last frames that died of each reason in each direction, the latest of each first; none without a session.
     pub fn dropped_frames(&self) -> Vec<DroppedFrame> {
         let state = lock(&self.shared);

@@ -31,7 +31,7 @@ use crate::control::{self, Control, Event, Found, Report, SegmentReport};
 use crate::fault::{Explained, Fault};
 use crate::port::{OpenError, ROOM, XskPort, now_ns};
 use crate::steer::{self, AccessPair, DevicePlan, NicPlan, SteerPlan, Steering};
-use crate::table::{OUTER_IPV4_LEN, OUTER_IPV6_LEN, Policy, VtepKey, publication};
+use crate::table::{OUTER_IPV4_LEN, OUTER_IPV6_LEN, Policy, Segment, VtepKey, publication};
 use crate::worker;
 
 /// How often it is remembered what has died.
@@ -269,6 +269,11 @@ impl Session {
         let offenders = self.books.offenders(now_ns());
         let latest = offenders.into_iter().find(|offender| offender.delivered);
         (self.books.strangers_delivered(), latest)
+    }
+
+    /// The segments as the workers have them, by their handles.
+    pub fn segments(&self) -> Vec<Segment> {
+        self.control.segments()
     }
 
     /// The last frames that died of each reason in each direction, the latest of each first.

@@ -24,6 +24,8 @@ pub mod neighbour_state {
     pub const INCOMPLETE: u16 = 0x01;
     /// Confirmed lately.
     pub const REACHABLE: u16 = 0x02;
+    /// Not confirmed lately.
+    pub const STALE: u16 = 0x04;
     /// Could not be resolved.
     pub const FAILED: u16 = 0x20;
     /// Needs no resolution.
@@ -40,6 +42,12 @@ pub mod neighbour_flag {
     pub const SELF: u8 = 0x02;
     /// Written by a control plane.
     pub const EXT_LEARNED: u8 = 0x10;
+    /// A device forwards by it, without the kernel.
+    pub const OFFLOADED: u8 = 0x20;
+    /// Stays where it is, wherever its frames come from.
+    pub const STICKY: u8 = 0x40;
+    /// A router's.
+    pub const ROUTER: u8 = 0x80;
     /// In `flags_ext`: the kernel resolves and refreshes it by itself (Linux 5.16).
     pub const EXT_MANAGED: u32 = 0x01;
 }

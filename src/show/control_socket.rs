@@ -16,9 +16,12 @@ use super::unix_socket::{self, BindError};
 use super::{Action, Done, Look, Seen, Status};
 use crate::fault::{Explained, Fault, Report};
 use crate::gateway::{peer_may_change, peer_pid};
+use crate::heap;
 
 /// A request is one short line; more than this is not one.
 const REQUEST_LEN_MAX: u64 = 4096;
+/// Of an answer of so many bytes, the memory is given back.
+const LONG: usize = 1 << 20;
 /// How long either side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait until something is done: another takeover may take some seconds.
@@ -180,14 +183,15 @@ impl ControlSocket {
         })
     }
 
-    /// Answers requests until the process ends, on a thread of its own. `look` looks anew for each request; `act` does what
+    /// Answers requests until the process ends, on a thread of its own. `look` looks anew for each request, or says why
+    /// it cannot; `act` does what
     /// is asked for, or says why not.
     ///
     /// # Errors
     /// When no thread can be had.
     pub fn serve(
         &self,
-        look: impl Fn(Look) -> Seen + Send + 'static,
+        look: impl Fn(Look) -> Result<Seen, Vec<Report>> + Send + 'static,
         act: impl Fn(Action) -> Result<Done, Vec<Report>> + Send + Sync + 'static,
     ) -> io::Result<()> {
         let listener = self.listener.try_clone()?;
@@ -244,7 +248,11 @@ fn holder(path: &Path) -> String {
     )
 }
 
-fn serve_one(stream: UnixStream, look: &impl Fn(Look) -> Seen, act: &Arc<Act>) -> io::Result<()> {
+fn serve_one(
+    stream: UnixStream,
+    look: &impl Fn(Look) -> Result<Seen, Vec<Report>>,
+    act: &Arc<Act>,
+) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = Vec::new();
@@ -269,7 +277,15 @@ fn serve_one(stream: UnixStream, look: &impl Fn(Look) -> Seen, act: &Arc<Act>) -
                     act(action)
                 }
             };
-            (&stream).write_all(&answer_to(&line, look, act)?)
+            let answer = answer_to(&line, look, act)?;
+            let is_long = answer.len() > LONG;
+            let written = (&stream).write_all(&answer);
+            if is_long {
+                // It took several times as much to make it.
+                drop(answer);
+                heap::give_back();
+            }
+            written
         }
     }
 }
@@ -293,11 +309,11 @@ fn denied() -> Report {
 /// When the answer cannot be written as JSON, which none of ours brings about.
 pub fn answer_to(
     line: &[u8],
-    look: impl FnOnce(Look) -> Seen,
+    look: impl FnOnce(Look) -> Result<Seen, Vec<Report>>,
     act: impl FnOnce(Action) -> Result<Done, Vec<Report>>,
 ) -> io::Result<Vec<u8>> {
     match read_request(line) {
-        Ok(Asked::Look(what)) => written(&Answer::Done(look(what))),
+        Ok(Asked::Look(what)) => written(&Answer::from(look(what))),
         Ok(Asked::Act(action)) => written(&Answer::from(act(action))),
         Err(why) => written(&Answer::<Done>::Error {
             error: format!("not a request: {why}"),
@@ -306,8 +322,8 @@ pub fn answer_to(
     }
 }
 
-impl From<Result<Done, Vec<Report>>> for Answer<Done> {
-    fn from(outcome: Result<Done, Vec<Report>>) -> Self {
+impl<T> From<Result<T, Vec<Report>>> for Answer<T> {
+    fn from(outcome: Result<T, Vec<Report>>) -> Self {
         match outcome {
             Ok(done) => Self::Done(done),
             Err(reports) => {
@@ -439,8 +455,17 @@ mod tests {
         (folder, path)
     }
 
-    fn looked(_: Look) -> Seen {
-        Seen::Status(Box::new(Status::new(Observation::default(), 3)))
+    fn looked(look: Look) -> Result<Seen, Vec<Report>> {
+        match look {
+            Look::Status => {
+                let status = Status::new(Observation::default(), 3);
+                Ok(Seen::Status(Box::new(status)))
+            }
+            other => Err(vec![Report::new(
+                Fault::KernelSilent,
+                format!("does not see {other:?}"),
+            )]),
+        }
     }
 
     fn nothing(action: Action) -> Result<Done, Vec<Report>> {
@@ -482,6 +507,16 @@ mod tests {
         bound.serve(looked, nothing).unwrap();
         assert_eq!(ask(&path).unwrap().uptime_s, 3);
         assert_eq!(ask(&path).unwrap().schema, "vxgate/1");
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_refused_with_its_reasons() {
+        let (_folder, path) = socket();
+        let bound = ControlSocket::bind(&path).unwrap();
+        bound.serve(looked, nothing).unwrap();
+        let refused = ask_for::<Status>(&path, Look::DroppedFrames).unwrap_err();
+        assert_eq!(refused.fault(), Fault::KernelSilent);
+        assert_eq!(refused.reports()[0].what, "does not see DroppedFrames");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{LastDropped, Status};
+use crate::gateway::{FdbPage, FdbQuery};
 
 /// What may be looked at. Nothing is changed by it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,6 +11,8 @@ use super::{LastDropped, Status};
 pub enum Look {
     /// At the last frames that died.
     DroppedFrames,
+    /// At a part of the forwarding database.
+    Fdb(FdbQuery),
     /// At all that is counted.
     Status,
 }
@@ -20,6 +23,8 @@ pub enum Look {
 pub enum Seen {
     /// Of [`Look::DroppedFrames`].
     DroppedFrames(LastDropped),
+    /// Of [`Look::Fdb`].
+    Fdb(FdbPage),
     /// Of [`Look::Status`].
     Status(Box<Status>),
 }
@@ -27,6 +32,7 @@ pub enum Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::FdbPlace;
     use serde_json::json;
 
     #[test]
@@ -34,5 +40,14 @@ mod tests {
         let written = |look| serde_json::to_value(look).unwrap();
         assert_eq!(written(Look::DroppedFrames), json!("dropped-frames"));
         assert_eq!(written(Look::Status), json!("status"));
+        let place = FdbPlace { ifindex: 4, mac: 7 };
+        let query = FdbQuery {
+            vni: Some(1),
+            after: Some(place),
+        };
+        assert_eq!(
+            written(Look::Fdb(query)),
+            json!({"fdb": {"vni": 1, "after": {"ifindex": 4, "mac": 7}}})
+        );
     }
 }

@@ -4,6 +4,7 @@ mod brief;
 mod columns;
 mod control_socket;
 mod drops;
+mod fdb;
 mod frame_words;
 mod http;
 mod last_dropped;
@@ -21,6 +22,7 @@ pub use control_socket::{
     ControlSocket, SocketError, answer_to, ask, ask_for, ask_within, order, read_answer,
 };
 pub use drops::{Balance, Dropped, Drops, Since};
+pub use fdb::Fdb;
 pub use http::{HEAD_LEN_MAX, Head, Method, Refusal, Request};
 pub use last_dropped::LastDropped;
 pub use look::{Look, Seen};

@@ -55,7 +55,8 @@ mod tests {
 
     use super::*;
     use crate::show::metrics::samples;
-    use crate::show::{Drops, LastDropped, Peers, SCHEMA, Since, Status, Workers, last_dropped};
+    use crate::show::{Drops, LastDropped, Peers, SCHEMA, Since, Status, Workers};
+    use crate::show::{fdb, last_dropped};
 
     /// The document is as its schema says, and is not when one of its keys has something else.
     fn judge<T: Serialize + JsonSchema>(document: &T, wrong: &str) -> Value {
@@ -84,6 +85,7 @@ mod tests {
             judge(&Drops::of(&status, &last, Since::Hour), "/drops/0/count");
             judge(&Workers::of(&status), "/workers/0/turns");
             judge(&last, "/frames/0/bytes");
+            judge(&fdb::tests::fdb(), "/entries/0/dst");
         }
     }
 

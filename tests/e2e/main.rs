@@ -14,6 +14,7 @@ mod drain;
 mod drops;
 mod dual_stack;
 mod failover;
+mod fdb;
 mod flight;
 mod gbp;
 mod groups;

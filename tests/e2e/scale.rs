@@ -57,6 +57,22 @@ fn a_hundred_thousand_fdb_entries_load_without_a_lost_frame() {
     );
 
     let start = Instant::now();
+    let said = vxgate.tell(&["fdb"]).printed();
+    let mut told: Vec<_> = said.lines().collect();
+    println!(
+        "    {} entries shown after {:.2} s",
+        told.len(),
+        start.elapsed().as_secs_f64()
+    );
+    let bridge = node.run("bridge fdb show");
+    let own = |line: &&str| line.contains(" dev flannel.1 ") && line.contains(" self ");
+    let mut kernel: Vec<_> = bridge.lines().filter(own).map(str::trim_end).collect();
+    told.sort_unstable();
+    kernel.sort_unstable();
+    assert_eq!(told.len() as u64, ENTRIES + 1);
+    assert!(told == kernel, "the table is the kernel's, line by line");
+
+    let start = Instant::now();
     write_entries(&node, "del", 0..ENTRIES, 0);
     wait_fdb(&vxgate, 1);
     println!(

@@ -18,6 +18,7 @@ const LOOKS: &[(&str, &[&str])] = &[
     ("config-diff", &["config", "diff"]),
     ("drops", &["drops"]),
     ("drops-last", &["drops", "--last"]),
+    ("fdb", &["fdb"]),
     ("log-level", &["log-level"]),
     ("peers", &["peers"]),
     ("status", &["status"]),

@@ -176,7 +176,7 @@ pub fn control_protocol(data: &[u8]) {
         request(bytes);
     } else if let Ok(status) = read_answer(bytes) {
         assert!(status.to_string().ends_with('\n'));
-        let looked = |_| Seen::Status(Box::new(status.clone()));
+        let looked = |_| Ok(Seen::Status(Box::new(status.clone())));
         let again = answer_to(br#"{"request":"status"}"#, looked, |_| Err(vec![]));
         let again = again.expect("JSON");
         assert_eq!(read_answer(&again).as_ref(), Ok(&status));
@@ -189,9 +189,9 @@ fn request(line: &[u8]) {
     let answer = answer_to(
         line,
         |look| match looked.insert(look) {
-            Look::Status => Seen::Status(Box::new(status.clone())),
+            Look::Status => Ok(Seen::Status(Box::new(status.clone()))),
             // Whatever else there is to see is a document of its own.
-            _ => Seen::DroppedFrames(LastDropped::new(Vec::new())),
+            _ => Ok(Seen::DroppedFrames(LastDropped::new(Vec::new()))),
         },
         |_| {
             told = true;
