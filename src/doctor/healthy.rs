@@ -81,6 +81,7 @@ pub(super) fn node() -> Facts {
         accesses: Vec::new(),
         leftovers: Vec::new(),
         daemon: Daemon::Absent,
+        unlike: Vec::new(),
         socket: "/run/vxgate/s".into(),
     }
 }

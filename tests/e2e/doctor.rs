@@ -491,6 +491,24 @@ fn the_mirror_stands_still(patient: &Patient, vxgate: &Vxgate) {
     patient.node.run(&format!(
         "bridge fdb replace {PEER} dev flannel.1 dst 10.0.0.10 self permanent"
     ));
+    // One entry for another: as many as before, and to the same VTEP.
+    let stranger = "02:00:00:00:00:98 dev flannel.1 dst 10.0.0.10 self";
+    patient.node.script(&format!(
+        "bridge fdb del {PEER} dev flannel.1 dst 10.0.0.10 self
+         bridge fdb add {stranger} permanent"
+    ));
+    let said = patient.examined();
+    let gone =
+        format!("the workers have the FDB entry {PEER} dst 10.0.0.10, and the kernel has not");
+    said.has(Fault::MirrorDrifted, &gone);
+    said.has(
+        Fault::MirrorDrifted,
+        "the kernel has the FDB entry 02:00:00:00:00:98 dst 10.0.0.10, and the workers have not",
+    );
+    patient.node.script(&format!(
+        "bridge fdb del {stranger}
+         bridge fdb add {PEER} dev flannel.1 dst 10.0.0.10 self permanent"
+    ));
     ptrace::detach(thread, None).expect("it was held");
     wait_until("the mirror follows again", PATIENCE, || {
         patient.examined().document["state"] == "ok"

@@ -4,7 +4,7 @@ use crate::control::{SegmentReport, VtepReport};
 use crate::doctor::facts::Facts;
 use crate::doctor::finding::Finding;
 use crate::fault::Fault;
-use crate::gateway::{Observation, VtepState};
+use crate::gateway::{FdbEntryState, Observation, VtepState};
 
 const CHECK: &str = "drift";
 
@@ -13,7 +13,8 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         return Vec::new();
     };
     let surveys: Vec<_> = facts.surveys().cloned().collect();
-    let differences = differences(&surveys, &status.observation);
+    let mut differences = differences(&surveys, &status.observation);
+    differences.extend(facts.unlike.iter().map(entry_words));
     if differences.is_empty() {
         let what = "the daemon's tables are the kernel's (FDB, VTEPs, next hops)";
         return vec![Finding::ok(CHECK, what)];
@@ -80,6 +81,21 @@ pub(in crate::doctor) fn differences(surveys: &[SegmentReport], seen: &Observati
     differences
 }
 
+/// An FDB entry that only one of both has.
+fn entry_words(entry: &FdbEntryState) -> String {
+    let place = match (entry.dst, entry.nexthop) {
+        (_, Some(nexthop)) => format!(" nhid {nexthop}"),
+        (Some(dst), None) => format!(" dst {dst}"),
+        (None, None) => String::new(),
+    };
+    let (name, mac) = (&entry.device, &entry.mac);
+    if entry.published {
+        format!("{name}: the workers have the FDB entry {mac}{place}, and the kernel has not")
+    } else {
+        format!("{name}: the kernel has the FDB entry {mac}{place}, and the workers have not")
+    }
+}
+
 fn same_end_point(vtep: &VtepReport, state: &VtepState) -> bool {
     let key = &vtep.key;
     key.addr == state.addr && key.port == state.port && key.vni.get() == state.vni
@@ -139,6 +155,38 @@ mod tests {
             ]
         );
         assert_eq!(told(|survey| survey.vteps[0].path_mtu = 1300), [""; 0]);
+    }
+
+    #[test]
+    fn an_entry_that_only_one_has_is_named() {
+        let mut facts = healthy::served();
+        let entry: FdbEntryState = serde_json::from_value(serde_json::json!({
+            "device": "flannel.1", "vni": 1, "mac": "0e:00:00:00:00:77", "dst": "10.0.0.77",
+            "port": null, "dst_vni": null, "via": null, "nexthop": null, "words": [],
+            "in_kernel": false, "published": true, "carried_by": "vxgate",
+        }))
+        .unwrap();
+        facts.unlike = vec![
+            entry.clone(),
+            FdbEntryState {
+                dst: None,
+                nexthop: Some(7),
+                in_kernel: true,
+                published: false,
+                ..entry
+            },
+        ];
+        let told: Vec<_> = check(&facts)
+            .into_iter()
+            .map(|finding| finding.what)
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "flannel.1: the workers have the FDB entry 0e:00:00:00:00:77 dst 10.0.0.77, and the kernel has not",
+                "flannel.1: the kernel has the FDB entry 0e:00:00:00:00:77 nhid 7, and the workers have not",
+            ]
+        );
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::control::{self, SegmentReport};
 use crate::doctor::checks::differences;
-use crate::show::{SocketError, Status, ask_within};
+use crate::gateway::FdbEntryState;
+use crate::show::{Fdb, SocketError, Status, ask_within};
 
 /// How long an answer may take: it takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -48,6 +49,13 @@ impl Daemon {
         }
     }
 
+    fn silent(pid: Option<i32>) -> Self {
+        Self::Silent {
+            pid,
+            stopped: pid.is_some_and(is_stopped),
+        }
+    }
+
     fn find(path: &Path) -> Self {
         match fs::symlink_metadata(path) {
             Ok(file) if !file.file_type().is_socket() => return Self::NoSocket,
@@ -65,13 +73,17 @@ impl Daemon {
             {
                 Self::Stale
             }
-            Err(SocketError::Silent { pid, .. }) => Self::Silent {
-                pid,
-                stopped: pid.is_some_and(is_stopped),
-            },
+            Err(SocketError::Silent { pid, .. }) => Self::silent(pid),
             Err(error) => Self::Unknown(error.to_string()),
         }
     }
+}
+
+/// The daemon, and the kernel's tables beside its own.
+pub(super) struct Compared {
+    pub(super) daemon: Daemon,
+    pub(super) surveys: Vec<SegmentReport>,
+    pub(super) unlike: Vec<FdbEntryState>,
 }
 
 /// Asks the daemon, and surveys the kernel's tables. Where both differ, they are asked again until they do not, or until that
@@ -79,18 +91,43 @@ impl Daemon {
 pub(super) fn gather(
     path: &Path,
     mut survey: impl FnMut() -> Result<Vec<SegmentReport>, control::Error>,
-) -> Result<(Daemon, Vec<SegmentReport>), control::Error> {
+) -> Result<Compared, control::Error> {
     let began = Instant::now();
     loop {
-        let (daemon, surveys) = (Daemon::find(path), survey()?);
-        let same = daemon
-            .status()
-            .is_none_or(|status| differences(&surveys, &status.observation).is_empty());
+        let (mut daemon, surveys) = (Daemon::find(path), survey()?);
+        let unlike = match daemon.status().map(|_| unlike(path)) {
+            // It was stopped between the two questions.
+            Some(Err(SocketError::Silent { pid, .. })) => {
+                daemon = Daemon::silent(pid);
+                Vec::new()
+            }
+            // One that does not tell, because it is older or has just gone, tells of none.
+            None | Some(Err(_)) => Vec::new(),
+            Some(Ok(unlike)) => unlike,
+        };
+        let status = daemon.status();
+        let same = unlike.is_empty()
+            && status.is_none_or(|status| differences(&surveys, &status.observation).is_empty());
         if same || began.elapsed() >= SETTLING {
-            return Ok((daemon, surveys));
+            return Ok(Compared {
+                daemon,
+                surveys,
+                unlike,
+            });
         }
         thread::sleep(PAUSE);
     }
+}
+
+/// The FDB entries that only one of the workers and the kernel has.
+fn unlike(path: &Path) -> Result<Vec<FdbEntryState>, SocketError> {
+    let mut unlike = Vec::new();
+    Fdb::ask_by_parts(path, None, |part| {
+        let entries = part.entries.into_iter();
+        unlike.extend(entries.filter(|entry| !entry.in_kernel || !entry.published));
+        true
+    })?;
+    Ok(unlike)
 }
 
 /// Whether a process is stopped: the state `T` of `/proc/PID/stat`.

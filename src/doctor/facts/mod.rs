@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use crate::config::{Config, Settings};
 use crate::control::{self, SegmentReport};
 use crate::fault::{Explained, Fault};
-use crate::gateway::{self, Plan, StartError};
+use crate::gateway::{self, FdbEntryState, Plan, StartError};
 use crate::netlink::{self, Address, Link, Socket};
 use crate::steer::{self, Leftover};
 
@@ -51,6 +51,8 @@ pub struct Facts {
     pub leftovers: Vec<Leftover>,
     /// The daemon.
     pub daemon: Daemon,
+    /// The FDB entries that only one of its workers and the kernel has.
+    pub unlike: Vec<FdbEntryState>,
     /// Where its control socket is looked for.
     pub socket: PathBuf,
 }
@@ -120,9 +122,9 @@ impl Facts {
         let plan = gateway::plan(&Config::new(settings, Settings::default())?, &mut route)?;
         let links = netlink::links(&mut route)?;
         let addresses = netlink::addresses(&mut route)?;
-        let (daemon, surveys) =
-            daemon::gather(&socket, || control::survey(&mut route, &plan.devices))?;
-        let overlays = overlay::gather(&mut route, &plan, surveys, &addresses)?;
+        let compared = daemon::gather(&socket, || control::survey(&mut route, &plan.devices))?;
+        let daemon = compared.daemon;
+        let overlays = overlay::gather(&mut route, &plan, compared.surveys, &addresses)?;
         let underlays = underlay::gather(&mut route, &overlays)?;
         let accesses = access::gather(&mut route, &links, &daemon)?;
         let leftovers = steer::leftovers(&mut route, &links)?;
@@ -139,6 +141,7 @@ impl Facts {
             accesses,
             leftovers,
             daemon,
+            unlike: compared.unlike,
             socket,
         })
     }
