@@ -5,12 +5,14 @@
 //! |---|---|---|
 //! | `two_workers.rs` | `two-workers` | two workers on two cores at the same time with one at a time |
 //! | `fdb_size.rs` | `fdb-size` | a worker's turn with a million entries in the FDB with its turn with a thousand |
+//! | `dead_frames.rs` | `record` | a worker that keeps the last dead frames on record with one that does not, when all die and when none does |
 //! | `churn.rs` | `churn` | a worker while its table changes 10,000 times a second with the same worker while it rests |
 //!
 //! Rounds of short windows, in each of which both ways have their turn; the row is the median of the rounds' ratios, with its
 //! quartiles. Only the worker's turns are in the time: what plays the kernel around it is not.
 
 mod churn;
+mod dead_frames;
 mod fdb_size;
 #[allow(dead_code)] // Each benchmark uses its own part of what they share.
 mod network;
@@ -38,6 +40,7 @@ fn main() {
     two_workers::rows(&wanted);
     fdb_size::rows(&wanted);
     churn::rows(&wanted);
+    dead_frames::rows(&wanted);
 }
 
 /// Which rows, and how long.

@@ -3,8 +3,8 @@
 use std::iter;
 use std::sync::Arc;
 
-use vxgate::port::{BATCH, ChunkSize, MemoryPort, Umem};
-use vxgate::stats::{PeerBook, PortCounters};
+use vxgate::port::{BATCH, ChunkSize, MemoryPort, Umem, now_ns};
+use vxgate::stats::{FlightRecorder, PeerBook, PortCounters};
 use vxgate::table::{Reader, Writer, publication};
 use vxgate::worker::{Plan, Worker};
 
@@ -137,6 +137,21 @@ impl WholeWorker {
         }
     }
 
+    /// Which keeps those of its frames on record that die. They may.
+    pub fn recording(
+        network: Network,
+        direction: Direction,
+        len: usize,
+        reader: Reader,
+        recorder: Arc<FlightRecorder>,
+    ) -> Self {
+        let mut plan = plan(ring_len(network), reader);
+        let peers = Arc::clone(&plan.accesses[0].counters.peers);
+        let counters = PortCounters::counting(peers).recording(recorder, 1);
+        plan.accesses[0].counters = Arc::new(counters);
+        Self::unproven(plan, network, direction, len, 1)
+    }
+
     fn with(
         plan: Plan<MemoryPort>,
         network: Network,
@@ -144,22 +159,33 @@ impl WholeWorker {
         len: usize,
         turns: usize,
     ) -> Self {
-        let mut worker = Self {
-            worker: Worker::new(plan).expect("a sound plan"),
-            direction,
-            traffic: Traffic::new(network, direction, len),
-            waiting: 0,
-            turns,
-            _writer: None,
-        };
+        let mut worker = Self::unproven(plan, network, direction, len, turns);
         worker.prepare();
         worker.turn();
         worker.assert_all_forwarded();
         worker
     }
 
+    fn unproven(
+        plan: Plan<MemoryPort>,
+        network: Network,
+        direction: Direction,
+        len: usize,
+        turns: usize,
+    ) -> Self {
+        Self {
+            worker: Worker::new(plan).expect("a sound plan"),
+            direction,
+            traffic: Traffic::new(network, direction, len),
+            waiting: 0,
+            turns,
+            _writer: None,
+        }
+    }
+
     pub fn prepare(&mut self) {
         let plan = self.worker.plan_mut();
+        plan.counters.last_turn_ns.set(now_ns());
         play_kernel(plan, self.direction, &mut self.waiting, &mut self.traffic);
     }
 

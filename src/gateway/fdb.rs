@@ -367,3 +367,190 @@ fn words(entry: &Neighbour) -> Vec<String> {
         .chain(state.map(|(_, word)| word));
     words.map(str::to_owned).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::stats::PeerId;
+    use crate::table::{
+        Df, EcnEncap, Fdb, FlowLabel, Group, GroupId, Inherit, InnerVlan, ListId, NextHop,
+        PeerCheck, SegmentConfig, SourcePorts, UdpChecksum, UnresolvedReason, Vtep, VtepId,
+    };
+
+    const UNDERLAY: u32 = 2;
+
+    fn addr(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    fn station(last: u8) -> MacAddr {
+        MacAddr([2, 0, 0, 0, 0, last])
+    }
+
+    fn config() -> SegmentConfig {
+        SegmentConfig {
+            name: "vx".into(),
+            ifindex: 9,
+            vni: Vni::new(1).unwrap(),
+            local: addr(9),
+            group: None,
+            port: 4789,
+            mac: station(99),
+            underlay_ifindex: UNDERLAY,
+            underlay_mac: station(98),
+            underlay_mtu: 1500,
+            source_ports: SourcePorts { low: 1, high: 2 },
+            ttl: Inherit::Inner,
+            ttl_default: 64,
+            tos: Inherit::Inner,
+            df: Df::Unset,
+            flow_label: FlowLabel::Fixed(0),
+            udp_checksum: UdpChecksum::Zero,
+            verify_udp_checksum: false,
+            accept_udp6_zero_checksum: false,
+            gbp: false,
+            header_bits: crate::wire::vxlan::USED_BITS,
+            peer_check: PeerCheck::Strict,
+            ecn_encap: EcnEncap::Kernel,
+            inner_vlan: InnerVlan::Pass,
+        }
+    }
+
+    /// VTEP 0 is nobody's, 1 to 3 are at 192.0.2.1 to 192.0.2.3; frames without an entry go to 2 and 3.
+    fn segment(entries: &[(MacAddr, Destination)]) -> Segment {
+        let vtep = |last: u8| Vtep {
+            key: VtepKey {
+                addr: if last == 0 {
+                    [0, 0, 0, 0].into()
+                } else {
+                    addr(last)
+                },
+                port: 4789,
+                vni: Vni::new(1).unwrap(),
+            },
+            next_hop: NextHop::Unresolved(UnresolvedReason::NoNeighbour),
+            path_mtu: 1500,
+            peer: PeerId::default(),
+        };
+        Segment {
+            config: Arc::new(config()),
+            vteps: Arc::new((0..4).map(vtep).collect()),
+            fdb: Arc::new(Fdb::new(entries.iter().copied())),
+            groups: Arc::new(vec![Group::by_weight(7, [(VtepId(1), 1), (VtepId(2), 1)])]),
+            lists: Arc::new(vec![vec![VtepId(1), VtepId(3)]]),
+            flood: Arc::new(vec![VtepId(2), VtepId(3)]),
+            peers: Arc::default(),
+        }
+    }
+
+    fn entry(mac: MacAddr, dst: Option<u8>) -> (MacAddr, Neighbour) {
+        let entry = Neighbour {
+            fdb: true,
+            ifindex: 9,
+            state: neighbour_state::PERMANENT,
+            flags: neighbour_flag::SELF,
+            flags_ext: 0,
+            mac: Some(mac),
+            dst: dst.map(addr),
+            port: None,
+            vni: None,
+            src_vni: None,
+            via_ifindex: None,
+            nexthop: None,
+            protocol: 0,
+        };
+        (mac, entry)
+    }
+
+    /// Each entry's address and destination, and whether the kernel and the workers have it.
+    fn told(segment: &Segment, kernel: &[(MacAddr, Neighbour)]) -> Vec<(u8, u8, bool, bool)> {
+        let published: Vec<_> = published(segment).collect();
+        let names = BTreeMap::from([(UNDERLAY, "eth1".to_owned())]);
+        let entries = compare(segment, kernel, &published, &names);
+        let last = |dst: Option<IpAddr>| match dst {
+            Some(IpAddr::V4(addr)) => addr.octets()[3],
+            _ => 0,
+        };
+        let last_of = |mac: &str| u8::from_str_radix(&mac[15..], 16).unwrap();
+        let entries = entries.iter();
+        entries
+            .map(|one| {
+                let (kernel, workers) = (one.in_kernel, one.published);
+                (last_of(&one.mac), last(one.dst), kernel, workers)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_both_have_is_told_so_and_what_one_has_as_well() {
+        let to = |vtep| Destination::Vtep(VtepId(vtep));
+        let list = MacAddr([1, 0, 0x5e, 0, 0, 9]);
+        let segment = segment(&[
+            (station(1), to(1)),
+            (station(2), to(2)),
+            (station(3), Destination::Group(GroupId(0))),
+            (station(4), Destination::Group(GroupId(0))),
+            (station(5), to(0)),
+            (list, Destination::List(ListId(0))),
+        ]);
+        let mut nexthop = entry(station(3), None);
+        nexthop.1.nexthop = Some(7);
+        let mut elsewhere = entry(station(5), Some(8));
+        elsewhere.1.via_ifindex = Some(77);
+        let kernel = [
+            entry(MacAddr::ZERO, Some(2)),
+            entry(station(1), Some(1)),
+            // The workers have another destination.
+            entry(station(2), Some(3)),
+            nexthop,
+            elsewhere,
+            // And nothing of this one.
+            entry(station(6), Some(1)),
+            entry(list, Some(3)),
+        ];
+        let expected = [
+            (0, 2, true, true),
+            (0, 3, false, true),
+            (9, 1, false, true),
+            (9, 3, true, true),
+            (1, 1, true, true),
+            (2, 2, false, true),
+            (2, 3, true, false),
+            (3, 0, true, true),
+            (4, 1, false, true),
+            (4, 2, false, true),
+            (5, 8, true, true),
+            (6, 1, true, false),
+        ];
+        assert_eq!(told(&segment, &kernel), expected);
+    }
+
+    #[test]
+    fn attributes_are_told_where_they_are_not_the_devices() {
+        let segment = segment(&[]);
+        let (mac, mut full) = entry(station(1), Some(1));
+        full.port = Some(4790);
+        full.vni = Some(77);
+        full.via_ifindex = Some(UNDERLAY);
+        full.flags |= neighbour_flag::EXT_LEARNED | neighbour_flag::STICKY;
+        full.state = neighbour_state::NOARP;
+        let (_, mut plain) = entry(station(2), Some(1));
+        plain.port = Some(4789);
+        plain.vni = Some(1);
+        plain.via_ifindex = Some(78);
+        plain.state = neighbour_state::REACHABLE;
+        let names = BTreeMap::from([(UNDERLAY, "eth1".to_owned())]);
+        let lists = Lists::new(&segment, &[]);
+        let of = |entry: &Neighbour| known(&segment, &lists, mac, entry, &names);
+        let told = of(&full);
+        assert_eq!((told.port, told.dst_vni), (Some(4790), Some(77)));
+        assert_eq!(told.via.as_deref(), Some("eth1"));
+        assert_eq!(told.words, ["self", "extern_learn", "sticky", "static"]);
+        let told = of(&plain);
+        assert_eq!((told.port, told.dst_vni), (None, None));
+        assert_eq!(told.via.as_deref(), Some("ifindex 78"));
+        assert_eq!(told.words, ["self"]);
+    }
+}

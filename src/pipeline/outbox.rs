@@ -402,7 +402,7 @@ fn low_bits(n: usize) -> u64 {
 mod tests {
     use super::*;
     use crate::port::{ChunkSize, MemoryPort, UmemConfig};
-    use crate::stats::{Tallies, Tally};
+    use crate::stats::{FlightRecorder, Tallies, Tally};
     use std::sync::Arc;
 
     const PEER: PeerId = PeerId(0);
@@ -657,5 +657,38 @@ mod tests {
             [ids.next_id(), ids.next_id(), ids.next_id()],
             [0xffff, 0, 1]
         );
+    }
+
+    /// Also those between copies, which are counted elsewhere and not kept.
+    #[test]
+    fn frames_that_die_on_their_way_out_are_on_record_as_they_would_have_left() {
+        let (mut umem, mut port) = (umem(), MemoryPort::new(1));
+        let recorder = Arc::new(FlightRecorder::new());
+        let counters = counting().recording(Arc::clone(&recorder), 7);
+        let mut outbox = Outbox::new();
+        for (byte, role) in [
+            (1, Role::First),
+            (2, Role::First),
+            (3, Role::Copy),
+            (4, Role::First),
+        ] {
+            let mut frame = umem.allocate().unwrap();
+            assert!(umem.fill(&mut frame, &[byte; 60]));
+            outbox.push(frame, role, PeerId(1)).unwrap();
+        }
+        let taken = outbox.flush(&mut port, &mut umem, &counters, DropReason::TxRingFull);
+        assert_eq!(taken, 1);
+        let read = recorder.read();
+        let told = read.iter().map(|dead| (dead.number, dead.bytes.clone()));
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [(2, vec![4; 60]), (1, vec![2; 60])]
+        );
+        assert!(
+            read.iter()
+                .all(|dead| dead.shape == Shape::Leaving && dead.port == 7)
+        );
+        assert_eq!(counters.drops(DropReason::TxRingFull), 2);
+        assert_eq!(counters.flood_copies_lost.get(), 1);
     }
 }
