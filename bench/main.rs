@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | `wire.rs` | `parse`, `hash`, `write`, `build` | a frame's headers seen, its flow hashed, outer headers written; their template built |
 //! | `table.rs` | `lookup`, `publish`, `pick-up` | a look-up; a publication; a worker that takes up a new snapshot |
-//! | `pipeline.rs` | `touch`, `encap`, `decap`, `turn` | a frame: its memory, decide and apply alone, and the worker's whole turn |
+//! | `pipeline.rs` | `touch`, `encap`, `decap`, `turn`, `capture` | a frame: its memory, decide and apply alone, and the worker's whole turn |
 //! | `checksum.rs` | `finish` | a frame whose inner checksum was left unfinished |
 //! | `trains.rs` | `join`, `cut`, `encap-cut` | a TCP segment that becomes part of a superframe, or that one is cut into |
 //! | `ring.rs` | `ring` | a descriptor put into a ring or taken out, by us and by xsk-rs |
@@ -46,6 +46,7 @@ fn main() {
     trains::benches(&mut criterion);
     ring::benches(&mut criterion);
     pipeline::benches(&mut criterion);
+    pipeline::captures(&mut criterion);
     criterion.final_summary();
     measure::show_summary();
 }

@@ -5,6 +5,7 @@
 //! | `touch` | the memory that a frame is looked up and written in, and nothing done with it: the floor of the next two |
 //! | `encap`, `decap` | `decide` and `apply` of a received batch: from frames in hand to frames in an outbox |
 //! | `outer-checksum` | `encap` to a thousand VTEPs with outer UDP checksums: computed `here`, and left to the `device` |
+//! | `capture` | `turn` to and from a thousand stations, with a capture: of `none`, of where frames come in (`rx`), of all points |
 //! | `turn` | `Worker::turn`: receive, snapshot, decide, apply, transmit, reclaim, refill, on both ports |
 //!
 //! The test plays the kernel, and its part is not measured: frames are delivered into the receive ring, and each turn the 64
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use vxgate::pipeline::{Exit, IpIds, Outbox, Role, Verdicts, decap, encap};
 use vxgate::port::{BATCH, Batch, Frame, MemoryPort, Port, Umem};
 use vxgate::prefetch::{self, LINE};
+use vxgate::stats::tap::Point;
 use vxgate::stats::{DropReason, PeerId, PortCounters};
 use vxgate::table::{Destination, Question, SegmentId, UdpChecksum, Writer, publication};
 use vxgate::wire::ethernet::EthernetHeader;
@@ -106,6 +108,28 @@ pub fn benches(criterion: &mut Criterion) {
             act: WholeWorker::turn,
         };
         action.prepared(&format!("{name}-1k-jumbo"), JUMBO, setup, batches);
+    }
+}
+
+/// What a capture costs whoever is captured.
+pub fn captures(criterion: &mut Criterion) {
+    let mut action = Action::new(criterion, "capture");
+    for (name, direction) in DIRECTIONS {
+        for (seen, points) in [
+            ("none", &[][..]),
+            ("rx", &[Point::UnderlayRx, Point::AccessRx]),
+            ("all", &Point::ALL),
+        ] {
+            for len in [LENGTHS[0], LENGTHS[2]] {
+                let setup = || WholeWorker::captured(THOUSAND, direction, len, points);
+                let batches = Batches {
+                    len: BATCH as u64,
+                    prepare: WholeWorker::prepare,
+                    act: WholeWorker::turn,
+                };
+                action.prepared(&format!("{name}-{seen}"), len, setup, batches);
+            }
+        }
     }
 }
 

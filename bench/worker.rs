@@ -4,6 +4,7 @@ use std::iter;
 use std::sync::Arc;
 
 use vxgate::port::{BATCH, ChunkSize, MemoryPort, Umem, now_ns};
+use vxgate::stats::tap::{Point, PortTap, Ring, Tap, Wanted};
 use vxgate::stats::{FlightRecorder, PeerBook, PortCounters};
 use vxgate::table::{Reader, Writer, publication};
 use vxgate::worker::{Plan, Worker};
@@ -19,6 +20,9 @@ pub const COLD_RING: usize = 1 << 14;
 /// Entries of rings of jumbo frames, and the buffers of one.
 const JUMBO_RING: usize = 512;
 const JUMBO_BUFFERS: usize = 3;
+
+/// As `vxgate capture` has it.
+const CAPTURE_BUFFER: usize = 4_000_000;
 
 /// Small rings for small networks.
 pub fn ring_len(network: Network) -> usize {
@@ -103,6 +107,8 @@ pub struct WholeWorker {
     turns: usize,
     /// Of a worker that is its only reader.
     _writer: Option<Writer>,
+    /// Where its frames are seen.
+    ring: Option<Arc<Ring>>,
 }
 
 impl WholeWorker {
@@ -113,6 +119,37 @@ impl WholeWorker {
         Self {
             _writer: Some(writer),
             ..Self::on(network, direction, len, ring_len(network), reader)
+        }
+    }
+
+    /// Whose frames are captured, whole, at these points; the capture is read as fast as it is written, and its part is not measured.
+    pub fn captured(network: Network, direction: Direction, len: usize, points: &[Point]) -> Self {
+        let (writer, mut readers) = publication(1, network.snapshot());
+        let mut plan = plan(ring_len(network), readers.remove(0));
+        let tap = Arc::new(Tap::new(0));
+        let ports = [
+            &mut plan.underlays[0].counters,
+            &mut plan.accesses[0].counters,
+        ];
+        for (index, counters) in (1..).zip(ports) {
+            let peers = Arc::clone(&counters.peers);
+            let tap = PortTap::new(Arc::clone(&tap), index);
+            *counters = Arc::new(PortCounters::counting(peers).tapped(tap));
+        }
+        let ring = (!points.is_empty()).then(|| {
+            let wanted = Wanted {
+                points: points.iter().copied().collect(),
+                ports: Vec::new(),
+                snaplen: 1 << 18,
+            };
+            let ring = Arc::new(Ring::new(0, wanted, CAPTURE_BUFFER));
+            tap.lend(0, Arc::clone(&ring));
+            ring
+        });
+        Self {
+            _writer: Some(writer),
+            ring,
+            ..Self::with(plan, network, direction, len, 1)
         }
     }
 
@@ -180,6 +217,7 @@ impl WholeWorker {
             waiting: 0,
             turns,
             _writer: None,
+            ring: None,
         }
     }
 
@@ -187,6 +225,10 @@ impl WholeWorker {
         let plan = self.worker.plan_mut();
         plan.counters.last_turn_ns.set(now_ns());
         play_kernel(plan, self.direction, &mut self.waiting, &mut self.traffic);
+        if let Some(ring) = &self.ring {
+            ring.read(usize::MAX, |_, _| {});
+            assert_eq!(ring.lost(), 0, "what is measured is what is written");
+        }
     }
 
     /// A turn, or as many as a batch takes.

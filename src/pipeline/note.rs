@@ -9,7 +9,7 @@ use crate::stats::{PeerId, Tallies};
 /// What is counted for a peer when a frame has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Note {
-    peer: PeerId,
+    pub(super) peer: PeerId,
     /// Of the wire: the segments of a superframe.
     frames: u16,
     pub(super) bytes: u32,

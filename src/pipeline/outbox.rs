@@ -1,8 +1,11 @@
 //! Edited frames on their way to a port.
 
-use super::join::Trains;
+use std::iter;
+
+use super::join::{Train, Trains};
 use super::note::Note;
 use crate::port::{BATCH, Batch, Frame, Port, TapPort, Umem};
+use crate::stats::tap::{Fate, Point, STAGED_MAX, Spot};
 use crate::stats::{DropReason, PeerId, PortCounters, Shape};
 
 /// Frames for one port, in order, which of them are copies of a flooded frame, and for whom they count.
@@ -15,6 +18,8 @@ pub struct Outbox {
     copies: u64,
     /// Likewise: it is a segment beyond the first of what a superframe was cut into.
     rest: u64,
+    /// Where those are seen that leave.
+    spot: Spot,
 }
 
 /// Which of the frames that one received frame became.
@@ -82,6 +87,7 @@ impl Role {
 }
 
 const _: () = assert!(BATCH <= u64::BITS as usize, "one bit a frame");
+const _: () = assert!(BATCH <= STAGED_MAX);
 
 impl Default for Outbox {
     fn default() -> Self {
@@ -97,7 +103,17 @@ impl Outbox {
             notes: [Note::NONE; BATCH],
             copies: 0,
             rest: 0,
+            spot: Spot {
+                point: Point::UnderlayTx,
+                port: 0,
+            },
         }
+    }
+
+    /// Says where its frames are seen as they leave: at this point of this device.
+    #[inline]
+    pub fn leads_to(&mut self, point: Point, port: u32) {
+        self.spot = Spot { point, port };
     }
 
     /// How many frames wait.
@@ -194,7 +210,11 @@ impl Outbox {
             self.sift(port, umem, counters);
         }
         // Everything left may be sent, so that what the port takes is a prefix.
-        let taken = port.transmit(&mut self.batch);
+        let taken = if counters.tap.wants(self.spot.point) {
+            self.transmit_seen(port, umem, counters)
+        } else {
+            port.transmit(&mut self.batch)
+        };
         self.count_sent(taken, counters);
         self.copies = self.copies.checked_shr(taken as u32).unwrap_or(0);
         self.rest = self.rest.checked_shr(taken as u32).unwrap_or(0);
@@ -204,6 +224,49 @@ impl Outbox {
             refused
         };
         self.discard(umem, counters, refused);
+        taken
+    }
+
+    /// Transmits, and shows what the port takes to whoever captures.
+    #[cold]
+    #[inline(never)]
+    fn transmit_seen<P: Port>(
+        &mut self,
+        port: &mut P,
+        umem: &Umem,
+        counters: &PortCounters,
+    ) -> usize {
+        let mut staged = counters.tap.stage_at(self.spot, counters.peers.now_ns());
+        for ((index, frame), note) in self.batch.iter().enumerate().zip(&self.notes) {
+            let fate = match Role::from_bits(self.copies >> index, self.rest >> index) {
+                Role::First | Role::Rest => Fate::Sent,
+                Role::Copy | Role::RestOfCopy => Fate::SentCopy,
+            };
+            let bytes = iter::once(umem.bytes(frame));
+            staged.add(fate, note.peer, frame.len(), bytes);
+        }
+        let taken = port.transmit(&mut self.batch);
+        staged.commit(taken);
+        taken
+    }
+
+    /// Hands a train to its TAP, and shows it to whoever captures, if the TAP takes it: as the one frame that it is there.
+    #[cold]
+    #[inline(never)]
+    fn transmit_train_seen(
+        &mut self,
+        train: &Train,
+        tap: &mut TapPort,
+        umem: &Umem,
+        counters: &PortCounters,
+    ) -> bool {
+        let mut staged = counters.tap.stage_at(self.spot, counters.peers.now_ns());
+        let peer = self.notes.first().map_or(PeerId(0), |note| note.peer);
+        let len = self.batch.iter().map(Frame::len).sum();
+        let parts = self.batch.iter().map(|frame| umem.bytes(frame));
+        staged.add(Fate::Sent, peer, len, parts);
+        let taken = tap.transmit_train(&train.header.bytes(), &mut self.batch);
+        staged.commit(usize::from(taken));
         taken
     }
 
@@ -241,7 +304,12 @@ impl Outbox {
         debug_assert!(self.is_empty());
         while let Some(train) = trains.take_noted(&mut self.batch, &mut self.notes) {
             let frames = self.batch.len() as u64;
-            if tap.transmit_train(&train.header.bytes(), &mut self.batch) {
+            let taken = if counters.tap.wants(self.spot.point) {
+                self.transmit_train_seen(&train, tap, umem, counters)
+            } else {
+                tap.transmit_train(&train.header.bytes(), &mut self.batch)
+            };
+            if taken {
                 let notes = self.notes.iter().take(frames as usize);
                 Note::count(notes, &counters.peers);
                 counters.forwarded.add(frames);
@@ -263,6 +331,7 @@ impl Outbox {
     #[cold]
     fn sift<P: Port>(&mut self, port: &P, umem: &mut Umem, counters: &PortCounters) {
         let mut kept = Self::new();
+        kept.spot = self.spot;
         for (index, frame) in self.batch.drain().enumerate() {
             let role = Role::from_bits(self.copies >> index, self.rest >> index);
             let note = self.notes.get(index).copied().unwrap_or(Note::NONE);

@@ -87,7 +87,7 @@ impl Batch {
 
     /// The frames from front to back.
     #[inline]
-    pub fn iter(&self) -> impl Iterator<Item = &Frame> {
+    pub fn iter(&self) -> impl Iterator<Item = &Frame> + Clone {
         (0..self.len).map(|place| &self.frames[(self.head + place) & MASK])
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::flight::Head;
+use super::tap::{Point, PortTap};
 use super::{DropReason, FlightRecorder, Offenders, Shape, Tallies};
 
 /// A number that one thread raises and others read.
@@ -79,6 +80,8 @@ pub struct PortCounters {
     recorder: Arc<FlightRecorder>,
     /// The index of the port's device, as it is kept beside them.
     port: u32,
+    /// Where whoever captures sees the port's frames.
+    pub tap: PortTap,
 }
 
 impl Default for PortCounters {
@@ -103,6 +106,7 @@ impl Default for PortCounters {
             peers: Arc::default(),
             recorder: Arc::default(),
             port: 0,
+            tap: PortTap::default(),
         }
     }
 }
@@ -125,6 +129,12 @@ impl PortCounters {
         }
     }
 
+    /// The same, of a port whose frames can be captured, too.
+    #[must_use]
+    pub fn tapped(self, tap: PortTap) -> Self {
+        Self { tap, ..self }
+    }
+
     /// Frames that were handed to ports, as the wire has them: with copies, and with every segment of a superframe.
     pub fn handed_on(&self) -> u64 {
         let parts = [
@@ -141,6 +151,9 @@ impl PortCounters {
     pub fn died(&self, reason: DropReason, shape: Shape, frame: &[u8]) {
         self.dropped(reason, 1);
         let now_ns = self.peers.now_ns();
+        if self.tap.wants(Point::Drop) {
+            self.tap.show_dead(reason, shape, frame, now_ns);
+        }
         if self.recorder.wants(reason, now_ns) {
             let head = Head {
                 at_ns: now_ns,

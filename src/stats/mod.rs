@@ -1,4 +1,5 @@
-//! The names and the storage of every count, and of every reason a frame dies or is left to the kernel.
+//! The names and the storage of every count, and of every reason a frame dies or is left to the kernel; and where frames
+//! can be looked at as they pass.
 
 mod counters;
 mod drop_reason;
@@ -6,6 +7,7 @@ mod flight;
 mod offenders;
 mod pass_reason;
 mod peers;
+pub mod tap;
 
 pub use counters::{Count, PortCounters, WorkerCounters};
 pub use drop_reason::{Direction, DropReason};

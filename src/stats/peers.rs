@@ -138,7 +138,7 @@ impl Tallies {
 
     /// The time of the turn.
     #[inline]
-    pub(super) fn now_ns(&self) -> u64 {
+    pub fn now_ns(&self) -> u64 {
         self.now_ns.get()
     }
 

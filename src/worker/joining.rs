@@ -12,6 +12,7 @@ use super::Superframes;
 use crate::pipeline::Outbox;
 use crate::pipeline::join::Trains;
 use crate::port::Umem;
+use crate::stats::tap::Point;
 use crate::stats::{DropReason, PortCounters};
 
 /// How long trains wait for the batch behind a full one at most. The thread that brings it is at work, and some 30 µs later
@@ -125,6 +126,7 @@ impl Joining {
     fn send(&mut self, superframes: &mut Superframes, umem: &mut Umem, counters: &PortCounters) {
         let Self { trains, outbox, .. } = self;
         if let Some(tap) = superframes.access_mut(self.segment) {
+            outbox.leads_to(Point::AccessTx, tap.counters.tap.port());
             let full = DropReason::TxRingFull;
             outbox.flush_trains(trains, &mut tap.port, umem, counters, full);
         }

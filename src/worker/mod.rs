@@ -12,6 +12,7 @@ mod rest;
 mod standing;
 mod superframes;
 mod turn;
+mod watch;
 
 use std::any::Any;
 use std::fmt;
@@ -25,6 +26,7 @@ use crate::fault::{Explained, Fault};
 use crate::pipeline::lane::Ways;
 use crate::pipeline::{IpIds, Outbox, Verdicts};
 use crate::port::{Batch, Port, Umem, now_ns};
+use crate::stats::tap::Point;
 use crate::stats::{PortCounters, WorkerCounters};
 use crate::table::Reader;
 use joining::Joining;
@@ -185,9 +187,7 @@ impl<P: Port> Worker<P> {
         let hands = Hands {
             batch: Batch::new(),
             verdicts: Verdicts::new(),
-            to_accesses: std::iter::repeat_with(Outbox::new)
-                .take(plan.accesses.len())
-                .collect(),
+            to_accesses: plan.accesses.iter().map(to_access).collect(),
             to_underlay: Outbox::new(),
             to_tap: Outbox::new(),
             joining: std::iter::repeat_with(Joining::new)
@@ -370,6 +370,13 @@ impl<P> Running<P> {
             message: message(payload.as_ref()),
         })
     }
+}
+
+/// An outbox for an access port.
+fn to_access<P>(access: &Access<P>) -> Outbox {
+    let mut outbox = Outbox::new();
+    outbox.leads_to(Point::AccessTx, access.counters.tap.port());
+    outbox
 }
 
 /// What a panic said.

@@ -13,9 +13,10 @@
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use super::{Hands, Moved, Underlay};
+use super::{Hands, Moved, Underlay, watch};
 use crate::pipeline::{Exit, encap, encap_cut};
 use crate::port::{Port, TapPort, Umem};
+use crate::stats::tap::Point;
 use crate::stats::{DropReason, PortCounters};
 use crate::table::{SegmentId, Snapshot};
 
@@ -162,6 +163,10 @@ fn leave_whole(
         return 0;
     }
     let counters = &*access.counters;
+    // A TAP stands in front of its device.
+    let below = snapshot.segment(segment);
+    let below = below.map_or(0, |segment| segment.config.underlay_ifindex);
+    hands.to_underlay.leads_to(Point::UnderlayTx, below);
     let mut exit = Exit {
         port: wire,
         outbox: &mut hands.to_underlay,
@@ -169,6 +174,9 @@ fn leave_whole(
     };
     let (batch, verdicts) = (&mut hands.batch, &mut hands.verdicts);
     encap::decide_superframes(snapshot, segment, umem, batch, verdicts);
+    if counters.tap.wants(Point::AccessRx) {
+        watch::from_access(snapshot.segment(segment), umem, batch, verdicts, counters);
+    }
     encap::apply_superframes(
         snapshot, segment, umem, batch, verdicts, counters, &mut exit,
     );
@@ -190,6 +198,8 @@ fn leave_cut<P: Port>(
         return 0;
     }
     let counters = &*access.counters;
+    let below = underlay.counters.tap.port();
+    hands.to_underlay.leads_to(Point::UnderlayTx, below);
     let mut exit = Exit {
         port: &mut underlay.port,
         outbox: &mut hands.to_underlay,
@@ -197,6 +207,9 @@ fn leave_cut<P: Port>(
     };
     let (batch, verdicts) = (&mut hands.batch, &mut hands.verdicts);
     encap::decide_superframes(snapshot, segment, umem, batch, verdicts);
+    if counters.tap.wants(Point::AccessRx) {
+        watch::from_access(snapshot.segment(segment), umem, batch, verdicts, counters);
+    }
     let memories = (&mut *umem, &mut *frames);
     encap_cut::apply(
         snapshot, segment, memories, batch, verdicts, counters, &mut exit,

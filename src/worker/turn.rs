@@ -15,14 +15,17 @@
 //! to its access port; and after the access ports, the access TAPs are received from, whose frames leave by wire TAPs or are cut
 //! (`superframes.rs`).
 //!
+//! Whoever captures sees frames between 3 and 4 as they came in, with their verdicts (`watch.rs`), and in 5 as they leave.
+//!
 //! Where a device's frames carry marks, they are lifted off between 1 and 3 and put on in 4.
 //!
 //! A frame is counted at the port where it came in, whatever happens to it and wherever: what finds no room in the ring
 //! of the port that should send it is dropped there and then, so no queue grows.
 
-use super::{Access, Hands, Plan, Superframes, Underlay, Worker};
+use super::{Access, Hands, Plan, Superframes, Underlay, Worker, watch};
 use crate::pipeline::{Exit, carrier, decap, encap};
 use crate::port::{BATCH, Batch, Port, Umem};
+use crate::stats::tap::Point;
 use crate::stats::{DropReason, PortCounters};
 use crate::table::{SegmentId, Snapshot};
 
@@ -124,6 +127,9 @@ fn from_underlay<P: Port>(
     }
     counters.offenders.set_now(now_ns);
     decap::decide(snapshot, umem, batch, verdicts);
+    if counters.tap.wants(Point::UnderlayRx) {
+        watch::from_underlay(umem, batch, verdicts, counters);
+    }
     decap::apply(snapshot, umem, batch, verdicts, counters, to_accesses);
     for (segment, (outbox, access)) in to_accesses.iter_mut().zip(accesses).enumerate() {
         if let Some((joining, superframes)) = &mut lane
@@ -162,6 +168,7 @@ fn from_access<P: Port>(
     if received == 0 {
         return 0;
     }
+    to_underlay.leads_to(Point::UnderlayTx, underlay.counters.tap.port());
     let mut exit = Exit {
         port: &mut underlay.port,
         outbox: to_underlay,
@@ -169,6 +176,9 @@ fn from_access<P: Port>(
     };
     carrier::lift(snapshot, segment, umem, batch);
     encap::decide(snapshot, segment, umem, batch, verdicts);
+    if counters.tap.wants(Point::AccessRx) {
+        watch::from_access(snapshot.segment(segment), umem, batch, verdicts, counters);
+    }
     encap::apply(
         snapshot, segment, umem, batch, verdicts, counters, &mut exit,
     );
