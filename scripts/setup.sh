@@ -7,6 +7,7 @@ export PATH="$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin"
 PACKAGES=(
     ca-certificates curl                             # crates.io, rustup, and the scenes' client
     gcc libc6-dev make pkg-config                    # Rust's linker, and the bundled libbpf
+    libpcap-dev                                      # compiles and runs the filters of captures
     libelf-dev zlib1g-dev linux-libc-dev             # headers of the bundled libbpf and of the BPF programs
     clang                                            # compiles the BPF programs
     binutils                                         # a test reads the release binary
@@ -15,6 +16,7 @@ PACKAGES=(
     iproute2 nftables ethtool kmod procps netbase    # the lab: nodes, services, sysctls, and the names of protocols
     iputils-ping dnsmasq-base python3 jq             # the lab: pods, DNS, web servers; the demo reads JSON
     tshark                                           # decodes what is on the wire
+    tcpdump                                          # a capture has what it has
     prometheus                                       # checks the metrics and alert rules (promtool), and scrapes in a test
     chromium                                         # opens the benchmark's reports, as their readers do
 )

@@ -86,6 +86,27 @@ fn what_is_wrong_in_a_file_is_shown_in_its_line_each_by_itself() {
 }
 
 #[test]
+fn a_capture_that_cannot_be_is_refused_before_anybody_is_asked() {
+    let folder = folder("");
+    let mut command = vxgate(&["capture", "-w", "x", "udp prot 8472"]);
+    let (code, out, said) = run(command.current_dir(folder.path()));
+    assert_eq!((code, out.as_str()), (Some(78), ""));
+    insta::assert_snapshot!(said, @r"
+    error[VXG-0872]: 'udp prot 8472' is no filter: can't parse filter expression: syntax error
+      cause   Filters are those of tcpdump, and libpcap could not compile this one; its own words stand in the message.
+      fix     Look at pcap-filter(7). What is about the frame in the tunnel goes to --inner. Quote what a shell would take for its own: parentheses, and !.
+      more    vxgate explain VXG-0872
+    ");
+    assert!(!folder.path().join("x").exists());
+    let (code, _, said) = run(&mut vxgate(&["capture", "-C", "1M"]));
+    assert_eq!(code, Some(78));
+    assert!(said.starts_with("error[VXG-0875]: "), "{said}");
+    let (code, _, said) = run(&mut vxgate(&["observe", "--socket", "/none"]));
+    assert_eq!(code, Some(3));
+    assert!(said.starts_with("error[VXG-0801]: "), "{said}");
+}
+
+#[test]
 fn colour_is_for_terminals_and_for_whoever_asks_for_it() {
     let plain = |command: &mut Command| {
         let (code, _, said) = run(command);

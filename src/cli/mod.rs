@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod bench;
+mod capture;
 mod config;
 mod daemon;
 mod doctor;
@@ -73,6 +74,10 @@ enum Command {
     Drops(drops::ShowDrops),
     /// Show which address is behind which VTEP, as the workers have it, in the words of `bridge fdb`.
     Fdb(fdb::ShowFdb),
+    /// Write frames as pcapng where they come in, where they leave, and where they die: both sides of the tunnel in one file.
+    Capture(Box<capture::Capture>),
+    /// Show frames where they come in, leave and die, a line each.
+    Observe(Box<capture::Observe>),
     /// Show which queue runs on which core, and what each worker does with its time.
     Workers(workers::ShowWorkers),
     /// Have the running daemon read its configuration file again: as a whole, or, when something in it cannot be, not at
@@ -133,6 +138,8 @@ pub fn main() -> ExitCode {
         Command::Peers(peers) => peers.execute(),
         Command::Drops(drops) => drops.execute(),
         Command::Fdb(fdb) => fdb.execute(),
+        Command::Capture(capture) => capture.execute(),
+        Command::Observe(observe) => observe.execute(),
         Command::Workers(workers) => workers.execute(),
         Command::Reload(reload) => reload.execute(),
         Command::Drain(drain) => drain.execute(),

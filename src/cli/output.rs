@@ -57,6 +57,13 @@ impl OutputError {
     }
 }
 
+impl OutputError {
+    /// Whether it is that nobody reads any more.
+    pub(super) fn is_broken_pipe(&self) -> bool {
+        self.source.kind() == io::ErrorKind::BrokenPipe
+    }
+}
+
 impl Explained for OutputError {
     fn fault(&self) -> Fault {
         Fault::OutputFailed

@@ -182,6 +182,7 @@ fn carry(
     let peers_max = config.metrics_max_peers;
     let began = Instant::now();
     let gateway = Gateway::start(config)?;
+    let socket = socket.capturing(gateway.captures());
     let view = gateway.view();
     let eyes = view.clone();
     let reloads = Arc::new(ReloadBook::begin());

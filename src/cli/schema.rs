@@ -11,7 +11,8 @@ use super::output::OutputError;
 use super::{config, explain, fail, print, print_json};
 use crate::doctor;
 use crate::show::{
-    Drops, Fdb, LastDropped, LogLevel, Peers, Reloaded, SCHEMA, Status, Traffic, Workers, schema_of,
+    Drops, Fdb, LastDropped, LogLevel, Observed, Peers, Reloaded, SCHEMA, Status, Traffic, Workers,
+    schema_of,
 };
 
 /// A command that prints JSON, with the schema of what it prints.
@@ -67,6 +68,10 @@ const DOCUMENTS: &[Document] = &[
     Document {
         command: "log-level",
         schema: || Ok(schema_of::<LogLevel>("log-level", SCHEMA)),
+    },
+    Document {
+        command: "observe",
+        schema: || Ok(schema_of::<Observed>("observe", SCHEMA)),
     },
     Document {
         command: "peers",

@@ -52,6 +52,6 @@ pub use device::{Defaults, Found, VxlanDevice, discover, judge};
 pub use error::Error;
 pub use refusal::Refusal;
 pub use report::{GroupReport, PeerReport, PeersReport, Report, SegmentReport, VtepReport};
-pub use running::Running;
+pub use running::{PeerNames, Running};
 pub use survey::survey;
 pub use writer::{Control, Event};

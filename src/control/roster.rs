@@ -155,6 +155,13 @@ impl Roster {
         }
     }
 
+    /// Who has which place now, of those that have one of their own.
+    pub(super) fn names(&self) -> impl Iterator<Item = (PeerId, IpAddr)> + '_ {
+        let members = self.segments.iter().flat_map(|segment| &segment.counted);
+        let gone = self.gone.iter().map(|gone| &gone.member);
+        members.chain(gone).map(|member| (member.id, member.addr))
+    }
+
     /// A place for a peer: the one that it had, one that nobody has had, or one of somebody who is gone.
     fn place(&mut self, segment: usize, addr: IpAddr, now: Instant) -> Option<Member> {
         let mut gone = self.gone.iter();

@@ -10,6 +10,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::report::{GroupReport, PeersReport, Report, SegmentReport, VtepReport};
 use super::roster::Roster;
+use crate::stats::PeerId;
 use crate::table::{Group, NextHop, Policy, Segment, SegmentId, VtepId};
 
 /// The mirror at work. Dropping it stops it as [`Running::stop`] does.
@@ -72,6 +73,26 @@ impl Running {
             segments,
             ..shared.counts
         }
+    }
+}
+
+impl Running {
+    /// Tells who has which place in the book of peers, as long as this runs.
+    pub fn peer_names(&self) -> PeerNames {
+        PeerNames(Arc::clone(&self.shared))
+    }
+}
+
+/// Who has which place in the book of peers.
+#[derive(Debug, Clone)]
+pub struct PeerNames(Arc<Mutex<Shared>>);
+
+impl PeerNames {
+    /// All that have one of their own, now.
+    pub fn all(&self) -> Vec<(PeerId, IpAddr)> {
+        // Only handles are copied under the lock.
+        let roster = lock(&self.0).roster.clone();
+        roster.names().collect()
     }
 }
 

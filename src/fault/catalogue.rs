@@ -452,6 +452,36 @@ faults! {
         "With --log-format journald, entries go to the journal's socket (/run/systemd/journal/socket), and nothing listens there."
         "Use --log-format text or json, or give the process that socket (a container has none of its own)."
     }
+    "0870" CapturesBusy Busy {
+        "as many captures run as there can be"
+        "Each capture has a part of every worker's attention, and there are four parts. The message names the processes that have them."
+        "End one of them (`vxgate status` lists them), or wait until one ends."
+    }
+    "0871" CapturePortUnknown NotFound {
+        "there is no port of this name to capture at"
+        "Frames are seen at the underlay devices and at the vxlan devices that vxgate carries, and this is none of them."
+        "Use a name that the message or `vxgate status` tells, or leave -i out: then all of them are seen."
+    }
+    "0872" FilterInvalid Invalid {
+        "a filter is no filter"
+        "Filters are those of tcpdump, and libpcap could not compile this one; its own words stand in the message."
+        "Look at pcap-filter(7). What is about the frame in the tunnel goes to --inner. Quote what a shell would take for its own: parentheses, and !."
+    }
+    "0873" CaptureEnded NotRunning {
+        "the daemon has ended a capture"
+        "The daemon was stopped or killed, or closed the connection. What had been seen by then is written."
+        "Look whether it runs (`vxgate status`), and capture again."
+    }
+    "0874" CaptureToTerminal Invalid {
+        "a capture is no text for a terminal"
+        "Without -w, frames go to standard output as pcapng, and that is a terminal."
+        "Write a file (-w FILE), pipe it on (`vxgate capture | tshark -r -`), or read lines: `vxgate observe`."
+    }
+    "0875" RotationWithoutFile Invalid {
+        "the standard output cannot be rotated"
+        "Sizes, times and numbers of files (-C, -G, -W) are about files, and what goes to standard output has none."
+        "Write a file: -w FILE."
+    }
     "0901" LoadInvalid Invalid {
         "this load cannot be sent"
         "What the flags or the profile ask for contradicts itself, or is more than a stream can have."

@@ -8,10 +8,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::captures::CapturedPort;
 use super::numa::Machine;
 use super::observe::{OffenderState, PortState, QueueState, WorkerState};
 use super::plan::Plan;
 use crate::port::{RxDrops, StatisticsHandle, XskPort};
+use crate::stats::tap::{PortTap, Tap};
 use crate::stats::{
     DropReason, FlightBook, OffenderRecord, PassReason, PeerBook, PortCounters, WorkerCounters,
 };
@@ -40,6 +42,8 @@ pub(super) struct PortBook {
     side: Side,
     name: String,
     ifindex: u32,
+    /// That of a vxlan device.
+    vni: Option<u32>,
     /// The device with the sockets: the underlay device itself, or the access device's worker side.
     socket_ifindex: u32,
     /// Where its frames reach the kernel: the kernel sides of the access devices above an underlay device.
@@ -104,6 +108,8 @@ pub(super) struct Books {
     pub peers: Arc<PeerBook>,
     /// Where they keep the last frames that died.
     pub flight: FlightBook,
+    /// Where whoever captures sees frames, a worker each.
+    pub taps: Vec<Arc<Tap>>,
 }
 
 impl Books {
@@ -123,6 +129,7 @@ impl Books {
             side: Side::Underlay,
             name: nic.name.clone(),
             ifindex: nic.ifindex,
+            vni: None,
             socket_ifindex: nic.ifindex,
             kernel_sides: kernel_sides(nic.ifindex),
             xdp: None,
@@ -138,6 +145,7 @@ impl Books {
                 side: Side::Access,
                 name: found.device.name.clone(),
                 ifindex: found.device.ifindex,
+                vni: Some(found.device.vni.get()),
                 socket_ifindex: pair.worker_side.ifindex,
                 kernel_sides: Vec::new(),
                 numa_node: None,
@@ -151,7 +159,27 @@ impl Books {
             workers: Vec::new(),
             peers: Arc::new(PeerBook::new(plan.workers as usize, plan.devices.len())),
             flight: FlightBook::new(plan.workers as usize),
+            taps: (0..plan.workers).map(tap).collect(),
         }
+    }
+
+    /// The tap of a worker's port: an underlay device, or a vxlan device.
+    pub fn tap(&self, worker: u32, ifindex: u32) -> PortTap {
+        let tap = self.taps.get(worker as usize);
+        tap.map_or_else(PortTap::default, |tap| {
+            PortTap::new(Arc::clone(tap), ifindex)
+        })
+    }
+
+    /// The ports, for whoever captures.
+    pub fn captured_ports(&self) -> Vec<CapturedPort> {
+        let port = |port: &PortBook| CapturedPort {
+            ifindex: port.ifindex,
+            name: port.name.clone(),
+            role: port.role().to_owned(),
+            vni: port.vni,
+        };
+        self.ports.iter().map(port).collect()
     }
 
     /// Notes a socket on a device.
@@ -245,6 +273,11 @@ impl Books {
         all.sort_by_key(|offender| offender.age_ms);
         all
     }
+}
+
+fn tap(worker: u32) -> Arc<Tap> {
+    // There are no more workers than that.
+    Arc::new(Tap::new(u16::try_from(worker).unwrap_or(u16::MAX)))
 }
 
 /// What became of a port's frames behind its steering program, over all of its sockets.

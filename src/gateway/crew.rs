@@ -15,6 +15,7 @@ use super::numa::{self, Machine};
 use super::plan::{Nic, Plan, access_mtu};
 use crate::control::Found;
 use crate::port::{Finishes, Near, Port, TapPort, Umem, UmemConfig, XskConfig, XskPort, ZeroCopy};
+use crate::stats::tap::PortTap;
 use crate::stats::{FlightRecorder, PortCounters, Tallies, WorkerCounters};
 use crate::steer::{AccessLink, AccessPair, Steering};
 use crate::table::Reader;
@@ -102,6 +103,7 @@ impl Crew {
             worker: number,
             peers: books.peers.received(number as usize),
             recorder: books.flight.received(number as usize),
+            tap: books.tap(number, nic.ifindex),
         };
         let (port, counters) = open(&self.umem, &config, share, own, steering, books)?;
         self.underlays.push(worker::Underlay {
@@ -131,6 +133,7 @@ impl Crew {
             worker: number,
             peers: books.peers.sent(number as usize),
             recorder: books.flight.sent(number as usize),
+            tap: books.tap(number, found.device.ifindex),
         };
         let (port, counters) = open(&self.umem, &config, share, own, steering, books)?;
         let below = found.underlay.as_ref().map(|link| link.ifindex);
@@ -171,7 +174,9 @@ impl Crew {
             };
             let peers = books.peers.sent(number as usize);
             let recorder = books.flight.sent(number as usize);
-            let counters = PortCounters::counting(peers).recording(recorder, tap.link.ifindex);
+            let counters = PortCounters::counting(peers)
+                .recording(recorder, tap.link.ifindex)
+                .tapped(books.tap(number, found.device.ifindex));
             let counters = Arc::new(counters);
             let ends = (found.device.ifindex, tap.link.ifindex);
             books.note_tap(ends, number, &counters);
@@ -207,6 +212,7 @@ struct Own {
     worker: u32,
     peers: Arc<Tallies>,
     recorder: Arc<FlightRecorder>,
+    tap: PortTap,
 }
 
 /// Opens a socket, and tells the steering programs and the books of it.
@@ -220,7 +226,9 @@ fn open(
 ) -> Result<(XskPort, Arc<PortCounters>), SessionError> {
     let port = XskPort::open(umem, config, share)?;
     steering.set_socket(config.ifindex, config.queue, port.socket().as_fd())?;
-    let counters = PortCounters::counting(own.peers).recording(own.recorder, config.ifindex);
+    let counters = PortCounters::counting(own.peers)
+        .recording(own.recorder, config.ifindex)
+        .tapped(own.tap);
     let counters = Arc::new(counters);
     let socket = SocketBook {
         worker: own.worker,

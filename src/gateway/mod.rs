@@ -10,6 +10,7 @@
 
 mod autogroup;
 mod books;
+mod captures;
 mod checksums;
 mod crew;
 mod fdb;
@@ -36,6 +37,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvError, Sender, bounded, select};
 
+pub use captures::{Asked, Capture, CaptureError, CaptureState, CapturedPort, Captures, Sighting};
 pub use fdb::{FdbEntryState, FdbPage, FdbPlace, FdbQuery};
 pub use flight::DroppedFrame;
 pub use lock::{LockError, lock_name, peer_may_change, peer_pid};
@@ -133,6 +135,7 @@ pub struct Gateway {
     shared: Arc<Mutex<State>>,
     events: (Sender<Event>, Receiver<Event>),
     orders: (Orders, Receiver<Order>),
+    captures: Captures,
     netlink: Socket,
     /// Devices with which a session could not start, by index, and why: left out until they go, so that they do not take
     /// down those that can be carried.
@@ -144,6 +147,7 @@ pub struct Gateway {
 #[derive(Clone)]
 pub struct View {
     shared: Arc<Mutex<State>>,
+    captures: Captures,
 }
 
 /// What the view shows. The lock is the control side's: no worker ever takes it.
@@ -181,7 +185,8 @@ impl Gateway {
         let events = bounded(EVENTS_MAX);
         log_plan(&plan);
         let left = plan.left.clone();
-        let session = Session::start(plan, &events.0, false)?;
+        let captures = Captures::default();
+        let session = Session::start(plan, &events.0, &captures, false)?;
         let state = State {
             session: Some(session),
             left,
@@ -196,6 +201,7 @@ impl Gateway {
             shared: Arc::new(Mutex::new(state)),
             events,
             orders: Orders::new(),
+            captures,
             netlink,
             unfit,
             _mounts: mounts,
@@ -206,7 +212,13 @@ impl Gateway {
     pub fn view(&self) -> View {
         View {
             shared: Arc::clone(&self.shared),
+            captures: self.captures.clone(),
         }
+    }
+
+    /// A handle by which others capture.
+    pub fn captures(&self) -> Captures {
+        self.captures.clone()
     }
 
     /// A handle that gives orders.
@@ -356,7 +368,7 @@ impl Gateway {
         }
         log_plan(&plan);
         let drained = lock(&self.shared).drained;
-        let session = Session::start(plan, &self.events.0, drained)?;
+        let session = Session::start(plan, &self.events.0, &self.captures, drained)?;
         let mut state = lock(&self.shared);
         state.session = Some(session);
         state.takeovers += 1;
@@ -402,6 +414,8 @@ impl View {
             Some(session) => session.observe(),
             None => Observation::default(),
         };
+        seen.captures = self.captures.states();
+        seen.capture_lost = self.captures.lost();
         seen.policy = (&state.policy).into();
         seen.takeovers = state.takeovers;
         seen.drained = state.drained;

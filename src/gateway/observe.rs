@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::captures::CaptureState;
 use super::plan::refusal_words;
 use crate::control::Found;
 use crate::table::Policy;
@@ -48,6 +49,12 @@ pub struct Observation {
     /// Whether the operator has handed the traffic to the kernel for now (`vxgate drain`).
     #[serde(default)]
     pub drained: bool,
+    /// The captures that run.
+    #[serde(default)]
+    pub captures: Vec<CaptureState>,
+    /// Records that all captures since the daemon started have lost because nobody read them in time.
+    #[serde(default)]
+    pub capture_lost: u64,
     /// Takeovers since the daemon started: another begins when devices come, go or change, and the counts of its ports,
     /// workers and mirror begin anew.
     #[serde(default)]

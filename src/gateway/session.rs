@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender};
 
 use super::books::{Books, RingDrops};
+use super::captures::Captures;
 use super::crew::{self, crew, spawn};
 use super::flight::{self, DroppedFrame};
 use super::hung::Hung;
@@ -115,6 +116,7 @@ pub struct Session {
     remember_at: Instant,
     accesses: Vec<AccessPair>,
     lanes: Lanes,
+    captures: Captures,
     _locks: Vec<DeviceLock>,
 }
 
@@ -124,7 +126,12 @@ impl Session {
     ///
     /// # Errors
     /// Says what could not be had; nothing is left behind, and the kernel has carried on all along.
-    pub fn start(plan: Plan, events: &Sender<Event>, drained: bool) -> Result<Self, SessionError> {
+    pub fn start(
+        plan: Plan,
+        events: &Sender<Event>,
+        captures: &Captures,
+        drained: bool,
+    ) -> Result<Self, SessionError> {
         let node = crew::node_of(&plan.nics);
         let _near = crew::near(node);
         let devices = || plan.devices.iter().map(|found| &found.device);
@@ -185,8 +192,11 @@ impl Session {
             remember_at: Instant::now(),
             accesses,
             lanes,
+            captures: captures.clone(),
             _locks: locks,
         };
+        let (taps, names) = (session.books.taps.clone(), session.control.peer_names());
+        captures.begin_session(taps, session.books.captured_ports(), names);
         if let Err(error) = session.attach() {
             session.stop();
             return Err(error.into());
@@ -392,6 +402,7 @@ impl Session {
         self.workers.iter().for_each(worker::Running::stop);
         // Sockets are closed only after the programs that lead to them are gone.
         let plans: Vec<_> = self.workers.drain(..).map(worker::Running::join).collect();
+        self.captures.end_session();
         self.steering.detach();
         self.control.stop();
         for panicked in plans.into_iter().filter_map(Result::err) {

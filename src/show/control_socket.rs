@@ -1,4 +1,5 @@
-//! The control socket: a UNIX stream, one JSON request a line, one JSON answer, then closed.
+//! The control socket: a UNIX stream, one JSON request a line, one JSON answer, then closed; but for a capture, whose stream follows
+//! the answer (`capture/`).
 //!
 //! Everybody who may connect may look. What changes the daemon is for root and for the daemon's own user, and is done on a
 //! thread of its own: it may take a while, and looking goes on meanwhile.
@@ -12,16 +13,19 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::capture::{self, CaptureBegun, CaptureRequest, CaptureStream};
 use super::unix_socket::{self, BindError};
 use super::{Action, Done, Look, Seen, Status};
 use crate::fault::{Explained, Fault, Report};
-use crate::gateway::{peer_may_change, peer_pid};
+use crate::gateway::{Captures, peer_may_change, peer_pid};
 use crate::heap;
 
 /// A request is one short line; more than this is not one.
 const REQUEST_LEN_MAX: u64 = 4096;
 /// Of an answer of so many bytes, the memory is given back.
 const LONG: usize = 1 << 20;
+/// Bytes of a capture that are read at once.
+const CAPTURE_CHUNK: usize = 1 << 18;
 /// How long either side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait until something is done: another takeover may take some seconds.
@@ -40,6 +44,14 @@ struct Request {
 enum Asked {
     Look(Look),
     Act(Action),
+    Watch(Watch),
+}
+
+/// What may be watched.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Watch {
+    Capture(CaptureRequest),
 }
 
 /// An answer: the thing asked for, or why not.
@@ -158,6 +170,7 @@ impl Explained for SocketError {
 pub struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
+    captures: Captures,
 }
 
 impl ControlSocket {
@@ -180,7 +193,15 @@ impl ControlSocket {
         Ok(Self {
             listener,
             path: path.to_owned(),
+            captures: Captures::default(),
         })
+    }
+
+    /// Lets those who ask capture by this handle.
+    #[must_use]
+    pub fn capturing(mut self, captures: Captures) -> Self {
+        self.captures = captures;
+        self
     }
 
     /// Answers requests until the process ends, on a thread of its own. `look` looks anew for each request, or says why
@@ -196,13 +217,14 @@ impl ControlSocket {
     ) -> io::Result<()> {
         let listener = self.listener.try_clone()?;
         let act: Arc<Act> = Arc::new(act);
+        let captures = self.captures.clone();
         std::thread::Builder::new()
             .name("vxgate-control-socket".into())
             .spawn(move || {
                 for stream in listener.incoming() {
                     match stream {
                         Ok(stream) => {
-                            if let Err(error) = serve_one(stream, &look, &act) {
+                            if let Err(error) = serve_one(stream, &look, &act, &captures) {
                                 tracing::debug!(%error, "a control client went away");
                             }
                         }
@@ -252,6 +274,7 @@ fn serve_one(
     stream: UnixStream,
     look: &impl Fn(Look) -> Result<Seen, Vec<Report>>,
     act: &Arc<Act>,
+    captures: &Captures,
 ) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -268,6 +291,16 @@ fn serve_one(
             };
             let thread = std::thread::Builder::new().name("vxgate-order".into());
             thread.spawn(obey).map(drop)
+        }
+        Ok(Asked::Watch(Watch::Capture(request))) if peer_may_change(&stream) => {
+            let captures = captures.clone();
+            let show = move || {
+                if let Err(error) = capture(&stream, request, &captures) {
+                    tracing::debug!(%error, "who captured went away");
+                }
+            };
+            let thread = std::thread::Builder::new().name("vxgate-capture".into());
+            thread.spawn(show).map(drop)
         }
         _ => {
             let act = |action: Action| {
@@ -287,6 +320,35 @@ fn serve_one(
             }
             written
         }
+    }
+}
+
+/// Serves a capture until who asked for it wants no more, or goes away.
+fn capture(stream: &UnixStream, request: CaptureRequest, captures: &Captures) -> io::Result<()> {
+    let mut client = stream;
+    let asked = match request.judge(peer_pid(stream)) {
+        Ok(asked) => asked,
+        Err(why) => return client.write_all(&written(&no_request(&why))?),
+    };
+    match captures.start(asked) {
+        Ok(capture) => {
+            client.write_all(&written(&Answer::Done(CaptureBegun::new()))?)?;
+            capture::stream(stream, capture)
+        }
+        Err(error) => {
+            let answer: Answer<CaptureBegun> = Answer::Error {
+                error: error.to_string(),
+                reports: error.reports(),
+            };
+            client.write_all(&written(&answer)?)
+        }
+    }
+}
+
+fn no_request(why: &str) -> Answer<Done> {
+    Answer::Error {
+        error: format!("not a request: {why}"),
+        reports: Vec::new(),
     }
 }
 
@@ -315,10 +377,9 @@ pub fn answer_to(
     match read_request(line) {
         Ok(Asked::Look(what)) => written(&Answer::from(look(what))),
         Ok(Asked::Act(action)) => written(&Answer::from(act(action))),
-        Err(why) => written(&Answer::<Done>::Error {
-            error: format!("not a request: {why}"),
-            reports: Vec::new(),
-        }),
+        // Whoever may capture is served elsewhere.
+        Ok(Asked::Watch(_)) => written(&Answer::<Done>::from(Err(vec![denied()]))),
+        Err(why) => written(&no_request(&why)),
     }
 }
 
@@ -403,42 +464,82 @@ pub fn order<T: DeserializeOwned>(path: &Path, action: Action) -> Result<T, Sock
     exchange(path, Asked::Act(action), PATIENCE_ORDER)
 }
 
+/// Begins a capture.
+///
+/// # Errors
+/// When nobody answers, or there is to be none.
+pub fn capture_from(path: &Path, request: CaptureRequest) -> Result<CaptureStream, SocketError> {
+    let request = Asked::Watch(Watch::Capture(request));
+    let stream = asked(path, request, PATIENCE)?;
+    let mut reader = BufReader::with_capacity(CAPTURE_CHUNK, stream);
+    let mut line = Vec::new();
+    let bytes = reader.read_until(b'\n', &mut line);
+    bytes.map_err(|error| unread(path, reader.get_ref(), &error, PATIENCE))?;
+    let begun = answered(path, &line)?;
+    // Frames come when they come.
+    let patient = reader.get_ref().set_read_timeout(None);
+    patient.map_err(|source| SocketError::NotRunning {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(CaptureStream::new(reader, begun))
+}
+
 fn exchange<T: DeserializeOwned>(
     path: &Path,
     request: Asked,
     patience: Duration,
 ) -> Result<T, SocketError> {
+    let mut stream = asked(path, request, patience)?;
+    let mut bytes = Vec::new();
+    stream
+        .read_to_end(&mut bytes)
+        .map_err(|error| unread(path, &stream, &error, patience))?;
+    answered(path, &bytes)
+}
+
+/// A connection on which something has been asked for.
+fn asked(path: &Path, request: Asked, patience: Duration) -> Result<UnixStream, SocketError> {
     let not_running = |source| SocketError::NotRunning {
         path: path.to_owned(),
         source,
-    };
-    let bad = |why: String| SocketError::BadAnswer {
-        path: path.to_owned(),
-        why,
     };
     let mut stream = UnixStream::connect(path).map_err(not_running)?;
     stream
         .set_read_timeout(Some(patience))
         .map_err(not_running)?;
-    let request = written(&Request { request }).map_err(|error| bad(error.to_string()))?;
+    let request = written(&Request { request }).map_err(|error| SocketError::BadAnswer {
+        path: path.to_owned(),
+        why: error.to_string(),
+    })?;
     stream.write_all(&request).map_err(not_running)?;
-    let mut bytes = Vec::new();
-    if let Err(error) = stream.read_to_end(&mut bytes) {
-        return Err(match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => SocketError::Silent {
-                path: path.to_owned(),
-                pid: peer_pid(&stream),
-                waited_s: patience.as_secs(),
-            },
-            _ => bad(error.to_string()),
-        });
+    Ok(stream)
+}
+
+/// Why an answer could not be read.
+fn unread(path: &Path, stream: &UnixStream, error: &io::Error, patience: Duration) -> SocketError {
+    let path = path.to_owned();
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => SocketError::Silent {
+            path,
+            pid: peer_pid(stream),
+            waited_s: patience.as_secs(),
+        },
+        _ => SocketError::BadAnswer {
+            path,
+            why: error.to_string(),
+        },
     }
-    read(&bytes)
-        .map_err(bad)?
-        .map_err(|refused| SocketError::Refused {
-            path: path.to_owned(),
-            refused,
-        })
+}
+
+/// What was answered.
+fn answered<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, SocketError> {
+    let path = path.to_owned();
+    match read(bytes) {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(refused)) => Err(SocketError::Refused { path, refused }),
+        Err(why) => Err(SocketError::BadAnswer { path, why }),
+    }
 }
 
 #[cfg(test)]

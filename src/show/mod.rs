@@ -1,6 +1,7 @@
 //! Views for people and scrapers, the sockets that hand them out, and what a daemon may be told over one of them.
 
 mod brief;
+mod capture;
 mod columns;
 mod control_socket;
 mod drops;
@@ -10,6 +11,7 @@ mod http;
 mod last_dropped;
 mod look;
 mod metrics;
+mod observed;
 mod operation;
 mod peers;
 mod schema;
@@ -18,8 +20,13 @@ mod unix_socket;
 mod workers;
 
 pub use brief::Brief;
+pub use capture::{
+    BUFFER, CaptureRequest, CaptureStream, CapturedFrame, Counts, Message, SNAPLEN_MAX, Stopper,
+    Verdict,
+};
 pub use control_socket::{
-    ControlSocket, SocketError, answer_to, ask, ask_for, ask_within, order, read_answer,
+    ControlSocket, SocketError, answer_to, ask, ask_for, ask_within, capture_from, order,
+    read_answer,
 };
 pub use drops::{Balance, Dropped, Drops, Since};
 pub use fdb::Fdb;
@@ -27,6 +34,7 @@ pub use http::{HEAD_LEN_MAX, Head, Method, Refusal, Request};
 pub use last_dropped::LastDropped;
 pub use look::{Look, Seen};
 pub use metrics::{MetricsError, MetricsSocket};
+pub use observed::{Inner, Observed, Told, Tunnel, verdict};
 pub use operation::{Action, Done, LogLevel, Reloaded, Traffic};
 pub use peers::{Peer, Peers};
 pub use schema::schema_of;

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Effective;
 use crate::gateway::{
-    DeviceState, GroupState, Observation, OffenderState, PolicyState, PortState, SuperframesState,
-    VtepState, WorkerState,
+    CaptureState, DeviceState, GroupState, Observation, OffenderState, PolicyState, PortState,
+    SuperframesState, VtepState, WorkerState,
 };
 use crate::stats::DropReason;
 
@@ -26,6 +26,8 @@ const OFFENDERS_SHOWN: usize = 8;
 const COLUMNS: usize = 118;
 /// Warnings on the screen; JSON has them all.
 const WARNINGS_SHOWN: usize = 32;
+/// Captures listed on the screen: there are no more.
+const CAPTURES_SHOWN: usize = 8;
 /// Nexthop groups listed on the screen, and members of each.
 const GROUPS_SHOWN: usize = 8;
 const MEMBERS_SHOWN: usize = 8;
@@ -168,6 +170,7 @@ impl fmt::Display for Status {
         writeln!(f, "  vteps     {count} ({resolved} resolved)")?;
         list(f, "", &seen.vteps, VTEPS_SHOWN, VtepLine)?;
         list(f, "group", &seen.groups, GROUPS_SHOWN, GroupLine)?;
+        list(f, "capture", &seen.captures, CAPTURES_SHOWN, CaptureLine)?;
         if !seen.offenders.is_empty() {
             writeln!(f, "  offenders {}, the latest first", seen.offenders.len())?;
         }
@@ -190,6 +193,24 @@ fn list<'a, T, L: fmt::Display>(
     match all.len().checked_sub(shown) {
         None | Some(0) => Ok(()),
         Some(more) => writeln!(f, "  {:<9} and {more} more: --json lists them", ""),
+    }
+}
+
+struct CaptureLine<'a>(&'a CaptureState);
+
+impl fmt::Display for CaptureLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let capture = self.0;
+        match capture.pid {
+            Some(pid) => write!(f, "pid {pid}")?,
+            None => write!(f, "of another PID namespace")?,
+        }
+        write!(f, ", {}", capture.points.join(", "))?;
+        if !capture.ports.is_empty() {
+            write!(f, " of {}", capture.ports.join(", "))?;
+        }
+        let (seen, lost, age_s) = (capture.seen, capture.lost, capture.age_s);
+        write!(f, ", for {age_s} s: {seen} frames seen, {lost} lost")
     }
 }
 

@@ -226,7 +226,13 @@ fn everybody_who_can_connect_may_look_and_only_root_may_change() {
     };
     assert_eq!(as_nobody(&["status"]).0, Some(0));
     assert_eq!(as_nobody(&["log-level"]).0, Some(0));
-    for words in [&["drain"][..], &["reload"], &["log-level", "debug"]] {
+    for words in [
+        &["drain"][..],
+        &["reload"],
+        &["log-level", "debug"],
+        &["capture"],
+        &["observe"],
+    ] {
         let (code, said) = as_nobody(words);
         assert_eq!(code, Some(5), "{words:?}: {said}");
         assert!(said.starts_with("error[VXG-0815]: "), "{words:?}: {said}");

@@ -7,6 +7,7 @@
 mod support;
 
 mod attributes;
+mod capture;
 mod cleanup;
 mod cli;
 mod doctor;

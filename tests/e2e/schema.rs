@@ -34,15 +34,19 @@ fn schema(name: &str) -> Value {
 
 /// Judges what a command prints.
 fn judge(vxgate: &Vxgate, name: &str, command: &[&str]) {
+    let said = vxgate.tell(&[command, &["--json"]].concat()).printed();
+    assert_is(name, &serde_json::from_str(&said).expect("JSON"));
+}
+
+/// Judges a document.
+pub fn assert_is(name: &str, document: &Value) {
     let mut compiler = boon::Compiler::new();
     compiler
         .add_resource("x.json", schema(name))
         .expect("a resource");
     let mut schemas = boon::Schemas::new();
     let index = compiler.compile("x.json", &mut schemas).expect("a schema");
-    let said = vxgate.tell(&[command, &["--json"]].concat()).printed();
-    let document: Value = serde_json::from_str(&said).expect("JSON");
-    if let Err(error) = schemas.validate(&document, index) {
+    if let Err(error) = schemas.validate(document, index) {
         panic!("{name}: {error}\n{document:#}");
     }
     let wrong = Value::from(1);

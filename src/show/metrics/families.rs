@@ -93,6 +93,16 @@ fn daemon(page: &mut Exposition<'_>, status: &Status) {
         "When the settings in force were read: at the start, or by the last reload that succeeded.",
         last_success_us.map(|us| alone(us as f64 / 1e6)),
     );
+    page.gauge(
+        "vxgate_captures",
+        "Captures that run now (vxgate capture, vxgate observe).",
+        [alone(seen.captures.len() as f64)],
+    );
+    page.counter(
+        "vxgate_capture_lost_total",
+        "Frames that captures have lost because they were not read in time; the frames themselves went on.",
+        [(vec![], Total::Count(seen.capture_lost))],
+    );
     let stale = seen.workers.iter().any(|worker| !worker.alive);
     page.gauge(
         "vxgate_kernel_fallback_active",

@@ -1,8 +1,8 @@
 //! Observations for the tests.
 
 use crate::gateway::{
-    DeviceState, MirrorState, Observation, PeerState, PolicyState, PortState, Traffic, VniState,
-    VtepState, WorkerState,
+    CaptureState, DeviceState, MirrorState, Observation, PeerState, PolicyState, PortState,
+    Traffic, VniState, VtepState, WorkerState,
 };
 use crate::stats::{DropReason, PassReason};
 use crate::table::Policy;
@@ -47,7 +47,20 @@ pub(in super::super) fn observation() -> Observation {
         },
         policy: PolicyState::from(&Policy::default()),
         takeovers: 2,
+        captures: vec![capture()],
+        capture_lost: 17,
         ..Observation::default()
+    }
+}
+
+fn capture() -> CaptureState {
+    CaptureState {
+        pid: Some(4711),
+        points: vec!["underlay-rx".into(), "drop".into()],
+        ports: vec!["eth1".into()],
+        age_s: 5,
+        seen: 1000,
+        lost: 17,
     }
 }
 
