@@ -7,7 +7,9 @@ use etherparse::PacketBuilder;
 
 use super::{Exit, IpIds, Outbox, Verdict, Verdicts, carrier, decap, encap};
 use crate::port::{BATCH, Batch, ChunkSize, MemoryPort, Port, Umem, UmemConfig};
-use crate::stats::{DropReason, PeerId, PortCounters, Tallies, Tally};
+use crate::stats::{
+    DEAD_FRAME_LEN_MAX, DropReason, FlightRecorder, PeerId, PortCounters, Shape, Tallies, Tally,
+};
 use crate::table::{
     Df, EncapTemplate, Fdb, FlowLabel, Inherit, NextHop, Peers, Segment, SegmentConfig, SegmentId,
     Snapshot, SourcePorts, UdpChecksum, UnresolvedReason, Vtep, VtepId, VtepKey,
@@ -36,6 +38,9 @@ pub(super) struct Lab {
     pub(super) counters: PortCounters,
     pub(super) port: MemoryPort,
     pub(super) ip_ids: IpIds,
+    recorder: Arc<FlightRecorder>,
+    /// The clock of the next frame whose fate is asked for: far enough from the last one's for it to be on record.
+    now_ns: u64,
 }
 
 pub(super) fn config() -> SegmentConfig {
@@ -131,6 +136,8 @@ pub(super) fn segment(config: SegmentConfig) -> Segment {
 
 impl Lab {
     pub(super) fn new(segments: Vec<Segment>) -> Self {
+        let recorder = Arc::new(FlightRecorder::new());
+        let counters = PortCounters::counting(Arc::new(Tallies::new(PLACES)));
         Self {
             umem: Umem::new(UmemConfig {
                 chunk: ChunkSize::K4,
@@ -142,9 +149,11 @@ impl Lab {
                 generation: 1,
                 segments,
             },
-            counters: PortCounters::counting(Arc::new(Tallies::new(PLACES))),
+            counters: counters.recording(Arc::clone(&recorder), 7),
             port: MemoryPort::new(256),
             ip_ids: IpIds::new(0),
+            recorder,
+            now_ns: 0,
         }
     }
 
@@ -262,18 +271,24 @@ impl Lab {
             .collect()
     }
 
-    /// What becomes of one frame from the underlay; exactly one counter moves, by one.
+    /// What becomes of one frame from the underlay; exactly one counter moves, by one, and a dead one is on record.
     pub(super) fn fate_in(&mut self, frame: &[u8]) -> Result<Vec<u8>, DropReason> {
-        let before = self.drops();
+        let before = self.begin();
         let (_, mut out) = self.decap(&[frame.to_vec()]);
-        self.fate(&before, out.pop().map(|(_, bytes)| bytes))
+        self.fate(frame, &before, out.pop().map(|(_, bytes)| bytes))
     }
 
     /// What becomes of one frame from the overlay.
     pub(super) fn fate_out(&mut self, frame: &[u8]) -> Result<Vec<u8>, DropReason> {
-        let before = self.drops();
+        let before = self.begin();
         let (_, mut out) = self.encap(&[frame.to_vec()]);
-        self.fate(&before, out.pop())
+        self.fate(frame, &before, out.pop())
+    }
+
+    fn begin(&mut self) -> Vec<u64> {
+        self.now_ns += 1_000_000_000;
+        self.counters.peers.set_now(self.now_ns);
+        self.drops()
     }
 
     fn drops(&self) -> Vec<u64> {
@@ -283,7 +298,12 @@ impl Lab {
             .collect()
     }
 
-    fn fate(&self, before: &[u64], out: Option<Vec<u8>>) -> Result<Vec<u8>, DropReason> {
+    fn fate(
+        &self,
+        frame: &[u8],
+        before: &[u64],
+        out: Option<Vec<u8>>,
+    ) -> Result<Vec<u8>, DropReason> {
         let moved: Vec<_> = DropReason::ALL
             .iter()
             .zip(before)
@@ -292,8 +312,27 @@ impl Lab {
             .collect();
         match (out, &moved[..]) {
             (Some(bytes), []) => Ok(bytes),
-            (None, [(reason, 1)]) => Err(*reason),
+            (None, [(reason, 1)]) => {
+                self.check_record(frame, *reason);
+                Err(*reason)
+            }
             other => panic!("not exactly one fate: {other:?}"),
+        }
+    }
+}
+
+impl Lab {
+    /// The frame is the latest on record that died of this: as it came in, unless it died on its way out.
+    fn check_record(&self, frame: &[u8], reason: DropReason) {
+        let latest = self.recorder.read();
+        let latest = latest.iter().find(|dead| dead.reason == reason).unwrap();
+        assert_eq!((latest.at_ns, latest.port), (self.now_ns, 7), "{reason:?}");
+        // The carrier of a mark has been lifted off.
+        let marked = self.snapshot.segments.iter().any(|one| one.config.gbp);
+        if latest.shape == Shape::Arrived && !marked {
+            let len = frame.len().min(DEAD_FRAME_LEN_MAX);
+            assert_eq!(latest.bytes, frame[..len], "{reason:?}");
+            assert_eq!(latest.len, frame.len(), "{reason:?}");
         }
     }
 }

@@ -197,6 +197,12 @@ impl fmt::Display for Drops {
                 let words = format!("{}: {} {}", one.reason, one.meaning, one.action);
                 f.write_str(&paragraph::filled("  ", &words, COLUMNS))?;
             }
+            if happened().any(|one| one.example.is_some()) {
+                writeln!(
+                    f,
+                    "vxgate drops --last [REASON] shows the last of them whole"
+                )?;
+            }
         }
         writeln!(f, "--")?;
         for port in &self.balance {

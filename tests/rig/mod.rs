@@ -31,7 +31,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use vxgate::port::{ChunkSize, MemoryPort, Port, TapPort, Umem, UmemConfig};
-use vxgate::stats::{DropReason, PeerBook, PeerId, PortCounters, Tally, WorkerCounters};
+use vxgate::stats::{
+    DropReason, FlightBook, PeerBook, PeerId, PortCounters, Tally, WorkerCounters,
+};
 use vxgate::table::{
     Df, EncapTemplate, Fdb, FlowLabel, Inherit, NextHop, Peers, Reader, Segment, SegmentConfig,
     Snapshot, SourcePorts, UdpChecksum, UnresolvedReason, Vtep, VtepId, VtepKey, Writer,
@@ -224,6 +226,7 @@ pub fn plan_in<P: Port>(
     mut port: impl FnMut() -> P,
 ) -> Plan<P> {
     let book = PeerBook::with_places(1, PLACES);
+    let flight = FlightBook::new(1);
     Plan {
         number: 0,
         core: None,
@@ -238,13 +241,17 @@ pub fn plan_in<P: Port>(
             .map(|_| Underlay {
                 ifindex: 2,
                 port: port(),
-                counters: Arc::new(PortCounters::counting(book.received(0))),
+                counters: Arc::new(
+                    PortCounters::counting(book.received(0)).recording(flight.received(0), 2),
+                ),
             })
             .collect(),
         accesses: (0..size.segments)
             .map(|segment| Access {
                 port: port(),
-                counters: Arc::new(PortCounters::counting(book.sent(0))),
+                counters: Arc::new(
+                    PortCounters::counting(book.sent(0)).recording(flight.sent(0), 3),
+                ),
                 underlay: segment % size.queues,
             })
             .collect(),
