@@ -3,10 +3,10 @@
 //! This file is the map. Modules are layered, and import only downwards (`tests/layering.rs` holds them to it):
 //!
 //! ```text
-//!   5  show       doctor      cli           what people see | what is wrong with a node | what they type
+//!   5  show  doctor  trace  cli           what people see | what is wrong with a node | with a frame | what they type
 //!   4  config     gateway  |  loadgen      assembly: start in order, stop in reverse | the other end of the wire
 //!   3  worker  |  control  |  steer        one pinned thread | the writer of the table | BPF and its attachment
-//!   2  pipeline                            the fate of a frame, then the edit; encap and decap as mirror images
+//!   2  pipeline   |  state                 the fate of a frame, then the edit | what we know, written down
 //!   1  table   |  port     |  netlink      what we know | what moves frames | questions to the kernel
 //!   0  wire    |  stats    |  prefetch     bytes as headers | the names of all that is counted | memory asked for early
 //!              |  fault    |  heap                          | ... and of all that can go wrong  | and given back
@@ -29,8 +29,10 @@ pub mod pipeline;
 pub mod port;
 pub mod prefetch;
 pub mod show;
+pub mod state;
 pub mod stats;
 pub mod steer;
 pub mod table;
+pub mod trace;
 pub mod wire;
 pub mod worker;

@@ -8,7 +8,8 @@ use vxgate::fault::Fault;
 
 /// Where an error may come from that an operator sees. What the load generator's own layer says, `cli::bench` gives codes.
 const LAYERS: &[&str] = &[
-    "config", "control", "cli", "doctor", "gateway", "netlink", "port", "show", "steer", "worker",
+    "config", "control", "cli", "doctor", "gateway", "netlink", "port", "show", "state", "steer",
+    "trace", "worker",
 ];
 /// Errors inside of another one that has the code, or of a flag, which is a matter of usage.
 const INNER: &[&str] = &[

@@ -37,6 +37,7 @@ const MODULES: &[Module] = &[
     module("port", 1),
     module("netlink", 1),
     module("pipeline", 2),
+    module("state", 2),
     module("worker", 3),
     module("control", 3),
     module("steer", 3),
@@ -49,7 +50,7 @@ const MODULES: &[Module] = &[
     Module {
         never: &[
             "wire", "stats", "fault", "prefetch", "heap", "table", "port", "netlink", "pipeline",
-            "worker", "control", "steer",
+            "state", "worker", "control", "steer",
         ],
         ..module("loadgen", 4)
     },
@@ -59,8 +60,10 @@ const MODULES: &[Module] = &[
         siblings: &["show"],
         ..module("doctor", 5)
     },
+    // A frame's way through the data path's own code, and nothing that a daemon has.
+    module("trace", 5),
     Module {
-        siblings: &["show", "doctor"],
+        siblings: &["show", "doctor", "trace"],
         ..module("cli", 5)
     },
 ];

@@ -28,7 +28,9 @@ mod run;
 mod schema;
 mod serving;
 mod settings;
+mod state;
 mod status;
+mod trace;
 mod workers;
 
 use output::{fail, print, print_json, print_json_line};
@@ -80,6 +82,11 @@ enum Command {
     Observe(Box<capture::Observe>),
     /// Show which queue runs on which core, and what each worker does with its time.
     Workers(workers::ShowWorkers),
+    /// Tell what would happen to a frame, step by step: it is walked through the tables by the code of the data path, and not
+    /// sent.
+    Trace(Box<trace::TraceFrame>),
+    /// Write down what the running daemon goes by, for `vxgate trace --state` and for comparison.
+    State(state::StateCommand),
     /// Have the running daemon read its configuration file again: as a whole, or, when something in it cannot be, not at
     /// all. Tells what changed, and what changes at the next start. SIGHUP does the same.
     Reload(reload::Reload),
@@ -141,6 +148,8 @@ pub fn main() -> ExitCode {
         Command::Capture(capture) => capture.execute(),
         Command::Observe(observe) => observe.execute(),
         Command::Workers(workers) => workers.execute(),
+        Command::Trace(trace) => trace.execute(),
+        Command::State(state) => state.execute(),
         Command::Reload(reload) => reload.execute(),
         Command::Drain(drain) => drain.execute(),
         Command::Resume(resume) => resume.execute(),

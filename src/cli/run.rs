@@ -215,6 +215,7 @@ fn carry(
                     let page = eyes.fdb(&query);
                     page.map(Seen::Fdb).map_err(|error| error.reports())
                 }
+                Look::State => Ok(Seen::State(Box::new(eyes.state()))),
                 Look::Status => {
                     let status = look().with_configuration(asked.configuration());
                     Ok(Seen::Status(Box::new(status)))

@@ -29,7 +29,7 @@ pub use key::Key;
 pub use listen::{Endpoint, Listen};
 pub use log::{LOG_LEVEL_DEFAULT, LogFormat, judge_log_level};
 pub use schema::schema;
-pub use settings::{Settings, WordKey};
+pub use settings::{Settings, WordKey, closest};
 pub use template::template;
 
 /// Workers beyond this make no sense to the steering programs (`bpf/shared.h`).

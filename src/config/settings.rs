@@ -412,7 +412,7 @@ pub(super) fn device_name(name: &str) -> Result<(), String> {
 }
 
 /// The candidate that differs from what was written by little enough to have been meant.
-pub(super) fn closest<'a>(
+pub fn closest<'a>(
     written: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

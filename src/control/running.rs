@@ -56,6 +56,11 @@ impl Running {
         segments.map(|shared| shared.segment.clone()).collect()
     }
 
+    /// How often a table was published after the first.
+    pub fn publications(&self) -> u64 {
+        lock(&self.shared).counts.publications
+    }
+
     /// What the mirror knows now.
     pub fn report(&self) -> Report {
         // Only handles are copied under the lock.

@@ -482,6 +482,36 @@ faults! {
         "Sizes, times and numbers of files (-C, -G, -W) are about files, and what goes to standard output has none."
         "Write a file: -w FILE."
     }
+    "0880" StateUnreadable Failed {
+        "a dumped state cannot be read"
+        "The file is not there, may not be read, or is longer than any state."
+        "Dump one (`vxgate state dump -o FILE`), and look at the system's answer."
+    }
+    "0881" StateInvalid Invalid {
+        "a file is no state of a gateway"
+        "It is no JSON document of `vxgate state dump`, was cut off, is of a vxgate with another format, or was changed by hand into what cannot be; the message says where."
+        "Dump it again with the `vxgate` that is to read it."
+    }
+    "0882" PortUnknown NotFound {
+        "there is no such port"
+        "Frames come in by an underlay device or by a vxlan device that vxgate carries."
+        "Use one that the message names; `vxgate status` lists them."
+    }
+    "0883" FrameUnreadable Invalid {
+        "the bytes of a frame cannot be read"
+        "They are to be hexadecimal digits: bare, or as `xxd`, `tcpdump -xx` and Wireshark write them."
+        "Give the whole frame from its Ethernet header on, or a recording (--pcap)."
+    }
+    "0884" FrameUndescribed Invalid {
+        "a frame cannot be made from its description"
+        "It is described by KEY=VALUE words; one of them is not known, or cannot be together with the others."
+        "Change what the message names; `vxgate trace --help` lists every key."
+    }
+    "0885" RecordingUnreadable Failed {
+        "a recording has no frame to trace"
+        "The file cannot be read, is no pcap or pcapng of Ethernet, or has no frame of that number."
+        "Record again (`tcpdump -w FILE -s 0`), or choose another frame (--packet)."
+    }
     "0901" LoadInvalid Invalid {
         "this load cannot be sent"
         "What the flags or the profile ask for contradicts itself, or is more than a stream can have."

@@ -24,7 +24,7 @@ use crate::worker::{self, Worker};
 /// Descriptors in each ring.
 const RING_LEN: u32 = 2048;
 /// An Ethernet header and a VLAN tag: what a device sends beyond its MTU.
-const LINK_HEADERS: usize = 14 + 4;
+pub(super) const LINK_HEADERS: usize = 14 + 4;
 /// The kernel frees the queue of a closed socket some 40 ms later.
 const BUSY_WAIT: Duration = Duration::from_secs(2);
 

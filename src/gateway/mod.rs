@@ -57,6 +57,7 @@ use crate::control::{self, Event, Found, Refusal};
 use crate::fault::{self, Explained, Fault};
 use crate::netlink::{self, Socket};
 use crate::port::takes_chains;
+use crate::state::State as Dump;
 use crate::table::{PeerCheck, Policy};
 use order::Order;
 use session::Session;
@@ -443,6 +444,18 @@ impl View {
             .map(|name| format!("{name} was asked for, and is with the kernel"));
         seen.reasons.extend(reasons.collect::<Vec<_>>());
         seen
+    }
+}
+
+impl View {
+    /// What the gateway goes by, now: its table, and what steering is told.
+    pub fn state(&self) -> Dump {
+        let state = lock(&self.shared);
+        let session = state.session.as_ref().map(Session::state);
+        Dump {
+            drained: state.drained,
+            ..session.unwrap_or_else(Dump::idle)
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crossbeam::channel::{Receiver, Sender};
 
 use super::books::{Books, RingDrops};
 use super::captures::Captures;
-use super::crew::{self, crew, spawn};
+use super::crew::{self, LINK_HEADERS, crew, spawn};
 use super::flight::{self, DroppedFrame};
 use super::hung::Hung;
 use super::kernel_share;
@@ -26,12 +26,13 @@ use super::observe::{
     OffenderState, PortState, SuperframesState, VtepState, WorkerState,
 };
 use super::peers;
-use super::plan::{Plan, access_mtu};
+use super::plan::{Nic, Plan, access_mtu};
 use super::recent::RecentDrops;
 use crate::control::{self, Control, Event, Found, Report, SegmentReport};
 use crate::fault::{Explained, Fault};
 use crate::port::{OpenError, ROOM, XskPort, now_ns};
-use crate::steer::{self, AccessPair, DevicePlan, NicPlan, SteerPlan, Steering};
+use crate::state::{self, SegmentState, State};
+use crate::steer::{self, AccessPair, DevicePlan, NicPlan, SteerPlan, Steering, Tap};
 use crate::table::{OUTER_IPV4_LEN, OUTER_IPV6_LEN, Policy, Segment, VtepKey, publication};
 use crate::worker;
 
@@ -351,6 +352,33 @@ impl Session {
         seen
     }
 
+    /// What it goes by, now.
+    pub fn state(&self) -> State {
+        let segments = self.control.segments();
+        let devices = self.plan.devices.iter().zip(&self.accesses);
+        let segments = segments.iter().zip(devices).enumerate();
+        let now_ns = now_ns();
+        let books = self.books.workers.iter().zip(&self.workers);
+        State {
+            generation: self.control.publications(),
+            chunk_bytes: self.plan.chunk().bytes(),
+            workers: books
+                .map(|(book, running)| state::WorkerState {
+                    worker: book.number,
+                    alive: book.state(now_ns, running).alive,
+                })
+                .collect(),
+            underlays: self.plan.nics.iter().map(underlay_state).collect(),
+            segments: segments
+                .map(|(place, (segment, (found, pair)))| {
+                    let tap = self.lanes.access(place);
+                    SegmentState::of(segment, access_state(found, pair, tap))
+                })
+                .collect(),
+            ..State::idle()
+        }
+    }
+
     /// Every port's page of the books; what kept the kernel from telling its part is put into `trouble`.
     fn ports(&self, trouble: &mut Option<steer::Error>) -> Vec<PortState> {
         let arrivals = || {
@@ -414,6 +442,26 @@ impl Session {
                 tracing::warn!(%error, "an access device stays behind; the next start removes it");
             }
         }
+    }
+}
+
+fn underlay_state(nic: &Nic) -> state::UnderlayState {
+    state::UnderlayState {
+        name: nic.name.clone(),
+        ifindex: nic.ifindex,
+        mac: nic.mac,
+        mtu: nic.mtu,
+        frame_len_max: nic.mtu as usize + LINK_HEADERS,
+        queues: nic.queues,
+    }
+}
+
+fn access_state(found: &Found, pair: &AccessPair, tap: Option<&Tap>) -> state::AccessState {
+    state::AccessState {
+        kernel_side: pair.kernel_side.name.clone(),
+        worker_side: pair.worker_side.name.clone(),
+        frame_len_max: access_mtu(found) as usize + LINK_HEADERS,
+        tap: tap.map(|tap| tap.link.name.clone()),
     }
 }
 

@@ -4,7 +4,7 @@
 //! Everybody who may connect may look. What changes the daemon is for root and for the daemon's own user, and is done on a
 //! thread of its own: it may take a while, and looking goes on meanwhile.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -302,6 +302,17 @@ fn serve_one(
             let thread = std::thread::Builder::new().name("vxgate-capture".into());
             thread.spawn(show).map(drop)
         }
+        Ok(Asked::Look(Look::State)) => {
+            let answer = Answer::from(look(Look::State));
+            let tell = move || {
+                if let Err(error) = write_piecemeal(&answer, &stream) {
+                    tracing::debug!(%error, "who asked for the state did not wait for all of it");
+                }
+            };
+            // On a thread of its own: a table of a million entries takes a while, and a slow reader even longer.
+            let thread = std::thread::Builder::new().name("vxgate-state".into());
+            thread.spawn(tell).map(drop)
+        }
         _ => {
             let act = |action: Action| {
                 if action.changes() {
@@ -350,6 +361,14 @@ fn no_request(why: &str) -> Answer<Done> {
         error: format!("not a request: {why}"),
         reports: Vec::new(),
     }
+}
+
+/// Writes an answer piece by piece: there is never all of its text.
+fn write_piecemeal(answer: &impl Serialize, stream: &UnixStream) -> io::Result<()> {
+    let mut out = BufWriter::new(stream);
+    serde_json::to_writer(&mut out, answer).map_err(io::Error::from)?;
+    out.write_all(b"\n")?;
+    out.flush()
 }
 
 /// What is said to whoever may look only.
@@ -485,17 +504,41 @@ pub fn capture_from(path: &Path, request: CaptureRequest) -> Result<CaptureStrea
     Ok(CaptureStream::new(reader, begun))
 }
 
+/// Asks a running daemon for its state, as JSON: [`crate::state::State::parse`] reads it.
+///
+/// # Errors
+/// When nobody answers.
+pub fn ask_state(path: &Path) -> Result<Vec<u8>, SocketError> {
+    let bytes = answer(path, Asked::Look(Look::State), PATIENCE_ORDER)?;
+    // Millions of entries are not read here only to see that they are no error.
+    if bytes.starts_with(b"{\"error\"")
+        && let Ok(Err(refused)) = read::<serde::de::IgnoredAny>(&bytes)
+    {
+        return Err(SocketError::Refused {
+            path: path.to_owned(),
+            refused,
+        });
+    }
+    Ok(bytes)
+}
+
 fn exchange<T: DeserializeOwned>(
     path: &Path,
     request: Asked,
     patience: Duration,
 ) -> Result<T, SocketError> {
+    let bytes = answer(path, request, patience)?;
+    answered(path, &bytes)
+}
+
+/// The bytes that the daemon answers with.
+fn answer(path: &Path, request: Asked, patience: Duration) -> Result<Vec<u8>, SocketError> {
     let mut stream = asked(path, request, patience)?;
     let mut bytes = Vec::new();
     stream
         .read_to_end(&mut bytes)
         .map_err(|error| unread(path, &stream, &error, patience))?;
-    answered(path, &bytes)
+    Ok(bytes)
 }
 
 /// A connection on which something has been asked for.
@@ -549,6 +592,9 @@ mod tests {
     use super::*;
     use crate::gateway::Observation;
     use crate::show::LogLevel;
+    use crate::state::State;
+    use crate::table::VtepId;
+    use crate::wire::MacAddr;
 
     fn socket() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -599,6 +645,33 @@ mod tests {
         let [report] = <[Report; 1]>::try_from(refused.reports()).unwrap();
         assert_eq!(report.what, "does not Drain");
         assert_eq!(ask(&path).unwrap().uptime_s, 3);
+    }
+
+    #[test]
+    fn a_state_of_a_hundred_thousand_entries_is_handed_over_while_others_are_answered() {
+        let node = include_bytes!("../../tests/fuzz/corpus/state/node.json");
+        let mut state = State::parse(node).unwrap();
+        let entries = (0..100_000_u32).map(|number| {
+            let [a, b, c, d] = number.to_be_bytes();
+            (MacAddr([2, 0, a, b, c, d]), VtepId(number % 4).into())
+        });
+        state.segments[0].fdb = entries.collect();
+        let (_folder, path) = socket();
+        let told = state.clone();
+        let bound = ControlSocket::bind(&path).unwrap();
+        let look = move |what| match what {
+            Look::State => Ok(Seen::State(Box::new(told.clone()))),
+            other => looked(other),
+        };
+        bound.serve(look, nothing).unwrap();
+        // One that asks and does not read.
+        let mut slow = UnixStream::connect(&path).unwrap();
+        slow.write_all(b"{\"request\":\"state\"}\n").unwrap();
+        let read = State::parse(&ask_state(&path).unwrap()).unwrap();
+        assert!(read == state);
+        assert_eq!(ask(&path).unwrap().uptime_s, 3);
+        let (snapshot, peers) = read.rebuild();
+        assert_eq!((snapshot.segments[0].fdb.len(), peers.len()), (100_000, 4));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{LastDropped, Status};
 use crate::gateway::{FdbPage, FdbQuery};
+use crate::state::State;
 
 /// What may be looked at. Nothing is changed by it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +14,8 @@ pub enum Look {
     DroppedFrames,
     /// At a part of the forwarding database.
     Fdb(FdbQuery),
+    /// At what the gateway goes by: its table, and what steering is told.
+    State,
     /// At all that is counted.
     Status,
 }
@@ -25,6 +28,8 @@ pub enum Seen {
     DroppedFrames(LastDropped),
     /// Of [`Look::Fdb`].
     Fdb(FdbPage),
+    /// Of [`Look::State`].
+    State(Box<State>),
     /// Of [`Look::Status`].
     Status(Box<Status>),
 }
@@ -39,6 +44,7 @@ mod tests {
     fn requests_are_written_like_this() {
         let written = |look| serde_json::to_value(look).unwrap();
         assert_eq!(written(Look::DroppedFrames), json!("dropped-frames"));
+        assert_eq!(written(Look::State), json!("state"));
         assert_eq!(written(Look::Status), json!("status"));
         let place = FdbPlace { ifindex: 4, mac: 7 };
         let query = FdbQuery {

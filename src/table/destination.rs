@@ -117,6 +117,16 @@ impl PartialEq for BucketUse {
 
 impl Eq for BucketUse {}
 
+/// How a group shares its flows out, for whoever writes it down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sharing<'a> {
+    /// By ranges of the hash: each member, in the group's order, with its part of 2^31 points. As weights these make the same
+    /// group ([`Group::by_weight`]).
+    Points(Vec<(VtepId, u32)>),
+    /// By buckets: the member of each.
+    Buckets(&'a [VtepId]),
+}
+
 /// A threshold group divides the numbers below this.
 const POINTS: u32 = 1 << 31;
 
@@ -193,6 +203,21 @@ impl Group {
             }
         };
         self.members.iter().map(move |vtep| (*vtep, portion(*vtep)))
+    }
+
+    /// How its flows are shared out.
+    pub fn sharing(&self) -> Sharing<'_> {
+        match &self.choice {
+            Choice::Shares(shares) => {
+                let begins = [0].into_iter().chain(shares.iter().map(|share| share.end));
+                let own = begins.zip(shares.iter());
+                Sharing::Points(
+                    own.map(|(begin, share)| (share.vtep, share.end - begin))
+                        .collect(),
+                )
+            }
+            Choice::Buckets(buckets, _) => Sharing::Buckets(buckets),
+        }
     }
 
     /// Every member once, sorted.

@@ -15,7 +15,7 @@ mod segment;
 mod snapshot;
 mod template;
 
-pub use destination::{BucketUse, Destination, Group, GroupId, ListId};
+pub use destination::{BucketUse, Destination, Group, GroupId, ListId, Sharing};
 pub use fdb::{Fdb, Question};
 pub use kernel_share::KernelShare;
 pub use outer_ipv6::OUTER_IPV6_LEN;

@@ -101,6 +101,15 @@ pub enum UnresolvedReason {
 }
 
 impl UnresolvedReason {
+    /// Every reason.
+    pub const ALL: &'static [Self] = &[
+        Self::NoRoute,
+        Self::NoNeighbour,
+        Self::LinkDown,
+        Self::LocalAddress,
+        Self::Unsupported,
+    ];
+
     /// For people and for status: `no_route`, `no_neighbour`, `link_down`, `local_address`, `unsupported`.
     pub const fn label(self) -> &'static str {
         match self {

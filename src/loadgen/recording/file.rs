@@ -10,6 +10,7 @@ const PCAPNG_MAGIC: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
 /// A frame as it stands in the file.
 pub struct Captured<'a> {
+    /// As many as were kept.
     pub bytes: &'a [u8],
     /// Its length on the wire: more than there are bytes when it was cut off.
     pub original_len: u32,
@@ -17,7 +18,10 @@ pub struct Captured<'a> {
     pub at_ns: u64,
 }
 
-/// Goes through the frames of a pcap or pcapng file; says what is wrong with it, and from which frame on.
+/// Goes through the frames of a pcap or pcapng file.
+///
+/// # Errors
+/// Says what is wrong with it, and from which frame on.
 pub fn each_frame(bytes: &[u8], mut take: impl FnMut(Captured<'_>)) -> Result<(), String> {
     let mut count = 0_u64;
     let counted = |captured: Captured<'_>| {
@@ -32,7 +36,7 @@ pub fn each_frame(bytes: &[u8], mut take: impl FnMut(Captured<'_>)) -> Result<()
     outcome.map_err(|wrong| match wrong {
         Wrong::Nothing => "neither a pcap nor a pcapng file".to_owned(),
         Wrong::Link(link) => {
-            format!("its frames are {link:?}: only recordings of Ethernet can be sent")
+            format!("its frames are {link:?}: only recordings of Ethernet can be used")
         }
         Wrong::Damaged(PcapError::IncompleteBuffer) => format!("cut off behind frame {count}"),
         Wrong::Damaged(error) => format!("damaged behind frame {count}: {error}"),

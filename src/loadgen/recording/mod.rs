@@ -12,6 +12,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use file::{Captured, each_frame};
 pub use frame::{LeftOut, Recorded, Rewrite};
 
 use super::size::FCS_LEN;
