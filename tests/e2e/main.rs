@@ -3,6 +3,8 @@
 //! Needs root and what `scripts/setup.sh` installs. One test program, because its tests take turns: each lab is measured in
 //! milliseconds on the same cores. Controls without any `vxgate` run the same traffic, so that the tests themselves are proven.
 
+#[path = "../rig/mod.rs"]
+mod rig;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -40,4 +42,5 @@ mod scenes;
 mod schema;
 mod superframes;
 mod topology;
+mod trace;
 mod who;
