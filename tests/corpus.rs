@@ -68,6 +68,11 @@ fn control_protocol() {
 }
 
 #[test]
+fn state() {
+    replay("state", checks::state);
+}
+
+#[test]
 fn http() {
     replay("http", checks::http);
 }

@@ -172,6 +172,11 @@ proptest! {
     }
 
     #[test]
+    fn a_table_that_was_written_down_is_read_as_it_was_and_frames_fare_on_it_alike(data in made_of(600)) {
+        checks::state(&data);
+    }
+
+    #[test]
     fn a_word_of_the_control_protocol_gets_one_answer(word in protocol_word()) {
         checks::control_protocol(&word);
     }

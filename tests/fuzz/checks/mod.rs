@@ -6,12 +6,14 @@
 
 mod inspect;
 mod pipeline;
+mod state;
 mod trains;
 mod wire;
 mod words;
 
 pub use inspect::inspect;
 pub use pipeline::{decap, encap, round_trip, worker};
+pub use state::state;
 pub use trains::{cut, encap_cut, join};
 pub use wire::{layers, wire};
 pub use words::{config, control_protocol, http, netlink};
