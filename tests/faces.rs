@@ -825,3 +825,31 @@ fn the_document_of_a_traced_frame_has_these_keys() {
     }
     "#);
 }
+
+#[test]
+fn a_state_and_a_traced_frame_are_as_their_schemas_say() {
+    for (name, text) in [
+        (
+            "state-dump",
+            fs::read_to_string(STATE).expect("a readable file"),
+        ),
+        ("trace", traced(&["--in", "eth0", "--json"])),
+        ("trace", traced(&["--in", "eth0", "outer-ecn=ce", "--json"])),
+        ("trace", traced(&["--in", "eth0", "vni=7", "--json"])),
+        ("trace", traced(&["--in", "flannel.1", "--json"])),
+    ] {
+        let mut compiler = boon::Compiler::new();
+        compiler
+            .add_resource("x.json", json(&["schema", name]))
+            .expect("a resource");
+        let mut schemas = boon::Schemas::new();
+        let index = compiler.compile("x.json", &mut schemas).expect("a schema");
+        let document: Value = serde_json::from_str(&text).expect("JSON");
+        if let Err(error) = schemas.validate(&document, index) {
+            panic!("{name}: {error}\n{document:#}");
+        }
+        let mut wrong = document;
+        wrong["schema"] = "vxgate/0".into();
+        assert!(schemas.validate(&wrong, index).is_err(), "{name}");
+    }
+}

@@ -8,12 +8,13 @@ use clap::builder::PossibleValuesParser;
 use serde_json::Value;
 
 use super::output::OutputError;
-use super::{config, explain, fail, print, print_json};
+use super::{config, explain, fail, print, print_json, trace};
 use crate::doctor;
 use crate::show::{
     Drops, Fdb, LastDropped, LogLevel, Observed, Peers, Reloaded, SCHEMA, Status, Traffic, Workers,
     schema_of,
 };
+use crate::state::{self, State};
 
 /// A command that prints JSON, with the schema of what it prints.
 struct Document {
@@ -86,8 +87,21 @@ const DOCUMENTS: &[Document] = &[
         schema: || Ok(schema_of::<Traffic>("resume", SCHEMA)),
     },
     Document {
+        command: "state-dump",
+        schema: || {
+            let mut schema = schema_of::<State>("state dump", state::SCHEMA);
+            // It prints nothing but JSON.
+            schema["title"] = "vxgate state dump".into();
+            Ok(schema)
+        },
+    },
+    Document {
         command: "status",
         schema: || Ok(schema_of::<Status>("status", SCHEMA)),
+    },
+    Document {
+        command: "trace",
+        schema: || Ok(schema_of::<trace::Traces>("trace", SCHEMA)),
     },
     Document {
         command: "workers",

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::state::state_of;
@@ -83,9 +84,11 @@ Examples:
   vxgate trace --state node.json --in eth0 --pcap frames.pcap --json";
 
 /// The answer of `vxgate trace --json`.
-#[derive(Debug, Serialize)]
-struct Traces {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Traces {
+    /// [`SCHEMA`].
     schema: &'static str,
+    /// A frame each, in the order of the recording.
     traces: Vec<Trace>,
 }
 

@@ -23,10 +23,11 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use error::StateError;
-pub use segment::{AccessState, GroupSharing, GroupState, SegmentState, VtepState};
+pub use segment::{AccessState, GroupState, SegmentState, VtepState};
 pub use text::parse_mac;
 
 use crate::stats::PeerId;
@@ -41,7 +42,7 @@ const FILE_LEN_MAX: u64 = 512 << 20;
 const SEGMENTS_MAX: usize = 1 << 16;
 
 /// The document. Field names are the keys of `vxgate state dump`: add, never rename.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct State {
     /// [`SCHEMA`].
     pub schema: String,
@@ -62,7 +63,7 @@ pub struct State {
 }
 
 /// A worker.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerState {
     /// Its number.
     pub worker: u32,
@@ -71,7 +72,7 @@ pub struct WorkerState {
 }
 
 /// An underlay device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UnderlayState {
     /// Its name.
     pub name: String,
@@ -79,6 +80,7 @@ pub struct UnderlayState {
     pub ifindex: u32,
     /// Its Ethernet address, as the steering program knows it.
     #[serde(with = "text::word")]
+    #[schemars(with = "String")]
     pub mac: MacAddr,
     /// Its MTU in bytes.
     pub mtu: u32,

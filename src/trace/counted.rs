@@ -1,18 +1,21 @@
 //! The counters that a frame moves, by the names that `/metrics` has for them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use super::{At, Fate, Outcome, Tracer};
 
 /// A counter that moves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Counter {
     /// Its name.
     pub name: String,
     /// Its labels, in the order of `/metrics`.
     #[serde(serialize_with = "as_object")]
+    #[schemars(with = "BTreeMap<String, String>")]
     pub labels: Vec<(String, String)>,
     /// By how much.
     pub by: u64,

@@ -4,6 +4,7 @@
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{At, Fate, Outcome, Sent, Tracer};
@@ -26,7 +27,7 @@ const ARP: u16 = 0x0806;
 const ECN_MASK: u8 = 3;
 
 /// A part of the way, in its order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// The frame as it comes in.
@@ -99,7 +100,7 @@ impl Stage {
 }
 
 /// A step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Step {
     /// Which part of the way.
     pub stage: Stage,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::steps::sent_to;
@@ -12,7 +13,7 @@ use super::{At, Counter, Fate, Outcome, Step, Tracer};
 const LINE: usize = 16;
 
 /// What would happen to a frame. Field names are keys of `vxgate trace --json`: add, never rename.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Trace {
     /// The number of the frame in its recording, counted from 1.
     pub packet: Option<u64>,
@@ -35,7 +36,7 @@ pub struct Trace {
 }
 
 /// What becomes of a frame.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Verdict {
     /// `forward`, `drop` or `pass`: handed on, dead, or left to the kernel.
     pub fate: String,
@@ -50,7 +51,7 @@ pub struct Verdict {
 }
 
 /// A frame that is handed on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SentFrame {
     /// The port by which it leaves.
     pub port: String,
