@@ -144,7 +144,7 @@ impl<'a> Told<'a> {
     }
 
     /// Of a frame at a port of this name, with this VNI if it is a vxlan device's.
-    fn new(
+    pub fn new(
         frame: &'a CapturedFrame,
         port: Option<&'a str>,
         vni: Option<u32>,

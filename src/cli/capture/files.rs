@@ -200,7 +200,11 @@ fn filled_in(text: &str, now_ns: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pcap_file::pcapng::{Block, PcapNgReader};
+
     use super::*;
+    use crate::show::Verdict;
+    use crate::stats::tap::Point;
 
     fn names(place: &str, rotation: Rotation) -> Vec<String> {
         (0..3)
@@ -246,5 +250,84 @@ mod tests {
         );
         assert_eq!(names("x", seconds), ["x", "x1", "x2"]);
         assert_eq!(names("%q%", seconds)[0], "%q%");
+    }
+
+    /// Frames of 100 bytes, one each half a second from the first file's beginning on; how many frames each file has.
+    fn files(rotation: Rotation, count: u64) -> (Vec<(String, usize)>, Written) {
+        const HALF_A_SECOND: u64 = 500_000_000;
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("x");
+        let mut files = Files::open(Some(place), rotation, 1000, 0).unwrap();
+        let mut last = Written::Yes;
+        for number in 0..count {
+            let frame = CapturedFrame {
+                time_ns: number * HALF_A_SECOND,
+                point: Point::AccessRx,
+                port: 4,
+                worker: 0,
+                verdict: Verdict::Encap,
+                reason: None,
+                peer: None,
+                in_tunnel: false,
+                len: 100,
+                bytes: vec![number as u8; 100],
+            };
+            let told = Told::new(&frame, Some("flannel.1"), Some(1), None);
+            last = files.write(&frame, &told).unwrap();
+        }
+        files.flush().unwrap();
+        let mut names: Vec<_> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .collect();
+        names.sort();
+        let frames = |path: &PathBuf| {
+            let mut reader = PcapNgReader::new(File::open(path).unwrap()).unwrap();
+            let blocks = std::iter::from_fn(|| Some(reader.next_block()?.unwrap().into_owned()));
+            let blocks = blocks.filter(|block| matches!(block, Block::EnhancedPacket(_)));
+            let name = path.file_name().unwrap().to_str().unwrap();
+            (name.to_owned(), blocks.count())
+        };
+        (names.iter().map(frames).collect(), last)
+    }
+
+    fn named(expected: &[(&str, usize)]) -> Vec<(String, usize)> {
+        let named = expected
+            .iter()
+            .map(|(name, count)| ((*name).to_owned(), *count));
+        named.collect()
+    }
+
+    #[test]
+    fn every_frame_is_in_one_file_until_there_are_as_many_as_were_asked_for() {
+        let seconds = Rotation {
+            seconds: Some(1),
+            ..Rotation::default()
+        };
+        let all = named(&[("x", 2), ("x1", 2), ("x2", 1)]);
+        assert_eq!(files(seconds, 5), (all, Written::Yes));
+        let two = Rotation {
+            count: Some(2),
+            ..seconds
+        };
+        let all = named(&[("x", 2), ("x1", 2)]);
+        assert_eq!(files(two, 5), (all, Written::NoMoreFiles));
+        // A frame takes some 190 bytes: two fill a file.
+        let size = Rotation {
+            size: Some(400),
+            ..Rotation::default()
+        };
+        let all = named(&[("x", 2), ("x1", 2), ("x2", 1)]);
+        assert_eq!(files(size, 5), (all, Written::Yes));
+        let ring = Rotation {
+            count: Some(2),
+            ..size
+        };
+        assert_eq!(
+            files(ring, 5),
+            (named(&[("x0", 1), ("x1", 2)]), Written::Yes)
+        );
+        let plain = files(Rotation::default(), 3);
+        assert_eq!(plain, (named(&[("x", 3)]), Written::Yes));
     }
 }

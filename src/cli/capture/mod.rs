@@ -16,7 +16,7 @@ use clap::Args;
 use super::fail;
 use super::output::OutputError;
 use crate::fault::{Explained, Fault, Report};
-use crate::show::{Counts, SNAPLEN_MAX, Told};
+use crate::show::{SNAPLEN_MAX, Told};
 use files::{Files, Rotation, Written};
 use watching::{WatchArguments, WatchError, Watched, Watching, bytes};
 
@@ -146,7 +146,7 @@ impl Capture {
         let outcome = books.follow(&mut watching, self.count);
         let flushed = books.files.flush().map_err(unwritten);
         let outcome = outcome.and(flushed.map_err(CaptureError::from));
-        let Counts { seen, lost } = watching.stream.counts();
+        let (seen, lost) = (watching.seen, watching.stream.counts().lost);
         eprintln!("{} frames written, {seen} seen, {lost} lost", books.written);
         match outcome {
             Err(CaptureError::Output(error)) if error.is_broken_pipe() => Ok(()),

@@ -166,6 +166,8 @@ pub(super) struct Watching {
     filter: Option<Filter>,
     inner: Option<Filter>,
     verdict: Option<Verdict>,
+    /// Frames that have come, whether they pass or not.
+    pub(super) seen: u64,
     /// Whether a signal asked for the end.
     told: Arc<AtomicBool>,
 }
@@ -210,6 +212,7 @@ impl Watching {
             filter,
             inner,
             verdict: asked.verdict,
+            seen: 0,
             told,
         })
     }
@@ -220,8 +223,15 @@ impl Watching {
     /// When the daemon has gone.
     pub(super) fn next(&mut self) -> Result<Watched, WatchError> {
         match self.stream.receive() {
-            Ok(Some(Message::Frame(frame))) if self.passes(&frame) => Ok(Watched::Frame(frame)),
-            Ok(Some(Message::Frame(_) | Message::Other)) => Ok(Watched::Nothing),
+            Ok(Some(Message::Frame(frame))) => {
+                self.seen += 1;
+                Ok(if self.passes(&frame) {
+                    Watched::Frame(frame)
+                } else {
+                    Watched::Nothing
+                })
+            }
+            Ok(Some(Message::Other)) => Ok(Watched::Nothing),
             Ok(Some(Message::Counts(counts))) => Ok(Watched::Lost(counts)),
             Ok(None) if self.told.load(Ordering::Acquire) => Ok(Watched::End),
             Ok(None) => Err(WatchError::Ended(None)),

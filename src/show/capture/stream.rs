@@ -112,7 +112,7 @@ pub struct CapturedFrame {
     /// What becomes of it.
     pub verdict: Verdict,
     /// The number of what it dies of, when it does.
-    pub(in crate::show) reason: Option<u8>,
+    pub reason: Option<u8>,
     /// Whom it is from or for, where the gateway knows.
     pub peer: Option<IpAddr>,
     /// Whether it has outer headers.
