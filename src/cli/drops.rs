@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 
 use super::output::{OutputError, print_to_reader};
 use super::{SocketArgument, exit, fail, print, print_json};
-use crate::show::{Drops, LastDropped, Look, Since, ask, ask_for};
+use crate::show::{Drops, LastDropped, Look, Since, SocketError, ask, ask_for};
 use crate::stats::DropReason;
 
 /// How often to look again.
@@ -122,8 +122,12 @@ impl ShowDrops {
     /// Looks once.
     fn show(&self, path: &Path) -> Result<Shown, ExitCode> {
         let status = ask(path).map_err(|error| fail(&error))?;
-        let last = ask_for::<LastDropped>(path, Look::DroppedFrames);
-        let last = last.map_err(|error| fail(&error))?;
+        let last = match ask_for(path, Look::DroppedFrames) {
+            Ok(last) => last,
+            // An older daemon does not know the question: there are no examples then.
+            Err(SocketError::Refused { .. }) => LastDropped::new(Vec::new()),
+            Err(error) => return Err(fail(&error)),
+        };
         let drops = Drops::of(&status, &last, self.since.into());
         let text = self.written(&drops).map_err(|error| fail(&error))?;
         if !print_to_reader(&text) {
