@@ -288,19 +288,16 @@ fn status() -> Status {
     let worker = |number| WorkerState {
         worker: number,
         core: Some(number),
-        numa_node: None,
-        memory_node: None,
         nice: Some(-20),
-        nice_refused: None,
         busy_share: 0.1,
         turns: 7,
         busy_turns: 3,
         sleeps: 2,
         awake_ns: 1,
         asleep_ns: 7,
-        queues: Vec::new(),
         heartbeat_age_ms: 1,
         alive: true,
+        ..WorkerState::default()
     };
     let observation = Observation {
         policy: PolicyState::from(&Policy::default()),

@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use super::captures::CapturedPort;
 use super::numa::Machine;
-use super::observe::{OffenderState, PortState, QueueState, WorkerState};
+use super::observe::{OffenderState, PortState, QueueState, RingState, StagesState, WorkerState};
 use super::plan::Plan;
 use crate::port::{RxDrops, StatisticsHandle, XskPort};
 use crate::stats::tap::{PortTap, Tap};
 use crate::stats::{
-    DropReason, FlightBook, OffenderRecord, PassReason, PeerBook, PortCounters, WorkerCounters,
+    DropReason, FlightBook, Mark, OffenderRecord, PassReason, PeerBook, PortCounters, Stage,
+    StageSwitch, WorkerCounters,
 };
 use crate::steer::{AccessPair, SteerCounters, XdpMode};
 use crate::wire::MacAddr;
@@ -68,6 +69,8 @@ pub(super) struct SocketBook {
     pub worker: u32,
     pub queue: u32,
     pub counters: Arc<PortCounters>,
+    /// Entries of each of its rings.
+    pub ring_len: u32,
     pub statistics: StatisticsHandle,
     pub zero_copy: bool,
     /// Whether its device finishes outer checksums.
@@ -96,7 +99,16 @@ pub(super) struct WorkerBook {
     pub nice: i32,
     /// Why it has another one.
     pub nice_refused: Option<String>,
+    /// Frames of its memory.
+    pub frames: u32,
     pub counters: Arc<WorkerCounters>,
+}
+
+/// A time to look back at: `CLOCK_MONOTONIC` in nanoseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lately {
+    pub from_ns: u64,
+    pub now_ns: u64,
 }
 
 /// The books of a session.
@@ -110,11 +122,13 @@ pub(super) struct Books {
     pub flight: FlightBook,
     /// Where whoever captures sees frames, a worker each.
     pub taps: Vec<Arc<Tap>>,
+    /// Whether the workers measure the stages of their turns.
+    pub stages: StageSwitch,
 }
 
 impl Books {
     /// Opens the books: a page for every port of the plan.
-    pub fn new(plan: &Plan, accesses: &[AccessPair]) -> Self {
+    pub fn new(plan: &Plan, accesses: &[AccessPair], stages: StageSwitch) -> Self {
         let kernel_sides = |nic: u32| {
             let above = plan
                 .devices
@@ -160,6 +174,7 @@ impl Books {
             peers: Arc::new(PeerBook::new(plan.workers as usize, plan.devices.len())),
             flight: FlightBook::new(plan.workers as usize),
             taps: (0..plan.workers).map(tap).collect(),
+            stages,
         }
     }
 
@@ -242,9 +257,9 @@ impl Books {
     }
 
     /// What a worker has of the ports.
-    pub fn queues(&self, worker: u32) -> Vec<QueueState> {
+    pub fn queues(&self, worker: u32, lately: Lately) -> Vec<QueueState> {
         let ports = self.ports.iter();
-        ports.flat_map(|port| port.queues(worker)).collect()
+        ports.flat_map(|port| port.queues(worker, lately)).collect()
     }
 
     /// The port whose frames come in by the device with this index.
@@ -305,7 +320,7 @@ impl PortBook {
     }
 
     /// What a worker has of it.
-    fn queues(&self, worker: u32) -> Vec<QueueState> {
+    fn queues(&self, worker: u32, lately: Lately) -> Vec<QueueState> {
         let state = |queue, kind: &str, counters: &PortCounters, kernel: RxDrops| {
             let dropped = DropReason::ALL.iter().map(|reason| counters.drops(*reason));
             QueueState {
@@ -320,12 +335,21 @@ impl PortBook {
                 forwarded: counters.forwarded.get(),
                 dropped: dropped.sum(),
                 dropped_by_kernel: kernel.ring_full + kernel.fill_empty + kernel.invalid,
+                batches: counters.batches.read().to_vec(),
+                // Among those received are frames that a TAP gave and that could not be taken.
+                batched: (counters.received.get())
+                    .saturating_sub(counters.drops(DropReason::RxInvalid)),
+                calls: counters.calls.get(),
+                rings: Vec::new(),
             }
         };
         let sockets = self.sockets.iter().filter(|socket| socket.worker == worker);
         let sockets = sockets.map(|socket| {
             let kernel = socket.statistics.rx_drops().unwrap_or_default();
-            state(socket.queue, "socket", &socket.counters, kernel)
+            QueueState {
+                rings: socket.rings(lately),
+                ..state(socket.queue, "socket", &socket.counters, kernel)
+            }
         });
         let taps = self.taps.iter().filter(|tap| tap.worker == worker);
         // A TAP has a queue for each worker.
@@ -525,6 +549,36 @@ impl PortBook {
     }
 }
 
+impl SocketBook {
+    fn rings(&self, lately: Lately) -> Vec<RingState> {
+        let marks = &self.counters.rings;
+        let state = |ring: &str, (mark, lately): (u32, u32)| RingState {
+            ring: ring.to_owned(),
+            size: self.ring_len,
+            mark,
+            lately,
+        };
+        let missing = lately.highest(&marks.fill_missing);
+        vec![
+            state("rx", lately.highest(&marks.rx)),
+            state("tx", lately.highest(&marks.tx)),
+            state("fill", without(self.ring_len, missing)),
+        ]
+    }
+}
+
+impl Lately {
+    /// A mark since the takeover, and of this time.
+    fn highest(self, mark: &Mark) -> (u32, u32) {
+        (mark.ever(), mark.between(self.from_ns, self.now_ns))
+    }
+}
+
+/// What is left of so many when the most that was missing is taken away, each by itself.
+fn without(all: u32, (ever, lately): (u32, u32)) -> (u32, u32) {
+    (all.saturating_sub(ever), all.saturating_sub(lately))
+}
+
 /// What the programs of one device counted.
 fn of(looked: &[SteerCounters], ifindex: u32) -> Option<&SteerCounters> {
     looked.iter().find(|counters| counters.ifindex == ifindex)
@@ -542,11 +596,25 @@ impl WorkerBook {
         now_ns.saturating_sub(self.counters.last_turn_ns.get()) / 1_000_000
     }
 
-    /// The worker's state at `now_ns` (`CLOCK_MONOTONIC`).
-    pub fn state(&self, now_ns: u64, running: &worker::Running<XskPort>) -> WorkerState {
+    fn stages(&self) -> StagesState {
+        let stages = &self.counters.stages;
+        let spent = Stage::ALL.iter();
+        let spent = spent.map(|stage| (stage.label().to_owned(), stages.spent_ns(*stage)));
+        StagesState {
+            turns: stages.turns.get(),
+            frames: stages.frames.get(),
+            readings: stages.readings.get(),
+            ns: spent.collect(),
+        }
+    }
+
+    /// The worker's state at the end of a time to look back at. Its queues are not among it.
+    pub fn state(&self, lately: Lately, running: &worker::Running<XskPort>) -> WorkerState {
+        let used = lately.highest(&self.counters.frames_used);
+        let (pool_mark, pool_lately) = without(self.frames, used);
         let (awake_ns, asleep_ns) = (self.counters.awake_ns.get(), self.counters.asleep_ns.get());
         let (awake, asleep) = (awake_ns as f64, asleep_ns as f64);
-        let age_ms = self.heartbeat_age_ms(now_ns);
+        let age_ms = self.heartbeat_age_ms(lately.now_ns);
         WorkerState {
             worker: self.number,
             core: self.core,
@@ -562,8 +630,17 @@ impl WorkerBook {
             turns: self.counters.turns.get(),
             busy_turns: self.counters.busy_turns.get(),
             sleeps: self.counters.sleeps.get(),
+            woken: self.counters.woken.get(),
+            spins: self.counters.spins.get(),
+            spins_found: self.counters.spins_found.get(),
+            calls: self.counters.calls.get(),
             awake_ns,
+            working_ns: self.counters.working_ns.get(),
             asleep_ns,
+            frames: self.frames,
+            pool_mark,
+            pool_lately,
+            stages: self.stages(),
             queues: Vec::new(),
             heartbeat_age_ms: age_ms,
             alive: running.is_alive() && age_ms <= HEARTBEAT_STALE_MS,

@@ -234,6 +234,7 @@ fn open(
         worker: own.worker,
         queue: config.queue,
         counters: Arc::clone(&counters),
+        ring_len: config.ring_len,
         statistics: port.statistics_handle().map_err(SessionError::Statistics)?,
         zero_copy: port.mode().zero_copy,
         finishes_checksums: port.finishes_checksums(),
@@ -344,8 +345,8 @@ fn start_worker(
         node,
         nice,
     } = post;
-    let memory_node = crew.umem.node();
-    let counters = Arc::new(WorkerCounters::default());
+    let (memory_node, frames) = (crew.umem.node(), crew.umem.frames());
+    let counters = Arc::new(WorkerCounters::measured_by(books.stages.clone()));
     let heartbeat = steering.heartbeat(number);
     let running = Worker::spawn(worker::Plan {
         number: number as usize,
@@ -397,6 +398,7 @@ fn start_worker(
         memory_node,
         nice,
         nice_refused,
+        frames,
         counters,
     });
     Ok(running)

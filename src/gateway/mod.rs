@@ -43,8 +43,8 @@ pub use flight::DroppedFrame;
 pub use lock::{LockError, lock_name, peer_may_change, peer_pid};
 pub use observe::{
     AccessState, DeviceState, DropState, GroupState, MemberState, MirrorState, Observation,
-    OffenderState, PeerState, PolicyState, PortState, QueueState, RefusedState, SuperframesState,
-    Traffic, VniState, VtepState, WorkerState,
+    OffenderState, PeerState, PolicyState, PortState, QueueState, RefusedState, RingState,
+    StagesState, SuperframesState, Traffic, VniState, VtepState, WorkerState,
 };
 pub use order::{Drained, Orders, Resumed, Stopping};
 pub use plan::{Nic, Plan, PlanError, receive_queues, refusal_words};
@@ -56,8 +56,9 @@ use crate::config::{Config, WORKERS_MAX};
 use crate::control::{self, Event, Found, Refusal};
 use crate::fault::{self, Explained, Fault};
 use crate::netlink::{self, Socket};
-use crate::port::takes_chains;
+use crate::port::{now_ns, takes_chains};
 use crate::state::State as Dump;
+use crate::stats::StageSwitch;
 use crate::table::{PeerCheck, Policy};
 use order::Order;
 use session::Session;
@@ -166,6 +167,8 @@ struct State {
     takeovers: u64,
     /// The operator has handed the traffic to the kernel. A session goes on, or begins, and steers nothing.
     drained: bool,
+    /// Whether somebody wants to know where the workers' time goes; the same for all sessions.
+    stages: StageSwitch,
 }
 
 impl Gateway {
@@ -187,7 +190,8 @@ impl Gateway {
         log_plan(&plan);
         let left = plan.left.clone();
         let captures = Captures::default();
-        let session = Session::start(plan, &events.0, &captures, false)?;
+        let stages = StageSwitch::default();
+        let session = Session::start(plan, &events.0, &captures, false, stages.clone())?;
         let state = State {
             session: Some(session),
             left,
@@ -196,6 +200,7 @@ impl Gateway {
             policy: config.policy,
             takeovers: 1,
             drained: false,
+            stages,
         };
         Ok(Self {
             config,
@@ -368,8 +373,10 @@ impl Gateway {
             return Ok(());
         }
         log_plan(&plan);
-        let drained = lock(&self.shared).drained;
-        let session = Session::start(plan, &self.events.0, &self.captures, drained)?;
+        let state = lock(&self.shared);
+        let (drained, stages) = (state.drained, state.stages.clone());
+        drop(state);
+        let session = Session::start(plan, &self.events.0, &self.captures, drained, stages)?;
         let mut state = lock(&self.shared);
         state.session = Some(session);
         state.takeovers += 1;
@@ -406,6 +413,19 @@ impl View {
         let state = lock(&self.shared);
         let session = state.session.as_ref();
         session.map_or_else(Vec::new, Session::dropped_frames)
+    }
+
+    /// The workers, now, and how full their rings were in the time before that is asked for; with the number of the takeover.
+    pub fn workers(&self, lately: Duration) -> (Vec<WorkerState>, u64) {
+        let state = lock(&self.shared);
+        let workers = state.session.as_ref();
+        let workers = workers.map_or_else(Vec::new, |session| session.workers(lately));
+        (workers, state.takeovers)
+    }
+
+    /// Has the workers measure the stages of their turns for a while.
+    pub fn measure_stages(&self) {
+        lock(&self.shared).stages.measure(now_ns());
     }
 
     /// The books, now.

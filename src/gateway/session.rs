@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender};
 
-use super::books::{Books, RingDrops};
+use super::books::{Books, Lately, RingDrops};
 use super::captures::Captures;
 use super::crew::{self, LINK_HEADERS, crew, spawn};
 use super::flight::{self, DroppedFrame};
@@ -32,12 +32,15 @@ use crate::control::{self, Control, Event, Found, Report, SegmentReport};
 use crate::fault::{Explained, Fault};
 use crate::port::{OpenError, ROOM, XskPort, now_ns};
 use crate::state::{self, SegmentState, State};
+use crate::stats::StageSwitch;
 use crate::steer::{self, AccessPair, DevicePlan, NicPlan, SteerPlan, Steering, Tap};
 use crate::table::{OUTER_IPV4_LEN, OUTER_IPV6_LEN, Policy, Segment, VtepKey, publication};
 use crate::worker;
 
 /// How often it is remembered what has died.
 const REMEMBER: Duration = Duration::from_secs(1);
+/// How far the marks of rings look back that the books tell.
+const LATELY: Duration = Duration::from_secs(60);
 
 /// Why a session did not come up. Everything it had made is gone again.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +135,7 @@ impl Session {
         events: &Sender<Event>,
         captures: &Captures,
         drained: bool,
+        stages: StageSwitch,
     ) -> Result<Self, SessionError> {
         let node = crew::node_of(&plan.nics);
         let _near = crew::near(node);
@@ -148,7 +152,7 @@ impl Session {
             .collect::<Result<Vec<_>, _>>()?;
         let mut lanes = Lanes::make(&plan);
         let mut steering = Steering::load(&steer_plan(&plan, &accesses, &lanes))?;
-        let mut books = Books::new(&plan, &accesses);
+        let mut books = Books::new(&plan, &accesses, stages);
         let mut crews = (0..plan.workers)
             .map(|number| crew(&plan, &accesses, number, &mut steering, &mut books))
             .collect::<Result<Vec<_>, _>>()?;
@@ -310,13 +314,7 @@ impl Session {
         let now_ns = now_ns();
         seen.drops = self.recent.states(&seen.ports, now_ns);
         seen.offenders = self.books.offenders(now_ns);
-        let books = self.books.workers.iter().zip(&self.workers);
-        seen.workers = books
-            .map(|(book, running)| WorkerState {
-                queues: self.books.queues(book.number),
-                ..book.state(now_ns, running)
-            })
-            .collect();
+        seen.workers = self.workers(LATELY);
         let report = self.control.report();
         let shares = self.steering.kernel_shares();
         seen.devices = self
@@ -357,15 +355,14 @@ impl Session {
         let segments = self.control.segments();
         let devices = self.plan.devices.iter().zip(&self.accesses);
         let segments = segments.iter().zip(devices).enumerate();
-        let now_ns = now_ns();
-        let books = self.books.workers.iter().zip(&self.workers);
+        let workers = self.workers(Duration::ZERO).into_iter();
         State {
             generation: self.control.publications(),
             chunk_bytes: self.plan.chunk().bytes(),
-            workers: books
-                .map(|(book, running)| state::WorkerState {
-                    worker: book.number,
-                    alive: book.state(now_ns, running).alive,
+            workers: workers
+                .map(|worker| state::WorkerState {
+                    worker: worker.worker,
+                    alive: worker.alive,
                 })
                 .collect(),
             underlays: self.plan.nics.iter().map(underlay_state).collect(),
@@ -377,6 +374,23 @@ impl Session {
                 .collect(),
             ..State::idle()
         }
+    }
+
+    /// The workers, now; their marks are those of so long before.
+    pub fn workers(&self, lately: Duration) -> Vec<WorkerState> {
+        let now_ns = now_ns();
+        let lately = u64::try_from(lately.as_nanos()).unwrap_or(u64::MAX);
+        let lately = Lately {
+            from_ns: now_ns.saturating_sub(lately),
+            now_ns,
+        };
+        let books = self.books.workers.iter().zip(&self.workers);
+        books
+            .map(|(book, running)| WorkerState {
+                queues: self.books.queues(book.number, lately),
+                ..book.state(lately, running)
+            })
+            .collect()
     }
 
     /// Every port's page of the books; what kept the kernel from telling its part is put into `trouble`.

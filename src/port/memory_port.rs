@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 use super::ring::{Consumer, Descriptor, Producer};
 use super::rings::{RingMemory, Rings};
 use super::umem::ROOM;
-use super::{Batch, Frame, Port, PortStatistics, Umem};
+use super::{Batch, Frame, Port, PortStatistics, Umem, Usage};
 use crate::wire::checksum;
 
 /// The twin: our ends of four rings as [`Port`], the kernel's as [`Self::deliver`], [`Self::collect`] and
@@ -223,6 +223,11 @@ impl Port for MemoryPort {
     #[inline]
     fn refill(&mut self, umem: &mut Umem) -> usize {
         self.rings.refill(umem)
+    }
+
+    #[inline]
+    fn take_usage(&mut self) -> Usage {
+        std::mem::take(&mut self.rings.usage)
     }
 
     fn poll_fd(&self) -> Option<RawFd> {

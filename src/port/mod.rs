@@ -33,6 +33,7 @@ mod socket;
 mod statistics;
 mod tap_port;
 mod umem;
+mod usage;
 mod wait;
 mod xsk_port;
 
@@ -44,6 +45,7 @@ pub use opening::{Finishes, OpenError, XskConfig, ZeroCopy};
 pub use statistics::{PortStatistics, RxDrops};
 pub use tap_port::TapPort;
 pub use umem::{ChunkSize, Pages, ROOM, Umem, UmemConfig};
+pub use usage::Usage;
 pub use wait::{Sleeper, now_ns};
 pub use xsk_port::{Link, PortMode, StatisticsHandle, XskPort, takes_chains};
 
@@ -88,6 +90,11 @@ pub trait Port {
 
     /// Moves free frames from the pool to the fill ring until it is full or the pool is empty; returns how many.
     fn refill(&mut self, umem: &mut Umem) -> usize;
+
+    /// What has been seen of this port since this was last called.
+    fn take_usage(&mut self) -> Usage {
+        Usage::default()
+    }
 
     /// What a sleeping worker waits on, where there is such a thing.
     fn poll_fd(&self) -> Option<RawFd>;

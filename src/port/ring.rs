@@ -232,6 +232,12 @@ impl<T: Entry> Producer<T> {
         count as usize
     }
 
+    /// How many entries fitted when that was last looked at.
+    #[inline]
+    pub(super) fn known_free(&self) -> u32 {
+        self.ring.size - self.ring.between(self.head, self.tail)
+    }
+
     /// How many entries the consumer has not taken yet.
     #[inline]
     pub fn pending(&self) -> u32 {
@@ -287,6 +293,12 @@ impl<T: Entry> Consumer<T> {
                 .store(self.tail, Ordering::Release);
         }
         count as usize
+    }
+
+    /// How many entries wait that were seen when that was last looked at.
+    #[inline]
+    pub(super) fn known_pending(&self) -> u32 {
+        self.ring.between(self.head, self.tail)
     }
 
     /// The entry so many places behind the oldest that waits, which stays where it is. For the in-memory twin.

@@ -18,7 +18,7 @@ use std::io;
 use super::chains::{Chains, Parts};
 use super::ring::{Consumer, Descriptor, Producer, Ring};
 use super::umem::Bounds;
-use super::{Batch, Frame, Umem, request};
+use super::{Batch, Frame, Umem, Usage, request};
 
 /// The shortest frame that a device sends: an Ethernet header (`ETH_HLEN`).
 const FRAME_LEN_MIN: usize = 14;
@@ -38,6 +38,8 @@ pub(super) struct Rings {
     has_requests: bool,
     /// Addresses that came out of a ring and were refused.
     pub(super) foreign: u64,
+    /// Since it was last taken.
+    pub(super) usage: Usage,
     chains: Chains,
     ledger: Ledger,
 }
@@ -73,6 +75,7 @@ impl Rings {
             frame_len_max,
             has_requests: false,
             foreign: 0,
+            usage: Usage::default(),
             chains: Chains::default(),
             ledger: Ledger::default(),
         }
@@ -95,7 +98,7 @@ impl Rings {
         }
         let before = batch.len();
         let (ledger, foreign) = (&mut self.ledger, &mut self.foreign);
-        self.rx.consume(batch.room() as u32, |descriptor| {
+        let taken = self.rx.consume(batch.room() as u32, |descriptor| {
             let frame = bounds
                 .frame(descriptor.addr, descriptor.len)
                 .filter(|frame| ledger.leaves(frame.addr, Place::Fill));
@@ -105,7 +108,17 @@ impl Rings {
                 None => *foreign += 1,
             }
         });
+        self.note_taken(taken);
         batch.len() - before
+    }
+
+    /// So many entries have just been taken from the receive ring.
+    #[inline]
+    fn note_taken(&mut self, taken: usize) {
+        if taken > 0 {
+            let waiting = taken as u32 + self.rx.known_pending();
+            self.usage.rx_waiting = self.usage.rx_waiting.max(waiting);
+        }
     }
 
     /// The same, of frames that may come in several buffers.
@@ -113,7 +126,7 @@ impl Rings {
     fn receive_chains(&mut self, bounds: Bounds, umem: &mut Umem, batch: &mut Batch) -> usize {
         let before = batch.len();
         let (ledger, foreign, chains) = (&mut self.ledger, &mut self.foreign, &mut self.chains);
-        self.rx.consume(batch.room() as u32, |descriptor| {
+        let taken = self.rx.consume(batch.room() as u32, |descriptor| {
             let part = bounds
                 .part(descriptor.addr, descriptor.len)
                 .filter(|part| ledger.leaves(part.addr, Place::Fill));
@@ -124,6 +137,7 @@ impl Rings {
                 drop(batch.push(frame));
             }
         });
+        self.note_taken(taken);
         batch.len() - before
     }
 
@@ -138,7 +152,7 @@ impl Rings {
         let room = self.tx.free(batch.len() as u32);
         // Each frame is looked at once; one that may not be sent goes to the back, so that it does not hold up the rest.
         let mut looks = batch.len();
-        self.tx.produce(room, || {
+        let added = self.tx.produce(room, || {
             while looks > 0 {
                 looks -= 1;
                 let frame = batch.pop()?;
@@ -155,7 +169,17 @@ impl Rings {
                 });
             }
             None
-        })
+        });
+        self.note_added(added);
+        added
+    }
+
+    /// So many entries have just been added to the transmit ring.
+    #[inline]
+    fn note_added(&mut self, added: usize) {
+        if added > 0 {
+            self.usage.tx_waiting = self.usage.tx_waiting.max(self.tx.pending());
+        }
     }
 
     /// The same, of frames that may go in several buffers: all of a frame's, or none.
@@ -167,7 +191,7 @@ impl Rings {
         let most = batch.len() as u32 * bounds.buffers_per_chunk();
         let mut room = self.tx.free(most);
         let (mut looks, mut taken, mut parts) = (batch.len(), 0, Parts::default());
-        self.tx.produce(room, || {
+        let added = self.tx.produce(room, || {
             loop {
                 if let Some((addr, len, more)) = parts.next(bounds) {
                     ledger.enters(addr, Place::Transmit);
@@ -199,6 +223,7 @@ impl Rings {
                 parts = Parts::of(&frame);
             }
         });
+        self.note_added(added);
         taken
     }
 
@@ -279,11 +304,15 @@ impl Rings {
         let ledger = &mut self.ledger;
         ledger.cover(bounds);
         self.chains.cover(bounds);
-        self.fill.produce(u32::MAX, || {
+        let added = self.fill.produce(u32::MAX, || {
             let chunk = umem.take()?;
             ledger.enters(chunk, Place::Fill);
             Some(u64::from(chunk))
-        })
+        });
+        // As many as it wanted were asked for, so it has just been looked at.
+        let missing = added as u32 + self.fill.known_free();
+        self.usage.fill_missing = self.usage.fill_missing.max(missing);
+        added
     }
 
     /// Frames in the four rings. Between two of them, in the kernel's hands, there may be more.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use super::mapping::Mapping;
 use super::umem::{Bounds, ROOM, Umem};
-use super::{BATCH, Batch, Frame, Port, PortStatistics};
+use super::{BATCH, Batch, Frame, Port, PortStatistics, Usage};
 
 /// The length of the vnet header, which `wire::vnet` reads.
 const HEADER_LEN: usize = 24;
@@ -48,6 +48,8 @@ pub struct TapPort {
     /// Starts of chunks of frames that were sent. Never more than the area has.
     done: Vec<u32>,
     statistics: PortStatistics,
+    /// Since they were last told.
+    calls: u32,
     link_down: bool,
 }
 
@@ -104,6 +106,7 @@ impl TapPort {
             with_headers,
             fill: Vec::with_capacity(FILL),
             statistics: PortStatistics::default(),
+            calls: 0,
             link_down: false,
         }
     }
@@ -123,6 +126,7 @@ impl TapPort {
             *part = self.sends.part(frame.addr, frame.len());
         }
         loop {
+            self.calls += 1;
             match self.write_parts(parts.get(..=train.len()).unwrap_or(&[])) {
                 Ok(()) => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -192,6 +196,7 @@ impl TapPort {
             self.pass_over(batch);
             return true;
         }
+        self.calls += 1;
         match self.write(frame) {
             Ok(()) => {
                 self.link_down = false;
@@ -240,6 +245,7 @@ impl Port for TapPort {
         let before = batch.len();
         for _ in 0..BATCH.min(batch.room()) {
             let Some(chunk) = self.fill.pop() else { break };
+            self.calls += 1;
             let lost = match self.read(&area, chunk) {
                 Ok(Some(frame)) => {
                     // There is room: no more than that was asked for.
@@ -302,6 +308,13 @@ impl Port for TapPort {
             put(&mut self.fill, chunk);
         }
         self.fill.len() - before
+    }
+
+    fn take_usage(&mut self) -> Usage {
+        Usage {
+            calls: std::mem::take(&mut self.calls),
+            ..Usage::default()
+        }
     }
 
     fn poll_fd(&self) -> Option<RawFd> {

@@ -35,7 +35,9 @@ use super::mapping::Mapping;
 use super::opening::{Opening, why_never};
 use super::rings::Rings;
 use super::socket::Socket;
-use super::{Batch, Frame, OpenError, Port, PortStatistics, RxDrops, Umem, XskConfig, ZeroCopy};
+use super::{
+    Batch, Frame, OpenError, Port, PortStatistics, RxDrops, Umem, Usage, XskConfig, ZeroCopy,
+};
 
 /// Calls to the kernel a [`Port::transmit`] or [`Port::reclaim`] at most; enough to empty a ring of 4096 by 256.
 const KICKS_MAX: usize = 16;
@@ -288,6 +290,7 @@ impl XskPort {
     fn kick(&mut self) {
         let mut pending = self.rings.tx.pending();
         for _ in 0..KICKS_MAX {
+            self.rings.usage.calls += 1;
             let Err(error) = self.socket.wake_tx() else {
                 self.link_down = false;
                 return;
@@ -361,10 +364,16 @@ impl Port for XskPort {
         let added = self.rings.refill(umem);
         // Never set in copy mode. With zero-copy a driver sets it when it found the ring empty, maybe after our last look.
         if self.rings.fill.needs_wakeup() && self.rings.fill.pending() > 0 {
+            self.rings.usage.calls += 1;
             // A device that is down or gone is noticed when sending, and by `link`.
             let _ = self.socket.wake_rx();
         }
         added
+    }
+
+    #[inline]
+    fn take_usage(&mut self) -> Usage {
+        std::mem::take(&mut self.rings.usage)
     }
 
     fn poll_fd(&self) -> Option<RawFd> {

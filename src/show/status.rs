@@ -609,19 +609,16 @@ mod tests {
         let worker = WorkerState {
             worker: 0,
             core: Some(1),
-            numa_node: None,
-            memory_node: None,
             nice: Some(-20),
-            nice_refused: None,
             busy_share: 0.125,
             turns: 7,
             busy_turns: 3,
             sleeps: 2,
             awake_ns: 1,
             asleep_ns: 7,
-            queues: Vec::new(),
             heartbeat_age_ms: 1,
             alive: true,
+            ..WorkerState::default()
         };
         assert_eq!(
             WorkerLine(&worker).to_string(),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::columns::{Align, Columns};
 use super::{SCHEMA, Status};
-use crate::gateway::WorkerState;
+use crate::gateway::{QueueState, WorkerState};
 
 /// The answer to `workers`. Field names are the keys of `vxgate workers --json`: add, never rename.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -83,6 +83,8 @@ impl fmt::Display for Workers {
             ("WITH WORK", Align::Right),
             ("FRAMES EACH", Align::Right),
             ("SLEEPS", Align::Right),
+            ("SPINS", Align::Right),
+            ("POOL LOW", Align::Right),
             ("HEARTBEAT", Align::Left),
         ]);
         for worker in &self.workers {
@@ -103,6 +105,8 @@ impl fmt::Display for Workers {
                 state.busy_turns.to_string(),
                 format!("{:.1}", worker.frames_per_busy_turn),
                 state.sleeps.to_string(),
+                state.spins.to_string(),
+                share(state.pool_mark, state.frames),
                 life,
             ]);
         }
@@ -117,6 +121,9 @@ impl fmt::Display for Workers {
             ("FORWARDED", Align::Right),
             ("DROPPED", Align::Right),
             ("LOST BEFORE IT", Align::Right),
+            ("RX HIGH", Align::Right),
+            ("TX HIGH", Align::Right),
+            ("FILL LOW", Align::Right),
         ]);
         for worker in &self.workers {
             for queue in &worker.state.queues {
@@ -130,6 +137,9 @@ impl fmt::Display for Workers {
                     queue.forwarded.to_string(),
                     queue.dropped.to_string(),
                     queue.dropped_by_kernel.to_string(),
+                    mark(queue, "rx"),
+                    mark(queue, "tx"),
+                    mark(queue, "fill"),
                 ]);
             }
         }
@@ -137,28 +147,32 @@ impl fmt::Display for Workers {
     }
 }
 
+/// How full a ring of a queue was at most since the takeover, the fill ring at least; a dash where there is none.
+fn mark(queue: &QueueState, ring: &str) -> String {
+    let mut rings = queue.rings.iter();
+    let ring = rings.find(|one| one.ring == ring);
+    ring.map_or("-".to_owned(), |ring| share(ring.mark, ring.size))
+}
+
+fn share(part: u32, all: u32) -> String {
+    format!("{part}/{all}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::QueueState;
     use crate::show::metrics::samples;
 
     fn status() -> Status {
         let mut seen = samples::observation();
-        let queue = |port: &str, direction: &str, kind: &str, received| QueueState {
-            port: port.into(),
-            direction: direction.into(),
-            queue: 0,
-            kind: kind.into(),
-            received,
-            forwarded: received - 3,
-            dropped: 3,
-            dropped_by_kernel: 1,
-        };
         seen.workers[0].queues = vec![
-            queue("eth1", "rx", "socket", 1003),
-            queue("flannel.1", "tx", "socket", 403),
-            queue("flannel.1", "tx", "tap", 100),
+            samples::queue("eth1", "rx", 1003),
+            samples::queue("flannel.1", "tx", 403),
+            QueueState {
+                kind: "tap".into(),
+                rings: Vec::new(),
+                ..samples::queue("flannel.1", "tx", 100)
+            },
         ];
         let mut dead = seen.workers[0].clone();
         (dead.worker, dead.core, dead.nice) = (1, None, None);

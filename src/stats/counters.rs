@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::flight::Head;
 use super::tap::{Point, PortTap};
-use super::{DropReason, FlightRecorder, Offenders, Shape, Tallies};
+use super::{
+    Batches, DropReason, FlightRecorder, Mark, Offenders, Shape, StageSwitch, Stages, Tallies,
+};
 
 /// A number that one thread raises and others read.
 #[derive(Debug, Default)]
@@ -82,6 +84,23 @@ pub struct PortCounters {
     port: u32,
     /// Where whoever captures sees the port's frames.
     pub tap: PortTap,
+    /// Frames that were taken together. They add up to `received`, but for those that died before they could be taken.
+    pub batches: Batches,
+    /// System calls that moved frames or asked the kernel to; not the sleeps of the worker.
+    pub calls: Count,
+    /// How full the rings were.
+    pub rings: RingMarks,
+}
+
+/// How full the rings of a socket were.
+#[derive(Debug, Default)]
+pub struct RingMarks {
+    /// Entries that waited in the receive ring.
+    pub rx: Mark,
+    /// Entries that waited in the transmit ring.
+    pub tx: Mark,
+    /// Entries that the fill ring lacked.
+    pub fill_missing: Mark,
 }
 
 impl Default for PortCounters {
@@ -107,6 +126,9 @@ impl Default for PortCounters {
             recorder: Arc::default(),
             port: 0,
             tap: PortTap::default(),
+            batches: Batches::default(),
+            calls: Count::default(),
+            rings: RingMarks::default(),
         }
     }
 }
@@ -188,10 +210,34 @@ pub struct WorkerCounters {
     pub busy_turns: Count,
     /// Times it slept in `poll(2)`.
     pub sleeps: Count,
+    /// Sleeps that ended because something had arrived, and not because the time was over.
+    pub woken: Count,
+    /// Times it went on looking for frames when there were none.
+    pub spins: Count,
+    /// Those of them that found some.
+    pub spins_found: Count,
     /// Nanoseconds spent awake.
     pub awake_ns: Count,
+    /// Those of them in turns that moved at least one frame.
+    pub working_ns: Count,
     /// Nanoseconds spent asleep.
     pub asleep_ns: Count,
     /// `CLOCK_MONOTONIC` in nanoseconds at the start of the last turn: the heartbeat.
     pub last_turn_ns: Count,
+    /// System calls of its ports that moved frames or asked the kernel to; not its sleeps.
+    pub calls: Count,
+    /// Frames that were not in the pool.
+    pub frames_used: Mark,
+    /// Where the time of its turns goes, while that is measured.
+    pub stages: Stages,
+}
+
+impl WorkerCounters {
+    /// Of a worker whose turns are measured by stages when this switch is on.
+    pub fn measured_by(switch: StageSwitch) -> Self {
+        Self {
+            stages: Stages::switched_by(switch),
+            ..Self::default()
+        }
+    }
 }

@@ -8,6 +8,7 @@
 //! and which snapshot it looks at. After start it allocates nothing, takes no lock and writes no log.
 
 mod joining;
+mod laps;
 mod rest;
 mod standing;
 mod superframes;
@@ -283,6 +284,7 @@ impl<P: Port> Worker<P> {
     fn end_turn(&mut self, moved: Moved) {
         self.plan.counters.turns.add(1);
         self.plan.counters.busy_turns.add(u64::from(moved.any()));
+        self.rest.end_turn(moved);
     }
 
     fn fill(&mut self) {
@@ -293,14 +295,21 @@ impl<P: Port> Worker<P> {
             superframes,
             ..
         } = &mut self.plan;
-        for underlay in underlays {
+        for underlay in &mut *underlays {
             underlay.port.refill(umem);
         }
-        for access in accesses {
+        for access in &mut *accesses {
             access.port.refill(umem);
         }
         if let Some(superframes) = superframes {
             superframes.recycle(umem);
+        }
+        // Until now the fill rings were empty, and that says nothing of how they are used.
+        for underlay in underlays {
+            underlay.port.take_usage();
+        }
+        for access in accesses {
+            access.port.take_usage();
         }
     }
 

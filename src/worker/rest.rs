@@ -58,6 +58,8 @@ pub(super) struct Rest {
     /// The time up to which it is accounted how this worker spent it.
     accounted_ns: u64,
     slept: bool,
+    /// Whether the last turn moved any frame.
+    worked: bool,
 }
 
 impl Rest {
@@ -69,7 +71,14 @@ impl Rest {
             spins: Spins::default(),
             accounted_ns: now_ns,
             slept: false,
+            worked: false,
         }
+    }
+
+    /// A turn has ended.
+    #[inline]
+    pub(super) fn end_turn(&mut self, moved: Moved) {
+        self.worked = moved.any();
     }
 
     /// Books the time since the last call, from one turn's clock to the next one's. A turn that ended in sleep counts as
@@ -83,20 +92,29 @@ impl Rest {
             &counters.awake_ns
         };
         spent.add(since);
+        if self.worked {
+            counters.working_ns.add(since);
+        }
         self.accounted_ns = now_ns;
-        self.slept = false;
+        (self.slept, self.worked) = (false, false);
     }
 
     /// For how long there has been no work, at a turn that began at `now_ns`, when that is long enough to sleep.
     #[inline]
-    fn idle_ns(&mut self, now_ns: u64, moved: Moved) -> Option<u64> {
+    fn idle_ns(&mut self, now_ns: u64, moved: Moved, counters: &WorkerCounters) -> Option<u64> {
         if moved.any() {
-            self.spins.found(moved);
+            if self.spins.found(moved) {
+                counters.spins_found.add(1);
+            }
             self.last_work_ns = now_ns;
             return None;
         }
         let idle_ns = now_ns.saturating_sub(self.last_work_ns);
-        self.spins.present().is_over(idle_ns).then_some(idle_ns)
+        let spin = self.spins.present();
+        if spin.begins() {
+            counters.spins.add(1);
+        }
+        spin.is_over(idle_ns).then_some(idle_ns)
     }
 }
 
@@ -129,18 +147,20 @@ impl Spins {
         }
     }
 
-    /// A turn with work. Sent frames that come back do not end a spin: those of the last turn do so in the midst of it.
+    /// A turn with work; whether a spin found it. Sent frames that come back do not end a spin: those of the last turn do so in
+    /// the midst of it.
     #[inline]
-    fn found(&mut self, moved: Moved) {
+    fn found(&mut self, moved: Moved) -> bool {
         let last = match (moved.decapsulated, moved.received - moved.decapsulated) {
-            (0, 0) => return,
+            (0, 0) => return false,
             (_, 0) => Last::Decap,
             (0, _) => Last::Encap,
             _ => Last::Both,
         };
-        self.present().found();
+        let found = self.present().found();
         self.last = last;
         self.present().due = true;
+        found
     }
 }
 
@@ -169,23 +189,30 @@ impl Default for Spin {
 }
 
 impl Spin {
-    /// Frames have come in.
+    /// Frames have come in; whether it was spinning for them.
     #[inline]
-    fn found(&mut self) {
+    fn found(&mut self) -> bool {
         if self.spins {
-            self.spins = false;
             self.credit = CREDIT_MAX.min(self.credit + FOUND);
         }
+        std::mem::take(&mut self.spins)
     }
 
-    /// A turn without work, the last of which was so long ago. Whether to sleep now.
+    /// A turn without work. Whether it is the first one of a spin.
+    #[inline]
+    fn begins(&mut self) -> bool {
+        if !self.due {
+            return false;
+        }
+        self.due = false;
+        self.count = self.count.wrapping_add(1);
+        self.spins = self.credit > 0 || self.count.is_multiple_of(TRIAL);
+        self.spins
+    }
+
+    /// The last work was so long ago. Whether to sleep now.
     #[inline]
     fn is_over(&mut self, idle_ns: u64) -> bool {
-        if self.due {
-            self.due = false;
-            self.count = self.count.wrapping_add(1);
-            self.spins = self.credit > 0 || self.count.is_multiple_of(TRIAL);
-        }
         if self.spins && idle_ns >= SPIN_NS {
             self.spins = false;
             self.credit = self.credit.saturating_sub(1);
@@ -198,7 +225,7 @@ impl<P: Port> Worker<P> {
     /// Ends a turn: goes on at once, or sleeps.
     #[inline]
     pub(super) fn rest(&mut self, now_ns: u64, moved: Moved) {
-        let Some(idle_ns) = self.rest.idle_ns(now_ns, moved) else {
+        let Some(idle_ns) = self.rest.idle_ns(now_ns, moved, &self.plan.counters) else {
             return std::hint::spin_loop();
         };
         let waiting = idle_ns < IN_FLIGHT_NS && self.in_flight() > 0;
@@ -213,7 +240,8 @@ impl<P: Port> Worker<P> {
         self.plan.reader.offline();
         self.plan.counters.sleeps.add(1);
         self.rest.slept = true;
-        self.rest.sleeper.sleep(timeout);
+        let woken = self.rest.sleeper.sleep(timeout);
+        self.plan.counters.woken.add(u64::from(woken));
     }
 
     /// Forwards what had arrived when it was told to stop, and waits for what it sent to come back from the kernel, for
@@ -262,44 +290,48 @@ mod tests {
         reclaimed: 1,
     };
 
+    fn idle_ns(rest: &mut Rest, now_ns: u64, moved: Moved) -> Option<u64> {
+        rest.idle_ns(now_ns, moved, &WorkerCounters::default())
+    }
+
     #[test]
     fn sleep_is_due_only_after_a_while_without_work() {
         let mut rest = Rest::new([], 1_000);
-        assert_eq!(rest.idle_ns(1_000 + SPIN_NS - 1, NOTHING), None);
-        assert_eq!(rest.idle_ns(1_000 + SPIN_NS, NOTHING), Some(SPIN_NS));
+        assert_eq!(idle_ns(&mut rest, 1_000 + SPIN_NS - 1, NOTHING), None);
+        assert_eq!(idle_ns(&mut rest, 1_000 + SPIN_NS, NOTHING), Some(SPIN_NS));
         // Once it has slept, it sleeps again as long as there is nothing.
         let later = 2 * SPIN_NS;
-        assert_eq!(rest.idle_ns(1_000 + later, NOTHING), Some(later));
+        assert_eq!(idle_ns(&mut rest, 1_000 + later, NOTHING), Some(later));
         // Frames are a reason to stay awake, those that come back just for now.
         let work_ns = 1_000_000;
-        assert_eq!(rest.idle_ns(work_ns, RECLAIMED), None);
-        assert_eq!(rest.idle_ns(work_ns + 1, NOTHING), Some(1));
-        assert_eq!(rest.idle_ns(work_ns + 2, A_FRAME), None);
-        assert_eq!(rest.idle_ns(work_ns + 3, NOTHING), None);
+        assert_eq!(idle_ns(&mut rest, work_ns, RECLAIMED), None);
+        assert_eq!(idle_ns(&mut rest, work_ns + 1, NOTHING), Some(1));
+        assert_eq!(idle_ns(&mut rest, work_ns + 2, A_FRAME), None);
+        assert_eq!(idle_ns(&mut rest, work_ns + 3, NOTHING), None);
     }
 
     /// They come back while it spins, and so once a frame: the trial must not always be the spin that this ends.
     #[test]
     fn what_comes_back_does_not_end_a_spin() {
         let mut rest = Rest::new([], 0);
-        assert_eq!(rest.idle_ns(1_000, A_FRAME), None);
-        assert_eq!(rest.idle_ns(2_000, NOTHING), None);
-        assert_eq!(rest.idle_ns(3_000, RECLAIMED), None);
-        assert_eq!(rest.idle_ns(3_000 + SPIN_NS - 1, NOTHING), None);
-        assert_eq!(rest.idle_ns(3_000 + SPIN_NS, NOTHING), Some(SPIN_NS));
+        assert_eq!(idle_ns(&mut rest, 1_000, A_FRAME), None);
+        assert_eq!(idle_ns(&mut rest, 2_000, NOTHING), None);
+        assert_eq!(idle_ns(&mut rest, 3_000, RECLAIMED), None);
+        assert_eq!(idle_ns(&mut rest, 3_000 + SPIN_NS - 1, NOTHING), None);
+        assert_eq!(idle_ns(&mut rest, 3_000 + SPIN_NS, NOTHING), Some(SPIN_NS));
         assert_eq!(rest.spins.after_decap.count, 1);
     }
 
     #[test]
     fn a_clock_that_stands_still_is_no_reason_to_sleep() {
         let mut rest = Rest::new([], 1_000);
-        assert_eq!(rest.idle_ns(0, NOTHING), None);
+        assert_eq!(idle_ns(&mut rest, 0, NOTHING), None);
     }
 
     /// How long it spins after work that takes no time, until it sleeps.
     fn spun_ns(rest: &mut Rest, work_ns: u64) -> u64 {
-        assert_eq!(rest.idle_ns(work_ns, A_FRAME), None);
-        let idle = (0..).find_map(|ns| rest.idle_ns(work_ns + ns, NOTHING));
+        assert_eq!(idle_ns(rest, work_ns, A_FRAME), None);
+        let idle = (0..).find_map(|ns| idle_ns(rest, work_ns + ns, NOTHING));
         idle.unwrap()
     }
 
@@ -331,8 +363,12 @@ mod tests {
             spun_ns(&mut rest, now_ns);
         }
         now_ns += 1_000_000;
-        assert_eq!(rest.idle_ns(now_ns, A_FRAME), None);
-        assert_eq!(rest.idle_ns(now_ns + SPIN_NS - 1, NOTHING), None, "a trial");
+        assert_eq!(idle_ns(&mut rest, now_ns, A_FRAME), None);
+        assert_eq!(
+            idle_ns(&mut rest, now_ns + SPIN_NS - 1, NOTHING),
+            None,
+            "a trial"
+        );
         let spins: Vec<_> = (1..=u64::from(FOUND) + 1)
             .map(|n| spun_ns(&mut rest, now_ns + n * SPIN_NS - 1))
             .collect();
@@ -347,12 +383,12 @@ mod tests {
         for _ in 0..100 {
             // Encapsulated: the spin behind it finds nothing, and the answer comes once the worker sleeps.
             now_ns += 1_000;
-            assert_eq!(rest.idle_ns(now_ns, ENCAPSULATED), None);
-            let ended = (0..).find(|ns| rest.idle_ns(now_ns + ns, NOTHING).is_some());
+            assert_eq!(idle_ns(&mut rest, now_ns, ENCAPSULATED), None);
+            let ended = (0..).find(|ns| idle_ns(&mut rest, now_ns + ns, NOTHING).is_some());
             now_ns += ended.unwrap() + 1_000;
             // Decapsulated: the spin behind it finds the next request.
-            assert_eq!(rest.idle_ns(now_ns, A_FRAME), None);
-            assert_eq!(rest.idle_ns(now_ns + 500, NOTHING), None);
+            assert_eq!(idle_ns(&mut rest, now_ns, A_FRAME), None);
+            assert_eq!(idle_ns(&mut rest, now_ns + 500, NOTHING), None);
         }
         let Spins {
             after_decap,
@@ -374,6 +410,34 @@ mod tests {
             (counters.awake_ns.get(), counters.asleep_ns.get()),
             (800, 25_000)
         );
+        assert_eq!(counters.working_ns.get(), 0);
+        rest.end_turn(A_FRAME);
+        rest.account(26_900, &counters);
+        rest.end_turn(NOTHING);
+        rest.account(26_950, &counters);
+        assert_eq!(
+            (counters.awake_ns.get(), counters.working_ns.get()),
+            (950, 100)
+        );
+    }
+
+    #[test]
+    fn spins_are_counted_and_those_that_found_something() {
+        let counters = WorkerCounters::default();
+        let mut rest = Rest::new([], 0);
+        let mut turn = |now_ns, moved| rest.idle_ns(now_ns, moved, &counters);
+        // Straight from one batch to the next: no spin.
+        for now_ns in 0..10 {
+            turn(now_ns, A_FRAME);
+        }
+        for now_ns in 10..20 {
+            turn(now_ns, NOTHING);
+        }
+        turn(20, A_FRAME);
+        turn(21, NOTHING);
+        assert!(turn(21 + SPIN_NS, NOTHING).is_some());
+        let spins = (counters.spins.get(), counters.spins_found.get());
+        assert_eq!(spins, (2, 1));
     }
 
     /// What the guards of the steering programs are built on.

@@ -13,11 +13,12 @@
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use super::laps::Laps;
 use super::{Hands, Moved, Underlay, watch};
 use crate::pipeline::{Exit, encap, encap_cut};
 use crate::port::{Port, TapPort, Umem};
 use crate::stats::tap::Point;
-use crate::stats::{DropReason, PortCounters};
+use crate::stats::{DropReason, PortCounters, Stage};
 use crate::table::{SegmentId, Snapshot};
 
 /// What a worker has for superframes.
@@ -112,6 +113,7 @@ impl Superframes {
         frames: &mut Umem,
         underlays: &mut [Underlay<P>],
         hands: &mut Hands,
+        laps: &mut impl Laps,
     ) -> usize {
         let Self {
             umem,
@@ -124,15 +126,30 @@ impl Superframes {
             // Present: `Worker::new` has looked.
             received += match access.departure {
                 Departure::Whole(wire) => wires.get_mut(wire).map_or(0, |wire| {
-                    leave_whole(snapshot, umem, segment, access, wire, hands)
+                    leave_whole(snapshot, umem, segment, access, wire, hands, laps)
                 }),
                 Departure::Cut(underlay) => underlays.get_mut(underlay).map_or(0, |underlay| {
                     let memories = (&mut *umem, &mut *frames);
-                    leave_cut(snapshot, memories, segment, access, underlay, hands)
+                    leave_cut(snapshot, memories, segment, access, underlay, hands, laps)
                 }),
             };
         }
         received
+    }
+
+    /// The system calls since this was last called; each access TAP's are counted there, too.
+    pub(super) fn take_calls(&mut self) -> u64 {
+        let mut calls = 0;
+        for access in self.accesses.iter_mut().flatten() {
+            let of_access = access.port.take_usage().calls.into();
+            access.counters.calls.add(of_access);
+            calls += of_access;
+        }
+        let wires = self.wires.iter_mut();
+        calls
+            + wires
+                .map(|wire| u64::from(wire.take_usage().calls))
+                .sum::<u64>()
     }
 
     /// Gives the frames that were sent back to their memories, and every access TAP chunks to receive into.
@@ -157,8 +174,10 @@ fn leave_whole(
     access: &mut AccessTap,
     wire: &mut TapPort,
     hands: &mut Hands,
+    laps: &mut impl Laps,
 ) -> usize {
     let received = access.receive(umem, hands);
+    laps.end(Stage::Receive);
     if received == 0 {
         return 0;
     }
@@ -177,10 +196,13 @@ fn leave_whole(
     if counters.tap.wants(Point::AccessRx) {
         watch::from_access(snapshot.segment(segment), umem, batch, verdicts, counters);
     }
+    laps.end(Stage::Decide);
     encap::apply_superframes(
         snapshot, segment, umem, batch, verdicts, counters, &mut exit,
     );
+    laps.end(Stage::Apply);
     exit.flush(umem, counters);
+    laps.end(Stage::Transmit);
     received
 }
 
@@ -192,8 +214,10 @@ fn leave_cut<P: Port>(
     access: &mut AccessTap,
     underlay: &mut Underlay<P>,
     hands: &mut Hands,
+    laps: &mut impl Laps,
 ) -> usize {
     let received = access.receive(umem, hands);
+    laps.end(Stage::Receive);
     if received == 0 {
         return 0;
     }
@@ -210,10 +234,13 @@ fn leave_cut<P: Port>(
     if counters.tap.wants(Point::AccessRx) {
         watch::from_access(snapshot.segment(segment), umem, batch, verdicts, counters);
     }
+    laps.end(Stage::Decide);
     let memories = (&mut *umem, &mut *frames);
     encap_cut::apply(
         snapshot, segment, memories, batch, verdicts, counters, &mut exit,
     );
+    laps.end(Stage::Apply);
     exit.flush(frames, counters);
+    laps.end(Stage::Transmit);
     received
 }

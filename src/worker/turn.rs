@@ -22,11 +22,12 @@
 //! A frame is counted at the port where it came in, whatever happens to it and wherever: what finds no room in the ring
 //! of the port that should send it is dropped there and then, so no queue grows.
 
+use super::laps::{Laps, Timed, Untimed};
 use super::{Access, Hands, Plan, Superframes, Underlay, Worker, watch};
 use crate::pipeline::{Exit, carrier, decap, encap};
-use crate::port::{BATCH, Batch, Port, Umem};
+use crate::port::{BATCH, Batch, Port, Umem, Usage};
 use crate::stats::tap::Point;
-use crate::stats::{DropReason, PortCounters};
+use crate::stats::{DropReason, PortCounters, Stage};
 use crate::table::{SegmentId, Snapshot};
 
 /// What one turn did.
@@ -54,6 +55,25 @@ impl<P: Port> Worker<P> {
     /// A function of its own in the program, where `tests/panic_free.rs` finds it.
     #[inline(never)]
     pub fn turn(&mut self) -> Moved {
+        let counters = &self.plan.counters;
+        if counters.stages.is_due(counters.last_turn_ns.get()) {
+            return self.turn_timed();
+        }
+        self.turn_telling(&mut Untimed)
+    }
+
+    /// The same, by the clock.
+    #[cold]
+    #[inline(never)]
+    fn turn_timed(&mut self) -> Moved {
+        let mut laps = Timed::start();
+        let moved = self.turn_telling(&mut laps);
+        laps.count(moved.received, &self.plan.counters.stages);
+        moved
+    }
+
+    #[inline(always)]
+    fn turn_telling(&mut self, laps: &mut impl Laps) -> Moved {
         let Plan {
             umem,
             underlays,
@@ -70,31 +90,54 @@ impl<P: Port> Worker<P> {
         let snapshot = reader.snapshot();
         for underlay in (0..).zip(&mut *underlays) {
             let ways = (accesses.as_mut_slice(), superframes.as_mut());
-            moved.decapsulated += from_underlay(snapshot, umem, underlay, ways, hands, now_ns);
+            moved.decapsulated +=
+                from_underlay(snapshot, umem, underlay, ways, hands, now_ns, laps);
         }
         moved.received = moved.decapsulated;
         for (segment, access) in (0..).map(SegmentId).zip(&mut *accesses) {
             // Present: `Worker::new` has looked.
             if let Some(underlay) = underlays.get_mut(access.underlay) {
                 access.counters.peers.set_now(now_ns);
-                moved.received += from_access(snapshot, umem, segment, access, underlay, hands);
+                moved.received +=
+                    from_access(snapshot, umem, segment, access, underlay, hands, laps);
             }
         }
+        let mut calls = 0;
         if let Some(superframes) = superframes {
             superframes.set_now(now_ns);
-            moved.received += superframes.turn(snapshot, umem, underlays, hands);
+            moved.received += superframes.turn(snapshot, umem, underlays, hands, laps);
             moved.reclaimed += superframes.recycle(umem).reclaimed;
+            calls += superframes.take_calls();
         }
 
-        let access_ports = accesses.iter_mut().map(|access| &mut access.port);
-        let underlay_ports = underlays.iter_mut().map(|underlay| &mut underlay.port);
-        for port in underlay_ports.chain(access_ports) {
+        let access_ports = accesses
+            .iter_mut()
+            .map(|access| (&mut access.port, &access.counters));
+        let underlay_ports = underlays
+            .iter_mut()
+            .map(|underlay| (&mut underlay.port, &underlay.counters));
+        for (port, port_counters) in underlay_ports.chain(access_ports) {
             moved.reclaimed += port.reclaim(umem);
             port.refill(umem);
+            calls += note(port_counters, port.take_usage(), now_ns);
         }
         self.reclaimed += moved.reclaimed as u64;
+        counters.calls.add(calls);
+        let used = umem.frames().saturating_sub(umem.free() as u32);
+        counters.frames_used.note(used, now_ns);
+        laps.end(Stage::Recycle);
         moved
     }
+}
+
+/// Takes note of how a port was used; returns its system calls.
+#[inline]
+fn note(counters: &PortCounters, usage: Usage, now_ns: u64) -> u64 {
+    counters.rings.rx.note(usage.rx_waiting, now_ns);
+    counters.rings.tx.note(usage.tx_waiting, now_ns);
+    counters.rings.fill_missing.note(usage.fill_missing, now_ns);
+    counters.calls.add(usage.calls.into());
+    usage.calls.into()
 }
 
 /// Decapsulates a batch from one underlay port, in the turn that began at `now_ns`; returns its size.
@@ -105,6 +148,7 @@ fn from_underlay<P: Port>(
     (accesses, superframes): (&mut [Access<P>], Option<&mut Superframes>),
     hands: &mut Hands,
     now_ns: u64,
+    laps: &mut impl Laps,
 ) -> usize {
     let Hands {
         batch,
@@ -118,6 +162,7 @@ fn from_underlay<P: Port>(
     let counters = &*underlay.counters;
     counters.peers.set_now(now_ns);
     let received = receive(&mut underlay.port, umem, batch, counters);
+    laps.end(Stage::Receive);
     let mut lane = joining.get_mut(number).zip(superframes);
     if received == 0 {
         if let Some((joining, superframes)) = lane {
@@ -130,7 +175,9 @@ fn from_underlay<P: Port>(
     if counters.tap.wants(Point::UnderlayRx) {
         watch::from_underlay(umem, batch, verdicts, counters);
     }
+    laps.end(Stage::Decide);
     decap::apply(snapshot, umem, batch, verdicts, counters, to_accesses);
+    laps.end(Stage::Apply);
     for (segment, (outbox, access)) in to_accesses.iter_mut().zip(accesses).enumerate() {
         if let Some((joining, superframes)) = &mut lane
             && superframes.access_mut(segment).is_some()
@@ -138,11 +185,14 @@ fn from_underlay<P: Port>(
             let belongs = ways.choose(outbox.bytes(umem), now_ns);
             outbox.split(to_tap, belongs);
             joining.add(segment, to_tap, superframes, umem, counters);
+            laps.end(Stage::Join);
         }
         outbox.flush(&mut access.port, umem, counters, DropReason::TxRingFull);
     }
+    laps.end(Stage::Transmit);
     if let Some((joining, superframes)) = lane {
         joining.end_batch(received == BATCH, now_ns, superframes, umem, counters);
+        laps.end(Stage::Join);
     }
     received
 }
@@ -155,6 +205,7 @@ fn from_access<P: Port>(
     access: &mut Access<P>,
     underlay: &mut Underlay<P>,
     hands: &mut Hands,
+    laps: &mut impl Laps,
 ) -> usize {
     let Hands {
         batch,
@@ -165,6 +216,7 @@ fn from_access<P: Port>(
     } = hands;
     let counters = &*access.counters;
     let received = receive(&mut access.port, umem, batch, counters);
+    laps.end(Stage::Receive);
     if received == 0 {
         return 0;
     }
@@ -179,10 +231,13 @@ fn from_access<P: Port>(
     if counters.tap.wants(Point::AccessRx) {
         watch::from_access(snapshot.segment(segment), umem, batch, verdicts, counters);
     }
+    laps.end(Stage::Decide);
     encap::apply(
         snapshot, segment, umem, batch, verdicts, counters, &mut exit,
     );
+    laps.end(Stage::Apply);
     exit.flush(umem, counters);
+    laps.end(Stage::Transmit);
     received
 }
 
@@ -200,6 +255,7 @@ pub(super) fn receive<P: Port>(
         counters
             .received_bytes
             .add(batch.iter().map(|frame| frame.len() as u64).sum());
+        counters.batches.count(received);
     }
     received
 }

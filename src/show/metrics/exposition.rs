@@ -15,6 +15,17 @@ pub(super) enum Total {
     Nanoseconds(u64),
 }
 
+/// How many of something were of which size.
+#[derive(Debug)]
+pub(super) struct Histogram {
+    /// The largest size that is counted at each place.
+    pub bounds: &'static [u32],
+    /// How many there were, at each place by itself.
+    pub counts: Vec<u64>,
+    /// All sizes, added up.
+    pub sum: u64,
+}
+
 /// The highest values that counters have shown.
 ///
 /// To Prometheus a counter that goes back, be it by one, has begun anew from zero, and its whole value counts as new. Ours
@@ -117,6 +128,41 @@ impl<'a> Exposition<'a> {
             self.head(&mut first, name, "gauge", help);
             self.line(&Series(name, &labels).to_string(), value);
         }
+    }
+
+    /// Writes a family of histograms; nothing where it has no series.
+    pub fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (Labels, Histogram)>,
+    ) {
+        let mut first = true;
+        for (labels, histogram) in series {
+            self.head(&mut first, name, "histogram", help);
+            let mut total = 0;
+            let bounds = histogram.bounds.iter().map(u32::to_string);
+            for (bound, count) in bounds.zip(&histogram.counts) {
+                total += count;
+                self.bucket(name, &labels, bound, total);
+            }
+            self.bucket(name, &labels, "+Inf".to_owned(), total);
+            self.risen(&Series(&format!("{name}_sum"), &labels), histogram.sum);
+            self.risen(&Series(&format!("{name}_count"), &labels), total);
+        }
+    }
+
+    fn bucket(&mut self, name: &str, labels: &Labels, bound: String, total: u64) {
+        let mut labels = labels.clone();
+        labels.push(("le", bound));
+        self.risen(&Series(&format!("{name}_bucket"), &labels), total);
+    }
+
+    /// A number that never goes back.
+    fn risen(&mut self, series: &Series<'_>, value: u64) {
+        let series = series.to_string();
+        let value = self.marks.raise(&series, value);
+        self.line(&series, value);
     }
 
     /// The page.

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use super::super::{Health, Status};
 use super::exposition::{Exposition, Labels, Total};
-use super::{health, queues, traffic};
+use super::{effort, health, queues, traffic};
 use crate::gateway::{DeviceState, Observation, PortState, VtepState, WorkerState};
 use crate::stats::{Direction, DropReason, PassReason};
 
@@ -34,6 +34,7 @@ pub(super) fn write(page: &mut Exposition<'_>, status: &Status, now: SystemTime,
     modes(page, seen, &ports);
     queues::write(page, seen);
     workers(page, &seen.workers, now);
+    effort::write(page, &seen.workers);
     peers(page, &seen.vteps, peers_max);
     traffic::write(page, seen, now, peers_max);
     knowledge(page, seen);

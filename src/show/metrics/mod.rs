@@ -9,6 +9,7 @@
 //! A look takes locks of the control side and asks the kernel for counters; no worker takes part. So that a storm of
 //! questions costs no more than a few looks, what was seen is good for [`FRESH`].
 
+mod effort;
 mod exposition;
 mod families;
 mod health;

@@ -2,9 +2,9 @@
 
 use crate::gateway::{
     CaptureState, DeviceState, MirrorState, Observation, PeerState, PolicyState, PortState,
-    Traffic, VniState, VtepState, WorkerState,
+    QueueState, RingState, StagesState, Traffic, VniState, VtepState, WorkerState,
 };
-use crate::stats::{DropReason, PassReason};
+use crate::stats::{DropReason, PassReason, Stage};
 use crate::table::Policy;
 
 /// A small gateway that has carried frames both ways.
@@ -154,19 +154,66 @@ fn worker() -> WorkerState {
     WorkerState {
         worker: 0,
         core: Some(1),
-        numa_node: None,
-        memory_node: None,
         nice: Some(-20),
-        nice_refused: None,
         busy_share: 0.25,
         turns: 7,
         busy_turns: 3,
         sleeps: 2,
+        woken: 1,
+        spins: 4,
+        spins_found: 3,
+        calls: 5,
         awake_ns: 250_000_000,
+        working_ns: 200_000_000,
         asleep_ns: 750_000_000,
-        queues: Vec::new(),
+        frames: 8192,
+        pool_mark: 3000,
+        pool_lately: 4000,
+        queues: vec![queue("eth1", "rx", 1010), queue("flannel.1", "tx", 503)],
         heartbeat_age_ms: 20,
         alive: true,
+        ..WorkerState::default()
+    }
+}
+
+/// A socket that has received so many frames, some by themselves, and most by 64.
+pub(in super::super) fn queue(port: &str, direction: &str, received: u64) -> QueueState {
+    let ring = |ring: &str, mark, lately| RingState {
+        ring: ring.into(),
+        size: 2048,
+        mark,
+        lately,
+    };
+    QueueState {
+        port: port.into(),
+        direction: direction.into(),
+        queue: 0,
+        kind: "socket".into(),
+        received,
+        forwarded: received - 3,
+        dropped: 3,
+        dropped_by_kernel: 1,
+        batches: vec![received % 64, 0, 0, 0, 0, 0, received / 64],
+        batched: received,
+        calls: received / 64,
+        rings: vec![
+            ring("rx", 1180, 512),
+            ring("tx", 64, 32),
+            ring("fill", 211, 1024),
+        ],
+    }
+}
+
+/// What was measured of turns with so many frames.
+pub(in super::super) fn stages(frames: u64) -> StagesState {
+    let ns = Stage::ALL.iter().zip(1..);
+    StagesState {
+        turns: frames / 32,
+        frames,
+        readings: frames / 4,
+        ns: ns
+            .map(|(stage, ns)| (stage.label().to_owned(), 10 * ns * frames))
+            .collect(),
     }
 }
 
