@@ -15,8 +15,11 @@ use crate::config::{
     in_force, judge_log_level,
 };
 use crate::fault::{Explained, Fault, Report};
-use crate::gateway::{Orders, Stopping};
-use crate::show::{Action, Configuration, Done, LogLevel, MetricsError, Reloaded, Traffic};
+use crate::gateway::{Orders, Stopping, View};
+use crate::show::{
+    Action, Configuration, Done, LogLevel, Measuring, MetricsError, Reloaded, SCHEMA, Traffic,
+};
+use crate::stats::STAGES_LEASE_NS;
 
 /// What flags and the environment said at the start. It counts before the file whenever that is read.
 pub(super) struct Given {
@@ -40,6 +43,7 @@ pub(super) struct Daemon {
     given: Given,
     file: Option<PathBuf>,
     log: Log,
+    view: View,
     orders: Orders,
     /// Held by whoever changes something.
     serving: Mutex<Serving>,
@@ -95,7 +99,7 @@ impl Daemon {
         given: Given,
         configuration: Configuration,
         log: Log,
-        orders: Orders,
+        (view, orders): (View, Orders),
         serving: Serving,
         reloads: Arc<ReloadBook>,
     ) -> Self {
@@ -103,6 +107,7 @@ impl Daemon {
             given,
             file: configuration.file,
             log,
+            view,
             orders,
             serving: Mutex::new(serving),
             settings: Mutex::new(configuration.settings),
@@ -147,6 +152,13 @@ impl Daemon {
                 let _one = lock(&self.serving);
                 let resumed = self.orders.resume().map_err(OrderError::from);
                 resumed.map(|resumed| Done::Traffic(Traffic::from(resumed)))
+            }
+            Action::MeasureStages => {
+                self.view.measure_stages();
+                Ok(Done::Measuring(Measuring {
+                    schema: SCHEMA.to_owned(),
+                    for_ms: STAGES_LEASE_NS / 1_000_000,
+                }))
             }
         };
         done.map_err(|error| error.reports())

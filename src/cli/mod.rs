@@ -22,6 +22,7 @@ mod manual;
 mod order;
 mod output;
 mod peers;
+mod perf;
 mod reload;
 mod reloads;
 mod run;
@@ -80,6 +81,8 @@ enum Command {
     Capture(Box<capture::Capture>),
     /// Show frames where they come in, leave and die, a line each.
     Observe(Box<capture::Observe>),
+    /// Measure what the workers do with their time, what a frame costs, by stage, and how full the rings get.
+    Perf(perf::ShowPerf),
     /// Show which queue runs on which core, and what each worker does with its time.
     Workers(workers::ShowWorkers),
     /// Tell what would happen to a frame, step by step: it is walked through the tables by the code of the data path, and not
@@ -147,6 +150,7 @@ pub fn main() -> ExitCode {
         Command::Fdb(fdb) => fdb.execute(),
         Command::Capture(capture) => capture.execute(),
         Command::Observe(observe) => observe.execute(),
+        Command::Perf(perf) => perf.execute(),
         Command::Workers(workers) => workers.execute(),
         Command::Trace(trace) => trace.execute(),
         Command::State(state) => state.execute(),

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf, absolute};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{ArgMatches, Args};
 use crossbeam::channel::{Receiver, bounded};
@@ -22,7 +22,7 @@ use crate::config::{self, Config, ConfigError, Endpoint, Key, LogFormat, Setting
 use crate::fault::{self, Explained, Fault, Report};
 use crate::gateway::{self, Gateway, StartError};
 use crate::show::{Configuration, ControlSocket, MetricsError, MetricsSocket, SocketError, Status};
-use crate::show::{LastDropped, Look, Seen};
+use crate::show::{LastDropped, Look, Seen, WorkersNow};
 
 /// Arguments of `vxgate run`.
 #[derive(Debug, Args)]
@@ -185,6 +185,7 @@ fn carry(
     let socket = socket.capturing(gateway.captures());
     let view = gateway.view();
     let eyes = view.clone();
+    let handles = (view.clone(), gateway.orders());
     let reloads = Arc::new(ReloadBook::begin());
     let counted = Arc::clone(&reloads);
     let look = move || {
@@ -194,14 +195,7 @@ fn carry(
     let look = Arc::new(look);
     let serving = Serving::start(metrics, place, path.clone(), peers_max, look.clone())?;
     let ready = announcement(&gateway, &path, serving.endpoint());
-    let daemon = Daemon::new(
-        given,
-        configuration,
-        log,
-        gateway.orders(),
-        serving,
-        reloads,
-    );
+    let daemon = Daemon::new(given, configuration, log, handles, serving, reloads);
     let daemon = Arc::new(daemon);
     let [asked, told, by_signal] = [&daemon, &daemon, &daemon].map(Arc::clone);
     socket
@@ -216,6 +210,10 @@ fn carry(
                     page.map(Seen::Fdb).map_err(|error| error.reports())
                 }
                 Look::State => Ok(Seen::State(Box::new(eyes.state()))),
+                Look::Workers { last_ms } => {
+                    let (workers, takeovers) = eyes.workers(Duration::from_millis(last_ms));
+                    Ok(Seen::Workers(WorkersNow::new(workers, takeovers)))
+                }
                 Look::Status => {
                     let status = look().with_configuration(asked.configuration());
                     Ok(Seen::Status(Box::new(status)))

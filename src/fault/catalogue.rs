@@ -452,6 +452,16 @@ faults! {
         "With --log-format journald, entries go to the journal's socket (/run/systemd/journal/socket), and nothing listens there."
         "Use --log-format text or json, or give the process that socket (a container has none of its own)."
     }
+    "0860" WorkersReplaced Busy {
+        "the workers were replaced meanwhile"
+        "Devices came, went or changed while they were looked at, and with another takeover all counts begin anew."
+        "Look again; `vxgate status` counts the takeovers, and the log says why they come."
+    }
+    "0861" WorkerUnknown NotFound {
+        "there is no such worker"
+        "Workers are numbered from 0; there are as many as `worker.count` says, and none while the kernel carries all traffic."
+        "`vxgate workers` lists them."
+    }
     "0870" CapturesBusy Busy {
         "as many captures run as there can be"
         "Each capture has a part of every worker's attention, and there are four parts. The message names the processes that have them."

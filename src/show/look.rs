@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{LastDropped, Status};
+use super::{LastDropped, Status, WorkersNow};
 use crate::gateway::{FdbPage, FdbQuery};
 use crate::state::State;
 
@@ -18,6 +18,11 @@ pub enum Look {
     State,
     /// At all that is counted.
     Status,
+    /// At what the workers have done so far, and how full their rings were lately.
+    Workers {
+        /// In so many milliseconds before now.
+        last_ms: u64,
+    },
 }
 
 /// What is seen.
@@ -32,6 +37,8 @@ pub enum Seen {
     State(Box<State>),
     /// Of [`Look::Status`].
     Status(Box<Status>),
+    /// Of [`Look::Workers`].
+    Workers(WorkersNow),
 }
 
 #[cfg(test)]
@@ -54,6 +61,10 @@ mod tests {
         assert_eq!(
             written(Look::Fdb(query)),
             json!({"fdb": {"vni": 1, "after": {"ifindex": 4, "mac": 7}}})
+        );
+        assert_eq!(
+            written(Look::Workers { last_ms: 7 }),
+            json!({"workers": {"last_ms": 7}})
         );
     }
 }

@@ -6,6 +6,7 @@ mod columns;
 mod control_socket;
 mod drops;
 mod fdb;
+mod figures;
 mod frame_words;
 mod http;
 mod last_dropped;
@@ -14,6 +15,7 @@ mod metrics;
 mod observed;
 mod operation;
 mod peers;
+mod perf;
 mod schema;
 mod status;
 mod unix_socket;
@@ -37,6 +39,9 @@ pub use metrics::{MetricsError, MetricsSocket};
 pub use observed::{Inner, Observed, Told, Tunnel, verdict};
 pub use operation::{Action, Done, LogLevel, Reloaded, Traffic};
 pub use peers::{Peer, Peers};
+pub use perf::{
+    Measuring, Perf, PerfError, QueuePerf, RingPerf, Scale, StagesPerf, WorkerPerf, WorkersNow,
+};
 pub use schema::schema_of;
 pub use status::{Configuration, Health, Reloads, SCHEMA, Status};
 pub use workers::{Worker, Workers};

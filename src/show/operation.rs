@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::SCHEMA;
+use super::{Measuring, SCHEMA};
 use crate::config::{Applies, Change};
 use crate::gateway;
 
@@ -22,6 +22,8 @@ pub enum Action {
     Drain,
     /// To take it back.
     Resume,
+    /// To measure the stages of the workers' turns for a while.
+    MeasureStages,
 }
 
 impl Action {
@@ -41,6 +43,8 @@ pub enum Done {
     LogLevel(LogLevel),
     /// Of [`Action::Drain`] and [`Action::Resume`].
     Traffic(Traffic),
+    /// Of [`Action::MeasureStages`].
+    Measuring(Measuring),
 }
 
 /// The file was read again.
@@ -211,6 +215,7 @@ mod tests {
             json!({"log-level": "debug"})
         );
         assert_eq!(written(Action::LogLevel(None)), json!({"log-level": null}));
+        assert_eq!(written(Action::MeasureStages), json!("measure-stages"));
     }
 
     #[test]

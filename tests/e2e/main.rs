@@ -33,6 +33,7 @@ mod offload;
 mod overload;
 mod path_mtu;
 mod peers;
+mod perf;
 mod pod;
 mod policy;
 mod queues;

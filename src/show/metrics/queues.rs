@@ -45,9 +45,7 @@ mod tests {
             queue: 0,
             kind: kind.into(),
             received,
-            forwarded: 0,
-            dropped: 0,
-            dropped_by_kernel: 0,
+            ..QueueState::default()
         }
     }
 
