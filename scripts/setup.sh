@@ -18,6 +18,7 @@ PACKAGES=(
     tshark                                           # decodes what is on the wire
     tcpdump                                          # a capture has what it has
     prometheus                                       # checks the metrics and alert rules (promtool), and scrapes in a test
+    tmux                                             # the terminal of a test that looks at `vxgate top`
     chromium                                         # opens the benchmark's reports, as their readers do
 )
 RUST_MINIMUM=88                                      # rust-version in Cargo.toml: 1.88

@@ -7,6 +7,9 @@ use crate::fault::{Explained, Outcome};
 /// Unhealthy, or an operation failed.
 pub(super) const FAILED: u8 = 1;
 
+/// A signal came.
+pub(super) const INTERRUPTED: u8 = 130;
+
 /// What the shell is told.
 pub(super) const fn code(outcome: Outcome) -> u8 {
     match outcome {

@@ -31,6 +31,7 @@ mod serving;
 mod settings;
 mod state;
 mod status;
+mod top;
 mod trace;
 mod workers;
 
@@ -83,6 +84,8 @@ enum Command {
     Observe(Box<capture::Observe>),
     /// Measure what the workers do with their time, what a frame costs, by stage, and how full the rings get.
     Perf(perf::ShowPerf),
+    /// Watch what happens a second, by port, worker, peer and reason to die, and what the last minutes were like.
+    Top(top::ShowTop),
     /// Show which queue runs on which core, and what each worker does with its time.
     Workers(workers::ShowWorkers),
     /// Tell what would happen to a frame, step by step: it is walked through the tables by the code of the data path, and not
@@ -151,6 +154,7 @@ pub fn main() -> ExitCode {
         Command::Capture(capture) => capture.execute(),
         Command::Observe(observe) => observe.execute(),
         Command::Perf(perf) => perf.execute(),
+        Command::Top(top) => top.execute(),
         Command::Workers(workers) => workers.execute(),
         Command::Trace(trace) => trace.execute(),
         Command::State(state) => state.execute(),

@@ -11,8 +11,8 @@ use super::output::OutputError;
 use super::{config, explain, fail, print, print_json, trace};
 use crate::doctor;
 use crate::show::{
-    Drops, Fdb, LastDropped, LogLevel, Observed, Peers, Reloaded, SCHEMA, Status, Traffic, Workers,
-    schema_of,
+    Drops, Fdb, LastDropped, LogLevel, Observed, Peers, Perf, Rates, Reloaded, SCHEMA, Status,
+    Traffic, Workers, schema_of,
 };
 use crate::state::{self, State};
 
@@ -79,6 +79,10 @@ const DOCUMENTS: &[Document] = &[
         schema: || Ok(schema_of::<Peers>("peers", SCHEMA)),
     },
     Document {
+        command: "perf",
+        schema: || Ok(schema_of::<Perf>("perf", SCHEMA)),
+    },
+    Document {
         command: "reload",
         schema: || Ok(schema_of::<Reloaded>("reload", SCHEMA)),
     },
@@ -98,6 +102,10 @@ const DOCUMENTS: &[Document] = &[
     Document {
         command: "status",
         schema: || Ok(schema_of::<Status>("status", SCHEMA)),
+    },
+    Document {
+        command: "top",
+        schema: || Ok(schema_of::<Rates>("top --once", SCHEMA)),
     },
     Document {
         command: "trace",

@@ -462,6 +462,11 @@ faults! {
         "Workers are numbered from 0; there are as many as `worker.count` says, and none while the kernel carries all traffic."
         "`vxgate workers` lists them."
     }
+    "0862" ScreenNone Failed {
+        "there is no terminal to draw on"
+        "`vxgate top` draws a screen, and its output goes to a file or a pipe, or the terminal cannot do what it takes."
+        "Run it in a terminal, or print one look with `vxgate top --once`."
+    }
     "0870" CapturesBusy Busy {
         "as many captures run as there can be"
         "Each capture has a part of every worker's attention, and there are four parts. The message names the processes that have them."

@@ -18,6 +18,7 @@ mod peers;
 mod perf;
 mod schema;
 mod status;
+mod top;
 mod unix_socket;
 mod workers;
 
@@ -44,4 +45,5 @@ pub use perf::{
 };
 pub use schema::schema_of;
 pub use status::{Configuration, Health, Reloads, SCHEMA, Status};
+pub use top::{DropRate, Flow, PeerRate, PortRate, Rates, Sort, Style, Top, WorkerRate};
 pub use workers::{Worker, Workers};

@@ -42,6 +42,7 @@ mod scale;
 mod scenes;
 mod schema;
 mod superframes;
+mod top;
 mod topology;
 mod trace;
 mod who;

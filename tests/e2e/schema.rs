@@ -21,7 +21,9 @@ const LOOKS: &[(&str, &[&str])] = &[
     ("fdb", &["fdb"]),
     ("log-level", &["log-level"]),
     ("peers", &["peers"]),
+    ("perf", &["perf", "--for", "100ms"]),
     ("status", &["status"]),
+    ("top", &["top", "--once", "--interval", "100ms"]),
     ("workers", &["workers"]),
 ];
 

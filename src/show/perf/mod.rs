@@ -5,6 +5,7 @@ mod text;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::SCHEMA;
@@ -13,7 +14,7 @@ use crate::gateway::{QueueState, RingState, StagesState, WorkerState};
 use crate::stats::TURNS_PER_SAMPLE;
 
 /// The workers at one moment: what a daemon answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkersNow {
     /// [`SCHEMA`].
     pub schema: String,
@@ -35,7 +36,7 @@ impl WorkersNow {
 }
 
 /// The stages of the workers' turns are being measured: what a daemon answers that was asked to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Measuring {
     /// [`SCHEMA`].
     pub schema: String,
@@ -44,7 +45,7 @@ pub struct Measuring {
 }
 
 /// What lies between two looks. Field names are the keys of `vxgate perf --json`: add, never rename.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Perf {
     /// [`SCHEMA`].
     pub schema: String,
@@ -55,7 +56,7 @@ pub struct Perf {
 }
 
 /// What a worker did.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerPerf {
     /// Its number.
     pub worker: u32,
@@ -114,7 +115,7 @@ pub struct WorkerPerf {
 }
 
 /// What went through a queue.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct QueuePerf {
     /// The underlay device's name, or the vxlan device's.
     pub port: String,
@@ -143,7 +144,7 @@ pub struct QueuePerf {
 }
 
 /// How full a ring was: the receive and the transmit ring at most, the fill ring at least.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RingPerf {
     /// `rx`, `tx` or `fill`.
     pub ring: String,
@@ -154,7 +155,7 @@ pub struct RingPerf {
 }
 
 /// Where the time of turns with frames went.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StagesPerf {
     /// One turn of so many was measured.
     pub every: u64,
