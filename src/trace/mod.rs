@@ -17,6 +17,7 @@
 
 mod counted;
 mod fate;
+mod headers;
 pub mod input;
 mod steering;
 mod steps;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::steps::sent_to;
+use super::headers::sent_to;
 use super::{At, Counter, Fate, Outcome, Step, Tracer};
 
 /// Bytes a line of a dump.

@@ -2,9 +2,11 @@
 
 mod described;
 mod hex;
+mod words;
 
-pub use described::{Described, KEYS, describe};
+pub use described::{Described, describe};
 pub use hex::read_hex;
+pub use words::KEYS;
 
 use crate::fault::{Explained, Fault};
 
