@@ -15,6 +15,7 @@ mod checksums;
 mod crew;
 mod fdb;
 mod flight;
+mod direct;
 mod hung;
 mod kernel_share;
 mod lanes;
@@ -42,9 +43,9 @@ pub use fdb::{FdbEntryState, FdbPage, FdbPlace, FdbQuery};
 pub use flight::DroppedFrame;
 pub use lock::{LockError, lock_name, peer_may_change, peer_pid};
 pub use observe::{
-    AccessState, DeviceState, DropState, GroupState, MemberState, MirrorState, Observation,
-    OffenderState, PeerState, PolicyState, PortState, QueueState, RefusedState, SuperframesState,
-    Traffic, VniState, VtepState, WorkerState,
+    AccessState, DeviceState, DirectState, DirectWayState, DropState, GroupState, MemberState,
+    MirrorState, Observation, OffenderState, PeerState, PolicyState, PortState, QueueState,
+    RefusedState, SuperframesState, Traffic, VniState, VtepState, WorkerState,
 };
 pub use order::{Drained, Orders, Resumed, Stopping};
 pub use plan::{Nic, Plan, PlanError, receive_queues, refusal_words};

@@ -59,6 +59,48 @@ pub struct Observation {
     /// workers and mirror begin anew.
     #[serde(default)]
     pub takeovers: u64,
+    /// The direct path; none where it was not asked for.
+    #[serde(default)]
+    pub direct: Option<DirectState>,
+}
+
+/// The direct path.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DirectState {
+    /// `flows`.
+    pub mode: String,
+    /// Why no flow goes it.
+    pub why_not: Option<String>,
+    /// Why no TCP flow goes it.
+    pub why_not_tcp: Option<String>,
+    /// The pods' devices that are looked after.
+    pub pods: u64,
+    /// Others, and why not.
+    pub pods_left_out: BTreeMap<String, String>,
+    /// Flows in the express gear.
+    pub express_flows: u64,
+    /// Flows promoted since the start of the session.
+    pub promotions: u64,
+    /// How often every flow was demoted at once, because something changed that the kernel decides by.
+    pub changes: u64,
+    /// From pods to the underlay.
+    pub out: DirectWayState,
+    /// From the underlay to pods.
+    #[serde(rename = "in")]
+    pub into: DirectWayState,
+}
+
+/// One way of the express gear.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectWayState {
+    /// Frames forwarded.
+    pub forwarded: u64,
+    /// Bytes of these, without outer headers.
+    pub forwarded_bytes: u64,
+    /// Frames that were taken off the underlay and have not reached a pod's device: on their way, or lost.
+    pub in_flight: i64,
+    /// Frames handed up to the workers or the kernel, by reason, and their `total`.
+    pub handed_up: BTreeMap<String, u64>,
 }
 
 /// What the data path does where the kernel and the RFC leave a choice, in the words of the configuration.
@@ -205,8 +247,11 @@ pub struct PortState {
     pub numa_node: Option<u32>,
     /// Frames that arrived, whatever became of them.
     pub received: u64,
-    /// Frames handed on to the other side.
+    /// Frames handed on to the other side, the express gear's included.
     pub forwarded: u64,
+    /// Frames among these that the express gear forwarded.
+    #[serde(default)]
+    pub express: u64,
     /// Copies beyond the first, for flood lists.
     pub flood_copies: u64,
     /// Their bytes, as sent; not among `forwarded_bytes`.

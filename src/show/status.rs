@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Effective;
 use crate::gateway::{
-    CaptureState, DeviceState, GroupState, Observation, OffenderState, PolicyState, PortState,
-    SuperframesState, VtepState, WorkerState,
+    CaptureState, DeviceState, DirectState, DirectWayState, GroupState, Observation, OffenderState,
+    PolicyState, PortState, SuperframesState, VtepState, WorkerState,
 };
 use crate::stats::DropReason;
 
@@ -165,6 +165,9 @@ impl fmt::Display for Status {
         for worker in &seen.workers {
             writeln!(f, "  worker    {}", WorkerLine(worker))?;
         }
+        if let Some(direct) = &seen.direct {
+            write!(f, "{}", DirectLines(direct))?;
+        }
         let resolved = seen.vteps.iter().filter(|vtep| vtep.state == "resolved");
         let (count, resolved) = (seen.vteps.len(), resolved.count());
         writeln!(f, "  vteps     {count} ({resolved} resolved)")?;
@@ -241,6 +244,43 @@ impl fmt::Display for WorkerLine<'_> {
             write!(f, " (not {refused})")?;
         }
         write!(f, "   busy {busy:.1} %   {} turns{life}", worker.turns)
+    }
+}
+
+struct DirectLines<'a>(&'a DirectState);
+
+impl fmt::Display for DirectLines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let direct = self.0;
+        let times = if direct.changes == 1 { "time" } else { "times" };
+        writeln!(
+            f,
+            "  direct    {}: {} flows of {} pods in the express gear; {} promoted, all demoted {} {times}",
+            direct.mode, direct.express_flows, direct.pods, direct.promotions, direct.changes
+        )?;
+        for (name, why) in &direct.pods_left_out {
+            writeln!(f, "            not {name}: {why}")?;
+        }
+        for (way, word) in [(&direct.out, "out"), (&direct.into, "in")] {
+            writeln!(f, "            {word}: {}", DirectWayWords(way))?;
+        }
+        Ok(())
+    }
+}
+
+struct DirectWayWords<'a>(&'a DirectWayState);
+
+impl fmt::Display for DirectWayWords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let way = self.0;
+        write!(f, "forwarded {}", way.forwarded)?;
+        if way.in_flight != 0 {
+            write!(f, ", in flight {}", way.in_flight)?;
+        }
+        for (reason, count) in counted(&way.handed_up) {
+            write!(f, ", {count} {reason}")?;
+        }
+        Ok(())
     }
 }
 
@@ -519,6 +559,7 @@ mod tests {
             numa_node: None,
             received: 10,
             forwarded: 6,
+            express: 0,
             flood_copies: 0,
             copied_bytes: 0,
             flood_copies_lost: 0,

@@ -8,6 +8,7 @@ mod offenders;
 mod pass_reason;
 mod peers;
 pub mod tap;
+mod up_reason;
 
 pub use counters::{Count, PortCounters, WorkerCounters};
 pub use drop_reason::{Direction, DropReason};
@@ -17,3 +18,4 @@ pub use flight::{
 pub use offenders::{OFFENDERS_MAX, Offender, OffenderRecord, Offenders};
 pub use pass_reason::PassReason;
 pub use peers::{PEERS_MAX, PeerBook, PeerId, PeerTally, Tallies, Tally};
+pub use up_reason::UpReason;

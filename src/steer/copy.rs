@@ -7,6 +7,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramType
 use libbpf_sys as sys;
 
 use super::{Error, SteerCounters};
+use crate::flows::WAYS;
 use crate::stats::PassReason;
 use crate::wire::{MacAddr, Vni};
 
@@ -39,11 +40,23 @@ pub(super) struct Settings {
     pub gbp: bool,
     /// Index of the TAP that the vxlan device's TCP and superframes go to; 0 without one.
     pub tap: u32,
+    /// How many sets of promoted flows there are, a power of two; 0 without a direct path.
+    pub flow_sets: u32,
     /// The XDP programs take frames of several buffers. Nothing they read, but how they are loaded.
     pub chains: bool,
 }
 
 impl Settings {
+    /// How many entries a map has whose length depends on the settings.
+    fn entries_of(&self, map: &str) -> Option<u32> {
+        match map {
+            _ if self.flow_sets == 0 => None,
+            "flow_sets" => Some(self.flow_sets),
+            "express_flows" => Some(self.flow_sets * WAYS as u32),
+            _ => None,
+        }
+    }
+
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes: Vec<u8> = [self.workers, self.kernel_side, self.device, self.frame_max]
             .iter()
@@ -51,13 +64,25 @@ impl Settings {
             .collect();
         bytes.extend(self.mac.0);
         bytes.extend(u16::from(self.gbp).to_ne_bytes());
-        bytes.extend(self.tap.to_ne_bytes());
+        let cpus = libbpf_rs::num_possible_cpus().map_or(1, |cpus| cpus.max(1) as u32);
+        let rest = [self.tap, self.flow_sets, cpus];
+        bytes.extend(rest.iter().flat_map(|number| number.to_ne_bytes()));
         bytes
     }
 }
 
 /// Maps that all copies share with the first.
-const SHARED: [&str; 5] = ["heartbeats", "bypass", "endpoints", "segments", "ways"];
+const SHARED: [&str; 9] = [
+    "heartbeats",
+    "bypass",
+    "endpoints",
+    "segments",
+    "ways",
+    "direct_state",
+    "flow_sets",
+    "express_flows",
+    "direct_counts",
+];
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vxgate.bpf.o"));
 
 /// A loaded copy.
@@ -68,8 +93,17 @@ pub(super) struct Copy {
 impl Copy {
     /// Loads a copy for one device, sharing maps with `first`.
     pub fn load(settings: &Settings, first: Option<&Self>) -> Result<Self, Error> {
+        Self::load_object(OBJECT, settings, first)
+    }
+
+    /// The same with another object, whose programs are told the same and share the same maps.
+    pub(super) fn load_object(
+        object: &[u8],
+        settings: &Settings,
+        first: Option<&Self>,
+    ) -> Result<Self, Error> {
         let mut open = ObjectBuilder::default()
-            .open_memory(OBJECT)
+            .open_memory(object)
             .map_err(Error::Load)?;
         for mut map in open.maps_mut() {
             let name = map.name().to_string_lossy().into_owned();
@@ -79,6 +113,8 @@ impl Copy {
             } else if let Some(first) = first.filter(|_| SHARED.contains(&name.as_str())) {
                 map.reuse_fd(first.map(&name)?.as_fd())
                     .map_err(Error::Load)?;
+            } else if let Some(entries) = settings.entries_of(&name) {
+                map.set_max_entries(entries).map_err(Error::Load)?;
             }
         }
         // Without it a driver takes no program when the MTU is beyond one buffer. Set only then: before Linux 5.18 the
@@ -188,7 +224,7 @@ impl Copy {
             ..SteerCounters::default()
         };
         for counts in by_cpu.unwrap_or_default() {
-            // struct steer_counts: steered, lost, passed[]
+            // struct steer_counts: steered, lost, express, passed[]
             let mut numbers = counts
                 .as_chunks::<8>()
                 .0
@@ -196,6 +232,7 @@ impl Copy {
                 .map(|bytes| u64::from_ne_bytes(*bytes));
             sum.steered += numbers.next().unwrap_or(0);
             sum.lost += numbers.next().unwrap_or(0);
+            sum.express += numbers.next().unwrap_or(0);
             for (total, number) in sum.passed.iter_mut().zip(numbers) {
                 *total += number;
             }
@@ -203,7 +240,7 @@ impl Copy {
         Ok(sum)
     }
 
-    fn map(&self, name: &str) -> Result<MapHandle, Error> {
+    pub(super) fn map(&self, name: &str) -> Result<MapHandle, Error> {
         let map = self.object.maps().find(|map| map.name() == name);
         let map = map.ok_or_else(|| Error::Plan(format!("the object has no map {name}")))?;
         MapHandle::try_from(&map).map_err(|source| Error::Map {
@@ -261,6 +298,7 @@ pub(super) mod tests {
             mac: MacAddr([4; 6]),
             gbp: false,
             tap: 0,
+            flow_sets: 0,
             chains: false,
         }
     }

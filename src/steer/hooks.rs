@@ -97,6 +97,15 @@ pub(super) fn attach_classifier(
     Ok(Hook::Filter { _filter: filter })
 }
 
+/// Attaches a classifier by tcx, and in no other way: whatever becomes of the process, the attachment ends with it.
+pub(super) fn attach_tcx(program: BorrowedFd<'_>, ifindex: u32, side: Side) -> io::Result<Hook> {
+    let attach_type = match side {
+        Side::Ingress => sys::BPF_TCX_INGRESS,
+        Side::Egress => sys::BPF_TCX_EGRESS,
+    };
+    link(program, ifindex, attach_type, 0)
+}
+
 fn link(
     program: BorrowedFd<'_>,
     ifindex: u32,

@@ -23,7 +23,8 @@
 //! of the port that should send it is dropped there and then, so no queue grows.
 
 use super::{Access, Hands, Plan, Superframes, Underlay, Worker, watch};
-use crate::pipeline::{Exit, carrier, decap, encap};
+use crate::flows::Lookout;
+use crate::pipeline::{Exit, carrier, decap, encap, sightings};
 use crate::port::{BATCH, Batch, Port, Umem};
 use crate::stats::tap::Point;
 use crate::stats::{DropReason, PortCounters};
@@ -59,6 +60,7 @@ impl<P: Port> Worker<P> {
             underlays,
             accesses,
             superframes,
+            lookout,
             reader,
             counters,
             ..
@@ -69,20 +71,27 @@ impl<P: Port> Worker<P> {
 
         let snapshot = reader.snapshot();
         for underlay in (0..).zip(&mut *underlays) {
-            let ways = (accesses.as_mut_slice(), superframes.as_mut());
-            moved.decapsulated += from_underlay(snapshot, umem, underlay, ways, hands, now_ns);
+            let beyond = Beyond {
+                accesses,
+                superframes: superframes.as_mut(),
+                lookout: lookout.as_mut(),
+            };
+            moved.decapsulated += from_underlay(snapshot, umem, underlay, beyond, hands, now_ns);
         }
         moved.received = moved.decapsulated;
         for (segment, access) in (0..).map(SegmentId).zip(&mut *accesses) {
             // Present: `Worker::new` has looked.
             if let Some(underlay) = underlays.get_mut(access.underlay) {
                 access.counters.peers.set_now(now_ns);
-                moved.received += from_access(snapshot, umem, segment, access, underlay, hands);
+                let lookout = lookout.as_mut();
+                let ends = (access, underlay);
+                moved.received += from_access(snapshot, umem, segment, ends, lookout, hands);
             }
         }
         if let Some(superframes) = superframes {
             superframes.set_now(now_ns);
-            moved.received += superframes.turn(snapshot, umem, underlays, hands);
+            let ports = (&mut *umem, underlays.as_mut_slice());
+            moved.received += superframes.turn(snapshot, ports, lookout.as_mut(), hands);
             moved.reclaimed += superframes.recycle(umem).reclaimed;
         }
 
@@ -97,15 +106,27 @@ impl<P: Port> Worker<P> {
     }
 }
 
+/// Where decapsulated frames may go, and who hears of them.
+struct Beyond<'a, P> {
+    accesses: &'a mut [Access<P>],
+    superframes: Option<&'a mut Superframes>,
+    lookout: Option<&'a mut Lookout>,
+}
+
 /// Decapsulates a batch from one underlay port, in the turn that began at `now_ns`; returns its size.
 fn from_underlay<P: Port>(
     snapshot: &Snapshot,
     umem: &mut Umem,
     (number, underlay): (usize, &mut Underlay<P>),
-    (accesses, superframes): (&mut [Access<P>], Option<&mut Superframes>),
+    beyond: Beyond<'_, P>,
     hands: &mut Hands,
     now_ns: u64,
 ) -> usize {
+    let Beyond {
+        accesses,
+        superframes,
+        lookout,
+    } = beyond;
     let Hands {
         batch,
         verdicts,
@@ -130,6 +151,9 @@ fn from_underlay<P: Port>(
     if counters.tap.wants(Point::UnderlayRx) {
         watch::from_underlay(umem, batch, verdicts, counters);
     }
+    if let Some(lookout) = lookout {
+        sightings::arrivals(snapshot, underlay.ifindex, umem, batch, verdicts, lookout);
+    }
     decap::apply(snapshot, umem, batch, verdicts, counters, to_accesses);
     for (segment, (outbox, access)) in to_accesses.iter_mut().zip(accesses).enumerate() {
         if let Some((joining, superframes)) = &mut lane
@@ -152,8 +176,8 @@ fn from_access<P: Port>(
     snapshot: &Snapshot,
     umem: &mut Umem,
     segment: SegmentId,
-    access: &mut Access<P>,
-    underlay: &mut Underlay<P>,
+    (access, underlay): (&mut Access<P>, &mut Underlay<P>),
+    lookout: Option<&mut Lookout>,
     hands: &mut Hands,
 ) -> usize {
     let Hands {
@@ -178,6 +202,9 @@ fn from_access<P: Port>(
     encap::decide(snapshot, segment, umem, batch, verdicts);
     if counters.tap.wants(Point::AccessRx) {
         watch::from_access(snapshot.segment(segment), umem, batch, verdicts, counters);
+    }
+    if let Some(lookout) = lookout {
+        sightings::departures::<false>(snapshot, segment, umem, batch, verdicts, lookout);
     }
     encap::apply(
         snapshot, segment, umem, batch, verdicts, counters, &mut exit,

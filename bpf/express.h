@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Express, from the wire: the program on the NIC takes the outer headers off and does what the node's routing and bridge
+ * would do, and the classifier behind it (`vxgate_deliver` in `direct.bpf.c`) brings the frame to its pod.
+ *
+ * The frame goes up the NIC's own receive path in between, and GRO joins TCP's segments there as if no tunnel had been. Which
+ * pod it is for stands in front of it, where nobody but a program on the NIC can write. Should the classifier be gone by
+ * then, the kernel drops the frame: it is for another Ethernet address than the NIC's.
+ */
+#ifndef VXGATE_EXPRESS_H
+#define VXGATE_EXPRESS_H
+
+#include "direct.h"
+
+static __always_inline bool outer_check_holds(const struct iphdr *ip)
+{
+	const __u32 *words = (const __u32 *)ip;
+	__u64 sum = 0;
+
+	for (int word = 0; word < 5; word++)
+		sum += words[word];
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return fold((__u32)sum + (__u32)(sum >> 32)) == 0xffff;
+}
+
+/* Whether the outer headers are those that the flow's far end sends: UP_REASONS when so. */
+static __always_inline enum up_reason judge_outer(const struct express_flow *flow, const struct iphdr *ip, __u32 len,
+						  const struct inner *inner)
+{
+	const struct udphdr *udp = (const void *)(ip + 1);
+	const __u8 *vxlan = (const void *)(udp + 1);
+	const __u8 *eth = vxlan + 8;
+	__u8 ecn = ip->tos & ECN_MASK;
+
+	if (bpf_ntohs(ip->tot_len) + ETH_HLEN != len || bpf_ntohs(udp->len) + ETH_HLEN + sizeof(*ip) != len)
+		return UP_LENGTH;
+	if (ip->saddr != *(const __be32 *)(flow->headers + AT_DESTINATION) ||
+	    ip->daddr != *(const __be32 *)(flow->headers + AT_SOURCE) || !outer_check_holds(ip) ||
+	    udp->dest != *(const __be16 *)(flow->headers + AT_PORT) ||
+	    *(const __u32 *)vxlan != *(const __u32 *)(flow->headers + AT_VXLAN) ||
+	    *(const __u32 *)(vxlan + 4) != *(const __u32 *)(flow->headers + AT_VXLAN + 4))
+		return UP_SPOOFED;
+	/* Between the two vxlan devices' own addresses: what was routed on both sides. */
+	for (int half = 0; half < 3; half++)
+		if (((const __u16 *)eth)[half] != ((const __u16 *)(flow->headers + AT_INNER))[half + 3] ||
+		    ((const __u16 *)eth)[half + 3] != ((const __u16 *)(flow->headers + AT_INNER))[half])
+			return UP_SPOOFED;
+	/* RFC 6040 §4.2: the inner bits stay as they are in these cells. */
+	if (ecn && (ecn == ECN_CE || ecn != (inner->tos & ECN_MASK)))
+		return UP_ECN;
+	return UP_REASONS;
+}
+
+/* Makes the frame one that the pod is sent by its gateway; false, and the frame as it was, when there is no room for it. */
+static __always_inline bool hand_over(struct xdp_md *ctx, const struct express_flow *flow, __be16 check)
+{
+	struct handover *handover;
+	struct ethhdr *eth;
+	struct iphdr *ip;
+
+	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*handover)))
+		return false;
+	if (bpf_xdp_adjust_head(ctx, OUTER_LEN)) {
+		bpf_xdp_adjust_meta(ctx, sizeof(*handover));
+		return false;
+	}
+	handover = (void *)(long)ctx->data_meta;
+	eth = (void *)(long)ctx->data;
+	ip = (void *)(eth + 1);
+	if ((void *)(handover + 1) > (void *)(long)ctx->data || (void *)(ip + 1) > (void *)(long)ctx->data_end)
+		return false; /* Not reached: both were there before. */
+	handover->magic = HANDOVER_MAGIC;
+	handover->pod = flow->pod;
+	__builtin_memcpy(eth->h_dest, flow->pod_mac, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, flow->gateway_mac, ETH_ALEN);
+	ip->ttl--;
+	ip->check = check;
+	return true;
+}
+
+/* Takes a frame that is VXLAN for us, if it is one of a promoted flow and as all others of it. */
+static __always_inline bool take_express(struct xdp_md *ctx)
+{
+	__u32 zero = 0;
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct direct_state *state = bpf_map_lookup_elem(&direct_state, &zero);
+	__u32 len = end - data;
+	struct inner inner = {};
+	struct express_flow *flow;
+	enum up_reason why;
+
+	if (!state || !state->generation)
+		return false;
+	if (data + OUTER_LEN + ETH_HLEN + sizeof(struct iphdr) + sizeof(struct udphdr) > end ||
+	    ((struct ethhdr *)data)->h_proto != bpf_htons(ETH_P_IP) || ((struct ethhdr *)data)->h_dest[0] & 1) {
+		why = UP_OTHER_PROTOCOL;
+		goto up;
+	}
+	why = read_inner(data + OUTER_LEN, end, len - OUTER_LEN, false, &inner);
+	if (why != UP_REASONS)
+		goto up;
+	flow = find_flow(&inner.key, state);
+	why = UP_NO_FLOW;
+	if (!flow)
+		goto up;
+	why = judge_outer(flow, data + ETH_HLEN, len, &inner);
+	if (why != UP_REASONS)
+		goto up;
+	/* A group's address is no VTEP's, and a frame that came in by another NIC is not routed as this flow was. */
+	why = UP_SPOOFED;
+	if (flow->nic != ctx->ingress_ifindex)
+		goto up;
+	why = judge_frame(flow, &inner, &flow->shown_in_ns);
+	if (why != UP_REASONS)
+		goto up;
+	why = UP_NO_ROOM;
+	if (!hand_over(ctx, flow, check_after_hop(inner.check)))
+		goto up;
+	flow->in_frames++;
+	flow->in_bytes += inner.len;
+	count_direct(WAY_IN, 1, inner.len);
+	return true;
+up:
+	count_up(WAY_IN, why);
+	return false;
+}
+
+#endif
