@@ -17,7 +17,12 @@ const SOURCES: [Source; 7] = [
     Source {
         name: "vxgate",
         file: "bpf/vxgate.bpf.c",
-        headers: &["bpf/shared.h", "bpf/alive.h", "bpf/direct.h", "bpf/express.h"],
+        headers: &[
+            "bpf/shared.h",
+            "bpf/alive.h",
+            "bpf/direct.h",
+            "bpf/express.h",
+        ],
         arguments: &[],
     },
     Source {

@@ -80,7 +80,8 @@ struct express_flow {
 	__u8 ecn;        /* which inner ECN bits the outer header has */
 	__u8 checksum;   /* whether it has a UDP checksum */
 	__u8 gateway_mac[ETH_ALEN];
-	__u8 zero[2];
+	__u8 by_xdp;     /* whether the pod's device takes frames from a program on the NIC as they are */
+	__u8 zero;
 	__u32 ip_sum;    /* over the outer IPv4 header as it stands in `headers` */
 	__u32 udp_sum;   /* over all that the outer UDP checksum covers but the lengths; see `udp_checksum` */
 	struct flow_key key;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /* Express, from the wire: the program on the NIC takes the outer headers off and does what the node's routing and bridge
- * would do, and the classifier behind it (`vxgate_deliver` in `direct.bpf.c`) brings the frame to its pod.
+ * would do.
  *
- * The frame goes up the NIC's own receive path in between, and GRO joins TCP's segments there as if no tunnel had been. Which
- * pod it is for stands in front of it, where nobody but a program on the NIC can write. Should the classifier be gone by
- * then, the kernel drops the frame: it is for another Ethernet address than the NIC's.
+ * Where the pod's device takes frames from programs (its other end has NAPI: GRO is on, or a program there), the frame goes
+ * straight to it. A pod is not obliged to have that, and most have not. For those the frame goes up the NIC's own receive path,
+ * where GRO joins TCP's segments as if no tunnel had been, and the classifier behind it (`vxgate_deliver` in `direct.bpf.c`)
+ * brings it to its pod. Which one that is stands in front of the frame, where nobody but a program on the NIC can write. Should
+ * the classifier be gone by then, the kernel drops the frame: it is for another Ethernet address than the NIC's.
  */
 #ifndef VXGATE_EXPRESS_H
 #define VXGATE_EXPRESS_H
@@ -50,26 +52,14 @@ static __always_inline enum up_reason judge_outer(const struct express_flow *flo
 	return UP_REASONS;
 }
 
-/* Makes the frame one that the pod is sent by its gateway; false, and the frame as it was, when there is no room for it. */
-static __always_inline bool hand_over(struct xdp_md *ctx, const struct express_flow *flow, __be16 check)
+/* Makes the frame one that the pod is sent by its gateway; false when it is shorter than it was before, which it is not. */
+static __always_inline bool route(struct xdp_md *ctx, const struct express_flow *flow, __be16 check)
 {
-	struct handover *handover;
-	struct ethhdr *eth;
-	struct iphdr *ip;
+	struct ethhdr *eth = (void *)(long)ctx->data;
+	struct iphdr *ip = (void *)(eth + 1);
 
-	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*handover)))
+	if ((void *)(ip + 1) > (void *)(long)ctx->data_end)
 		return false;
-	if (bpf_xdp_adjust_head(ctx, OUTER_LEN)) {
-		bpf_xdp_adjust_meta(ctx, sizeof(*handover));
-		return false;
-	}
-	handover = (void *)(long)ctx->data_meta;
-	eth = (void *)(long)ctx->data;
-	ip = (void *)(eth + 1);
-	if ((void *)(handover + 1) > (void *)(long)ctx->data || (void *)(ip + 1) > (void *)(long)ctx->data_end)
-		return false; /* Not reached: both were there before. */
-	handover->magic = HANDOVER_MAGIC;
-	handover->pod = flow->pod;
 	__builtin_memcpy(eth->h_dest, flow->pod_mac, ETH_ALEN);
 	__builtin_memcpy(eth->h_source, flow->gateway_mac, ETH_ALEN);
 	ip->ttl--;
@@ -77,8 +67,37 @@ static __always_inline bool hand_over(struct xdp_md *ctx, const struct express_f
 	return true;
 }
 
-/* Takes a frame that is VXLAN for us, if it is one of a promoted flow and as all others of it. */
-static __always_inline bool take_express(struct xdp_md *ctx)
+/* Takes the outer headers off, and sends the frame on its way. XDP_ABORTED, and the frame as it was, when there is no room for
+ * what the classifier is told. */
+static __always_inline int hand_over(struct xdp_md *ctx, const struct express_flow *flow, const struct inner *inner)
+{
+	__be16 check = check_after_hop(inner->check);
+	struct handover *handover;
+
+	if (flow->by_xdp) {
+		if (bpf_xdp_adjust_head(ctx, OUTER_LEN))
+			return XDP_ABORTED;
+		if (!route(ctx, flow, check))
+			return XDP_DROP;
+		count_direct(WAY_DELIVERED, 1, inner->len);
+		return bpf_redirect(flow->pod, 0);
+	}
+	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*handover)))
+		return XDP_ABORTED;
+	if (bpf_xdp_adjust_head(ctx, OUTER_LEN)) {
+		bpf_xdp_adjust_meta(ctx, sizeof(*handover));
+		return XDP_ABORTED;
+	}
+	handover = (void *)(long)ctx->data_meta;
+	if ((void *)(handover + 1) > (void *)(long)ctx->data || !route(ctx, flow, check))
+		return XDP_DROP;
+	handover->magic = HANDOVER_MAGIC;
+	handover->pod = flow->pod;
+	return XDP_PASS;
+}
+
+/* Takes a frame that is VXLAN for us, if it is one of a promoted flow and as all others of it. XDP_ABORTED when it is not. */
+static __always_inline int take_express(struct xdp_md *ctx)
 {
 	__u32 zero = 0;
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
@@ -87,9 +106,10 @@ static __always_inline bool take_express(struct xdp_md *ctx)
 	struct inner inner = {};
 	struct express_flow *flow;
 	enum up_reason why;
+	int verdict;
 
 	if (!state || !state->generation)
-		return false;
+		return XDP_ABORTED;
 	if (data + OUTER_LEN + ETH_HLEN + sizeof(struct iphdr) + sizeof(struct udphdr) > end ||
 	    ((struct ethhdr *)data)->h_proto != bpf_htons(ETH_P_IP) || ((struct ethhdr *)data)->h_dest[0] & 1) {
 		why = UP_OTHER_PROTOCOL;
@@ -113,15 +133,16 @@ static __always_inline bool take_express(struct xdp_md *ctx)
 	if (why != UP_REASONS)
 		goto up;
 	why = UP_NO_ROOM;
-	if (!hand_over(ctx, flow, check_after_hop(inner.check)))
+	verdict = hand_over(ctx, flow, &inner);
+	if (verdict == XDP_ABORTED)
 		goto up;
 	flow->in_frames++;
 	flow->in_bytes += inner.len;
 	count_direct(WAY_IN, 1, inner.len);
-	return true;
+	return verdict;
 up:
 	count_up(WAY_IN, why);
-	return false;
+	return XDP_ABORTED;
 }
 
 #endif

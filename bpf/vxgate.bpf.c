@@ -269,15 +269,16 @@ int steer_underlay(struct xdp_md *ctx)
 {
 	enum pass_reason why = PASS_NOT_OURS;
 	__u32 queue = ctx->rx_queue_index;
+	int express;
 
 	if (judge((void *)(long)ctx->data, (void *)(long)ctx->data_end, ctx->ingress_ifindex, &why)) {
 		if (bypassed()) {
 			why = PASS_BYPASS;
 		} else if (!fresh(queue % settings.workers)) {
 			why = PASS_HEARTBEAT_STALE;
-		} else if (settings.flow_sets && take_express(ctx)) {
+		} else if (settings.flow_sets && (express = take_express(ctx)) != XDP_ABORTED) {
 			count_express(COUNTS_UNDERLAY);
-			return XDP_PASS;
+			return express;
 		} else if ((void *)(long)ctx->data_end - (void *)(long)ctx->data > settings.frame_max) {
 			/* A veth whose program is generic gets its peer's superframes uncut. No socket could take one. */
 			why = PASS_OVERSIZE;

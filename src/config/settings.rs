@@ -338,6 +338,11 @@ impl WordKey {
                 "What the log looks like: \"text\", lines for people; \"json\", an object a line; both on standard error; \
                  \"journald\", entries of systemd's journal, with fields."
             }
+            Self::Direct => {
+                "Which flows go straight between the underlay and the pods' own devices, without the node's routing, bridge \
+                 and filters: \"off\", none; \"flows\", those that the kernel was seen to carry unchanged both ways, until \
+                 anything changes that it decides by (Linux 6.15 and later)."
+            }
         }
     }
 

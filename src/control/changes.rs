@@ -13,7 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use foldhash::fast::FixedState;
 
 use crate::netlink::{
-    Group, LinkKind, Message, Neighbour, Received, Subscription, neighbour_flag, neighbour_state,
+    Group, LinkKind, Message, Neighbour, Received, Subscription, NetdevFamily, neighbour_flag,
+    neighbour_state,
 };
 use crate::wire::MacAddr;
 
@@ -46,7 +47,7 @@ const GROUPS: [Group; 11] = [
 pub struct Heard {
     /// Something changed that frames' fates depend on.
     pub changed: bool,
-    /// Links came, went, moved to another bridge, or got another queueing discipline.
+    /// Links came, went, moved to another bridge, got another queueing discipline, or can do other things for programs.
     pub links: bool,
 }
 
@@ -55,6 +56,7 @@ pub struct Heard {
 pub struct Changes {
     routes: Subscription,
     filters: Option<Subscription>,
+    features: Option<Subscription>,
     known: Known,
 }
 
@@ -92,19 +94,21 @@ enum Place {
 }
 
 impl Changes {
-    /// Listens from now on.
-    pub fn open() -> io::Result<Self> {
+    /// Listens from now on: to what `features` tell of, too.
+    pub fn open(features: Option<&NetdevFamily>) -> io::Result<Self> {
+        let features = features.map(|features| features.changes(QUEUE_BYTES));
         Ok(Self {
             routes: Subscription::open(&GROUPS, QUEUE_BYTES)?,
             filters: Subscription::nftables(QUEUE_BYTES)?,
+            features: features.transpose()?,
             known: Known::default(),
         })
     }
 
     /// What to wait for.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let filters = self.filters.iter().map(AsFd::as_fd);
-        std::iter::once(self.routes.as_fd()).chain(filters)
+        let others = self.filters.iter().chain(&self.features);
+        std::iter::once(self.routes.as_fd()).chain(others.map(AsFd::as_fd))
     }
 
     /// Takes what has been announced.
@@ -116,6 +120,14 @@ impl Changes {
         })?;
         if let Some(filters) = &mut self.filters {
             listen(filters, &mut heard, |_, heard| heard.changed = true)?;
+        }
+        if let Some(features) = &mut self.features {
+            listen(features, &mut heard, |_, heard| {
+                *heard = Heard {
+                    changed: true,
+                    links: true,
+                }
+            })?;
         }
         Ok(heard)
     }

@@ -143,7 +143,11 @@ mod tests {
         ];
         let found = pods(&links, &[5]);
         assert_eq!(indexes(&found), [6]);
-        let why: Vec<_> = found.left_out.iter().map(|(port, why)| (port.ifindex, why)).collect();
+        let why: Vec<_> = found
+            .left_out
+            .iter()
+            .map(|(port, why)| (port.ifindex, why))
+            .collect();
         assert!(why[0].0 == 4 && why[0].1.contains("tbf"), "{why:?}");
         assert!(why[1].0 == 5 && why[1].1.contains("clsact"), "{why:?}");
     }

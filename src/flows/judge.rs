@@ -216,7 +216,9 @@ impl Judge {
                     known.since_ns = now_ns;
                     return None;
                 }
-                Verdict::Frames(_) if now_ns.saturating_sub(known.since_ns) < IDLE_NS => return None,
+                Verdict::Frames(_) if now_ns.saturating_sub(known.since_ns) < IDLE_NS => {
+                    return None;
+                }
                 Verdict::Frames(_) | Verdict::Demoted => {}
             }
             *promoted -= 1;
@@ -255,8 +257,8 @@ impl Departure {
 
 #[cfg(test)]
 mod tests {
-    use super::super::key::tests::key;
     use super::super::HEADERS_LEN;
+    use super::super::key::tests::key;
     use super::*;
 
     const FAR: [u8; 4] = [10, 0, 0, 11];

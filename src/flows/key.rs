@@ -3,9 +3,9 @@
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use crate::wire::ethernet;
 use crate::wire::ipv4::Ipv4Header;
 use crate::wire::layers::Layers;
-use crate::wire::ethernet;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -66,13 +66,11 @@ impl FlowKey {
     /// As `struct flow_key` in memory.
     #[inline]
     pub fn bytes(&self) -> [u8; KEY_LEN] {
-        let mut bytes = [0; KEY_LEN];
-        bytes[..4].copy_from_slice(&self.local.ip().octets());
-        bytes[4..8].copy_from_slice(&self.remote.ip().octets());
-        bytes[8..10].copy_from_slice(&self.local.port().to_be_bytes());
-        bytes[10..12].copy_from_slice(&self.remote.port().to_be_bytes());
-        bytes[12] = self.protocol;
-        bytes
+        let [a, b, c, d] = self.local.ip().octets();
+        let [e, f, g, h] = self.remote.ip().octets();
+        let [i, j] = self.local.port().to_be_bytes();
+        let [k, l] = self.remote.port().to_be_bytes();
+        [a, b, c, d, e, f, g, h, i, j, k, l, self.protocol, 0, 0, 0]
     }
 
     /// The same as two words, as the programs compare them.
@@ -121,7 +119,8 @@ pub(super) mod tests {
     }
 
     fn frame(tcp: bool) -> Vec<u8> {
-        let ip = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4([10, 244, 0, 5], [10, 244, 1, 7], 64);
+        let ip =
+            PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4([10, 244, 0, 5], [10, 244, 1, 7], 64);
         let mut bytes = Vec::new();
         if tcp {
             ip.tcp(1000, 2000, 3, 64).write(&mut bytes, b"x").unwrap();

@@ -199,7 +199,10 @@ mod tests {
         }
         let told: Vec<_> = std::iter::from_fn(|| sightings.take()).collect();
         assert_eq!(told.len(), 10);
-        assert!(told.iter().all(|told| told.key == key(1, 1) && told.generation == 5));
+        assert!(
+            told.iter()
+                .all(|told| told.key == key(1, 1) && told.generation == 5)
+        );
         lookout.note(&key(1, 1), Way::In, 6, arrival);
         assert_eq!(sightings.take().map(|told| told.generation), Some(6));
     }

@@ -23,5 +23,7 @@ mod table;
 
 pub use judge::{Judge, PodSide, Promoted, Verdict};
 pub use key::{FlowKey, KEY_LEN, Way};
-pub use lookout::{Arrival, Departure, Generation, HEADERS_LEN, Lookout, Seen, Sighting, Sightings};
+pub use lookout::{
+    Arrival, Departure, Generation, HEADERS_LEN, Lookout, Seen, Sighting, Sightings,
+};
 pub use table::{FlowTable, Slot, WAYS};

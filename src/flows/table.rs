@@ -55,13 +55,11 @@ impl<T> FlowTable<T> {
     /// A flow's place, and what is known of it.
     pub fn find(&mut self, key: &FlowKey) -> Option<(Slot, &mut T)> {
         let first = self.set_of(key) * WAYS;
-        let places = self.places.iter_mut().enumerate().skip(first).take(WAYS);
-        places
-            .filter_map(|(at, place)| match place {
-                Place::Taken(of, known) if of == key => Some((Slot(at), known)),
-                _ => None,
-            })
-            .next()
+        let mut places = self.places.iter_mut().enumerate().skip(first).take(WAYS);
+        places.find_map(|(at, place)| match place {
+            Place::Taken(of, known) if of == key => Some((Slot(at), known)),
+            _ => None,
+        })
     }
 
     /// What is in a place.
@@ -152,7 +150,10 @@ mod tests {
         let (mut table, slots) = full();
         assert_eq!((table.len(), slots.len()), (4, 4));
         for (port, slot) in (0..4).zip(&slots) {
-            assert_eq!(table.find(&key(1, port)), Some((*slot, &mut u32::from(port))));
+            assert_eq!(
+                table.find(&key(1, port)),
+                Some((*slot, &mut u32::from(port)))
+            );
         }
         assert_eq!(table.insert(key(2, 9), 9, 0, |_, _| false), Err(9));
         table.sweep(|_, key, _| (key.local.port() == 2).then_some(0));

@@ -29,7 +29,7 @@ use super::plan::Plan;
 use crate::config;
 use crate::control::{Changes, Pods, pods};
 use crate::flows::{Generation, Judge, Sightings};
-use crate::netlink::{self, Socket};
+use crate::netlink::{self, Socket, NetdevFamily};
 use crate::port::now_ns;
 use crate::stats::UpReason;
 use crate::steer::{self, DirectCounters, Express, Steering, WayCounters};
@@ -59,8 +59,12 @@ pub(super) fn why_not(plan: &Plan) -> Option<String> {
 fn kernel_too_old() -> Option<String> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let (major, minor) = KERNEL;
-    (version(&release) < Some(KERNEL))
-        .then(|| format!("Linux {major}.{minor} or later is needed, this is {}", release.trim()))
+    (version(&release) < Some(KERNEL)).then(|| {
+        format!(
+            "Linux {major}.{minor} or later is needed, this is {}",
+            release.trim()
+        )
+    })
 }
 
 fn version(release: &str) -> Option<(u32, u32)> {
@@ -161,6 +165,7 @@ struct Shared {
     why_not: Option<String>,
     why_not_tcp: Option<String>,
     pods: usize,
+    pods_by_xdp: usize,
     left_out: Vec<(String, String)>,
     flows: usize,
     promotions: u64,
@@ -188,6 +193,7 @@ impl Direct {
             why_not: shared.why_not.clone(),
             why_not_tcp: shared.why_not_tcp.clone(),
             pods: shared.pods as u64,
+            pods_by_xdp: shared.pods_by_xdp as u64,
             pods_left_out: shared.left_out.iter().cloned().collect(),
             express_flows: shared.flows as u64,
             promotions: shared.promotions,
@@ -195,7 +201,13 @@ impl Direct {
             out: way(&out, 0),
             into: DirectWayState {
                 forwarded: delivered.forwarded,
-                ..way(&taken, taken.forwarded.wrapping_sub(delivered.forwarded).cast_signed())
+                ..way(
+                    &taken,
+                    taken
+                        .forwarded
+                        .wrapping_sub(delivered.forwarded)
+                        .cast_signed(),
+                )
             },
         }
     }
@@ -221,6 +233,7 @@ struct Keeper {
     judge: Judge,
     changes: Changes,
     netlink: Socket,
+    features: Option<NetdevFamily>,
     wake: UnixStream,
     doubt: Arc<AtomicBool>,
     shared: Arc<Mutex<Shared>>,
@@ -240,8 +253,12 @@ impl Keeper {
         doubt: Arc<AtomicBool>,
         shared: Arc<Mutex<Shared>>,
     ) -> io::Result<Running> {
+        let features = NetdevFamily::open().unwrap_or_else(|error| {
+            tracing::info!(%error, "no pod's device is sent frames by XDP");
+            None
+        });
         // Before anything is looked at, so that nothing changes unheard.
-        let changes = Changes::open()?;
+        let changes = Changes::open(features.as_ref())?;
         let (ours, theirs) = UnixStream::pair()?;
         let counters = gear.express.counters();
         let keeper = Self {
@@ -251,6 +268,7 @@ impl Keeper {
             generation: gear.generation,
             changes,
             netlink: Socket::open()?,
+            features,
             wake: theirs,
             doubt,
             shared,
@@ -414,8 +432,15 @@ impl Keeper {
                 left_out.push((port, error.to_string()));
             }
         }
+        for ifindex in self.express.pods().collect::<Vec<_>>() {
+            let features = self.features.as_mut();
+            // One that is gone takes nothing.
+            let by_xdp = features.is_some_and(|f| f.takes_redirects(ifindex).unwrap_or(false));
+            self.express.set_by_xdp(ifindex, by_xdp);
+        }
         let mut shared = lock(&self.shared);
         shared.pods = self.express.pods().count();
+        shared.pods_by_xdp = self.express.pods_by_xdp();
         let left_out = left_out.into_iter().map(|(port, why)| (port.name, why));
         shared.left_out = left_out.collect();
     }
@@ -431,12 +456,21 @@ impl Keeper {
 fn silent_filters() -> Option<String> {
     let tables = fs::read_to_string(LEGACY_TABLES).unwrap_or_default();
     let tables: Vec<_> = tables.split_whitespace().collect();
-    (!tables.is_empty()).then(|| {
-        format!(
+    if !tables.is_empty() {
+        return Some(format!(
             "rules of iptables-legacy (tables {}) change without an announcement; use iptables-nft, or nft",
             tables.join(", ")
-        )
-    })
+        ));
+    }
+    match netlink::ipsets() {
+        Ok(0) => None,
+        Ok(count) => Some(format!(
+            "ipsets (there are {count}) change without an announcement; use sets of nft"
+        )),
+        Err(error) => Some(format!(
+            "the kernel does not tell whether there are ipsets: {error}"
+        )),
+    }
 }
 
 /// Whether connections that come back from the direct path might be taken for invalid ones.

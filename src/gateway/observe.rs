@@ -75,6 +75,8 @@ pub struct DirectState {
     pub why_not_tcp: Option<String>,
     /// The pods' devices that are looked after.
     pub pods: u64,
+    /// Those among them that take frames from XDP as they are, because their pod's end has GRO on or a program.
+    pub pods_by_xdp: u64,
     /// Others, and why not.
     pub pods_left_out: BTreeMap<String, String>,
     /// Flows in the express gear.

@@ -549,7 +549,10 @@ fn judge(seen: &mut Observation) {
         }
     }
     if let Some(direct) = &seen.direct {
-        let troubles = direct.why_not.iter().map(|why| format!("no direct path: {why}"));
+        let troubles = direct
+            .why_not
+            .iter()
+            .map(|why| format!("no direct path: {why}"));
         let tcp = direct.why_not_tcp.iter();
         let tcp = tcp.map(|why| format!("no direct path for TCP: {why}"));
         seen.warnings.extend(troubles.chain(tcp));

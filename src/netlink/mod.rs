@@ -1,4 +1,4 @@
-//! Questions to the kernel over route netlink (and two over generic netlink), and its answers. Knows nothing of VXLAN.
+//! Questions to the kernel over netlink, most of them over its route family, and its answers. Knows nothing of VXLAN.
 //!
 //! [`Socket`] asks and waits for the answer; [`Subscription`] hears what changes. Requests that other layers make are
 //! built with `netlink-packet-route`; what is read by the hundred thousand, or must survive attributes that no crate
@@ -18,6 +18,7 @@ mod address;
 mod attribute;
 mod filter;
 mod generic;
+mod ipset;
 mod link;
 mod mdb;
 mod message;
@@ -27,6 +28,7 @@ mod nexthop;
 mod route;
 mod socket;
 mod subscription;
+mod xdp_features;
 
 pub use address::{Address, addresses};
 pub use attribute::{
@@ -34,6 +36,7 @@ pub use attribute::{
     u16_from, u32_from,
 };
 pub use filter::{Filter, filters};
+pub use ipset::ipsets;
 pub use link::{Link, LinkKind, ParentDevice, links, links_with_kind};
 pub use mdb::{MdbPart, devices_with_mdb};
 pub use message::{Message, messages};
@@ -43,3 +46,4 @@ pub use nexthop::{Nexthop, NexthopBucket, NexthopMember, Resilient, nexthop_buck
 pub use route::{Route, RouteQuery, route_to};
 pub use socket::{Error, Socket};
 pub use subscription::{Group, Received, Subscription};
+pub use xdp_features::XdpFeatures as NetdevFamily;

@@ -85,7 +85,8 @@ impl Subscription {
         }
     }
 
-    fn join(
+    /// Joins groups of any family, by their numbers.
+    pub(super) fn join(
         protocol: isize,
         groups: impl IntoIterator<Item = u32>,
         queue_bytes: usize,

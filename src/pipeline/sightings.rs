@@ -41,7 +41,10 @@ pub fn departures<const SUPER: bool>(
     let Some(generation) = lookout.generation() else {
         return;
     };
-    let Some(segment) = snapshot.segment(segment).filter(|segment| is_fit(&segment.config)) else {
+    let Some(segment) = snapshot
+        .segment(segment)
+        .filter(|segment| is_fit(&segment.config))
+    else {
         return;
     };
     for (index, frame) in batch.iter().enumerate() {
@@ -140,8 +143,7 @@ fn departure(
         headers: headers(template, &fields, frame)?,
         device: config.ifindex,
         nic: config.underlay_ifindex,
-        frame_max: u32::from(vtep.path_mtu)
-            .checked_sub((OUTER_IPV4_LEN - ethernet::LEN) as u32)?,
+        frame_max: u32::from(vtep.path_mtu).checked_sub((OUTER_IPV4_LEN - ethernet::LEN) as u32)?,
         ecn: match config.ecn_encap {
             EcnEncap::Compat => 0,
             EcnEncap::Kernel | EcnEncap::Rfc6040 => ECN,
@@ -164,10 +166,11 @@ fn headers(
         headers.get_mut(start..end)?.fill(0);
     }
     *headers.get_mut(TOS_AT)? &= !ECN;
-    let inner = headers.get_mut(OUTER_IPV4_LEN..)?;
-    inner.copy_from_slice(frame.get(..inner.len())?);
+    *headers.last_chunk_mut::<{ ethernet::LEN }>()? = *frame.first_chunk()?;
     Some(headers)
 }
+
+const _: () = assert!(OUTER_IPV4_LEN + ethernet::LEN == HEADERS_LEN);
 
 #[cfg(test)]
 mod tests {
@@ -207,7 +210,14 @@ mod tests {
     fn a_routed_frame_tells_how_its_flow_leaves_and_one_that_was_bridged_nothing() {
         let frame = between(NEAR, OWN);
         let told_of = told(config(), std::slice::from_ref(&frame), Way::Out);
-        let [Sighting { key, generation: 3, seen: Seen::Out(departure) }] = told_of[..] else {
+        let [
+            Sighting {
+                key,
+                generation: 3,
+                seen: Seen::Out(departure),
+            },
+        ] = told_of[..]
+        else {
             panic!("{told_of:?}");
         };
         assert_eq!(Some(key), FlowKey::of(&frame, Way::Out));
@@ -231,7 +241,14 @@ mod tests {
     fn a_delivered_frame_tells_where_its_flow_comes_from() {
         let frame = between(OWN, NEAR);
         let told_of = told(config(), &[tunnelled(&frame)], Way::In);
-        let [Sighting { key, seen: Seen::In(arrival), .. }] = told_of[..] else {
+        let [
+            Sighting {
+                key,
+                seen: Seen::In(arrival),
+                ..
+            },
+        ] = told_of[..]
+        else {
             panic!("{told_of:?}");
         };
         assert_eq!(Some(key), FlowKey::of(&frame, Way::In));

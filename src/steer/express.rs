@@ -64,8 +64,15 @@ pub struct Express {
     to_pods: MapHandle,
     counters: DirectCounters,
     seed: u64,
-    pods: BTreeMap<u32, [Hook; 2]>,
+    pods: BTreeMap<u32, Pod>,
     _nics: Vec<Hook>,
+}
+
+/// A pod's device that is looked after.
+struct Pod {
+    _hooks: [Hook; 2],
+    /// Takes frames from programs on other devices.
+    by_xdp: bool,
 }
 
 /// What one way of the gear did, in frames.
@@ -161,8 +168,24 @@ impl Express {
             attach("vxgate_to_pod", Side::Egress)?,
             attach("vxgate_from_pod", Side::Ingress)?,
         ];
-        self.pods.insert(ifindex, hooks);
+        let pod = Pod {
+            _hooks: hooks,
+            by_xdp: false,
+        };
+        self.pods.insert(ifindex, pod);
         Ok(())
+    }
+
+    /// Says whether a pod's device takes frames from programs on other devices: of flows that are promoted from now on.
+    pub fn set_by_xdp(&mut self, ifindex: u32, by_xdp: bool) {
+        if let Some(pod) = self.pods.get_mut(&ifindex) {
+            pod.by_xdp = by_xdp;
+        }
+    }
+
+    /// How many pods' devices take frames from programs on other devices.
+    pub fn pods_by_xdp(&self) -> usize {
+        self.pods.values().filter(|pod| pod.by_xdp).count()
     }
 
     /// Lets a pod's device go; one that is gone has taken its programs along.
@@ -193,7 +216,10 @@ impl Express {
         // The kernel has just seen the flow.
         put(word::SHOWN_OUT, now_ns);
         put(word::SHOWN_IN, now_ns);
-        put(word::NIC_FRAME_MAX, pair(departure.nic, departure.frame_max));
+        put(
+            word::NIC_FRAME_MAX,
+            pair(departure.nic, departure.frame_max),
+        );
         let (words, _) = departure.headers.as_chunks::<8>();
         for (at, bytes) in words.iter().enumerate() {
             put(word::HEADERS + at, u64::from_ne_bytes(*bytes));
@@ -202,8 +228,13 @@ impl Express {
             u64::from_ne_bytes([a, b, c, d, e, f, g, h])
         };
         let with_checksum = u8::from(departure.checksum);
-        put(word::POD_MAC, mac(flow.pod.pod_mac, departure.ecn, with_checksum));
-        put(word::GATEWAY_MAC, mac(flow.pod.gateway_mac, 0, 0));
+        put(
+            word::POD_MAC,
+            mac(flow.pod.pod_mac, departure.ecn, with_checksum),
+        );
+        let pod = self.pods.get(&flow.pod.pod);
+        let by_xdp = u8::from(pod.is_some_and(|pod| pod.by_xdp));
+        put(word::GATEWAY_MAC, mac(flow.pod.gateway_mac, by_xdp, 0));
         put(word::SUMS, sums(flow));
         let [first, second] = flow.key.words();
         put(word::KEY, first);
@@ -331,3 +362,346 @@ const _: () = assert!(
     UpReason::COUNT == 15,
     "enum up_reason of bpf/shared.h has as many"
 );
+
+#[cfg(test)]
+mod tests {
+    use etherparse::{Ipv4HeaderSlice, PacketBuilder, UdpHeaderSlice};
+    use libbpf_rs::ProgramInput;
+
+    use super::super::copy::COUNTS_UNDERLAY;
+    use super::super::copy::tests::{TC_ACT_REDIRECT, TCX_NEXT, loaded_settings, pretend_alive};
+    use super::*;
+    use crate::flows::{Departure, Way};
+    use crate::wire::{Vni, ethernet, vxlan};
+
+    /// The device that the kernel runs test programs on.
+    const LOOPBACK: u32 = 1;
+    const XDP_PASS: u32 = 2;
+    const NIC: MacAddr = MacAddr([4; 6]);
+    const FAR_NIC: MacAddr = MacAddr([6; 6]);
+    const OWN: MacAddr = MacAddr([0x0e, 0, 0, 0, 0, 1]);
+    const FAR: MacAddr = MacAddr([0x0e, 0, 0, 0, 0, 2]);
+    const POD: MacAddr = MacAddr([2, 0, 0, 0, 0, 5]);
+    const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+    const NODE: [u8; 4] = [192, 0, 2, 1];
+    const FAR_NODE: [u8; 4] = [192, 0, 2, 2];
+    const ENDS: [[u8; 4]; 2] = [[10, 244, 0, 5], [10, 244, 1, 7]];
+    const GENERATION: u32 = 9;
+    const OUTER_LEN: usize = 50;
+
+    struct Gear {
+        steering: Copy,
+        express: Express,
+    }
+
+    fn gear() -> Gear {
+        let settings = Settings {
+            flow_sets: SETS,
+            ..loaded_settings()
+        };
+        let steering = Copy::load(&settings, None).unwrap();
+        let local = std::net::IpAddr::from(NODE);
+        steering
+            .add_segment(local, LOOPBACK, 8472, Vni::new(1).unwrap())
+            .unwrap();
+        pretend_alive(&steering, u64::MAX);
+        let express = Express::load(&steering, 1, std::iter::empty()).unwrap();
+        express.begin(GENERATION);
+        Gear { steering, express }
+    }
+
+    impl Gear {
+        /// Promotes the flow of this frame.
+        fn promote(&self, frame: &[u8]) {
+            let key = FlowKey::of(frame, Way::Out).unwrap();
+            let set = key.hash(self.express.seed()) & (SETS - 1);
+            let mut headers = [0; 64];
+            headers[..6].copy_from_slice(&FAR_NIC.0);
+            headers[6..12].copy_from_slice(&NIC.0);
+            headers[12..26].copy_from_slice(&[8, 0, 0x45, 0xb8, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0]);
+            headers[26..30].copy_from_slice(&NODE);
+            headers[30..34].copy_from_slice(&FAR_NODE);
+            headers[34..38].copy_from_slice(&[0xab, 0xcd, 0x21, 0x18]);
+            headers[42..50].copy_from_slice(&vxlan::header(Vni::new(1).unwrap()));
+            ethernet::write(&mut headers[50..], FAR, OWN, ethernet::IPV4);
+            let flow = Promoted {
+                slot: Slot(set as usize * WAYS + 2),
+                key,
+                departure: Departure {
+                    headers,
+                    device: 4,
+                    nic: LOOPBACK,
+                    frame_max: 1464,
+                    ecn: 3,
+                    checksum: true,
+                },
+                pod: PodSide {
+                    pod: LOOPBACK,
+                    pod_mac: POD,
+                    gateway_mac: GATEWAY,
+                },
+            };
+            self.express
+                .promote(&flow, GENERATION, crate::port::now_ns());
+        }
+
+        /// Has the kernel run a program of the gear on a frame of a pod's: what it says, and what became of the frame.
+        fn from_pod(&self, frame: &[u8]) -> (u32, Vec<u8>) {
+            run(&self.express.object, "vxgate_from_pod", frame)
+        }
+
+        /// Why the frame that is handed up by `act` was.
+        fn why(&self, way: usize, act: impl FnOnce()) -> UpReason {
+            let before = self.express.counters().read().unwrap()[way];
+            act();
+            let after = self.express.counters().read().unwrap()[way];
+            assert_eq!(before.forwarded, after.forwarded);
+            let moved = UpReason::ALL
+                .iter()
+                .filter(|why| after.up[**why as usize] != before.up[**why as usize]);
+            let moved: Vec<_> = moved.collect();
+            assert_eq!(moved.len(), 1, "{moved:?}");
+            *moved[0]
+        }
+    }
+
+    fn run(copy: &Copy, name: &str, frame: &[u8]) -> (u32, Vec<u8>) {
+        let mut programs = copy.object.progs_mut();
+        let program = programs.find(|program| program.name() == name).unwrap();
+        let mut out = vec![0; frame.len() + 256];
+        let output = program
+            .test_run(ProgramInput {
+                data_in: Some(frame),
+                data_out: Some(&mut out),
+                ..ProgramInput::default()
+            })
+            .unwrap();
+        (output.return_value, output.data.unwrap().to_vec())
+    }
+
+    fn frame(macs: [MacAddr; 2], ends: [[u8; 4]; 2], ttl: u8, tcp: bool) -> Vec<u8> {
+        let ip = PacketBuilder::ethernet2(macs[0].0, macs[1].0).ipv4(ends[0], ends[1], ttl);
+        let (mut bytes, payload) = (Vec::new(), [0x5a; 101]);
+        if tcp {
+            let segment = ip.tcp(1000, 2000, 3, 64).ack(5);
+            segment.write(&mut bytes, &payload).unwrap();
+        } else {
+            ip.udp(1000, 2000).write(&mut bytes, &payload).unwrap();
+        }
+        bytes
+    }
+
+    fn of_pod(tcp: bool) -> Vec<u8> {
+        frame([POD, GATEWAY], ENDS, 64, tcp)
+    }
+
+    /// From the far node, to the same flow's pod: what `promote` swaps the ends of.
+    fn of_wire(tcp: bool) -> Vec<u8> {
+        let mut inner = frame([FAR, OWN], [ENDS[1], ENDS[0]], 63, tcp);
+        // The ports, too; their sum stays as it is.
+        inner[34..38].copy_from_slice(&[0x07, 0xd0, 0x03, 0xe8]);
+        let mut bytes = Vec::new();
+        let payload = [&vxlan::header(Vni::new(1).unwrap())[..], &inner].concat();
+        PacketBuilder::ethernet2(FAR_NIC.0, NIC.0)
+            .ipv4(FAR_NODE, NODE, 64)
+            .udp(40000, 8472)
+            .write(&mut bytes, &payload)
+            .unwrap();
+        bytes
+    }
+
+    fn sealed(frame: &[u8], at: usize) -> bool {
+        let header = Ipv4HeaderSlice::from_slice(&frame[at..])
+            .unwrap()
+            .to_header();
+        header.header_checksum == header.calc_header_checksum()
+    }
+
+    #[test]
+    fn a_pods_frame_leaves_as_an_independent_parser_wants_it() {
+        for tcp in [false, true] {
+            let gear = gear();
+            let sent = of_pod(tcp);
+            assert_eq!(gear.from_pod(&sent), (TCX_NEXT, sent.clone()));
+            gear.promote(&sent);
+            let (verdict, out) = gear.from_pod(&sent);
+            assert_eq!(verdict, TC_ACT_REDIRECT);
+            assert_eq!(out.len(), sent.len() + OUTER_LEN);
+            let outer = Ipv4HeaderSlice::from_slice(&out[14..]).unwrap();
+            assert!(sealed(&out, 14) && sealed(&out, 64));
+            assert_eq!(usize::from(outer.total_len()), out.len() - 14);
+            assert_eq!((outer.source(), outer.destination()), (NODE, FAR_NODE));
+            let udp = UdpHeaderSlice::from_slice(&out[34..]).unwrap();
+            let header = udp.to_header();
+            let sum = header
+                .calc_checksum_ipv4_raw(NODE, FAR_NODE, &out[42..])
+                .unwrap();
+            assert_eq!(header.checksum, sum);
+            assert_eq!(usize::from(header.length), out.len() - 34);
+            assert_eq!(
+                (out[0..6].to_vec(), out[50..56].to_vec()),
+                (FAR_NIC.0.to_vec(), FAR.0.to_vec())
+            );
+            // All behind the Ethernet header, but for the TTL and the checksum that covers it.
+            assert_eq!(out[64..72], sent[14..22]);
+            assert_eq!((out[72], &out[76..]), (sent[22] - 1, &sent[26..]));
+            // Another packet, another identification.
+            let (_, again) = gear.from_pod(&sent);
+            assert_ne!(again[18..20], out[18..20]);
+        }
+    }
+
+    #[test]
+    fn ecn_is_copied_and_congestion_is_for_others() {
+        let gear = gear();
+        gear.promote(&of_pod(false));
+        for (ecn, direct) in [(0, true), (1, true), (2, true), (3, false)] {
+            let mut sent = of_pod(false);
+            sent[15] = ecn;
+            let sum = Ipv4HeaderSlice::from_slice(&sent[14..])
+                .unwrap()
+                .to_header();
+            sent[24..26].copy_from_slice(&sum.calc_header_checksum().to_be_bytes());
+            let (verdict, out) = gear.from_pod(&sent);
+            assert_eq!(verdict == TC_ACT_REDIRECT, direct, "{ecn}");
+            assert_eq!(out[15], if direct { 0xb8 | ecn } else { ecn });
+        }
+    }
+
+    #[test]
+    fn a_frame_from_the_wire_reaches_the_pod_as_routing_would_send_it() {
+        for tcp in [false, true] {
+            let gear = gear();
+            gear.promote(&of_pod(tcp));
+            let sent = of_wire(tcp);
+            let (verdict, out) = run(&gear.steering, "vxgate_underlay", &sent);
+            assert_eq!((verdict, out.len()), (XDP_PASS, sent.len() - OUTER_LEN));
+            assert_eq!((&out[..6], &out[6..12]), (&POD.0[..], &GATEWAY.0[..]));
+            assert!(sealed(&out, 14));
+            assert_eq!((out[22], &out[26..]), (62, &sent[76..]));
+            let counted = gear.steering.counters(COUNTS_UNDERLAY, 0).unwrap();
+            assert_eq!((counted.express, counted.steered), (1, 0));
+        }
+    }
+
+    #[test]
+    fn what_is_not_as_all_others_of_the_flow_is_handed_up_unchanged() {
+        let gear = gear();
+        gear.promote(&of_pod(false));
+        let cases: [(usize, u8, UpReason); 9] = [
+            (22, 1, UpReason::Ttl),
+            (14, 0x46, UpReason::Options),
+            (20, 0x20, UpReason::Fragment),
+            (23, 1, UpReason::OtherProtocol),
+            (12, 0x86, UpReason::OtherProtocol),
+            (17, 1, UpReason::Length),
+            (5, 9, UpReason::Spoofed),
+            (11, 9, UpReason::Spoofed),
+            (35, 9, UpReason::NoFlow),
+        ];
+        for (at, value, why) in cases {
+            let mut sent = of_pod(false);
+            sent[at] = value;
+            let found = gear.why(WAY_OUT as usize, || {
+                assert_eq!(gear.from_pod(&sent), (TCX_NEXT, sent.clone()));
+            });
+            assert_eq!(found, why, "{at}: {value}");
+        }
+        let cases: [(usize, u8, UpReason); 12] = [
+            (72, 1, UpReason::Ttl),
+            (64, 0x46, UpReason::Options),
+            (70, 0x20, UpReason::Fragment),
+            (73, 1, UpReason::OtherProtocol),
+            (17, 1, UpReason::Length),
+            (39, 1, UpReason::Length),
+            (29, 77, UpReason::Spoofed), // Another sender; and its checksum is wrong.
+            (25, 77, UpReason::Spoofed),
+            (55, 77, UpReason::Spoofed),
+            (61, 77, UpReason::Spoofed),
+            (85, 77, UpReason::NoFlow),
+            (79, 77, UpReason::NoFlow),
+        ];
+        for (at, value, why) in cases {
+            let mut sent = of_wire(false);
+            sent[at] = value;
+            let found = gear.why(WAY_IN as usize, || {
+                // No socket is there: the kernel gets it.
+                let passed = run(&gear.steering, "vxgate_underlay", &sent);
+                assert_eq!(passed, (XDP_PASS, sent.clone()));
+            });
+            assert_eq!(found, why, "{at}: {value}");
+        }
+    }
+
+    #[test]
+    fn a_segment_that_ends_a_connection_demotes_its_flow_both_ways() {
+        for fin in [false, true] {
+            let gear = gear();
+            gear.promote(&of_pod(true));
+            if fin {
+                let mut sent = of_pod(true);
+                sent[47] |= 1;
+                let why = gear.why(WAY_OUT as usize, || drop(gear.from_pod(&sent)));
+                assert_eq!(why, UpReason::TcpFlags);
+            } else {
+                gear.express.begin(GENERATION + 1);
+            }
+            let why = gear.why(WAY_OUT as usize, || drop(gear.from_pod(&of_pod(true))));
+            assert_eq!(why, UpReason::NoFlow);
+            let why = gear.why(WAY_IN as usize, || {
+                run(&gear.steering, "vxgate_underlay", &of_wire(true));
+            });
+            assert_eq!(why, UpReason::NoFlow);
+        }
+    }
+
+    #[test]
+    fn a_flow_that_was_taken_out_is_none_and_nothing_counts_in_no_generation() {
+        let gear = gear();
+        let key = FlowKey::of(&of_pod(false), Way::Out).unwrap();
+        gear.promote(&of_pod(false));
+        gear.from_pod(&of_pod(false));
+        let set = key.hash(gear.express.seed()) & (SETS - 1);
+        let slot = Slot(set as usize * WAYS + 2);
+        assert_eq!(gear.express.look(slot), Verdict::Frames(1));
+        gear.express.vacate(slot);
+        assert_eq!(gear.express.look(slot), Verdict::Demoted);
+        let why = gear.why(WAY_OUT as usize, || drop(gear.from_pod(&of_pod(false))));
+        assert_eq!(why, UpReason::NoFlow);
+        gear.express.begin(0);
+        let before = gear.express.counters().read().unwrap();
+        assert_eq!(gear.from_pod(&of_pod(false)).0, TCX_NEXT);
+        assert_eq!(gear.express.counters().read().unwrap(), before);
+    }
+
+    #[test]
+    fn the_pods_side_is_known_when_it_was_seen_both_ways_alike() {
+        let gear = gear();
+        let sent = of_pod(false);
+        let key = FlowKey::of(&sent, Way::Out).unwrap();
+        let back = {
+            let mut back = frame([GATEWAY, POD], [ENDS[1], ENDS[0]], 62, false);
+            back[34..38].copy_from_slice(&[0x07, 0xd0, 0x03, 0xe8]);
+            back
+        };
+        gear.from_pod(&sent);
+        assert_eq!(gear.express.pod_side(&key, GENERATION), None);
+        assert_eq!(
+            run(&gear.express.object, "vxgate_to_pod", &back).0,
+            TCX_NEXT
+        );
+        let side = PodSide {
+            pod: LOOPBACK,
+            pod_mac: POD,
+            gateway_mac: GATEWAY,
+        };
+        assert_eq!(gear.express.pod_side(&key, GENERATION), Some(side));
+        assert_eq!(gear.express.pod_side(&key, GENERATION + 1), None);
+        let mut forged = sent;
+        forged[11] ^= 1;
+        gear.express.begin(GENERATION + 1);
+        gear.from_pod(&forged);
+        run(&gear.express.object, "vxgate_to_pod", &back);
+        assert_eq!(gear.express.pod_side(&key, GENERATION + 1), None);
+    }
+}

@@ -13,6 +13,7 @@ mod capture;
 mod cleanup;
 mod cli;
 mod doctor;
+mod direct;
 mod drain;
 mod drops;
 mod dual_stack;

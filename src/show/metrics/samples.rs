@@ -110,6 +110,7 @@ fn port(name: &str, role: &str) -> PortState {
         numa_node: None,
         received: 0,
         forwarded: 0,
+        express: 0,
         flood_copies: 0,
         copied_bytes: 0,
         flood_copies_lost: 0,
