@@ -176,15 +176,18 @@ int vxgate_from_pod(struct __sk_buff *skb)
 	__u32 zero = 0;
 	struct direct_state *state = bpf_map_lookup_elem(&direct_state, &zero);
 	struct inner inner = {};
+	struct direct_counts *counts = counts_of(WAY_OUT);
 	struct express_flow *flow;
 	enum up_reason why;
 	__u32 generation;
 
-	if (!state)
+	if (!state || !counts)
 		return NEXT;
+	counts->received++;
 	generation = *(volatile __u32 *)&state->generation;
+	why = UP_UNSETTLED;
 	if (!generation)
-		return NEXT;
+		goto up;
 	why = read_frame(skb, true, &inner);
 	if (why != UP_REASONS)
 		goto up;
@@ -195,7 +198,7 @@ int vxgate_from_pod(struct __sk_buff *skb)
 		goto up;
 	}
 	why = UP_NOT_ALIVE;
-	if (bypassed() || !all_fresh())
+	if (bypassed() || !all_fresh() || !listened(state))
 		goto up;
 	why = judge_sender(skb, flow, &inner);
 	if (why != UP_REASONS)
@@ -204,15 +207,16 @@ int vxgate_from_pod(struct __sk_buff *skb)
 	if (why != UP_REASONS)
 		goto up;
 	if (!encapsulate(skb, flow, &inner)) {
-		count_up(WAY_OUT, UP_NO_ROOM);
+		counts->lost++;
 		return TC_ACT_SHOT;
 	}
 	flow->out_frames++;
 	flow->out_bytes += inner.len;
-	count_direct(WAY_OUT, 1, inner.len);
+	counts->forwarded++;
+	counts->bytes += inner.len;
 	return bpf_redirect(flow->nic, 0);
 up:
-	count_up(WAY_OUT, why);
+	counts->up[why]++;
 	return NEXT;
 }
 
@@ -243,7 +247,7 @@ int vxgate_deliver(struct __sk_buff *skb)
 		return NEXT;
 	pod = handover->pod;
 	/* GRO may have joined several. */
-	count_direct(WAY_DELIVERED, skb->gso_segs > 1 ? skb->gso_segs : 1, skb->len);
+	count_delivered(skb->gso_segs > 1 ? skb->gso_segs : 1, skb->len);
 	return bpf_redirect(pod, 0);
 }
 

@@ -46,6 +46,7 @@ struct direct_state {
 	__u32 generation; /* entries and sightings of another one count for nothing; 0: none counts */
 	__u32 zero;
 	__u64 seed;       /* of the hash */
+	__u64 heard_ns;   /* CLOCK_MONOTONIC, up to when whatever changed has been heard */
 };
 
 struct flow_key {
@@ -151,22 +152,30 @@ struct inner {
 	__be16 check; /* of the IP header */
 };
 
-static __always_inline void count_direct(__u32 way, __u64 frames, __u64 bytes)
+static __always_inline struct direct_counts *counts_of(__u32 way)
 {
-	struct direct_counts *here = bpf_map_lookup_elem(&direct_counts, &way);
+	return bpf_map_lookup_elem(&direct_counts, &way);
+}
+
+/* Frames that reached their pod's device. */
+static __always_inline void count_delivered(__u64 frames, __u64 bytes)
+{
+	struct direct_counts *here = counts_of(WAY_DELIVERED);
 
 	if (here) {
 		here->forwarded += frames;
 		here->bytes += bytes;
+		here->received += frames;
 	}
 }
 
-static __always_inline void count_up(__u32 way, enum up_reason why)
+/* Whether somebody listens to what changes: a frame must not be forwarded on the word of one who hangs. */
+static __always_inline bool listened(const struct direct_state *state)
 {
-	struct direct_counts *here = bpf_map_lookup_elem(&direct_counts, &way);
+	__u64 heard_ns = *(volatile __u64 *)&state->heard_ns;
 
-	if (here)
-		here->up[why] += 1;
+	/* The coarse clock lags behind the listener's: the age may be negative. */
+	return (__s64)(bpf_ktime_get_coarse_ns() - heard_ns) <= LISTENER_STALE_NS;
 }
 
 /* Every bit of the key reaches every bit of the result. `FlowKey::hash` of `src/flows` is the same. */

@@ -79,7 +79,7 @@ static __always_inline int hand_over(struct xdp_md *ctx, const struct express_fl
 			return XDP_ABORTED;
 		if (!route(ctx, flow, check))
 			return XDP_DROP;
-		count_direct(WAY_DELIVERED, 1, inner->len);
+		count_delivered(1, inner->len);
 		return bpf_redirect(flow->pod, 0);
 	}
 	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*handover)))
@@ -96,20 +96,26 @@ static __always_inline int hand_over(struct xdp_md *ctx, const struct express_fl
 	return XDP_PASS;
 }
 
-/* Takes a frame that is VXLAN for us, if it is one of a promoted flow and as all others of it. XDP_ABORTED when it is not. */
-static __always_inline int take_express(struct xdp_md *ctx)
+/* Takes a frame that is VXLAN for us, if it is one of a promoted flow and as all others of it, and tells its length without outer
+ * headers. XDP_ABORTED when it is not. */
+static __always_inline int take_express(struct xdp_md *ctx, __u32 *inner_len)
 {
 	__u32 zero = 0;
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct direct_state *state = bpf_map_lookup_elem(&direct_state, &zero);
 	__u32 len = end - data;
 	struct inner inner = {};
+	struct direct_counts *counts = counts_of(WAY_IN);
 	struct express_flow *flow;
 	enum up_reason why;
 	int verdict;
 
-	if (!state || !state->generation)
+	if (!state || !counts)
 		return XDP_ABORTED;
+	counts->received++;
+	why = UP_UNSETTLED;
+	if (!state->generation)
+		goto up;
 	if (data + OUTER_LEN + ETH_HLEN + sizeof(struct iphdr) + sizeof(struct udphdr) > end ||
 	    ((struct ethhdr *)data)->h_proto != bpf_htons(ETH_P_IP) || ((struct ethhdr *)data)->h_dest[0] & 1) {
 		why = UP_OTHER_PROTOCOL;
@@ -121,6 +127,9 @@ static __always_inline int take_express(struct xdp_md *ctx)
 	flow = find_flow(&inner.key, state);
 	why = UP_NO_FLOW;
 	if (!flow)
+		goto up;
+	why = UP_NOT_ALIVE;
+	if (!listened(state))
 		goto up;
 	why = judge_outer(flow, data + ETH_HLEN, len, &inner);
 	if (why != UP_REASONS)
@@ -136,12 +145,18 @@ static __always_inline int take_express(struct xdp_md *ctx)
 	verdict = hand_over(ctx, flow, &inner);
 	if (verdict == XDP_ABORTED)
 		goto up;
+	if (verdict == XDP_DROP) {
+		counts->lost++;
+		return verdict;
+	}
 	flow->in_frames++;
 	flow->in_bytes += inner.len;
-	count_direct(WAY_IN, 1, inner.len);
+	counts->forwarded++;
+	counts->bytes += inner.len;
+	*inner_len = inner.len;
 	return verdict;
 up:
-	count_up(WAY_IN, why);
+	counts->up[why]++;
 	return XDP_ABORTED;
 }
 

@@ -57,6 +57,7 @@ struct steer_counts {
 	__u64 steered;
 	__u64 lost;
 	__u64 express; /* taken by the express gear: of a NIC only */
+	__u64 express_bytes; /* without outer headers */
 	__u64 passed[PASS_REASONS];
 };
 
@@ -121,15 +122,22 @@ enum up_reason {
 	UP_SHOWN,
 	UP_NO_ROOM,
 	UP_NOT_ALIVE,
+	UP_UNSETTLED,
 	UP_REASONS,
 };
 
-/* What one way did, on one CPU, in frames. */
+/* What one way did, on one CPU, in frames. Who reads it copies word by word in this order: no frame has a fate in the copy that
+ * has not been received. */
 struct direct_counts {
 	__u64 forwarded;
 	__u64 bytes; /* of inner frames */
+	__u64 lost;  /* without a fate but death */
 	__u64 up[UP_REASONS];
+	__u64 received;
 };
+
+/* For so long the gear goes on without a word of who listens to what changes. */
+#define LISTENER_STALE_NS 100000000LL
 
 /* How often the kernel is shown a frame of a promoted flow, in each direction: more often than conntrack forgets a UDP flow
  * (30 s), and a bridge an address (300 s). */

@@ -148,12 +148,14 @@ static __always_inline void count_lost(__u32 kind, __u64 frames)
 		here->lost += frames;
 }
 
-static __always_inline void count_express(__u32 kind)
+static __always_inline void count_express(__u32 kind, __u64 bytes)
 {
 	struct steer_counts *here = bpf_map_lookup_elem(&counts, &kind);
 
-	if (here)
+	if (here) {
 		here->express++;
+		here->express_bytes += bytes;
+	}
 }
 
 static __always_inline bool any_fresh(void)
@@ -269,6 +271,7 @@ int steer_underlay(struct xdp_md *ctx)
 {
 	enum pass_reason why = PASS_NOT_OURS;
 	__u32 queue = ctx->rx_queue_index;
+	__u32 inner_len = 0;
 	int express;
 
 	if (judge((void *)(long)ctx->data, (void *)(long)ctx->data_end, ctx->ingress_ifindex, &why)) {
@@ -276,8 +279,8 @@ int steer_underlay(struct xdp_md *ctx)
 			why = PASS_BYPASS;
 		} else if (!fresh(queue % settings.workers)) {
 			why = PASS_HEARTBEAT_STALE;
-		} else if (settings.flow_sets && (express = take_express(ctx)) != XDP_ABORTED) {
-			count_express(COUNTS_UNDERLAY);
+		} else if (settings.flow_sets && (express = take_express(ctx, &inner_len)) != XDP_ABORTED) {
+			count_express(COUNTS_UNDERLAY, inner_len);
 			return express;
 		} else if ((void *)(long)ctx->data_end - (void *)(long)ctx->data > settings.frame_max) {
 			/* A veth whose program is generic gets its peer's superframes uncut. No socket could take one. */

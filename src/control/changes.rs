@@ -1,6 +1,6 @@
 //! Changes of what the kernel decides by: after one, a frame may get another fate than the frames of its flow before it.
 //!
-//! Rules, routes, nexthop objects, addresses, filters: any announcement is a change. Links, neighbours and FDB entries are
+//! Rules, routes, nexthop objects, addresses, filters, forwarding: any announcement is a change. Links, neighbours and FDB entries are
 //! announced over and over without one (a neighbour is confirmed, a counter moves): of those is remembered what matters, and
 //! only another one is a change. What the kernel decides by without an announcement, it is not heard of here; the
 //! direct path is not for a node that uses it (`gateway/direct.rs` looks for that).
@@ -28,11 +28,12 @@ const VALID: u16 = !(neighbour_state::INCOMPLETE | neighbour_state::FAILED);
 /// `RTM_NEWQDISC` to `RTM_GETTFILTER` (`linux/rtnetlink.h`).
 const TRAFFIC_CONTROL: std::ops::RangeInclusive<u16> = 36..=46;
 
-const GROUPS: [Group; 11] = [
+const GROUPS: [Group; 12] = [
     Group::Link,
     Group::Neighbour,
     Group::TrafficControl,
     Group::Ipv4Address,
+    Group::Ipv4Netconf,
     Group::Ipv4Route,
     Group::Ipv4Rule,
     Group::Ipv6Address,

@@ -18,8 +18,10 @@ use std::net::Ipv4Addr;
 use super::{Arrival, Departure, FlowKey, FlowTable, Generation, Seen, Sighting, Slot};
 use crate::wire::MacAddr;
 
-/// How long a flow of which not everything was seen is kept in mind: until a worker tells of it again.
+/// How long a flow of which not everything was seen keeps its place from another: until a worker tells of it again.
 const PATIENCE_NS: u64 = 1_000_000_000;
+/// How long it is kept in mind where nobody wants its place.
+const MEMORY_NS: u64 = 60_000_000_000;
 /// A flow without a frame for so long is demoted: longer than the kernel is shown one, shorter than it forgets.
 const IDLE_NS: u64 = 25_000_000_000;
 /// How long the place of a promoted flow rests: many times what a program may be held up in which still reads it.
@@ -30,7 +32,9 @@ const REST_NS: u64 = 1_000_000_000;
 pub struct Known {
     out: Option<Departure>,
     arrived: Option<Arrival>,
-    /// When it was first heard of; of a promoted one, when it last had another number of frames.
+    /// When it was first heard of.
+    born_ns: u64,
+    /// When it was last heard of; of a promoted one, when it last had another number of frames.
     since_ns: u64,
     /// When promoted: the frames that it had then.
     frames: Option<u64>,
@@ -60,6 +64,50 @@ pub struct Promoted {
     pub departure: Departure,
     /// Where its pod is.
     pub pod: PodSide,
+}
+
+/// Why a flow is not promoted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hitch {
+    /// No frame of it was seen to leave to a VTEP.
+    NotSeenLeaving,
+    /// No frame of it was seen to arrive from a VTEP.
+    NotSeenArriving,
+    /// It goes to one VTEP and comes from another, or by other devices.
+    OtherWayBack,
+    /// TCP may not go direct.
+    TcpForbidden,
+    /// Its pod's device was not seen to send and to be sent the same 5-tuple, with the same Ethernet addresses: it is translated on
+    /// its way, or its pod's device is not looked after.
+    PodUnseen,
+}
+
+impl Hitch {
+    /// In words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::NotSeenLeaving => "not seen leaving",
+            Self::NotSeenArriving => "not seen arriving",
+            Self::OtherWayBack => "comes by another way than it goes",
+            Self::TcpForbidden => "TCP may not go direct",
+            Self::PodUnseen => "not seen both ways at a pod's device",
+        }
+    }
+}
+
+/// What is known of a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Its place.
+    pub slot: Slot,
+    /// Its name.
+    pub key: FlowKey,
+    /// When it was first heard of in this generation, in nanoseconds (`CLOCK_MONOTONIC`).
+    pub born_ns: u64,
+    /// The VTEP at its other end, as far as it is known.
+    pub vtep: Option<Ipv4Addr>,
+    /// Why it is not promoted, when it is not.
+    pub hitch: Option<Hitch>,
 }
 
 /// What becomes of a promoted flow that is looked at.
@@ -124,16 +172,15 @@ impl Judge {
 
     /// Takes what a worker saw, at `now_ns`.
     pub fn hear(&mut self, sighting: &Sighting, now_ns: u64) {
-        if sighting.generation != self.generation
-            || self.generation == Generation::NONE
-            || (sighting.key.is_tcp() && !self.tcp)
-        {
+        if sighting.generation != self.generation || self.generation == Generation::NONE {
             return;
         }
+        let allowed = self.tcp || !sighting.key.is_tcp();
         let slot = match self.table.find(&sighting.key) {
             Some((slot, _)) => slot,
             None => {
                 let known = Known {
+                    born_ns: now_ns,
                     since_ns: now_ns,
                     ..Known::default()
                 };
@@ -155,7 +202,7 @@ impl Judge {
             Seen::In(arrival) => known.arrived = Some(arrival),
         }
         known.since_ns = now_ns;
-        if known.agree() && !known.waits {
+        if allowed && known.agree() && !known.waits {
             known.waits = true;
             self.waiting.push(slot);
         }
@@ -207,7 +254,8 @@ impl Judge {
         let promoted = &mut self.promoted;
         self.table.sweep(|slot, _, known| {
             let Some(frames) = known.frames else {
-                return known.is_stale(now_ns).then_some(0);
+                let silent_ns = now_ns.saturating_sub(known.since_ns);
+                return (silent_ns >= MEMORY_NS).then_some(0);
             };
             let verdict = look(slot);
             match verdict {
@@ -225,6 +273,31 @@ impl Judge {
             vacate(slot, verdict);
             Some(now_ns + REST_NS)
         });
+    }
+}
+
+impl Judge {
+    /// Every flow that is known.
+    pub fn flows(&self) -> impl Iterator<Item = Standing> {
+        self.table.iter().map(|(slot, key, known)| {
+            let arrived = known.arrived.map(|arrival| arrival.source);
+            let leaves = known.out.map(|departure| departure.destination());
+            let hitch = match (known.frames, &known.out, &known.arrived) {
+                (Some(_), _, _) => None,
+                (None, None, _) => Some(Hitch::NotSeenLeaving),
+                (None, _, None) => Some(Hitch::NotSeenArriving),
+                _ if !known.agree() => Some(Hitch::OtherWayBack),
+                _ if key.is_tcp() && !self.tcp => Some(Hitch::TcpForbidden),
+                _ => Some(Hitch::PodUnseen),
+            };
+            Standing {
+                slot,
+                key: *key,
+                born_ns: known.born_ns,
+                vtep: leaves.or(arrived),
+                hitch,
+            }
+        })
     }
 }
 
@@ -404,6 +477,47 @@ mod tests {
         assert_eq!(sweep(&mut judge, 25_000 * MS), [idle]);
         assert_eq!(sweep(&mut judge, 90_000 * MS), []);
         assert_eq!(judge.promoted(), 1);
+    }
+
+    #[test]
+    fn of_every_flow_it_is_known_why_it_is_not_promoted() {
+        let mut judge = judge();
+        judge.allow_tcp(false);
+        let tcp = FlowKey {
+            protocol: 6,
+            ..key(5, 5)
+        };
+        judge.hear(&out(key(5, 1)), 3);
+        judge.hear(&arrived(key(5, 2), FAR), 3);
+        judge.hear(&out(key(5, 3)), 3);
+        judge.hear(&arrived(key(5, 3), [10, 0, 0, 12]), 4);
+        for flow in [key(5, 4), tcp, key(5, 6)] {
+            judge.hear(&out(flow), 3);
+            judge.hear(&arrived(flow, FAR), 4);
+        }
+        judge.decide(5, |flow| pod().filter(|_| *flow == key(5, 6)), |_| ());
+        let hitch = |judge: &Judge, flow| {
+            let mut flows = judge.flows();
+            let standing = flows.find(|standing| standing.key == flow).unwrap();
+            assert_eq!(standing.born_ns, 3);
+            standing.hitch
+        };
+        for (flow, expected) in [
+            (key(5, 1), Some(Hitch::NotSeenArriving)),
+            (key(5, 2), Some(Hitch::NotSeenLeaving)),
+            (key(5, 3), Some(Hitch::OtherWayBack)),
+            (key(5, 4), Some(Hitch::PodUnseen)),
+            (tcp, Some(Hitch::TcpForbidden)),
+            (key(5, 6), None),
+        ] {
+            assert_eq!(hitch(&judge, flow), expected, "{flow}");
+        }
+        // Kept in mind for a while.
+        let keep = |_| Verdict::Frames(0);
+        judge.sweep(5_000 * MS, keep, |_, _| ());
+        assert_eq!(judge.flows().count(), 6);
+        judge.sweep(60_004 * MS, keep, |_, _| ());
+        assert_eq!(judge.flows().count(), 0);
     }
 
     #[test]

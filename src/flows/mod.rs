@@ -21,7 +21,7 @@ mod key;
 mod lookout;
 mod table;
 
-pub use judge::{Judge, PodSide, Promoted, Verdict};
+pub use judge::{Hitch, Judge, PodSide, Promoted, Standing, Verdict};
 pub use key::{FlowKey, KEY_LEN, Way};
 pub use lookout::{
     Arrival, Departure, Generation, HEADERS_LEN, Lookout, Seen, Sighting, Sightings,

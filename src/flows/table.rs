@@ -70,6 +70,15 @@ impl<T> FlowTable<T> {
         }
     }
 
+    /// Every flow.
+    pub fn iter(&self) -> impl Iterator<Item = (Slot, &FlowKey, &T)> {
+        let places = self.places.iter().enumerate();
+        places.filter_map(|(at, place)| match place {
+            Place::Taken(key, known) => Some((Slot(at), key, known)),
+            Place::Free(_) => None,
+        })
+    }
+
     /// Puts a flow that is not there into its set, at `now_ns`. When no place is free, the clock's hand goes round once, and
     /// the first flow for which `may_go` holds makes room; its place must not need to rest.
     ///
@@ -156,6 +165,11 @@ mod tests {
             );
         }
         assert_eq!(table.insert(key(2, 9), 9, 0, |_, _| false), Err(9));
+        let all: Vec<_> = table
+            .iter()
+            .map(|(slot, _, known)| (slot, *known))
+            .collect();
+        assert_eq!(all, slots.iter().copied().zip(0..).collect::<Vec<_>>());
         table.sweep(|_, key, _| (key.local.port() == 2).then_some(0));
         assert_eq!((table.len(), table.find(&key(1, 2))), (3, None));
         assert_eq!(table.insert(key(2, 9), 9, 0, |_, _| false), Ok(slots[2]));

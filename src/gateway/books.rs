@@ -398,7 +398,8 @@ impl PortBook {
         fates
             .drops
             .insert(DropReason::WorkerStale.label().to_owned(), stale);
-        let express = of(arrivals, self.ifindex).map_or(0, |counters| counters.express);
+        let counters = of(arrivals, self.ifindex).copied().unwrap_or_default();
+        let (express, express_bytes) = (counters.express, counters.express_bytes);
         let forwarded = fates.forwarded.saturating_sub(stale) + express;
         let (drops, drops_total) = with_total(fates.drops);
         // What a TAP loses was counted when it was sent there; what the access pair loses does not reach its other end.
@@ -429,7 +430,7 @@ impl PortBook {
             flood_copies: fates.flood_copies,
             copied_bytes: fates.copied_bytes,
             flood_copies_lost: fates.flood_copies_lost,
-            forwarded_bytes: fates.forwarded_bytes,
+            forwarded_bytes: fates.forwarded_bytes + express_bytes,
             checksums_completed: fates.checksums_completed,
             superframes: fates.superframes,
             segments: fates.segments,

@@ -43,9 +43,10 @@ pub use fdb::{FdbEntryState, FdbPage, FdbPlace, FdbQuery};
 pub use flight::DroppedFrame;
 pub use lock::{LockError, lock_name, peer_may_change, peer_pid};
 pub use observe::{
-    AccessState, DeviceState, DirectState, DirectWayState, DropState, GroupState, MemberState,
-    MirrorState, Observation, OffenderState, PeerState, PolicyState, PortState, QueueState,
-    RefusedState, SuperframesState, Traffic, VniState, VtepState, WorkerState,
+    AccessState, DeviceState, DirectState, DirectWayState, DropState, FlowState, FlowsState,
+    GroupState, MemberState, MirrorState, Observation, OffenderState, PeerState, PolicyState,
+    PortState, QueueState, RefusedState, SuperframesState, Traffic, VniState, VtepState,
+    WorkerState,
 };
 pub use order::{Drained, Orders, Resumed, Stopping};
 pub use plan::{Nic, Plan, PlanError, receive_queues, refusal_words};
@@ -407,6 +408,13 @@ impl View {
         let state = lock(&self.shared);
         let session = state.session.as_ref();
         session.map_or_else(Vec::new, Session::dropped_frames)
+    }
+
+    /// The flows that the direct path knows; `None` without one.
+    pub fn flows(&self) -> Option<FlowsState> {
+        let desk = lock(&self.shared).session.as_ref()?.flows()?;
+        // Not under the lock: the answer takes a moment.
+        Some(desk.flows())
     }
 
     /// The books, now.

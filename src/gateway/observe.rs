@@ -1,7 +1,7 @@
 //! The books: what a running gateway can say of itself, as plain data. `show` renders it; nothing here formats.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -92,15 +92,65 @@ pub struct DirectState {
     pub into: DirectWayState,
 }
 
+/// Flows that are known, those first that carried the most.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FlowsState {
+    /// Why no flow goes the direct path.
+    pub why_not: Option<String>,
+    /// Why no TCP flow goes it.
+    pub why_not_tcp: Option<String>,
+    /// How many are known.
+    pub known: u64,
+    /// How many of them go the direct path.
+    pub express: u64,
+    /// Not all, where there are too many.
+    pub flows: Vec<FlowState>,
+}
+
+/// A flow between a local pod and one elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowState {
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// The local pod's end.
+    pub local: SocketAddrV4,
+    /// The other end.
+    pub remote: SocketAddrV4,
+    /// The pod's device on the host's side, of a promoted flow.
+    pub device: Option<String>,
+    /// The VTEP that the other end is behind.
+    pub vtep: Option<Ipv4Addr>,
+    /// `express`, or `transparent` for the kernel's routing and filters.
+    pub gear: String,
+    /// Why not a higher gear.
+    pub why_not_higher: Option<String>,
+    /// How long it is known, in milliseconds.
+    pub age_ms: u64,
+    /// Frames from the pod in the express gear.
+    pub out_frames: u64,
+    /// Their bytes, without outer headers.
+    pub out_bytes: u64,
+    /// Frames to the pod in the express gear.
+    pub in_frames: u64,
+    /// Their bytes.
+    pub in_bytes: u64,
+}
+
 /// One way of the express gear.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirectWayState {
+    /// Frames that came: of pods' devices all, of the underlay those for one of our VTEPs. A superframe is one.
+    pub received: u64,
     /// Frames forwarded.
     pub forwarded: u64,
     /// Bytes of these, without outer headers.
     pub forwarded_bytes: u64,
-    /// Frames that were taken off the underlay and have not reached a pod's device: on their way, or lost.
+    /// Frames for whose headers there was no memory.
+    pub lost: u64,
+    /// Frames without a fate so far: taken off the underlay, and on their way to a pod's device.
     pub in_flight: i64,
+    /// Whether `received = forwarded + handed_up + lost + in_flight`, with no more in flight than can be.
+    pub balance_ok: bool,
     /// Frames handed up to the workers or the kernel, by reason, and their `total`.
     pub handed_up: BTreeMap<String, u64>,
 }

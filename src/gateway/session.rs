@@ -16,8 +16,8 @@ use crossbeam::channel::{Receiver, Sender};
 use super::books::{Books, RingDrops};
 use super::captures::Captures;
 use super::crew::{self, LINK_HEADERS, crew, spawn};
+use super::direct::{self, Desk, Direct};
 use super::flight::{self, DroppedFrame};
-use super::direct::{self, Direct};
 use super::hung::Hung;
 use super::kernel_share;
 use super::lanes::Lanes;
@@ -299,6 +299,11 @@ impl Session {
         flight::states(&self.books, now_ns())
     }
 
+    /// Where to ask for the direct path's flows.
+    pub fn flows(&self) -> Option<Desk> {
+        self.direct.as_ref().map(Direct::desk)
+    }
+
     /// The books, now.
     pub fn observe(&self) -> Observation {
         let mut seen = Observation::default();
@@ -549,10 +554,16 @@ fn judge(seen: &mut Observation) {
         }
     }
     if let Some(direct) = &seen.direct {
-        let troubles = direct
-            .why_not
-            .iter()
-            .map(|why| format!("no direct path: {why}"));
+        for (way, name) in [(&direct.out, "from pods"), (&direct.into, "to pods")] {
+            if !way.balance_ok {
+                let count = way.in_flight;
+                seen.reasons.push(format!(
+                    "direct path {name}: {count} frames have no known fate"
+                ));
+            }
+        }
+        let troubles = direct.why_not.iter();
+        let troubles = troubles.map(|why| format!("no direct path: {why}"));
         let tcp = direct.why_not_tcp.iter();
         let tcp = tcp.map(|why| format!("no direct path for TCP: {why}"));
         seen.warnings.extend(troubles.chain(tcp));
@@ -621,7 +632,7 @@ fn steer_plan(plan: &Plan, accesses: &[AccessPair], lanes: &Lanes) -> SteerPlan 
     SteerPlan {
         workers: plan.workers,
         chains: plan.needs_chains(),
-        direct: direct::why_not(plan).is_none(),
+        direct: direct::is_wanted(plan),
         frame_max: plan.chunk().bytes() - ROOM as u32,
         nics: nics.collect(),
         devices: devices.collect(),

@@ -34,6 +34,8 @@ pub enum Group {
     Ipv6Route = 11,
     /// IPv6 policy rules.
     Ipv6Rule = 19,
+    /// What the kernel does with IPv4 packets: forwarding, reverse-path filtering (`net.ipv4.conf`).
+    Ipv4Netconf = 24,
     /// Multicast databases of bridges and vxlan devices.
     Mdb = 26,
     /// Nexthop objects.

@@ -60,7 +60,10 @@ pub fn departures<const SUPER: bool>(
             continue;
         }
         if let Some(key) = FlowKey::of(bytes, Way::Out) {
-            let seen = || departure(segment, vtep, push.fields(&segment.config, 0, None), bytes).map(Seen::Out);
+            let seen = || {
+                departure(segment, vtep, push.fields(&segment.config, 0, None), bytes)
+                    .map(Seen::Out)
+            };
             lookout.note(&key, Way::Out, generation, seen);
         }
     }

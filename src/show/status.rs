@@ -261,7 +261,7 @@ impl fmt::Display for DirectLines<'_> {
         for (name, why) in &direct.pods_left_out {
             writeln!(f, "            not {name}: {why}")?;
         }
-        for (way, word) in [(&direct.out, "out"), (&direct.into, "in")] {
+        for (way, word) in [(&direct.out, "from pods"), (&direct.into, "to pods")] {
             writeln!(f, "            {word}: {}", DirectWayWords(way))?;
         }
         Ok(())
@@ -273,12 +273,19 @@ struct DirectWayWords<'a>(&'a DirectWayState);
 impl fmt::Display for DirectWayWords<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let way = self.0;
-        write!(f, "forwarded {}", way.forwarded)?;
-        if way.in_flight != 0 {
-            write!(f, ", in flight {}", way.in_flight)?;
-        }
+        let handed_up = way.handed_up.get("total").copied().unwrap_or(0);
+        let verdict = if way.balance_ok {
+            "balance OK"
+        } else {
+            "BALANCE BROKEN"
+        };
+        write!(
+            f,
+            "received {} = forwarded {} + handed up {handed_up} + lost {} + in flight {}   {verdict}",
+            way.received, way.forwarded, way.lost, way.in_flight
+        )?;
         for (reason, count) in counted(&way.handed_up) {
-            write!(f, ", {count} {reason}")?;
+            write!(f, "\n            handed up {count} {reason}")?;
         }
         Ok(())
     }
@@ -643,6 +650,49 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("oversize"), "{text}");
+    }
+
+    #[test]
+    fn the_direct_path_is_told_with_the_balance_of_both_ways() {
+        let way = |received| DirectWayState {
+            received,
+            forwarded: 90,
+            forwarded_bytes: 9000,
+            lost: 1,
+            in_flight: 2,
+            balance_ok: received == 100,
+            handed_up: BTreeMap::from([
+                ("total".into(), 7),
+                ("tcp_flags".into(), 7),
+                ("ttl".into(), 0),
+            ]),
+        };
+        let direct = DirectState {
+            mode: "flows".into(),
+            pods: 2,
+            express_flows: 3,
+            promotions: 9,
+            changes: 1,
+            pods_left_out: BTreeMap::from([("veth7".into(), "it is limited".into())]),
+            out: way(100),
+            into: way(101),
+            ..DirectState::default()
+        };
+        let observation = Observation {
+            direct: Some(direct),
+            ..Observation::default()
+        };
+        let status = Status::new(observation, 7);
+        let text = status.to_string();
+        let lines = "  direct    flows: 3 flows of 2 pods in the express gear; 9 promoted, all demoted 1 time\n            \
+            not veth7: it is limited\n            \
+            from pods: received 100 = forwarded 90 + handed up 7 + lost 1 + in flight 2   balance OK\n            \
+            handed up 7 tcp_flags\n            \
+            to pods: received 101 = forwarded 90 + handed up 7 + lost 1 + in flight 2   BALANCE BROKEN\n";
+        assert!(text.contains(lines), "{text}");
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["direct"]["in"]["handed_up"]["tcp_flags"], 7);
+        assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
     }
 
     #[test]

@@ -41,8 +41,9 @@ up_reasons! {
     Oversize      "oversize"       "A pod's frame that does not fit the path once it is encapsulated: the kernel tells the pod.";
     Spoofed       "spoofed"        "A frame with addresses, a port, a VNI or a device that are not its flow's.";
     Shown         "shown"          "One frame in ten seconds, so that the kernel does not forget the flow.";
-    NoRoom        "no_room"        "No room or memory for the headers. From a pod, the frame is lost.";
-    NotAlive      "not_alive"      "A worker hangs, or bypass was asked for.";
+    NoRoom        "no_room"        "No room in front of the frame for what the classifier behind has to know.";
+    NotAlive      "not_alive"      "A worker hangs, or who listens to what changes, or bypass was asked for.";
+    Unsettled     "unsettled"      "Something that the kernel decides by has just changed, or forbids the direct path: see why_not.";
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! One loaded copy of the object in `bpf/`: its programs, and the maps that are its own or shared with other copies.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramType};
 use libbpf_sys as sys;
+use rustix::io::fcntl_dupfd_cloexec;
 
 use super::{Error, SteerCounters};
 use crate::flows::WAYS;
@@ -84,6 +86,18 @@ const SHARED: [&str; 9] = [
     "direct_counts",
 ];
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vxgate.bpf.o"));
+
+/// Numbers above all other descriptors of a process, where it may have so many, or most of them.
+const HIGH: [RawFd; 2] = [4096, 960];
+
+/// Another descriptor of the same file, with a number above those that are opened later: a killed process's descriptors are
+/// released from the highest to the lowest, and each link takes a grace period of RCU.
+fn last_descriptor(of: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let high = HIGH
+        .iter()
+        .find_map(|least| fcntl_dupfd_cloexec(of, *least).ok());
+    high.map_or_else(|| Ok(fcntl_dupfd_cloexec(of, 0)?), Ok)
+}
 
 /// A loaded copy.
 pub(super) struct Copy {
@@ -165,8 +179,9 @@ impl Copy {
 
     /// New descriptors of the arrays by which the attached programs reach those that steer: the kernel empties an array
     /// when its last descriptor is closed.
-    pub fn lifelines(&self) -> Result<[MapHandle; 2], Error> {
-        Ok([self.map("underlay_alive")?, self.map("egress_alive")?])
+    pub fn lifelines(&self) -> Result<[OwnedFd; 2], Error> {
+        let last = |name| last_descriptor(self.map(name)?.as_fd()).map_err(Error::Descriptor);
+        Ok([last("underlay_alive")?, last("egress_alive")?])
     }
 
     /// Adds one of our end points, and one VNI on it. A link-local address and a group count on `link` only.
@@ -224,7 +239,7 @@ impl Copy {
             ..SteerCounters::default()
         };
         for counts in by_cpu.unwrap_or_default() {
-            // struct steer_counts: steered, lost, express, passed[]
+            // struct steer_counts: steered, lost, express, express_bytes, passed[]
             let mut numbers = counts
                 .as_chunks::<8>()
                 .0
@@ -233,6 +248,7 @@ impl Copy {
             sum.steered += numbers.next().unwrap_or(0);
             sum.lost += numbers.next().unwrap_or(0);
             sum.express += numbers.next().unwrap_or(0);
+            sum.express_bytes += numbers.next().unwrap_or(0);
             for (total, number) in sum.passed.iter_mut().zip(numbers) {
                 *total += number;
             }

@@ -15,7 +15,7 @@ use super::copy::{Copy, Settings};
 use super::heartbeat::Cells;
 use super::hooks::{self, Hook, Side};
 use super::{Error, attach_error};
-use crate::flows::{FlowKey, PodSide, Promoted, Slot, Verdict, WAYS};
+use crate::flows::{FlowKey, Generation, PodSide, Promoted, Slot, Verdict, WAYS};
 use crate::stats::UpReason;
 use crate::wire::{MacAddr, checksum};
 
@@ -26,17 +26,23 @@ const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/direct.bpf.o"));
 /// `sizeof(struct flow_set)`, `sizeof(struct express_flow)`, `sizeof(struct direct_state)`.
 const SET_STRIDE: usize = 64;
 const FLOW_STRIDE: usize = 192;
-const STATE_LEN: usize = 16;
+const STATE_LEN: usize = 24;
 /// `enum direct_way`.
 const WAY_OUT: u32 = 0;
 const WAY_IN: u32 = 1;
 const WAY_DELIVERED: u32 = 2;
+/// Words of `struct direct_state`.
+const GENERATION: usize = 0;
+const SEED: usize = 1;
+const HEARD: usize = 2;
 /// Words of `struct express_flow`.
 mod word {
     pub const SHOWN_OUT: usize = 0;
     pub const SHOWN_IN: usize = 1;
     pub const OUT_FRAMES: usize = 2;
+    pub const OUT_BYTES: usize = 3;
     pub const IN_FRAMES: usize = 4;
+    pub const IN_BYTES: usize = 5;
     /// Behind the counters.
     pub const GENERATION_POD: usize = 6;
     pub const NIC_FRAME_MAX: usize = 7;
@@ -70,6 +76,7 @@ pub struct Express {
 
 /// A pod's device that is looked after.
 struct Pod {
+    name: String,
     _hooks: [Hook; 2],
     /// Takes frames from programs on other devices.
     by_xdp: bool,
@@ -82,8 +89,25 @@ pub struct WayCounters {
     pub forwarded: u64,
     /// Bytes of these, without outer headers.
     pub bytes: u64,
+    /// Lost.
+    pub lost: u64,
     /// Handed up, by reason.
     pub up: [u64; UpReason::COUNT],
+    /// All that came.
+    pub received: u64,
+}
+
+/// What went of one flow since it was promoted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FlowCounters {
+    /// Frames from the pod.
+    pub out_frames: u64,
+    /// Their bytes, without outer headers.
+    pub out_bytes: u64,
+    /// Frames to the pod.
+    pub in_frames: u64,
+    /// Their bytes.
+    pub in_bytes: u64,
 }
 
 /// A look at the gear's counters from other threads.
@@ -112,10 +136,11 @@ impl Express {
         let sets = cells("flow_sets", SETS as usize, SET_STRIDE)?;
         let flows = cells("express_flows", SETS as usize * WAYS, FLOW_STRIDE)?;
         let seed = seed();
-        state.store_word(0, 1, seed);
+        state.store_word(0, SEED, seed);
         let deliver = object.program("vxgate_deliver")?;
         let nics = nics.map(|(ifindex, name)| {
-            let attached = hooks::attach_tcx(deliver.as_fd(), ifindex, Side::Ingress);
+            // What comes to it decapsulated is none of the NIC's for anybody else.
+            let attached = hooks::attach_tcx_first(deliver.as_fd(), ifindex, Side::Ingress);
             attached.map_err(|source| attach_error("vxgate_deliver", name, source))
         });
         Ok(Self {
@@ -169,6 +194,7 @@ impl Express {
             attach("vxgate_from_pod", Side::Ingress)?,
         ];
         let pod = Pod {
+            name: name.to_owned(),
             _hooks: hooks,
             by_xdp: false,
         };
@@ -195,7 +221,13 @@ impl Express {
 
     /// Begins another generation: no flow is promoted any more, and nothing that was seen counts. One store.
     pub fn begin(&self, generation: u32) {
-        self.state.store_word(0, 0, pair(generation, 0));
+        self.state.store_word(0, GENERATION, pair(generation, 0));
+    }
+
+    /// Says that every change up to `now_ns` (`CLOCK_MONOTONIC`) has been heard. The programs forward nothing when that was too
+    /// long ago.
+    pub fn heard(&self, now_ns: u64) {
+        self.state.store_word(0, HEARD, now_ns);
     }
 
     /// The pod's side of a flow, when it was seen both ways in this generation, by one device, with the same addresses.
@@ -254,6 +286,19 @@ impl Express {
         self.flows.store_word(slot, word::GENERATION_POD, 0);
     }
 
+    /// What went of a promoted flow, and the name of its pod's device.
+    pub fn flow(&self, Slot(slot): Slot) -> (FlowCounters, Option<&str>) {
+        let count = |word| self.flows.load_word(slot, word);
+        let [_, pod] = unpair(count(word::GENERATION_POD));
+        let counters = FlowCounters {
+            out_frames: count(word::OUT_FRAMES),
+            out_bytes: count(word::OUT_BYTES),
+            in_frames: count(word::IN_FRAMES),
+            in_bytes: count(word::IN_BYTES),
+        };
+        (counters, self.pods.get(&pod).map(|pod| pod.name.as_str()))
+    }
+
     /// How a promoted flow is doing.
     pub fn look(&self, Slot(slot): Slot) -> Verdict {
         let [generation, _] = unpair(self.flows.load_word(slot, word::GENERATION_POD));
@@ -265,17 +310,22 @@ impl Express {
     }
 }
 
+impl Drop for Express {
+    /// The program at the NIC may outlive those that take its frames on.
+    fn drop(&mut self) {
+        self.begin(Generation::NONE);
+    }
+}
+
 impl DirectCounters {
     /// What went from pods to the underlay, from the underlay, and to pods.
     ///
     /// # Errors
     /// When the kernel does not tell.
     pub fn read(&self) -> Result<[WayCounters; 3], Error> {
-        Ok([
-            self.way(WAY_OUT)?,
-            self.way(WAY_IN)?,
-            self.way(WAY_DELIVERED)?,
-        ])
+        // In this order: what was delivered by the first look was taken by the second.
+        let delivered = self.way(WAY_DELIVERED)?;
+        Ok([self.way(WAY_OUT)?, self.way(WAY_IN)?, delivered])
     }
 
     fn way(&self, way: u32) -> Result<WayCounters, Error> {
@@ -289,14 +339,16 @@ impl DirectCounters {
             .map_err(failed)?;
         let mut sum = WayCounters::default();
         for counts in by_cpu.unwrap_or_default() {
-            // struct direct_counts: forwarded, bytes, up[]
+            // struct direct_counts: forwarded, bytes, lost, up[], received
             let numbers = counts.as_chunks::<8>().0.iter();
             let mut numbers = numbers.map(|bytes| u64::from_ne_bytes(*bytes));
             sum.forwarded += numbers.next().unwrap_or(0);
             sum.bytes += numbers.next().unwrap_or(0);
-            for (total, number) in sum.up.iter_mut().zip(numbers) {
-                *total += number;
+            sum.lost += numbers.next().unwrap_or(0);
+            for total in &mut sum.up {
+                *total += numbers.next().unwrap_or(0);
             }
+            sum.received += numbers.next().unwrap_or(0);
         }
         Ok(sum)
     }
@@ -359,7 +411,7 @@ fn seed() -> u64 {
 }
 
 const _: () = assert!(
-    UpReason::COUNT == 15,
+    UpReason::COUNT == 16,
     "enum up_reason of bpf/shared.h has as many"
 );
 
@@ -388,6 +440,7 @@ mod tests {
     const ENDS: [[u8; 4]; 2] = [[10, 244, 0, 5], [10, 244, 1, 7]];
     const GENERATION: u32 = 9;
     const OUTER_LEN: usize = 50;
+    const HANDOVER_MAGIC: u32 = 0x7678_6731;
 
     struct Gear {
         steering: Copy,
@@ -407,6 +460,7 @@ mod tests {
         pretend_alive(&steering, u64::MAX);
         let express = Express::load(&steering, 1, std::iter::empty()).unwrap();
         express.begin(GENERATION);
+        express.heard(i64::MAX as u64 / 2);
         Gear { steering, express }
     }
 
@@ -446,7 +500,7 @@ mod tests {
         }
 
         /// Has the kernel run a program of the gear on a frame of a pod's: what it says, and what became of the frame.
-        fn from_pod(&self, frame: &[u8]) -> (u32, Vec<u8>) {
+        fn send_from_pod(&self, frame: &[u8]) -> (u32, Vec<u8>) {
             run(&self.express.object, "vxgate_from_pod", frame)
         }
 
@@ -456,6 +510,7 @@ mod tests {
             act();
             let after = self.express.counters().read().unwrap()[way];
             assert_eq!(before.forwarded, after.forwarded);
+            assert_eq!(before.received + 1, after.received);
             let moved = UpReason::ALL
                 .iter()
                 .filter(|why| after.up[**why as usize] != before.up[**why as usize]);
@@ -522,9 +577,9 @@ mod tests {
         for tcp in [false, true] {
             let gear = gear();
             let sent = of_pod(tcp);
-            assert_eq!(gear.from_pod(&sent), (TCX_NEXT, sent.clone()));
+            assert_eq!(gear.send_from_pod(&sent), (TCX_NEXT, sent.clone()));
             gear.promote(&sent);
-            let (verdict, out) = gear.from_pod(&sent);
+            let (verdict, out) = gear.send_from_pod(&sent);
             assert_eq!(verdict, TC_ACT_REDIRECT);
             assert_eq!(out.len(), sent.len() + OUTER_LEN);
             let outer = Ipv4HeaderSlice::from_slice(&out[14..]).unwrap();
@@ -546,7 +601,7 @@ mod tests {
             assert_eq!(out[64..72], sent[14..22]);
             assert_eq!((out[72], &out[76..]), (sent[22] - 1, &sent[26..]));
             // Another packet, another identification.
-            let (_, again) = gear.from_pod(&sent);
+            let (_, again) = gear.send_from_pod(&sent);
             assert_ne!(again[18..20], out[18..20]);
         }
     }
@@ -562,7 +617,7 @@ mod tests {
                 .unwrap()
                 .to_header();
             sent[24..26].copy_from_slice(&sum.calc_header_checksum().to_be_bytes());
-            let (verdict, out) = gear.from_pod(&sent);
+            let (verdict, out) = gear.send_from_pod(&sent);
             assert_eq!(verdict == TC_ACT_REDIRECT, direct, "{ecn}");
             assert_eq!(out[15], if direct { 0xb8 | ecn } else { ecn });
         }
@@ -575,9 +630,14 @@ mod tests {
             gear.promote(&of_pod(tcp));
             let sent = of_wire(tcp);
             let (verdict, out) = run(&gear.steering, "vxgate_underlay", &sent);
-            assert_eq!((verdict, out.len()), (XDP_PASS, sent.len() - OUTER_LEN));
+            assert_eq!(verdict, XDP_PASS);
+            // In front of it, who it is for; the kernel shows it in a test.
+            let (handover, out) = out.split_at(8);
+            let expected = pair(HANDOVER_MAGIC, LOOPBACK);
+            assert_eq!(handover, expected.to_ne_bytes());
+            assert_eq!(out.len(), sent.len() - OUTER_LEN);
             assert_eq!((&out[..6], &out[6..12]), (&POD.0[..], &GATEWAY.0[..]));
-            assert!(sealed(&out, 14));
+            assert!(sealed(out, 14));
             assert_eq!((out[22], &out[26..]), (62, &sent[76..]));
             let counted = gear.steering.counters(COUNTS_UNDERLAY, 0).unwrap();
             assert_eq!((counted.express, counted.steered), (1, 0));
@@ -603,7 +663,7 @@ mod tests {
             let mut sent = of_pod(false);
             sent[at] = value;
             let found = gear.why(WAY_OUT as usize, || {
-                assert_eq!(gear.from_pod(&sent), (TCX_NEXT, sent.clone()));
+                assert_eq!(gear.send_from_pod(&sent), (TCX_NEXT, sent.clone()));
             });
             assert_eq!(found, why, "{at}: {value}");
         }
@@ -641,12 +701,12 @@ mod tests {
             if fin {
                 let mut sent = of_pod(true);
                 sent[47] |= 1;
-                let why = gear.why(WAY_OUT as usize, || drop(gear.from_pod(&sent)));
+                let why = gear.why(WAY_OUT as usize, || drop(gear.send_from_pod(&sent)));
                 assert_eq!(why, UpReason::TcpFlags);
             } else {
                 gear.express.begin(GENERATION + 1);
             }
-            let why = gear.why(WAY_OUT as usize, || drop(gear.from_pod(&of_pod(true))));
+            let why = gear.why(WAY_OUT as usize, || drop(gear.send_from_pod(&of_pod(true))));
             assert_eq!(why, UpReason::NoFlow);
             let why = gear.why(WAY_IN as usize, || {
                 run(&gear.steering, "vxgate_underlay", &of_wire(true));
@@ -660,18 +720,62 @@ mod tests {
         let gear = gear();
         let key = FlowKey::of(&of_pod(false), Way::Out).unwrap();
         gear.promote(&of_pod(false));
-        gear.from_pod(&of_pod(false));
+        gear.send_from_pod(&of_pod(false));
         let set = key.hash(gear.express.seed()) & (SETS - 1);
         let slot = Slot(set as usize * WAYS + 2);
         assert_eq!(gear.express.look(slot), Verdict::Frames(1));
+        let (counters, pod) = gear.express.flow(slot);
+        let len = of_pod(false).len() as u64;
+        assert_eq!(
+            (counters.out_frames, counters.out_bytes, pod),
+            (1, len, None)
+        );
         gear.express.vacate(slot);
         assert_eq!(gear.express.look(slot), Verdict::Demoted);
-        let why = gear.why(WAY_OUT as usize, || drop(gear.from_pod(&of_pod(false))));
+        let why = gear.why(WAY_OUT as usize, || {
+            drop(gear.send_from_pod(&of_pod(false)))
+        });
         assert_eq!(why, UpReason::NoFlow);
         gear.express.begin(0);
-        let before = gear.express.counters().read().unwrap();
-        assert_eq!(gear.from_pod(&of_pod(false)).0, TCX_NEXT);
-        assert_eq!(gear.express.counters().read().unwrap(), before);
+        let why = gear.why(WAY_OUT as usize, || {
+            drop(gear.send_from_pod(&of_pod(false)))
+        });
+        assert_eq!(why, UpReason::Unsettled);
+    }
+
+    #[test]
+    fn nothing_is_forwarded_on_the_word_of_one_who_hangs() {
+        let gear = gear();
+        gear.promote(&of_pod(true));
+        assert_eq!(gear.send_from_pod(&of_pod(true)).0, TC_ACT_REDIRECT);
+        gear.express.heard(crate::port::now_ns() - 200_000_000);
+        let why = gear.why(WAY_OUT as usize, || drop(gear.send_from_pod(&of_pod(true))));
+        assert_eq!(why, UpReason::NotAlive);
+        let why = gear.why(WAY_IN as usize, || {
+            let passed = run(&gear.steering, "vxgate_underlay", &of_wire(true));
+            assert_eq!(passed, (XDP_PASS, of_wire(true)));
+        });
+        assert_eq!(why, UpReason::NotAlive);
+        gear.express.heard(crate::port::now_ns());
+        assert_eq!(gear.send_from_pod(&of_pod(true)).0, TC_ACT_REDIRECT);
+    }
+
+    #[test]
+    fn every_frame_that_comes_has_one_fate() {
+        let gear = gear();
+        gear.promote(&of_pod(true));
+        for _ in 0..5 {
+            gear.send_from_pod(&of_pod(true));
+            gear.send_from_pod(&of_pod(false));
+            run(&gear.steering, "vxgate_underlay", &of_wire(true));
+            run(&gear.steering, "vxgate_underlay", &of_wire(false));
+        }
+        let [out, taken, _] = gear.express.counters().read().unwrap();
+        for way in [out, taken] {
+            let up: u64 = way.up.iter().sum();
+            assert_eq!((way.received, way.forwarded, way.lost, up), (10, 5, 0, 5));
+            assert_eq!(way.bytes, 5 * of_pod(true).len() as u64);
+        }
     }
 
     #[test]
@@ -684,7 +788,7 @@ mod tests {
             back[34..38].copy_from_slice(&[0x07, 0xd0, 0x03, 0xe8]);
             back
         };
-        gear.from_pod(&sent);
+        gear.send_from_pod(&sent);
         assert_eq!(gear.express.pod_side(&key, GENERATION), None);
         assert_eq!(
             run(&gear.express.object, "vxgate_to_pod", &back).0,
@@ -700,7 +804,7 @@ mod tests {
         let mut forged = sent;
         forged[11] ^= 1;
         gear.express.begin(GENERATION + 1);
-        gear.from_pod(&forged);
+        gear.send_from_pod(&forged);
         run(&gear.express.object, "vxgate_to_pod", &back);
         assert_eq!(gear.express.pod_side(&key, GENERATION + 1), None);
     }

@@ -23,7 +23,7 @@ mod qdisc;
 mod tap;
 
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 pub use access::{AccessLink, AccessPair};
@@ -31,15 +31,13 @@ pub use error::Error;
 pub use ethtool::{
     Channels, channels, driver, finishes_checksums, hiding, offloads, spreads_by_port,
 };
-pub use express::{DirectCounters, Express, WayCounters};
+pub use express::{DirectCounters, Express, FlowCounters, WayCounters};
 pub use frame_limit::FrameLimits;
 pub use heartbeat::Heartbeat;
 pub use hooks::XdpMode;
 pub use inspect::{Leftover, XdpProgram, has_tcx, is_ours, leftovers, tcx_programs, xdp_program};
 pub use kernel_share::KernelShares;
 pub use tap::Tap;
-
-use libbpf_rs::MapHandle;
 
 use crate::netlink::{self, Socket};
 use crate::stats::PassReason;
@@ -122,6 +120,8 @@ pub struct SteerCounters {
     pub lost: u64,
     /// Taken by the express gear (underlay).
     pub express: u64,
+    /// Bytes of these, without outer headers.
+    pub express_bytes: u64,
     /// Left to the kernel, by reason.
     pub passed: [u64; PassReason::COUNT],
 }
@@ -137,7 +137,7 @@ pub struct Steering {
     workers: u32,
     by_link: bool,
     /// What a killed process closes first.
-    lifelines: Vec<MapHandle>,
+    lifelines: Vec<OwnedFd>,
 }
 
 struct SteeredNic {

@@ -425,7 +425,7 @@ impl Status {
     }
 
     /// Every port whose `received = forwarded + passed + Σ drops` does not hold, or whose parts do not add up, those of its peers
-    /// among them; empty if none.
+    /// among them, and each way of the direct path of which the same is true; empty if none.
     pub fn unbalanced(&self) -> String {
         let mut complaints = String::new();
         for port in self.list("ports") {
@@ -459,7 +459,31 @@ impl Status {
                 }
             }
         }
+        complaints.push_str(&self.unbalanced_direct());
         complaints.push_str(&self.unbalanced_peers());
+        complaints
+    }
+
+    /// Where a way of the direct path has frames without a fate, or with two.
+    fn unbalanced_direct(&self) -> String {
+        let mut complaints = String::new();
+        for way in ["out", "in"] {
+            let gear = &self.0["direct"][way];
+            if gear.is_null() {
+                continue;
+            }
+            let (received, lost) = (number(&gear["received"]), number(&gear["lost"]));
+            let (forwarded, up) = (
+                number(&gear["forwarded"]),
+                number(&gear["handed_up"]["total"]),
+            );
+            if received != forwarded + up + lost || gear["balance_ok"] != true {
+                let _ = write!(
+                    complaints,
+                    "direct {way}: {received} != {forwarded} + {up} + {lost}; "
+                );
+            }
+        }
         complaints
     }
 

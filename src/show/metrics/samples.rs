@@ -1,8 +1,8 @@
 //! Observations for the tests.
 
 use crate::gateway::{
-    CaptureState, DeviceState, MirrorState, Observation, PeerState, PolicyState, PortState,
-    Traffic, VniState, VtepState, WorkerState,
+    CaptureState, DeviceState, DirectState, DirectWayState, MirrorState, Observation, PeerState,
+    PolicyState, PortState, Traffic, VniState, VtepState, WorkerState,
 };
 use crate::stats::{DropReason, PassReason};
 use crate::table::Policy;
@@ -61,6 +61,33 @@ fn capture() -> CaptureState {
         age_s: 5,
         seen: 1000,
         lost: 17,
+    }
+}
+
+/// The same with a direct path that TCP may not go.
+pub(super) fn with_direct() -> Observation {
+    let way = |received| DirectWayState {
+        received,
+        forwarded: received - 10,
+        forwarded_bytes: 64 * (received - 10),
+        lost: 1,
+        in_flight: 0,
+        balance_ok: true,
+        handed_up: [("ttl".to_owned(), 9), ("total".to_owned(), 9)].into(),
+    };
+    Observation {
+        direct: Some(DirectState {
+            mode: "flows".into(),
+            why_not_tcp: Some("conntrack is strict".into()),
+            pods: 2,
+            express_flows: 3,
+            promotions: 9,
+            changes: 1,
+            out: way(100),
+            into: way(55),
+            ..DirectState::default()
+        }),
+        ..observation()
     }
 }
 
