@@ -15,8 +15,8 @@ use crate::config::{
     in_force, judge_log_level,
 };
 use crate::fault::{Explained, Fault, Report};
-use crate::gateway::{Orders, Stopping};
-use crate::show::{Action, Configuration, Done, LogLevel, MetricsError, Reloaded, Traffic};
+use crate::gateway::{Orders, Stopping, View};
+use crate::show::{Action, Configuration, Done, Flows, LogLevel, MetricsError, Reloaded, Traffic};
 
 /// What flags and the environment said at the start. It counts before the file whenever that is read.
 pub(super) struct Given {
@@ -41,6 +41,7 @@ pub(super) struct Daemon {
     file: Option<PathBuf>,
     log: Log,
     orders: Orders,
+    view: View,
     /// Held by whoever changes something.
     serving: Mutex<Serving>,
     settings: Mutex<Vec<Effective>>,
@@ -95,7 +96,7 @@ impl Daemon {
         given: Given,
         configuration: Configuration,
         log: Log,
-        orders: Orders,
+        (orders, view): (Orders, View),
         serving: Serving,
         reloads: Arc<ReloadBook>,
     ) -> Self {
@@ -104,6 +105,7 @@ impl Daemon {
             file: configuration.file,
             log,
             orders,
+            view,
             serving: Mutex::new(serving),
             settings: Mutex::new(configuration.settings),
             reloads,
@@ -138,6 +140,7 @@ impl Daemon {
         let done = match action {
             Action::Reload => self.reload().map(Done::Reloaded),
             Action::LogLevel(level) => self.log_level(level).map(Done::LogLevel),
+            Action::Flows => Ok(Done::Flows(Flows::new(self.view.flows()))),
             Action::Drain => {
                 let _one = lock(&self.serving);
                 let drained = self.orders.drain().map_err(OrderError::from);

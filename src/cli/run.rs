@@ -194,14 +194,8 @@ fn carry(
     let look = Arc::new(look);
     let serving = Serving::start(metrics, place, path.clone(), peers_max, look.clone())?;
     let ready = announcement(&gateway, &path, serving.endpoint());
-    let daemon = Daemon::new(
-        given,
-        configuration,
-        log,
-        gateway.orders(),
-        serving,
-        reloads,
-    );
+    let hands = (gateway.orders(), gateway.view());
+    let daemon = Daemon::new(given, configuration, log, hands, serving, reloads);
     let daemon = Arc::new(daemon);
     let [asked, told, by_signal] = [&daemon, &daemon, &daemon].map(Arc::clone);
     socket

@@ -93,7 +93,7 @@ pub struct DirectState {
 }
 
 /// Flows that are known, those first that carried the most.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowsState {
     /// Why no flow goes the direct path.
     pub why_not: Option<String>,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::SCHEMA;
+use super::{Flows, SCHEMA};
 use crate::config::{Applies, Change};
 use crate::gateway;
 
@@ -22,12 +22,14 @@ pub enum Action {
     Drain,
     /// To take it back.
     Resume,
+    /// To list the flows that it knows.
+    Flows,
 }
 
 impl Action {
     /// Whether it changes anything.
     pub fn changes(&self) -> bool {
-        *self != Self::LogLevel(None)
+        !matches!(self, Self::LogLevel(None) | Self::Flows)
     }
 }
 
@@ -41,6 +43,8 @@ pub enum Done {
     LogLevel(LogLevel),
     /// Of [`Action::Drain`] and [`Action::Resume`].
     Traffic(Traffic),
+    /// Of [`Action::Flows`].
+    Flows(Flows),
 }
 
 /// The file was read again.
@@ -206,6 +210,7 @@ mod tests {
         let written = |action| serde_json::to_value(action).unwrap();
         assert_eq!(written(Action::Reload), json!("reload"));
         assert_eq!(written(Action::Drain), json!("drain"));
+        assert_eq!(written(Action::Flows), json!("flows"));
         assert_eq!(
             written(Action::LogLevel(Some("debug".into()))),
             json!({"log-level": "debug"})
