@@ -3,8 +3,10 @@
 //!
 //! Node 1 runs `vxgate --direct flows`, node 2 the plain kernel: whatever goes the direct path, a kernel judges on the far side.
 
+use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -15,10 +17,10 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::bulk::Transfer;
-use crate::support::frames::{Random, RawSocket, mac};
+use crate::support::frames::{Random, RawSocket, VxlanFrame, mac};
 use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::netns::Netns;
-use crate::support::vxgate::{Status, Vxgate};
+use crate::support::vxgate::{BINARY, Status, Vxgate};
 use crate::support::wait_until;
 
 const DIRECT: [&str; 2] = ["--direct", "flows"];
@@ -27,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const ANSWER: Duration = Duration::from_millis(500);
 /// An even number of frames that another pod forges.
 const FORGED: u64 = 24;
+/// Frames that a rule forbids.
+const FORBIDDEN: u64 = 50;
+const CONNECTIONS: usize = 60;
 const PAYLOADS: [usize; 5] = [1, 2, 64, 555, 1400];
 
 /// Conntrack follows connections that come back from the direct path, and what it calls invalid is dropped, as kube-proxy does.
@@ -69,12 +74,17 @@ impl Talk {
         }
     }
 
+    /// Says something, and does not wait for an answer.
+    fn say(&mut self, len: usize) -> Option<Vec<u8>> {
+        let said: Vec<u8> = (0..len).map(|_| self.random.next() as u8).collect();
+        self.socket.send(&said).is_ok().then_some(said)
+    }
+
     /// Says something and hears the answer. Whether there was one; what comes must be what was said.
     fn ask(&mut self, len: usize) -> bool {
-        let said: Vec<u8> = (0..len).map(|_| self.random.next() as u8).collect();
-        if self.socket.send(&said).is_err() {
+        let Some(said) = self.say(len) else {
             return false;
-        }
+        };
         let mut heard = [0; 2048];
         match self.socket.recv(&mut heard) {
             Ok(len) => {
@@ -83,6 +93,12 @@ impl Talk {
             }
             Err(_) => false,
         }
+    }
+
+    /// Hears out whatever somebody else had said in its name.
+    fn hear_out(&self) {
+        let mut heard = [0; 2048];
+        while self.socket.recv(&mut heard).is_ok() {}
     }
 
     /// Asks until this flow is promoted: until all of the last answers went the direct path, both ways.
@@ -102,6 +118,18 @@ impl Talk {
             SocketAddr::V4(end) => end,
             SocketAddr::V6(end) => panic!("{end} is of IPv4"),
         })
+    }
+
+    /// The next frame that its second end could send, between the two nodes' vxlan devices.
+    fn answer(&self, devices: [[u8; 6]; 2]) -> Vec<u8> {
+        let [local, remote] = self.ends();
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2(devices[0], devices[1])
+            .ipv4(remote.ip().octets(), local.ip().octets(), 63)
+            .udp(remote.port(), local.port())
+            .write(&mut frame, &[0; 64])
+            .expect("writing to memory");
+        frame
     }
 
     /// The next frame that its first end could send, by another hand.
@@ -246,6 +274,13 @@ fn direct(status: &Status) -> Counts {
     }
 }
 
+/// How often all flows were demoted at once.
+fn changes(status: &Status) -> u64 {
+    let direct = &status.0["direct"];
+    let changes = direct["changes"].as_u64();
+    changes.unwrap_or_else(|| panic!("a count: {direct}"))
+}
+
 fn handed_up(status: &Status, way: &str, reason: &str) -> u64 {
     status.0["direct"][way]["handed_up"][reason]
         .as_u64()
@@ -256,6 +291,25 @@ fn handed_up(status: &Status, way: &str, reason: &str) -> u64 {
 fn mac_text(pod: &Netns) -> String {
     let links: Value = serde_json::from_str(&pod.run("ip -json link show dev eth0")).expect("JSON");
     links[0]["address"].as_str().expect("an address").to_owned()
+}
+
+/// What `vxgate flows` says of a conversation that the node's client began; nothing when it is not known.
+fn flow_of(vxgate: &Vxgate, talk: &Talk) -> Value {
+    let output = Command::new(BINARY)
+        .args(["flows", "--json", "--socket"])
+        .arg(vxgate.socket())
+        .output()
+        .expect("it is executable");
+    assert!(output.status.success(), "{output:?}");
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let ends = talk.ends().map(|end| end.to_string());
+    let mut flows = answer["flows"].as_array().expect("a list").iter();
+    let found = flows.find(|flow| flow["local"] == ends[0] && flow["remote"] == ends[1]);
+    found.cloned().unwrap_or_default()
+}
+
+fn address(text: &str) -> Ipv4Addr {
+    text.parse().expect("an address")
 }
 
 /// Node 1's client asks node 2's.
@@ -279,17 +333,22 @@ fn a_udp_flow_is_promoted_and_every_answer_is_what_was_said() {
         let mut talk = talk(&lab);
         talk.until_direct(&vxgate);
         let before = direct(&vxgate.status());
-        for round in 0..400 {
-            let len = PAYLOADS[round % PAYLOADS.len()];
-            assert!(
-                talk.ask(len),
-                "{len} bytes, round {round}, offloads {offloads}"
-            );
-        }
+        // Anything that changes in the node meanwhile sends the flow back for a moment.
+        wait_until("400 answers went direct", PATIENCE, || {
+            for len in PAYLOADS.into_iter().cycle().take(100) {
+                assert!(talk.ask(len), "{len} bytes, offloads {offloads}");
+            }
+            let now = direct(&vxgate.status());
+            now.out >= before.out + 400 && now.into >= before.into + 400
+        });
+        let mut listed = Value::Null;
+        wait_until("the flow is listed", PATIENCE, || {
+            assert!(talk.ask(64));
+            listed = flow_of(&vxgate, &talk);
+            listed["gear"] == "express" && listed["out_frames"].as_u64() > Some(0)
+        });
+        assert_eq!(listed["vtep"], lab.vtep_address(Node::Worker), "{listed}");
         let status = vxgate.balanced();
-        let after = direct(&status);
-        // The kernel is shown one each way every ten seconds.
-        assert!(after.out >= before.out + 390 && after.into >= before.into + 390);
         assert_eq!(status.0["direct"]["in"]["in_flight"], 0);
         assert_eq!(status.0["direct"]["pods_by_xdp"], u64::from(gro));
         assert_eq!(status.state(), "healthy", "{}", status.0);
@@ -307,21 +366,40 @@ fn a_rule_that_forbids_the_flow_takes_effect_at_once() {
     let mut talk = talk(&lab);
     talk.until_direct(&vxgate);
     let pod = lab.client_address(Node::Master);
-    node.run(&format!("nft add rule ip np forward ip saddr {pod} drop"));
+    let heard = changes(&vxgate.status());
+    node.run(&format!(
+        "nft add rule ip np forward ip saddr {pod} counter drop"
+    ));
     let added = Instant::now();
-    let mut last = added;
-    // Whatever still comes is told; that nothing does any more is what counts.
-    while last.elapsed() < Duration::from_millis(700) {
-        if talk.ask(64) {
-            last = Instant::now();
-        }
-        assert!(added.elapsed() < PATIENCE, "the flow goes on");
+    wait_until("the rule is heard of", PATIENCE, || {
+        changes(&vxgate.status()) > heard
+    });
+    println!("    status told of the rule {:?} after it", added.elapsed());
+    let before = direct(&vxgate.status());
+    // From now on every frame meets the rule, and none goes around it.
+    for _ in 0..FORBIDDEN {
+        talk.say(64);
     }
-    println!("    the last answer came {:?} after the rule", last - added);
-    let status = vxgate.balanced();
-    assert_eq!(direct(&status).flows, 0);
+    assert!(!talk.ask(64), "an answer went around the rule");
+    let after = direct(&vxgate.balanced());
+    assert_eq!((after.out, after.into), (before.out, before.into));
+    assert_eq!(after.flows, 0);
+    assert!(dropped(&node, "np") > FORBIDDEN, "the rule saw them all");
     node.run("nft flush chain ip np forward");
     talk.until_direct(&vxgate);
+}
+
+/// Frames that the first counter of a table has seen.
+fn dropped(node: &Netns, table: &str) -> u64 {
+    let listed: Value =
+        serde_json::from_str(&node.run(&format!("nft -j list table ip {table}"))).expect("JSON");
+    let rules = listed["nftables"].as_array().expect("a list").iter();
+    let mut expressions = rules.filter_map(|rule| rule["rule"]["expr"].as_array());
+    let counter = expressions.find_map(|rule| {
+        rule.iter()
+            .find_map(|expression| expression["counter"]["packets"].as_u64())
+    });
+    counter.unwrap_or_else(|| panic!("a counter: {listed}"))
 }
 
 #[test]
@@ -360,30 +438,81 @@ fn without_a_liberal_conntrack_no_tcp_goes_direct_and_status_says_why() {
 }
 
 #[test]
-fn connections_survive_the_death_of_their_gateway() {
-    const CONNECTIONS: usize = 40;
+fn connections_survive_their_gateway_when_it_hangs_ends_or_dies() {
     let lab = Lab::up();
     let node = lab.node(Node::Master);
     node.script(KUBE_PROXY);
-    let mut vxgate = Vxgate::start(&node, &DIRECT);
+    let vxgate = Vxgate::start(&node, &DIRECT);
     let (client, far) = (lab.client(Node::Master), lab.client(Node::Worker));
-    let calls = Calls::start(
-        &client,
-        &far,
-        &lab.client_address(Node::Worker),
-        CONNECTIONS,
-    );
+    let address = lab.client_address(Node::Worker);
+    let calls = Calls::start(&client, &far, &address, CONNECTIONS);
+    all_go_direct(&calls, &vxgate);
+    vxgate.signal(Signal::SIGSTOP);
+    calls.wait_for_answers(20);
+    vxgate.signal(Signal::SIGCONT);
+    all_go_direct(&calls, &vxgate);
+    vxgate.stop();
+    calls.wait_for_answers(20);
+    let mut vxgate = Vxgate::start(&node, &DIRECT);
+    all_go_direct(&calls, &vxgate);
+    vxgate.signal(Signal::SIGKILL);
+    vxgate.wait();
+    calls.wait_for_answers(20);
+    println!("    invalid to conntrack: {}", dropped(&node, "kube"));
+    calls.finish();
+}
+
+/// Waits until every connection goes the direct path, and sees that it does.
+fn all_go_direct(calls: &Calls, vxgate: &Vxgate) {
     wait_until("the connections go the direct path", PATIENCE, || {
         direct(&vxgate.status()).flows >= CONNECTIONS as u64
     });
     let before = direct(&vxgate.status());
-    calls.wait_for_answers(20);
-    let now = direct(&vxgate.status());
-    assert!(now.out >= before.out + 20 && now.into >= before.into + 20);
-    vxgate.signal(Signal::SIGKILL);
-    vxgate.wait();
-    calls.wait_for_answers(20);
-    calls.finish();
+    let many = 20 * CONNECTIONS as u64;
+    wait_until("they do", PATIENCE, || {
+        let now = direct(&vxgate.status());
+        now.out >= before.out + many && now.into >= before.into + many
+    });
+    calls.wait_for_answers(1);
+}
+
+#[test]
+fn pods_that_come_and_go_leave_nothing_behind() {
+    const PODS: u64 = 8;
+    let lab = Lab::up();
+    let (node, elsewhere) = (lab.node(Node::Master), lab.netns("web1"));
+    let vxgate = Vxgate::start(&node, &DIRECT);
+    let pods = || {
+        let status = vxgate.status();
+        let pods = status.0["direct"]["pods"].as_u64();
+        pods.expect("a count")
+    };
+    let descriptors = || {
+        let folder = format!("/proc/{}/fd", vxgate.pid());
+        fs::read_dir(folder).expect("it runs").count()
+    };
+    wait_until("the lab's pods are attended", PATIENCE, || pods() == 2);
+    let before = descriptors();
+    for _ in 0..3 {
+        for pod in 0..PODS {
+            node.run(&format!(
+                "ip link add churn{pod} type veth peer name churn{pod} netns {}",
+                elsewhere.name()
+            ));
+            node.run(&format!("ip link set churn{pod} master cni0 up"));
+        }
+        wait_until("the pods are attended", PATIENCE, || pods() == 2 + PODS);
+        assert!(descriptors() > before, "each has programs");
+        for pod in 0..PODS {
+            node.run(&format!("ip link del churn{pod}"));
+        }
+        wait_until("the pods are gone", PATIENCE, || pods() == 2);
+    }
+    wait_until("their descriptors, too", PATIENCE, || {
+        descriptors() == before
+    });
+    let mut talk = talk(&lab);
+    talk.until_direct(&vxgate);
 }
 
 #[test]
@@ -407,10 +536,11 @@ fn another_pod_with_the_same_address_gets_its_own_frames_and_the_old_one_none() 
         to_new.heard() > 0
     });
     let (before, so_far) = (to_old.heard(), to_new.heard());
-    for _ in 0..50 {
-        talk.ask(64);
-    }
-    wait_until("the new pod is asked again", PATIENCE, || {
+    wait_until("the new pod is asked again and again", PATIENCE, || {
+        // It does not expect it: every other attempt meets its refusal.
+        for _ in 0..10 {
+            talk.ask(64);
+        }
         to_new.heard() >= so_far + 50
     });
     assert_eq!(to_old.heard(), before, "nothing to the old pod");
@@ -420,25 +550,50 @@ fn another_pod_with_the_same_address_gets_its_own_frames_and_the_old_one_none() 
 fn what_another_pod_forges_of_a_promoted_flow_stays_with_the_kernel() {
     let lab = Lab::up();
     let vxgate = Vxgate::start(&lab.node(Node::Master), &DIRECT);
+    let forger = lab.netns("web1");
+    // The bridge knows it: a pod that speaks for the first time is a change.
+    forger.run("ping -q -c 1 -W 3 10.244.0.1");
     let mut talk = talk(&lab);
     talk.until_direct(&vxgate);
-    let forger = lab.netns("web1");
     let gateway = lab.mac(Node::Master, "cni0");
     let before = vxgate.status();
     let wire = RawSocket::open(&forger, "eth0");
-    // With its own Ethernet address, and with that of the pod that it pretends to be.
+    // With its own Ethernet address, and with that of the pod that it pretends to be: then the bridge takes it for that pod,
+    // which is a change, and demotes the flow.
     let own = mac_text(&forger);
     let other = mac_text(&lab.client(Node::Master));
-    for from in [own, other] {
-        for _ in 0..FORGED / 2 {
+    for (from, reason) in [(own, "spoofed"), (other, "total")] {
+        let before = handed_up(&vxgate.status(), "out", reason);
+        for _ in 0..FORGED {
             wire.send(&talk.forged(&from, &gateway));
         }
+        wait_until("the forged frames are handed up", PATIENCE, || {
+            handed_up(&vxgate.status(), "out", reason) >= before + FORGED
+        });
     }
-    wait_until("the forged frames are handed up", PATIENCE, || {
-        let now = handed_up(&vxgate.status(), "out", "spoofed");
-        now >= handed_up(&before, "out", "spoofed") + FORGED
+    assert_eq!(direct(&vxgate.balanced()).out, direct(&before).out);
+    // The node's own rules do not ask who sends, so the far end has answered to what was forged.
+    talk.hear_out();
+    talk.until_direct(&vxgate);
+    // As a far node's, to this node and to the other: a tunnel inside of what is a pod's frame to everybody.
+    let before = vxgate.status();
+    let devices = [Node::Worker, Node::Master].map(|node| mac(&lab.mac(node, "flannel.1")));
+    for to in [Node::Master, Node::Worker] {
+        let tunnel = VxlanFrame {
+            outer_macs: [mac(&mac_text(&forger)), mac(&gateway)],
+            outer: [Node::Worker, to].map(|node| address(&lab.vtep_address(node))),
+            inner_macs: devices,
+            inner: [Ipv4Addr::UNSPECIFIED; 2],
+            port: 0,
+        };
+        for _ in 0..FORGED / 2 {
+            wire.send(&tunnel.around(&talk.answer(devices)));
+        }
+    }
+    wait_until("the forged tunnels are handed up", PATIENCE, || {
+        let now = handed_up(&vxgate.status(), "out", "total");
+        now >= handed_up(&before, "out", "total") + FORGED
     });
-    let after = vxgate.status();
-    assert_eq!(direct(&after).out, direct(&before).out);
-    assert!(talk.ask(64));
+    let (before, after) = (direct(&before), direct(&vxgate.balanced()));
+    assert_eq!((after.out, after.into), (before.out, before.into));
 }
