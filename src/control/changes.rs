@@ -13,8 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use foldhash::fast::FixedState;
 
 use crate::netlink::{
-    Group, LinkKind, Message, Neighbour, Received, Subscription, NetdevFamily, neighbour_flag,
-    neighbour_state,
+    Group, LinkKind, Message, Neighbour, Received, Subscription, neighbour_flag, neighbour_state,
+    xdp_feature_changes,
 };
 use crate::wire::MacAddr;
 
@@ -95,15 +95,23 @@ enum Place {
 }
 
 impl Changes {
-    /// Listens from now on: to what `features` tell of, too.
-    pub fn open(features: Option<&NetdevFamily>) -> io::Result<Self> {
-        let features = features.map(|features| features.changes(QUEUE_BYTES));
+    /// Listens from now on.
+    pub fn open() -> io::Result<Self> {
+        let features = xdp_feature_changes(QUEUE_BYTES).unwrap_or_else(|error| {
+            tracing::info!(%error, "no pod's device is sent frames by XDP");
+            None
+        });
         Ok(Self {
             routes: Subscription::open(&GROUPS, QUEUE_BYTES)?,
             filters: Subscription::nftables(QUEUE_BYTES)?,
-            features: features.transpose()?,
+            features,
             known: Known::default(),
         })
+    }
+
+    /// Whether what devices can do for XDP would change unheard.
+    pub fn is_deaf_to_features(&self) -> bool {
+        self.features.is_none()
     }
 
     /// What to wait for.

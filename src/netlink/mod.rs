@@ -28,7 +28,6 @@ mod nexthop;
 mod route;
 mod socket;
 mod subscription;
-mod xdp_features;
 
 pub use address::{Address, addresses};
 pub use attribute::{
@@ -41,9 +40,8 @@ pub use link::{Link, LinkKind, ParentDevice, links, links_with_kind};
 pub use mdb::{MdbPart, devices_with_mdb};
 pub use message::{Message, messages};
 pub use neighbour::{Neighbour, fdb_into, neighbour_flag, neighbour_state, neighbours};
-pub use netdev::{XdpFeatures, XskFeatures, xdp_features, xsk_features};
+pub use netdev::{XdpFeatures, XskFeatures, xdp_feature_changes, xdp_features, xsk_features};
 pub use nexthop::{Nexthop, NexthopBucket, NexthopMember, Resilient, nexthop_buckets, nexthops};
 pub use route::{Route, RouteQuery, route_to};
 pub use socket::{Error, Socket};
 pub use subscription::{Group, Received, Subscription};
-pub use xdp_features::XdpFeatures as NetdevFamily;

@@ -18,7 +18,7 @@ use crate::control::{Changes, Pods, pods};
 use crate::fault::{self, Explained};
 use crate::flows::{Generation, Judge, Sightings, Standing};
 use crate::gateway::observe::{FlowState, FlowsState};
-use crate::netlink::{self, Socket, NetdevFamily};
+use crate::netlink::{self, Socket, XdpFeatures};
 use crate::port::now_ns;
 use crate::steer::{self, Express};
 
@@ -41,7 +41,6 @@ pub(super) struct Keeper {
     judge: Judge,
     changes: Changes,
     netlink: Socket,
-    features: Option<NetdevFamily>,
     wake: UnixStream,
     doubt: Arc<AtomicBool>,
     asked: Receiver<Question>,
@@ -64,12 +63,8 @@ impl Keeper {
         shared: Arc<Mutex<Shared>>,
         nice: i32,
     ) -> io::Result<Running> {
-        let features = NetdevFamily::open().unwrap_or_else(|error| {
-            tracing::info!(%error, "no pod's device is sent frames by XDP");
-            None
-        });
         // Before anything is looked at, so that nothing changes unheard.
-        let changes = Changes::open(features.as_ref())?;
+        let changes = Changes::open()?;
         let (ours, theirs) = UnixStream::pair()?;
         let counters = gear.express.counters();
         let (questions, asked) = bounded(1);
@@ -80,7 +75,6 @@ impl Keeper {
             generation: gear.generation,
             changes,
             netlink: Socket::open()?,
-            features,
             wake: theirs,
             doubt,
             asked,
@@ -304,9 +298,10 @@ impl Keeper {
             }
         }
         for ifindex in self.express.pods().collect::<Vec<_>>() {
-            let features = self.features.as_mut();
-            // One that is gone takes nothing.
-            let by_xdp = features.is_some_and(|f| f.takes_redirects(ifindex).unwrap_or(false));
+            // One that is gone takes nothing, nor one that could stop taking it unheard.
+            let by_xdp = !self.changes.is_deaf_to_features()
+                && netlink::xdp_features(ifindex)
+                    .is_ok_and(|features| features.is_some_and(XdpFeatures::takes_redirects));
             self.express.set_by_xdp(ifindex, by_xdp);
         }
         let mut shared = lock(&self.shared);
