@@ -113,7 +113,6 @@ static __always_inline bool same_mac(const __u8 *one, const __u8 *other)
 static __always_inline enum up_reason judge_sender(struct __sk_buff *skb, struct express_flow *flow, const struct inner *inner)
 {
 	struct ethhdr *eth = (void *)(long)skb->data;
-	__u64 now_ns = bpf_ktime_get_coarse_ns();
 
 	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
 		return UP_LENGTH;
@@ -122,8 +121,8 @@ static __always_inline enum up_reason judge_sender(struct __sk_buff *skb, struct
 	/* The lane of superframes does more for these than this one could. A flow that has any takes it with all of its frames:
 	 * none is to overtake another. */
 	if (skb->gso_size)
-		flow->superframe_ns = now_ns;
-	if (flow->superframe_ns && (__s64)(now_ns - flow->superframe_ns) <= SUPERFRAMES_FOR_NS)
+		flow->superframe_ns = inner->now_ns;
+	if (flow->superframe_ns && (__s64)(inner->now_ns - flow->superframe_ns) <= SUPERFRAMES_FOR_NS)
 		return UP_SUPERFRAME;
 	if (inner->len > flow->frame_max)
 		return UP_OVERSIZE;
@@ -178,6 +177,7 @@ int vxgate_from_pod(struct __sk_buff *skb)
 	struct inner inner = {};
 	struct direct_counts *counts = counts_of(WAY_OUT);
 	struct express_flow *flow;
+	struct express_peer *peer;
 	enum up_reason why;
 	__u32 generation;
 
@@ -198,7 +198,8 @@ int vxgate_from_pod(struct __sk_buff *skb)
 		goto up;
 	}
 	why = UP_NOT_ALIVE;
-	if (bypassed() || !all_fresh() || !listened(state))
+	inner.now_ns = bpf_ktime_get_coarse_ns();
+	if (bypassed() || !all_fresh() || !listened(state, inner.now_ns))
 		goto up;
 	why = judge_sender(skb, flow, &inner);
 	if (why != UP_REASONS)
@@ -212,6 +213,12 @@ int vxgate_from_pod(struct __sk_buff *skb)
 	}
 	flow->out_frames++;
 	flow->out_bytes += inner.len;
+	peer = peer_of(flow->sent_at);
+	if (peer) {
+		peer->sent_frames++;
+		peer->sent_bytes += inner.len + OUTER_LEN;
+		peer->sent_ns = inner.now_ns;
+	}
 	counts->forwarded++;
 	counts->bytes += inner.len;
 	return bpf_redirect(flow->nic, 0);

@@ -87,7 +87,9 @@ struct express_flow {
 	__u32 udp_sum;   /* over all that the outer UDP checksum covers but the lengths; see `udp_checksum` */
 	struct flow_key key;
 	__u64 superframe_ns; /* when the pod last sent a superframe of it */
-	__u64 padding[2];
+	__u32 received_at; /* the place of the peer at the other end, for frames from it, and */
+	__u32 sent_at;     /* for frames to it */
+	__u64 padding;
 };
 
 _Static_assert(sizeof(struct express_flow) == 192, "src/steer/express.rs writes it word by word");
@@ -134,6 +136,16 @@ struct {
 	__type(value, struct express_flow);
 } express_flows SEC(".maps");
 
+/* `settings.peers` places of the first CPU, then those of the second, and so on. Not an array of the per-CPU kind: user space
+ * maps this one, and adds up thousands of peers without a system call for each. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct express_peer);
+} express_peers SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, DIRECT_WAYS);
@@ -150,6 +162,7 @@ struct inner {
 	__u8 tcp_flags;
 	__u8 ttl;
 	__be16 check; /* of the IP header */
+	__u64 now_ns; /* the frame's only look at the clock: CLOCK_MONOTONIC_COARSE */
 };
 
 static __always_inline struct direct_counts *counts_of(__u32 way)
@@ -170,12 +183,20 @@ static __always_inline void count_delivered(__u64 frames, __u64 bytes)
 }
 
 /* Whether somebody listens to what changes: a frame must not be forwarded on the word of one who hangs. */
-static __always_inline bool listened(const struct direct_state *state)
+static __always_inline bool listened(const struct direct_state *state, __u64 now_ns)
 {
 	__u64 heard_ns = *(volatile __u64 *)&state->heard_ns;
 
 	/* The coarse clock lags behind the listener's: the age may be negative. */
-	return (__s64)(bpf_ktime_get_coarse_ns() - heard_ns) <= LISTENER_STALE_NS;
+	return (__s64)(now_ns - heard_ns) <= LISTENER_STALE_NS;
+}
+
+/* What this CPU has counted at a peer's place. */
+static __always_inline struct express_peer *peer_of(__u32 place)
+{
+	__u32 at = bpf_get_smp_processor_id() * settings.peers + place;
+
+	return bpf_map_lookup_elem(&express_peers, &at);
 }
 
 /* Every bit of the key reaches every bit of the result. `FlowKey::hash` of `src/flows` is the same. */
@@ -269,8 +290,6 @@ static __always_inline enum up_reason read_inner(void *data, void *end, __u32 le
 /* Whether this frame of a promoted flow may stay in the express gear; UP_REASONS when so. */
 static __always_inline enum up_reason judge_frame(struct express_flow *flow, const struct inner *inner, __u64 *shown_ns)
 {
-	__u64 now_ns;
-
 	if (inner->tcp_flags & TCP_BEGINS_OR_ENDS) {
 		/* The kernel has to see it, and whatever follows. */
 		*(volatile __u32 *)&flow->generation = 0;
@@ -278,10 +297,9 @@ static __always_inline enum up_reason judge_frame(struct express_flow *flow, con
 	}
 	if (inner->ttl <= 1)
 		return UP_TTL;
-	now_ns = bpf_ktime_get_coarse_ns();
 	/* So that conntrack and the bridge do not forget what they know of it. */
-	if ((__s64)(now_ns - *shown_ns) > SHOW_EVERY_NS) {
-		*shown_ns = now_ns;
+	if ((__s64)(inner->now_ns - *shown_ns) > SHOW_EVERY_NS) {
+		*shown_ns = inner->now_ns;
 		return UP_SHOWN;
 	}
 	return UP_REASONS;

@@ -107,6 +107,7 @@ static __always_inline int take_express(struct xdp_md *ctx, __u32 *inner_len)
 	struct inner inner = {};
 	struct direct_counts *counts = counts_of(WAY_IN);
 	struct express_flow *flow;
+	struct express_peer *peer;
 	enum up_reason why;
 	int verdict;
 
@@ -129,7 +130,8 @@ static __always_inline int take_express(struct xdp_md *ctx, __u32 *inner_len)
 	if (!flow)
 		goto up;
 	why = UP_NOT_ALIVE;
-	if (!listened(state))
+	inner.now_ns = bpf_ktime_get_coarse_ns();
+	if (!listened(state, inner.now_ns))
 		goto up;
 	why = judge_outer(flow, data + ETH_HLEN, len, &inner);
 	if (why != UP_REASONS)
@@ -151,6 +153,12 @@ static __always_inline int take_express(struct xdp_md *ctx, __u32 *inner_len)
 	}
 	flow->in_frames++;
 	flow->in_bytes += inner.len;
+	peer = peer_of(flow->received_at);
+	if (peer) {
+		peer->received_frames++;
+		peer->received_bytes += inner.len;
+		peer->received_ns = inner.now_ns;
+	}
 	counts->forwarded++;
 	counts->bytes += inner.len;
 	*inner_len = inner.len;

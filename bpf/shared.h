@@ -40,6 +40,7 @@ struct steer_settings {
 	__u32 tap;         /* index of the TAP that `vxgate_egress` sends TCP and superframes to; 0 without one */
 	__u32 flow_sets;   /* how many sets of promoted flows there are, a power of two; 0: no direct path */
 	__u32 cpus;        /* how many processors there may be */
+	__u32 peers;       /* how many places for peers `express_peers` has of each processor */
 };
 
 /* One entry of the counters for each program. */
@@ -134,6 +135,18 @@ struct direct_counts {
 	__u64 lost;  /* without a fate but death */
 	__u64 up[UP_REASONS];
 	__u64 received;
+};
+
+/* What one CPU forwarded of a peer's frames, each way, and when last: CLOCK_MONOTONIC_COARSE. src/stats/peers.rs says who has which
+ * place. A cache line of its own. */
+struct express_peer {
+	__u64 received_frames;
+	__u64 received_bytes; /* of inner frames */
+	__u64 received_ns;
+	__u64 sent_frames;
+	__u64 sent_bytes; /* as sent */
+	__u64 sent_ns;
+	__u64 padding[2];
 };
 
 /* For so long the gear goes on without a word of who listens to what changes. */

@@ -62,6 +62,8 @@ pub struct Promoted {
     pub key: FlowKey,
     /// How its frames leave.
     pub departure: Departure,
+    /// How they arrive.
+    pub arrival: Arrival,
     /// Where its pod is.
     pub pod: PodSide,
 }
@@ -225,7 +227,8 @@ impl Judge {
             if !known.waits || !known.agree() {
                 return false;
             }
-            let (Some(departure), Some(pod)) = (known.out, pod_side(&key)) else {
+            let seen = known.out.zip(known.arrived);
+            let (Some((departure, arrival)), Some(pod)) = (seen, pod_side(&key)) else {
                 known.waits = !known.is_stale(now_ns);
                 return known.waits;
             };
@@ -237,6 +240,7 @@ impl Judge {
                 slot: *slot,
                 key,
                 departure,
+                arrival,
                 pod,
             });
             false
@@ -333,6 +337,7 @@ mod tests {
     use super::super::HEADERS_LEN;
     use super::super::key::tests::key;
     use super::*;
+    use crate::stats::PeerId;
 
     const FAR: [u8; 4] = [10, 0, 0, 11];
     const MS: u64 = 1_000_000;
@@ -347,6 +352,7 @@ mod tests {
             frame_max: 1464,
             ecn: 3,
             checksum: true,
+            peer: PeerId(2),
         };
         Sighting {
             key,
@@ -360,6 +366,7 @@ mod tests {
             source: source.into(),
             device: 4,
             nic: 3,
+            peer: PeerId(2),
         };
         Sighting {
             key,

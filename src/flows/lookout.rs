@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crossbeam::queue::ArrayQueue;
 
 use super::{FlowKey, Way};
+use crate::stats::PeerId;
 
 /// Outer Ethernet, IPv4, UDP and VXLAN headers, and the inner Ethernet header.
 pub const HEADERS_LEN: usize = 64;
@@ -50,6 +51,8 @@ pub struct Departure {
     pub ecn: u8,
     /// Whether there is an outer UDP checksum.
     pub checksum: bool,
+    /// Where the VTEP is counted.
+    pub peer: PeerId,
 }
 
 /// How a flow's frames arrive.
@@ -61,6 +64,8 @@ pub struct Arrival {
     pub device: u32,
     /// The index of the underlay device.
     pub nic: u32,
+    /// Where the VTEP is counted.
+    pub peer: PeerId,
 }
 
 /// The number of the present generation, shared by all that look out and the one that judges.
@@ -183,6 +188,7 @@ mod tests {
             source: [10, 0, 0, 11].into(),
             device: 4,
             nic: 3,
+            peer: PeerId(1),
         }))
     }
 

@@ -65,7 +65,7 @@ pub struct Observation {
 }
 
 /// The direct path.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DirectState {
     /// `flows`.
     pub mode: String,
@@ -93,7 +93,7 @@ pub struct DirectState {
 }
 
 /// Flows that are known, those first that carried the most.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlowsState {
     /// Why no flow goes the direct path.
     pub why_not: Option<String>,
@@ -108,7 +108,7 @@ pub struct FlowsState {
 }
 
 /// A flow between a local pod and one elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlowState {
     /// `tcp` or `udp`.
     pub protocol: String,
@@ -137,7 +137,7 @@ pub struct FlowState {
 }
 
 /// One way of the express gear.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DirectWayState {
     /// Frames that came: of pods' devices all, of the underlay those for one of our VTEPs. A superframe is one.
     pub received: u64,
@@ -516,7 +516,7 @@ pub struct PeerState {
 
 /// What was counted of all peers of a vxlan device since the takeover. Over all peers, `other` and `former` it adds up to what
 /// the ports say: `received` to `forwarded` of the underlay devices, with what died as `worker_stale`; `sent` to `forwarded`,
-/// `flood_copies`, `segments_sent` and `segments_whole` of the device.
+/// `flood_copies`, `segments_sent` and `segments_whole` of the device, and `out.forwarded` of the direct path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VniState {
     /// The vxlan device's name.

@@ -33,6 +33,7 @@ use crate::control::{self, Control, Event, Found, Report, SegmentReport};
 use crate::fault::{Explained, Fault};
 use crate::port::{OpenError, ROOM, XskPort, now_ns};
 use crate::state::{self, SegmentState, State};
+use crate::stats::PeerBook;
 use crate::steer::{self, AccessPair, DevicePlan, NicPlan, SteerPlan, Steering, Tap};
 use crate::table::{OUTER_IPV4_LEN, OUTER_IPV6_LEN, Policy, Segment, VtepKey, publication};
 use crate::worker;
@@ -169,6 +170,7 @@ impl Session {
         let taps = lanes.links().map(|link| link.ifindex);
         let watched: Vec<u32> = accesses.iter().flat_map(ends).chain(taps).collect();
         let direct = direct::prepare(&plan, &steering);
+        direct.count_in(&books.peers);
         let limits = steering.frame_limits();
         let shares = steering.kernel_shares();
         let peers = Arc::clone(&books.peers);
@@ -632,7 +634,7 @@ fn steer_plan(plan: &Plan, accesses: &[AccessPair], lanes: &Lanes) -> SteerPlan 
     SteerPlan {
         workers: plan.workers,
         chains: plan.needs_chains(),
-        direct: direct::is_wanted(plan),
+        direct: direct::is_wanted(plan).then(|| PeerBook::places_for(plan.devices.len()) as u32),
         frame_max: plan.chunk().bytes() - ROOM as u32,
         nics: nics.collect(),
         devices: devices.collect(),

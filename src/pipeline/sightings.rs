@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::{Verdict, Verdicts};
 use crate::flows::{Arrival, Departure, FlowKey, HEADERS_LEN, Lookout, Seen, Way};
 use crate::port::{Batch, Frame, Umem};
+use crate::stats::PeerId;
 use crate::table::{
     Df, EcnEncap, EncapTemplate, Inherit, NextHop, OUTER_IPV4_LEN, OuterFields, Segment,
     SegmentConfig, SegmentId, Snapshot, UdpChecksum, VtepId,
@@ -87,9 +88,10 @@ pub fn arrivals(
         let Verdict::Deliver(id) = verdict else {
             continue;
         };
-        let Some(config) = snapshot.segment(id).map(|segment| &*segment.config) else {
+        let Some(segment) = snapshot.segment(id) else {
             continue;
         };
+        let config = &*segment.config;
         let bytes = umem.bytes(frame);
         let Some(inner) = bytes.get(OUTER_IPV4_LEN..).filter(|_| is_fit(config)) else {
             continue;
@@ -103,8 +105,13 @@ pub fn arrivals(
                 source: Ipv4Addr::from(*source),
                 device: config.ifindex,
                 nic,
+                peer: PeerId::other(id.0),
             };
-            lookout.note(&key, Way::In, generation, || Some(Seen::In(arrival)));
+            let seen = || {
+                let peer = segment.peer(arrival.source.into()).unwrap_or(arrival.peer);
+                Some(Seen::In(Arrival { peer, ..arrival }))
+            };
+            lookout.note(&key, Way::In, generation, seen);
         }
     }
 }
@@ -152,6 +159,7 @@ fn departure(
             EcnEncap::Kernel | EcnEncap::Rfc6040 => ECN,
         },
         checksum: config.udp_checksum == UdpChecksum::Compute,
+        peer: vtep.peer,
     })
 }
 

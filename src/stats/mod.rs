@@ -17,5 +17,5 @@ pub use flight::{
 };
 pub use offenders::{OFFENDERS_MAX, Offender, OffenderRecord, Offenders};
 pub use pass_reason::PassReason;
-pub use peers::{PEERS_MAX, PeerBook, PeerId, PeerTally, Tallies, Tally};
+pub use peers::{PEERS_MAX, PeerBook, PeerCounts, PeerId, PeerTally, Tallies, Tally};
 pub use up_reason::UpReason;

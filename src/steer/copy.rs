@@ -44,6 +44,8 @@ pub(super) struct Settings {
     pub tap: u32,
     /// How many sets of promoted flows there are, a power of two; 0 without a direct path.
     pub flow_sets: u32,
+    /// How many places for peers there are, of each processor, with a direct path.
+    pub peers: u32,
     /// The XDP programs take frames of several buffers. Nothing they read, but how they are loaded.
     pub chains: bool,
 }
@@ -55,6 +57,7 @@ impl Settings {
             _ if self.flow_sets == 0 => None,
             "flow_sets" => Some(self.flow_sets),
             "express_flows" => Some(self.flow_sets * WAYS as u32),
+            "express_peers" => Some(cpus() * self.peers),
             _ => None,
         }
     }
@@ -66,15 +69,14 @@ impl Settings {
             .collect();
         bytes.extend(self.mac.0);
         bytes.extend(u16::from(self.gbp).to_ne_bytes());
-        let cpus = libbpf_rs::num_possible_cpus().map_or(1, |cpus| cpus.max(1) as u32);
-        let rest = [self.tap, self.flow_sets, cpus];
+        let rest = [self.tap, self.flow_sets, cpus(), self.peers];
         bytes.extend(rest.iter().flat_map(|number| number.to_ne_bytes()));
         bytes
     }
 }
 
 /// Maps that all copies share with the first.
-const SHARED: [&str; 9] = [
+const SHARED: [&str; 10] = [
     "heartbeats",
     "bypass",
     "endpoints",
@@ -83,9 +85,15 @@ const SHARED: [&str; 9] = [
     "direct_state",
     "flow_sets",
     "express_flows",
+    "express_peers",
     "direct_counts",
 ];
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vxgate.bpf.o"));
+
+/// How many processors there may be.
+pub(super) fn cpus() -> u32 {
+    libbpf_rs::num_possible_cpus().map_or(1, |cpus| cpus.max(1) as u32)
+}
 
 /// Numbers above all other descriptors of a process, where it may have so many, or most of them.
 const HIGH: [RawFd; 2] = [4096, 960];
@@ -315,6 +323,7 @@ pub(super) mod tests {
             gbp: false,
             tap: 0,
             flow_sets: 0,
+            peers: 0,
             chains: false,
         }
     }

@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
-use super::copy::{Copy, Settings};
+use super::copy::{self, Copy, Settings};
 use super::heartbeat::Cells;
 use super::hooks::{self, Hook, Side};
 use super::{Error, attach_error};
 use crate::flows::{FlowKey, Generation, PodSide, Promoted, Slot, Verdict, WAYS};
-use crate::stats::UpReason;
+use crate::stats::{PeerCounts, PeerId, PeerTally, Tally, UpReason};
 use crate::wire::{MacAddr, checksum};
 
 /// Sets of promoted flows: 65,536 flows, 14 MB.
@@ -52,7 +52,12 @@ mod word {
     pub const SUMS: usize = 18;
     pub const KEY: usize = 19;
     pub const SUPERFRAME: usize = 21;
+    pub const PEERS: usize = 22;
 }
+/// `sizeof(struct express_peer)`, and its words.
+const PEER_STRIDE: usize = 64;
+const PEER_RECEIVED: usize = 0;
+const PEER_SENT: usize = 3;
 /// Of the outer headers: where the IPv4 header, the addresses, the UDP ports, the VXLAN header and the inner Ethernet header are.
 const IP: std::ops::Range<usize> = 14..34;
 const ADDRESSES: std::ops::Range<usize> = 26..34;
@@ -69,6 +74,7 @@ pub struct Express {
     from_pods: MapHandle,
     to_pods: MapHandle,
     counters: DirectCounters,
+    peers: ExpressPeers,
     seed: u64,
     pods: BTreeMap<u32, Pod>,
     _nics: Vec<Hook>,
@@ -110,6 +116,14 @@ pub struct FlowCounters {
     pub in_bytes: u64,
 }
 
+/// What the programs count of every peer, as the book of peers reads it.
+#[derive(Debug, Clone)]
+pub struct ExpressPeers {
+    cells: Arc<Cells>,
+    cpus: usize,
+    places: usize,
+}
+
 /// A look at the gear's counters from other threads.
 #[derive(Debug, Clone)]
 pub struct DirectCounters {
@@ -117,15 +131,17 @@ pub struct DirectCounters {
 }
 
 impl Express {
-    /// Loads the programs beside the steering programs of `first`, whose arrays they share, and attaches those of the NICs.
+    /// Loads the programs beside the steering programs of `first`, whose arrays they share, and attaches those of the NICs. There
+    /// are so many workers, and places for peers.
     pub(super) fn load<'a>(
         first: &Copy,
-        workers: u32,
+        (workers, peers): (u32, u32),
         nics: impl Iterator<Item = (u32, &'a str)>,
     ) -> Result<Self, Error> {
         let settings = Settings {
             workers,
             flow_sets: SETS,
+            peers,
             ..Settings::default()
         };
         let object = Copy::load_object(OBJECT, &settings, Some(first))?;
@@ -135,6 +151,12 @@ impl Express {
         let state = cells("direct_state", 1, STATE_LEN)?;
         let sets = cells("flow_sets", SETS as usize, SET_STRIDE)?;
         let flows = cells("express_flows", SETS as usize * WAYS, FLOW_STRIDE)?;
+        let (cpus, places) = (copy::cpus() as usize, peers as usize);
+        let peers = ExpressPeers {
+            cells: Arc::new(cells("express_peers", cpus * places, PEER_STRIDE)?),
+            cpus,
+            places,
+        };
         let seed = seed();
         state.store_word(0, SEED, seed);
         let deliver = object.program("vxgate_deliver")?;
@@ -150,6 +172,7 @@ impl Express {
             counters: DirectCounters {
                 map: Arc::new(object.map("direct_counts")?),
             },
+            peers,
             object,
             state,
             sets,
@@ -172,6 +195,11 @@ impl Express {
     /// A look at the counters.
     pub fn counters(&self) -> DirectCounters {
         self.counters.clone()
+    }
+
+    /// What is counted of peers.
+    pub fn peers(&self) -> ExpressPeers {
+        self.peers.clone()
     }
 
     /// The pods' devices that programs are attached to, by index.
@@ -272,6 +300,8 @@ impl Express {
         put(word::KEY, first);
         put(word::KEY + 1, second);
         put(word::SUPERFRAME, 0);
+        let (from, to) = (flow.arrival.peer, departure.peer);
+        put(word::PEERS, pair(from.0.into(), to.0.into()));
         put(word::GENERATION_POD, pair(generation, flow.pod.pod));
         let (set, way) = (slot / WAYS, slot % WAYS);
         self.sets.store_word(set, 2 * way, first);
@@ -354,6 +384,23 @@ impl DirectCounters {
     }
 }
 
+impl PeerCounts for ExpressPeers {
+    fn read(&self, PeerId(place): PeerId) -> PeerTally {
+        let mut total = PeerTally::default();
+        for cpu in (0..self.cpus).filter(|_| usize::from(place) < self.places) {
+            let at = cpu * self.places + usize::from(place);
+            let tally = |word| Tally {
+                frames: self.cells.load_word(at, word),
+                bytes: self.cells.load_word(at, word + 1),
+                last_ns: self.cells.load_word(at, word + 2),
+            };
+            total.received += tally(PEER_RECEIVED);
+            total.sent += tally(PEER_SENT);
+        }
+        total
+    }
+}
+
 /// `struct sighting`.
 #[derive(Debug, PartialEq, Eq)]
 struct Sighting {
@@ -423,7 +470,7 @@ mod tests {
     use super::super::copy::COUNTS_UNDERLAY;
     use super::super::copy::tests::{TC_ACT_REDIRECT, TCX_NEXT, loaded_settings, pretend_alive};
     use super::*;
-    use crate::flows::{Departure, Way};
+    use crate::flows::{Arrival, Departure, Way};
     use crate::wire::{Vni, ethernet, vxlan};
 
     /// The device that the kernel runs test programs on.
@@ -439,6 +486,7 @@ mod tests {
     const FAR_NODE: [u8; 4] = [192, 0, 2, 2];
     const ENDS: [[u8; 4]; 2] = [[10, 244, 0, 5], [10, 244, 1, 7]];
     const GENERATION: u32 = 9;
+    const PEERS: u32 = 5;
     const OUTER_LEN: usize = 50;
     const HANDOVER_MAGIC: u32 = 0x7678_6731;
 
@@ -450,6 +498,7 @@ mod tests {
     fn gear() -> Gear {
         let settings = Settings {
             flow_sets: SETS,
+            peers: PEERS,
             ..loaded_settings()
         };
         let steering = Copy::load(&settings, None).unwrap();
@@ -458,7 +507,7 @@ mod tests {
             .add_segment(local, LOOPBACK, 8472, Vni::new(1).unwrap())
             .unwrap();
         pretend_alive(&steering, u64::MAX);
-        let express = Express::load(&steering, 1, std::iter::empty()).unwrap();
+        let express = Express::load(&steering, (1, PEERS), std::iter::empty()).unwrap();
         express.begin(GENERATION);
         express.heard(i64::MAX as u64 / 2);
         Gear { steering, express }
@@ -488,6 +537,13 @@ mod tests {
                     frame_max: 1464,
                     ecn: 3,
                     checksum: true,
+                    peer: PeerId(4),
+                },
+                arrival: Arrival {
+                    source: FAR_NODE.into(),
+                    device: 4,
+                    nic: LOOPBACK,
+                    peer: PeerId(3),
                 },
                 pod: PodSide {
                     pod: LOOPBACK,
@@ -775,6 +831,17 @@ mod tests {
             let up: u64 = way.up.iter().sum();
             assert_eq!((way.received, way.forwarded, way.lost, up), (10, 5, 0, 5));
             assert_eq!(way.bytes, 5 * of_pod(true).len() as u64);
+        }
+        let counted = |place| {
+            let PeerTally { received, sent } = gear.express.peers().read(PeerId(place));
+            [received, sent].map(|tally| (tally.frames, tally.bytes, tally.last_ns > 0))
+        };
+        let (bytes, nothing) = (of_pod(true).len() as u64, (0, 0, false));
+        assert_eq!(counted(3), [(5, 5 * bytes, true), nothing]);
+        let sent_bytes = 5 * (bytes + OUTER_LEN as u64);
+        assert_eq!(counted(4), [nothing, (5, sent_bytes, true)]);
+        for place in [0, PEERS as u16] {
+            assert_eq!(counted(place), [nothing; 2]);
         }
     }
 

@@ -31,7 +31,7 @@ pub use error::Error;
 pub use ethtool::{
     Channels, channels, driver, finishes_checksums, hiding, offloads, spreads_by_port,
 };
-pub use express::{DirectCounters, Express, FlowCounters, WayCounters};
+pub use express::{DirectCounters, Express, ExpressPeers, FlowCounters, WayCounters};
 pub use frame_limit::FrameLimits;
 pub use heartbeat::Heartbeat;
 pub use hooks::XdpMode;
@@ -58,8 +58,8 @@ pub struct SteerPlan {
     pub chains: bool,
     /// The longest frame that a socket takes, in bytes: longer ones of the underlay are left to the kernel.
     pub frame_max: u32,
-    /// Whether flows may be promoted to the express gear.
-    pub direct: bool,
+    /// Whether flows may be promoted to the express gear, and then how many places their peers are counted at.
+    pub direct: Option<u32>,
     /// The underlay devices.
     pub nics: Vec<NicPlan>,
     /// The vxlan devices.
@@ -135,6 +135,8 @@ pub struct Steering {
     frame_limits: FrameLimits,
     kernel_shares: KernelShares,
     workers: u32,
+    /// Places that the express gear counts peers at.
+    peers: u32,
     by_link: bool,
     /// What a killed process closes first.
     lifelines: Vec<OwnedFd>,
@@ -219,6 +221,7 @@ impl Steering {
             frame_limits,
             kernel_shares,
             workers: plan.workers,
+            peers: plan.direct.unwrap_or(0),
             by_link: true,
             lifelines: Vec::new(),
         })
@@ -252,7 +255,7 @@ impl Steering {
         let first = with_arrays.ok_or_else(|| Error::Plan("there is no underlay device".into()))?;
         let nics = self.nics.iter();
         let nics = nics.map(|nic| (nic.plan.ifindex, nic.plan.name.as_str()));
-        Express::load(first, self.workers, nics)
+        Express::load(first, (self.workers, self.peers), nics)
     }
 
     /// How long frames may be that leave the vxlan devices: without a limit until one is set.
@@ -476,7 +479,8 @@ fn load_copies(plan: &SteerPlan) -> Result<Vec<Copy>, Error> {
     } = *plan;
     let nics = plan.nics.iter().map(|nic| Settings {
         workers,
-        flow_sets: if direct { express::SETS } else { 0 },
+        flow_sets: direct.map_or(0, |_| express::SETS),
+        peers: direct.unwrap_or(0),
         device: nic.ifindex,
         frame_max,
         chains,

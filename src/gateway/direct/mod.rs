@@ -30,7 +30,7 @@ use super::plan::Plan;
 use crate::config;
 use crate::fault::{self, Explained};
 use crate::flows::{Generation, Sightings};
-use crate::stats::UpReason;
+use crate::stats::{PeerBook, UpReason};
 use crate::steer::{DirectCounters, Express, Steering, WayCounters};
 use keeper::Keeper;
 use refused::Refused;
@@ -90,6 +90,13 @@ impl Prepared {
 
     /// To be called when the workers may have been told something new.
     pub fn doubts(&self) -> impl FnMut() + Send + use<> {
+    /// Has the book of peers read what the gear counts of them, too.
+    pub fn count_in(&self, book: &PeerBook) {
+        if let Some(Ok(gear)) = &self.gear {
+            book.join(Box::new(gear.express.peers()));
+        }
+    }
+
         let doubt = Arc::clone(&self.doubt);
         move || doubt.store(true, Ordering::Release)
     }
