@@ -1,9 +1,15 @@
 //! Changes of what the kernel decides by: after one, a frame may get another fate than the frames of its flow before it.
 //!
-//! Rules, routes, nexthop objects, addresses, filters, forwarding: any announcement is a change. Links, neighbours and FDB entries are
-//! announced over and over without one (a neighbour is confirmed, a counter moves): of those is remembered what matters, and
-//! only another one is a change. What the kernel decides by without an announcement, it is not heard of here; the
-//! direct path is not for a node that uses it (`gateway/direct.rs` looks for that).
+//! Rules, routes, nexthop objects, filters, forwarding: any announcement is a change. Links, addresses, neighbours and FDB entries are
+//! announced over and over without one (a neighbour is confirmed, a lease is renewed, a counter moves): of those is remembered
+//! what matters, from the beginning on, and only another one is a change.
+//!
+//! What comes anew is no change where no frame can have been judged by its absence: a link has no frames yet, and a neighbour
+//! that was not known led nowhere. An FDB entry is one, because frames to nobody known go everywhere.
+//!
+//! Not listened to: multicast databases, IPv6 addresses, routes and rules, since only IPv4 flows between two stations go the
+//! direct path. IPv6 neighbours are, for an IPv4 route may lead to one. What the kernel decides by without an announcement, it is
+//! not heard of here; the direct path is not for a node that uses it (`gateway/direct/refused.rs` looks for that).
 
 use std::collections::HashMap;
 use std::io;
@@ -13,8 +19,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use foldhash::fast::FixedState;
 
 use crate::netlink::{
-    Group, LinkKind, Message, Neighbour, Received, Subscription, neighbour_flag, neighbour_state,
-    xdp_feature_changes,
+    self, Address, Group, LinkKind, Message, Neighbour, Received, Socket, Subscription, attributes,
+    neighbour_flag, neighbour_state, xdp_feature_changes,
 };
 use crate::wire::MacAddr;
 
@@ -28,7 +34,20 @@ const VALID: u16 = !(neighbour_state::INCOMPLETE | neighbour_state::FAILED);
 /// `RTM_NEWQDISC` to `RTM_GETTFILTER` (`linux/rtnetlink.h`).
 const TRAFFIC_CONTROL: std::ops::RangeInclusive<u16> = 36..=46;
 
-const GROUPS: [Group; 12] = [
+/// `RTM_NEWROUTE`, `RTM_DELROUTE`.
+const ROUTE: std::ops::RangeInclusive<u16> = 24..=25;
+/// `RTM_NEWRULE`, `RTM_DELRULE`.
+const RULE: std::ops::RangeInclusive<u16> = 32..=33;
+/// `RTM_NEWNETCONF`, `RTM_DELNETCONF`.
+const NETCONF: std::ops::RangeInclusive<u16> = 80..=81;
+/// `RTM_NEWNEXTHOP` to `RTM_GETNEXTHOPBUCKET`.
+const NEXTHOP: std::ops::RangeInclusive<u16> = 104..=118;
+/// `IFA_CACHEINFO`: how long an address is valid, and when it was changed.
+const ADDRESS_AGE: u16 = 6;
+/// `sizeof(struct ifaddrmsg)`.
+const ADDRESS_HEADER_LEN: usize = 8;
+
+const GROUPS: [Group; 8] = [
     Group::Link,
     Group::Neighbour,
     Group::TrafficControl,
@@ -36,20 +55,113 @@ const GROUPS: [Group; 12] = [
     Group::Ipv4Netconf,
     Group::Ipv4Route,
     Group::Ipv4Rule,
-    Group::Ipv6Address,
-    Group::Ipv6Route,
-    Group::Ipv6Rule,
-    Group::Mdb,
     Group::Nexthop,
 ];
+
+/// What all is there to begin with: the requests for links, IPv4 addresses, neighbours and FDB entries (`linux/rtnetlink.h`), with
+/// their empty headers.
+const DUMPS: [(u16, &[u8]); 4] = [
+    (18, &[0; 16]),
+    (22, &[2, 0, 0, 0, 0, 0, 0, 0]),
+    (30, &[0; 12]),
+    (30, &[7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+];
+
+/// What may change that frames' fates depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// Rules or sets of nftables, or of `iptables-nft`.
+    Filters,
+    /// A link, or a bridge's port.
+    Link,
+    /// An address of this node.
+    Address,
+    /// Where a neighbour is.
+    Neighbour,
+    /// Behind which port a station is.
+    Fdb,
+    /// A route.
+    Route,
+    /// A rule that chooses a routing table.
+    Rule,
+    /// A nexthop object.
+    Nexthop,
+    /// A queueing discipline or classifier.
+    TrafficControl,
+    /// Forwarding and the like (`net.ipv4.conf`).
+    Netconf,
+    /// What devices can do for XDP.
+    XdpFeatures,
+    /// Whatever could not be told for lack of room.
+    Overrun,
+    /// An announcement of a kind that is not known here.
+    Unknown,
+    /// What vxgate itself goes by: another snapshot.
+    Snapshot,
+    /// Something forbids the direct path, or TCP, that did not before.
+    Forbidden,
+}
+
+impl Change {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::Filters,
+        Self::Link,
+        Self::Address,
+        Self::Neighbour,
+        Self::Fdb,
+        Self::Route,
+        Self::Rule,
+        Self::Nexthop,
+        Self::TrafficControl,
+        Self::Netconf,
+        Self::XdpFeatures,
+        Self::Overrun,
+        Self::Unknown,
+        Self::Snapshot,
+        Self::Forbidden,
+    ];
+
+    /// Its name, the value of the metric label `what`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Filters => "filters",
+            Self::Link => "link",
+            Self::Address => "address",
+            Self::Neighbour => "neighbour",
+            Self::Fdb => "fdb",
+            Self::Route => "route",
+            Self::Rule => "rule",
+            Self::Nexthop => "nexthop",
+            Self::TrafficControl => "traffic_control",
+            Self::Netconf => "netconf",
+            Self::XdpFeatures => "xdp_features",
+            Self::Overrun => "overrun",
+            Self::Unknown => "unknown",
+            Self::Snapshot => "snapshot",
+            Self::Forbidden => "forbidden",
+        }
+    }
+}
 
 /// What was heard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Heard {
-    /// Something changed that frames' fates depend on.
-    pub changed: bool,
+    /// Something changed that frames' fates depend on: what, first of all.
+    pub changed: Option<Change>,
     /// Links came, went, moved to another bridge, got another queueing discipline, or can do other things for programs.
     pub links: bool,
+}
+
+impl Heard {
+    fn note(&mut self, change: Change) {
+        self.changed.get_or_insert(change);
+    }
+
+    fn note_links(&mut self, change: Change) {
+        self.note(change);
+        self.links = true;
+    }
 }
 
 /// Listens to the kernel.
@@ -61,10 +173,12 @@ pub struct Changes {
     known: Known,
 }
 
-/// What was last said of links and stations.
+/// What was last said of links, addresses and stations.
 #[derive(Debug, Default)]
 struct Known {
     links: HashMap<u32, LinkFacts, FixedState>,
+    /// What is said of an address, but for its age.
+    addresses: HashMap<Address, Vec<u8>, FixedState>,
     stations: HashMap<Station, Option<Place>, FixedState>,
 }
 
@@ -95,18 +209,33 @@ enum Place {
 }
 
 impl Changes {
-    /// Listens from now on.
-    pub fn open() -> io::Result<Self> {
+    /// Listens from now on, and asks what there is by now.
+    ///
+    /// # Errors
+    /// When the kernel cannot be heard or asked.
+    pub fn open(socket: &mut Socket) -> Result<Self, netlink::Error> {
+        let io = |source| netlink::Error::Io {
+            doing: "listening to what changes",
+            source,
+        };
         let features = xdp_feature_changes(QUEUE_BYTES).unwrap_or_else(|error| {
             tracing::info!(%error, "no pod's device is sent frames by XDP");
             None
         });
-        Ok(Self {
-            routes: Subscription::open(&GROUPS, QUEUE_BYTES)?,
-            filters: Subscription::nftables(QUEUE_BYTES)?,
+        let mut changes = Self {
+            routes: Subscription::open(&GROUPS, QUEUE_BYTES).map_err(io)?,
+            filters: Subscription::nftables(QUEUE_BYTES).map_err(io)?,
             features,
             known: Known::default(),
-        })
+        };
+        for (kind, body) in DUMPS {
+            let known = &mut changes.known;
+            socket.dump_with(kind, body, |message| {
+                known.judge(message, &mut Heard::default());
+                None::<()>
+            })?;
+        }
+        Ok(changes)
     }
 
     /// Whether what devices can do for XDP would change unheard.
@@ -128,14 +257,11 @@ impl Changes {
             known.judge(message, heard);
         })?;
         if let Some(filters) = &mut self.filters {
-            listen(filters, &mut heard, |_, heard| heard.changed = true)?;
+            listen(filters, &mut heard, |_, heard| heard.note(Change::Filters))?;
         }
         if let Some(features) = &mut self.features {
             listen(features, &mut heard, |_, heard| {
-                *heard = Heard {
-                    changed: true,
-                    links: true,
-                }
+                heard.note_links(Change::XdpFeatures);
             })?;
         }
         Ok(heard)
@@ -152,12 +278,7 @@ fn listen(
             Received::Messages => {}
             Received::Nothing => break,
             // Lost ones may have been anything.
-            Received::Overrun => {
-                *heard = Heard {
-                    changed: true,
-                    links: true,
-                }
-            }
+            Received::Overrun => heard.note_links(Change::Overrun),
         }
     }
     Ok(())
@@ -166,28 +287,36 @@ fn listen(
 impl Known {
     fn judge(&mut self, message: &Message<'_>, heard: &mut Heard) {
         if let Some((exists, entry)) = Neighbour::decode(message) {
-            heard.changed |= self.station(exists, &entry);
+            let what = [Change::Neighbour, Change::Fdb][usize::from(entry.fdb)];
+            if self.station(exists, &entry) {
+                heard.note(what);
+            }
         } else if let Some((exists, found)) = LinkKind::decode(message) {
-            let changed = self.link(exists, found);
-            heard.changed |= changed;
-            heard.links |= changed;
-        } else if TRAFFIC_CONTROL.contains(&message.kind) {
-            *heard = Heard {
-                changed: true,
-                links: true,
-            };
+            self.link(exists, found, heard);
+        } else if let Some((exists, address)) = Address::decode(message) {
+            if self.address(exists, address, message.payload) {
+                heard.note(Change::Address);
+            }
         } else {
-            // A bridge that speaks of its port, too: which VLANs, which state, isolated or not.
-            heard.changed = true;
+            match message.kind {
+                kind if TRAFFIC_CONTROL.contains(&kind) => heard.note_links(Change::TrafficControl),
+                kind if ROUTE.contains(&kind) => heard.note(Change::Route),
+                kind if RULE.contains(&kind) => heard.note(Change::Rule),
+                kind if NETCONF.contains(&kind) => heard.note(Change::Netconf),
+                kind if NEXTHOP.contains(&kind) => heard.note(Change::Nexthop),
+                // A bridge speaks of its port: which VLANs, which state, isolated or not.
+                16 | 17 => heard.note(Change::Link),
+                _ => heard.note(Change::Unknown),
+            }
         }
     }
 
-    /// Whether another link is there now, or another thing true of it. The first word of a link is one, too.
-    fn link(&mut self, exists: bool, found: LinkKind) -> bool {
+    /// Notes when another thing is true of a link that was there before, or it is gone.
+    fn link(&mut self, exists: bool, found: LinkKind, heard: &mut Heard) {
         let LinkKind { link, qdisc, .. } = found;
         if !exists {
             self.links.remove(&link.ifindex);
-            return true;
+            return heard.note_links(Change::Link);
         }
         let facts = LinkFacts {
             name: link.name,
@@ -198,10 +327,29 @@ impl Known {
             master: link.master,
             qdisc,
         };
-        self.links.insert(link.ifindex, facts.clone()) != Some(facts)
+        match self.links.insert(link.ifindex, facts.clone()) {
+            Some(before) if before == facts => {}
+            Some(_) => heard.note_links(Change::Link),
+            None => heard.links = true,
+        }
     }
 
-    /// Whether frames go to another Ethernet address, or to another place, or nowhere.
+    /// Whether an address is there that was not, or is gone, or counts for other things.
+    fn address(&mut self, exists: bool, address: Address, payload: &[u8]) -> bool {
+        if !exists {
+            self.addresses.remove(&address);
+            return true;
+        }
+        let (header, rest) = payload.split_at(ADDRESS_HEADER_LEN.min(payload.len()));
+        let mut said = header.to_vec();
+        for (number, value) in attributes(rest).filter(|(number, _)| *number != ADDRESS_AGE) {
+            said.extend(number.to_ne_bytes());
+            said.extend(value);
+        }
+        self.addresses.insert(address, said.clone()) != Some(said)
+    }
+
+    /// Whether frames that went somewhere go to another Ethernet address, or to another place, or nowhere.
     fn station(&mut self, exists: bool, entry: &Neighbour) -> bool {
         // Of a vxlan device, or of a device of its own: where it points may be another VTEP each time.
         if entry.fdb && (entry.dst.is_some() || entry.flags & neighbour_flag::SELF != 0) {
@@ -223,7 +371,12 @@ impl Known {
         } else {
             self.stations.remove(&station)
         };
-        before.flatten() != place || (!exists && entry.fdb)
+        let before = before.flatten();
+        if entry.fdb {
+            before != place || !exists
+        } else {
+            before.is_some() && before != place
+        }
     }
 }
 
@@ -239,6 +392,16 @@ mod tests {
     const FAILED: u8 = 0x20;
     const BRIDGE: u8 = 7;
     const INET: u8 = 2;
+
+    impl Heard {
+        fn is(&self, change: Change) -> bool {
+            assert!(
+                self.changed.is_none_or(|changed| changed == change),
+                "{self:?}"
+            );
+            self.changed.is_some()
+        }
+    }
 
     fn heard(known: &mut Known, kind: u16, payload: &[u8]) -> Heard {
         let mut heard = Heard::default();
@@ -270,15 +433,16 @@ mod tests {
     #[test]
     fn a_neighbour_that_is_confirmed_is_no_change_and_one_with_another_address_is() {
         let mut known = Known::default();
-        let mut changed =
-            |kind, state, mac| heard(&mut known, kind, &neighbour(INET, state, mac)).changed;
+        let mut changed = |kind, state, mac| {
+            heard(&mut known, kind, &neighbour(INET, state, mac)).is(Change::Neighbour)
+        };
         assert!(!changed(NEW, FAILED, 1), "it leads nowhere");
-        assert!(changed(NEW, REACHABLE, 1));
+        assert!(!changed(NEW, REACHABLE, 1), "it led nowhere");
         assert!(!changed(NEW, STALE, 1));
         assert!(!changed(NEW, REACHABLE, 1));
         assert!(changed(NEW, REACHABLE, 2));
         assert!(changed(NEW, FAILED, 2));
-        assert!(changed(NEW, REACHABLE, 2));
+        assert!(!changed(NEW, REACHABLE, 2));
         assert!(changed(DEL, STALE, 2));
         assert!(!changed(DEL, FAILED, 2));
     }
@@ -286,8 +450,9 @@ mod tests {
     #[test]
     fn a_station_that_leaves_a_bridge_is_a_change_and_one_that_is_heard_again_is_not() {
         let mut known = Known::default();
-        let mut changed =
-            |kind, port| heard(&mut known, kind, &on_port(port, BRIDGE, REACHABLE, 1)).changed;
+        let mut changed = |kind, port| {
+            heard(&mut known, kind, &on_port(port, BRIDGE, REACHABLE, 1)).is(Change::Fdb)
+        };
         assert!(changed(NEW, 5));
         assert!(!changed(NEW, 5));
         assert!(changed(NEW, 6), "it moved");
@@ -296,10 +461,53 @@ mod tests {
 
     #[test]
     fn routes_and_whatever_is_not_known_are_changes() {
-        for kind in [24, 25, 32, 33, 20, 104, 9999] {
-            let heard = heard(&mut Known::default(), kind, &[0; 16]);
-            assert!(heard.changed && !heard.links, "{kind}");
+        for (kind, change) in [
+            (24, Change::Route),
+            (25, Change::Route),
+            (32, Change::Rule),
+            (33, Change::Rule),
+            (80, Change::Netconf),
+            (104, Change::Nexthop),
+            (16, Change::Link),
+            (9999, Change::Unknown),
+        ] {
+            // A link's message of a bridge, which speaks of its port.
+            let heard = heard(&mut Known::default(), kind, &[BRIDGE; 16]);
+            assert!(heard.is(change) && !heard.links, "{kind}: {heard:?}");
         }
+    }
+
+    #[test]
+    fn an_address_whose_lease_is_renewed_is_no_change() {
+        let mut known = Known::default();
+        let address = |flags: u32, valid_s: u32| {
+            let mut payload = vec![INET, 24, 0, 0, 3, 0, 0, 0];
+            let body = RequestBody::default()
+                .with(2, &[10, 0, 0, 5])
+                .with(8, &flags.to_ne_bytes())
+                .with(
+                    ADDRESS_AGE,
+                    &[valid_s.to_ne_bytes(), [1; 4], [2; 4], [3; 4]].concat(),
+                );
+            payload.extend(body.as_bytes());
+            payload
+        };
+        let mut changed = |kind, flags, valid_s| {
+            heard(&mut known, kind, &address(flags, valid_s)).is(Change::Address)
+        };
+        assert!(changed(20, 0x80, 3600));
+        assert!(!changed(20, 0x80, 1800));
+        assert!(changed(20, 0, 1800), "it is no longer permanent");
+        assert!(changed(21, 0, 1800));
+        assert!(changed(20, 0, 1800));
+    }
+
+    #[test]
+    fn what_is_there_to_begin_with_is_known() {
+        let mut socket = Socket::open().unwrap();
+        let changes = Changes::open(&mut socket).unwrap();
+        // The loopback device has the first index of every namespace.
+        assert_eq!(changes.known.links[&1].name, "lo");
     }
 
     #[test]
@@ -315,10 +523,14 @@ mod tests {
         };
         let mut changed = |kind, master| heard(&mut known, kind, &link(master));
         let both = Heard {
-            changed: true,
+            changed: Some(Change::Link),
             links: true,
         };
-        assert_eq!(changed(16, 3), both);
+        let new = Heard {
+            changed: None,
+            links: true,
+        };
+        assert_eq!(changed(16, 3), new);
         assert_eq!(changed(16, 3), Heard::default());
         assert_eq!(changed(16, 4), both);
         assert_eq!(changed(17, 4), both);

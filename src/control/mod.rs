@@ -50,7 +50,7 @@ mod targets;
 mod topology;
 mod writer;
 
-pub use changes::{Changes, Heard};
+pub use changes::{Change, Changes, Heard};
 pub use device::{Defaults, Found, VxlanDevice, discover, judge};
 pub use error::Error;
 pub use pods::{PODS_MAX, PodPort, Pods, pods};

@@ -85,6 +85,9 @@ pub struct DirectState {
     pub promotions: u64,
     /// How often every flow was demoted at once, because something changed that the kernel decides by.
     pub changes: u64,
+    /// What had changed, of several things at once the first.
+    #[serde(default)]
+    pub changes_by: BTreeMap<String, u64>,
     /// From pods to the underlay.
     pub out: DirectWayState,
     /// From the underlay to pods.

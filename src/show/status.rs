@@ -253,11 +253,19 @@ impl fmt::Display for DirectLines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let direct = self.0;
         let times = if direct.changes == 1 { "time" } else { "times" };
-        writeln!(
+        write!(
             f,
             "  direct    {}: {} flows of {} pods in the express gear; {} promoted, all demoted {} {times}",
             direct.mode, direct.express_flows, direct.pods, direct.promotions, direct.changes
         )?;
+        let causes = direct.changes_by.iter();
+        let causes = causes.map(|(what, times)| format!("{what} {times}"));
+        let causes: Vec<_> = causes.collect();
+        if causes.is_empty() {
+            writeln!(f)?;
+        } else {
+            writeln!(f, " ({})", causes.join(", "))?;
+        }
         for (name, why) in &direct.pods_left_out {
             writeln!(f, "            not {name}: {why}")?;
         }
@@ -673,6 +681,7 @@ mod tests {
             express_flows: 3,
             promotions: 9,
             changes: 1,
+            changes_by: BTreeMap::from([("filters".into(), 1)]),
             pods_left_out: BTreeMap::from([("veth7".into(), "it is limited".into())]),
             out: way(100),
             into: way(101),
@@ -684,7 +693,7 @@ mod tests {
         };
         let status = Status::new(observation, 7);
         let text = status.to_string();
-        let lines = "  direct    flows: 3 flows of 2 pods in the express gear; 9 promoted, all demoted 1 time\n            \
+        let lines = "  direct    flows: 3 flows of 2 pods in the express gear; 9 promoted, all demoted 1 time (filters 1)\n            \
             not veth7: it is limited\n            \
             from pods: received 100 = forwarded 90 + handed up 7 + lost 1 + in flight 2   balance OK\n            \
             handed up 7 tcp_flags\n            \

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use etherparse::PacketBuilder;
 use nix::sys::signal::Signal;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 
 use crate::support::bulk::Transfer;
@@ -31,7 +33,7 @@ const ANSWER: Duration = Duration::from_millis(500);
 const FORGED: u64 = 24;
 /// Frames that a rule forbids.
 const FORBIDDEN: u64 = 50;
-const CONNECTIONS: usize = 60;
+const CONNECTIONS: usize = 1000;
 const PAYLOADS: [usize; 5] = [1, 2, 64, 555, 1400];
 
 /// Conntrack follows connections that come back from the direct path, and what it calls invalid is dropped, as kube-proxy does.
@@ -154,76 +156,100 @@ impl Drop for Talk {
     }
 }
 
-/// Connections over each of which one question follows another.
+/// Connections over which questions go round: one over each, then the answers are heard.
 struct Calls {
     stop: Arc<AtomicBool>,
-    answers: Arc<Vec<AtomicU64>>,
-    callers: Vec<JoinHandle<()>>,
+    rounds: Arc<AtomicU64>,
+    caller: JoinHandle<()>,
+    echo: JoinHandle<()>,
 }
 
 impl Calls {
     fn start(from: &Netns, to: &Netns, to_address: &str, count: usize) -> Self {
+        // Both ends of each are ours.
+        let allowed = getrlimit(Resource::Nofile);
+        let enough = Rlimit {
+            current: allowed.maximum.or(allowed.current),
+            ..allowed
+        };
+        setrlimit(Resource::Nofile, enough).expect("more descriptors");
         let listener = to.enter(|| TcpListener::bind("0.0.0.0:0").expect("a socket"));
         let port = listener.local_addr().expect("it is bound").port();
-        let stop = Arc::new(AtomicBool::new(false));
-        let answers: Arc<Vec<AtomicU64>> = Arc::new((0..count).map(|_| 0.into()).collect());
-        let callers = (0..count).map(|number| {
+        let ends = (0..count).map(|_| {
             let near = from.enter(|| TcpStream::connect((to_address, port)).expect("connecting"));
             let (far, _) = listener.accept().expect("accepting");
             for end in [&near, &far] {
                 end.set_nodelay(true).expect("TCP_NODELAY");
                 end.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
             }
-            thread::spawn(move || repeat(far));
-            let (stop, answers) = (Arc::clone(&stop), Arc::clone(&answers));
-            thread::spawn(move || call(near, number, &stop, &answers[number]))
+            (near, far)
         });
-        let callers = callers.collect();
+        let (near, far): (Vec<_>, Vec<_>) = ends.unzip();
+        let (stop, rounds) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let (stopped, done) = (Arc::clone(&stop), Arc::clone(&rounds));
         Self {
             stop,
-            answers,
-            callers,
+            rounds,
+            caller: thread::spawn(move || call(near, &stopped, &done)),
+            echo: thread::spawn(move || repeat(far)),
         }
     }
 
     /// Waits until every connection has had so many more answers.
     fn wait_for_answers(&self, more: u64) {
-        let now = || {
-            self.answers
-                .iter()
-                .map(|count| count.load(Ordering::Relaxed))
-        };
-        let before: Vec<u64> = now().collect();
+        let now = || self.rounds.load(Ordering::Relaxed);
+        let before = now();
         wait_until("answers on every connection", PATIENCE, || {
-            now().zip(&before).all(|(now, before)| now >= before + more)
+            // A connection that broke has ended it.
+            self.caller.is_finished() || now() >= before + more
         });
     }
 
     /// Ends them; none may have failed.
     fn finish(self) {
         self.stop.store(true, Ordering::Relaxed);
-        for caller in self.callers {
-            caller.join().expect("no connection breaks");
-        }
+        self.caller.join().expect("no connection breaks");
+        self.echo.join().expect("nor its other end");
     }
 }
 
-fn call(mut connection: TcpStream, number: usize, stop: &AtomicBool, answers: &AtomicU64) {
-    let mut random = Random(number as u64);
+fn call(mut connections: Vec<TcpStream>, stop: &AtomicBool, rounds: &AtomicU64) {
+    let mut random = Random(1);
     while !stop.load(Ordering::Relaxed) {
-        let said: [u8; 64] = std::array::from_fn(|_| random.next() as u8);
-        let mut heard = [0; 64];
-        connection.write_all(&said).expect("asking");
-        connection.read_exact(&mut heard).expect("an answer");
-        assert_eq!(heard, said, "the answer is what was said");
-        answers.fetch_add(1, Ordering::Relaxed);
+        let questions = connections.iter_mut().map(|connection| {
+            let said: [u8; 64] = std::array::from_fn(|_| random.next() as u8);
+            connection.write_all(&said).expect("asking");
+            said
+        });
+        let questions: Vec<_> = questions.collect();
+        for (connection, said) in connections.iter_mut().zip(&questions) {
+            let mut heard = [0; 64];
+            connection.read_exact(&mut heard).expect("an answer");
+            assert_eq!(heard, *said, "the answer is what was said");
+        }
+        rounds.fetch_add(1, Ordering::Relaxed);
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-fn repeat(mut connection: TcpStream) {
-    let mut bytes = [0; 64];
-    while connection.read_exact(&mut bytes).is_ok() && connection.write_all(&bytes).is_ok() {}
+/// Until all of them have ended.
+fn repeat(mut connections: Vec<TcpStream>) {
+    let mut bytes = [0; 2048];
+    while !connections.is_empty() {
+        let fds = connections.iter();
+        let mut fds: Vec<_> = fds.map(|one| PollFd::new(one, PollFlags::IN)).collect();
+        poll(&mut fds, None).expect("polling");
+        let ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        let ready: Vec<bool> = fds.iter().map(ready).collect();
+        let mut ready = ready.into_iter();
+        connections.retain_mut(|connection| {
+            !ready.next().unwrap_or_default()
+                || match connection.read(&mut bytes) {
+                    Ok(0) | Err(_) => false,
+                    Ok(len) => connection.write_all(&bytes[..len]).is_ok(),
+                }
+        });
+    }
 }
 
 /// Counts the UDP frames to a port that come in by a pod's device, whether the pod wants them or not.
@@ -438,7 +464,7 @@ fn without_a_liberal_conntrack_no_tcp_goes_direct_and_status_says_why() {
 }
 
 #[test]
-fn connections_survive_their_gateway_when_it_hangs_ends_or_dies() {
+fn a_thousand_connections_survive_their_gateway_when_it_hangs_drains_ends_or_dies() {
     let lab = Lab::up();
     let node = lab.node(Node::Master);
     node.script(KUBE_PROXY);
@@ -450,6 +476,10 @@ fn connections_survive_their_gateway_when_it_hangs_ends_or_dies() {
     vxgate.signal(Signal::SIGSTOP);
     calls.wait_for_answers(20);
     vxgate.signal(Signal::SIGCONT);
+    all_go_direct(&calls, &vxgate);
+    vxgate.tell(&["drain"]).printed();
+    calls.wait_for_answers(20);
+    vxgate.tell(&["resume"]).printed();
     all_go_direct(&calls, &vxgate);
     vxgate.stop();
     calls.wait_for_answers(20);
@@ -554,26 +584,33 @@ fn what_another_pod_forges_of_a_promoted_flow_stays_with_the_kernel() {
     // The bridge knows it: a pod that speaks for the first time is a change.
     forger.run("ping -q -c 1 -W 3 10.244.0.1");
     let mut talk = talk(&lab);
-    talk.until_direct(&vxgate);
     let gateway = lab.mac(Node::Master, "cni0");
-    let before = vxgate.status();
     let wire = RawSocket::open(&forger, "eth0");
     // With its own Ethernet address, and with that of the pod that it pretends to be: then the bridge takes it for that pod,
     // which is a change, and demotes the flow.
     let own = mac_text(&forger);
     let other = mac_text(&lab.client(Node::Master));
-    for (from, reason) in [(own, "spoofed"), (other, "total")] {
-        let before = handed_up(&vxgate.status(), "out", reason);
-        for _ in 0..FORGED {
-            wire.send(&talk.forged(&from, &gateway));
-        }
+    for (from, reason) in [(&own, "spoofed"), (&other, "total")] {
+        // Were the flow demoted in the midst for another reason, the frames would be nobody's: then they are sent again.
         wait_until("the forged frames are handed up", PATIENCE, || {
-            handed_up(&vxgate.status(), "out", reason) >= before + FORGED
+            talk.until_direct(&vxgate);
+            let before = vxgate.status();
+            for _ in 0..FORGED {
+                wire.send(&talk.forged(from, &gateway));
+            }
+            let more = |status: &Status, reason| {
+                handed_up(status, "out", reason) - handed_up(&before, "out", reason)
+            };
+            wait_until("they have a fate", PATIENCE, || {
+                more(&vxgate.status(), "total") >= FORGED
+            });
+            let after = vxgate.balanced();
+            assert_eq!(direct(&after).out, direct(&before).out, "none went out");
+            // The node's own rules do not ask who sends, so the far end has answered to what was forged.
+            talk.hear_out();
+            more(&after, reason) >= FORGED
         });
     }
-    assert_eq!(direct(&vxgate.balanced()).out, direct(&before).out);
-    // The node's own rules do not ask who sends, so the far end has answered to what was forged.
-    talk.hear_out();
     talk.until_direct(&vxgate);
     // As a far node's, to this node and to the other: a tunnel inside of what is a pod's frame to everybody.
     let before = vxgate.status();

@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::refused::{self, Refused};
 use super::{Gear, Question, Running, Shared, lock, tell};
-use crate::control::{Changes, Pods, pods};
+use crate::control::{Change, Changes, Pods, pods};
 use crate::fault::{self, Explained};
 use crate::flows::{Generation, Judge, Sightings, Standing};
 use crate::gateway::observe::{FlowState, FlowsState};
@@ -62,9 +62,10 @@ impl Keeper {
         doubt: Arc<AtomicBool>,
         shared: Arc<Mutex<Shared>>,
         nice: i32,
-    ) -> io::Result<Running> {
+    ) -> Result<Running, Refused> {
         // Before anything is looked at, so that nothing changes unheard.
-        let changes = Changes::open()?;
+        let mut netlink = Socket::open()?;
+        let changes = Changes::open(&mut netlink)?;
         let (ours, theirs) = UnixStream::pair()?;
         let counters = gear.express.counters();
         let (questions, asked) = bounded(1);
@@ -74,7 +75,7 @@ impl Keeper {
             sightings: gear.sightings,
             generation: gear.generation,
             changes,
-            netlink: Socket::open()?,
+            netlink,
             wake: theirs,
             doubt,
             asked,
@@ -106,7 +107,7 @@ impl Keeper {
             tell(&error);
             lock(&self.shared).why_not = Some(fault::line(&error));
         }
-        self.end_generation();
+        self.end_generation(None);
         self.express
     }
 
@@ -116,8 +117,10 @@ impl Keeper {
         while !self.sleep()? {
             let now_ns = now_ns();
             let heard = self.changes.hear()?;
-            if heard.changed || self.doubt.swap(false, Ordering::Acquire) {
-                self.end_generation();
+            let doubt = self.doubt.swap(false, Ordering::Acquire);
+            let doubt = doubt.then_some(Change::Snapshot);
+            if let Some(change) = heard.changed.or(doubt) {
+                self.end_generation(Some(change));
             }
             self.express.heard(now_ns);
             if heard.links {
@@ -156,8 +159,8 @@ impl Keeper {
         Ok(fds.first().is_some_and(|wake| !wake.revents().is_empty()))
     }
 
-    /// From now on no flow is promoted, until nothing changes for a while.
-    fn end_generation(&mut self) {
+    /// From now on no flow is promoted, until nothing changes for a while. Says what has changed.
+    fn end_generation(&mut self, change: Option<Change>) {
         self.express.begin(Generation::NONE);
         self.generation.set(Generation::NONE);
         let now_ns = now_ns();
@@ -169,7 +172,9 @@ impl Keeper {
         }
         let mut shared = lock(&self.shared);
         shared.flows = 0;
-        shared.changes += 1;
+        if let Some(change) = change {
+            *shared.changes.entry(change).or_default() += 1;
+        }
     }
 
     fn begin_generation(&mut self, now_ns: u64) {
@@ -214,7 +219,7 @@ impl Keeper {
         let stricter = (filters.is_some() && self.forbidden.is_none())
             || (conntrack.is_some() && self.tcp_forbidden.is_none());
         if stricter {
-            self.end_generation();
+            self.end_generation(Some(Change::Forbidden));
         }
         self.forbidden = note("no direct path", filters, self.forbidden.take());
         let what = "no direct path for TCP";

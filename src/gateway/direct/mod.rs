@@ -17,6 +17,7 @@
 mod keeper;
 mod refused;
 
+use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +29,7 @@ use crossbeam::channel::{Sender, bounded};
 use super::observe::{DirectState, DirectWayState, FlowsState};
 use super::plan::Plan;
 use crate::config;
+use crate::control::Change;
 use crate::fault::{self, Explained};
 use crate::flows::{Generation, Sightings};
 use crate::stats::{PeerBook, UpReason};
@@ -88,8 +90,6 @@ impl Prepared {
         Some(&gear.sightings)
     }
 
-    /// To be called when the workers may have been told something new.
-    pub fn doubts(&self) -> impl FnMut() + Send + use<> {
     /// Has the book of peers read what the gear counts of them, too.
     pub fn count_in(&self, book: &PeerBook) {
         if let Some(Ok(gear)) = &self.gear {
@@ -97,6 +97,8 @@ impl Prepared {
         }
     }
 
+    /// To be called when the workers may have been told something new.
+    pub fn doubts(&self) -> impl FnMut() + Send + use<> {
         let doubt = Arc::clone(&self.doubt);
         move || doubt.store(true, Ordering::Release)
     }
@@ -106,7 +108,7 @@ impl Prepared {
         let shared = Arc::new(Mutex::new(Shared::default()));
         let running = self.gear?.and_then(|gear| {
             let (doubt, shared) = (self.doubt, Arc::clone(&shared));
-            Ok(Keeper::start(gear, doubt, shared, self.nice)?)
+            Keeper::start(gear, doubt, shared, self.nice)
         });
         let running = match running {
             Ok(running) => Some(running),
@@ -171,7 +173,7 @@ struct Shared {
     left_out: Vec<(String, String)>,
     flows: usize,
     promotions: u64,
-    changes: u64,
+    changes: BTreeMap<Change, u64>,
 }
 
 impl Direct {
@@ -204,6 +206,8 @@ impl Direct {
             None => Default::default(),
         };
         let shared = lock(&self.shared);
+        let by_what = shared.changes.iter();
+        let by_what = by_what.map(|(what, times)| (what.label().to_owned(), *times));
         DirectState {
             mode: config::Direct::Flows.label().to_owned(),
             why_not: shared.why_not.clone().or(trouble),
@@ -213,7 +217,8 @@ impl Direct {
             pods_left_out: shared.left_out.iter().cloned().collect(),
             express_flows: shared.flows as u64,
             promotions: shared.promotions,
-            changes: shared.changes,
+            changes: shared.changes.values().sum(),
+            changes_by: by_what.collect(),
             out: way(&out, out.forwarded),
             into: way(&taken, delivered.forwarded),
         }

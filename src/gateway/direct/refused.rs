@@ -47,6 +47,9 @@ pub(super) enum Refused {
     /// Changes cannot be heard of.
     #[error("cannot listen to what changes: {0}")]
     Deaf(#[from] io::Error),
+    /// What there is before anything changes cannot be asked for.
+    #[error("cannot learn what there is: {0}")]
+    Unasked(#[from] netlink::Error),
 }
 
 impl Explained for Refused {
@@ -58,7 +61,7 @@ impl Explained for Refused {
             }
             Self::StrictConntrack => Fault::ConntrackStrict,
             Self::Programs(error) => error.fault(),
-            Self::Deaf(_) => Fault::ChangesUnheard,
+            Self::Deaf(_) | Self::Unasked(_) => Fault::ChangesUnheard,
         }
     }
 
@@ -75,7 +78,9 @@ impl Explained for Refused {
             Self::Ipsets { .. } => "use sets of nft",
             Self::StrictConntrack => "sysctl net.netfilter.nf_conntrack_tcp_be_liberal=1",
             Self::Programs(error) => return error.remedy(),
-            Self::Kernel { .. } | Self::IpsetsUnknown(_) | Self::Deaf(_) => return None,
+            Self::Kernel { .. } | Self::IpsetsUnknown(_) | Self::Deaf(_) | Self::Unasked(_) => {
+                return None;
+            }
         };
         Some(words.to_owned())
     }

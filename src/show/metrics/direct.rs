@@ -2,6 +2,7 @@
 
 use super::exposition::{Exposition, Labels, Total};
 use super::families::flag;
+use crate::control::Change;
 use crate::gateway::{DirectState, DirectWayState};
 use crate::stats::UpReason;
 
@@ -34,20 +35,20 @@ pub(super) fn write(page: &mut Exposition<'_>, direct: &DirectState) {
         "Pods' devices whose flows may go the direct path, and those left out; vxgate status says why.",
         pods.map(|(state, count)| (vec![("state", state.to_owned())], count as f64)),
     );
-    for (name, help, count) in [
-        (
-            "vxgate_direct_promotions_total",
-            "Flows that were promoted to the direct path.",
-            direct.promotions,
-        ),
-        (
-            "vxgate_direct_changes_total",
-            "Times that all flows were demoted, because something changed that the kernel decides by.",
-            direct.changes,
-        ),
-    ] {
-        page.counter(name, help, [(Labels::new(), Total::Count(count))]);
-    }
+    page.counter(
+        "vxgate_direct_promotions_total",
+        "Flows that were promoted to the direct path.",
+        [(Labels::new(), Total::Count(direct.promotions))],
+    );
+    page.counter(
+        "vxgate_direct_changes_total",
+        "Times that all flows were demoted, because something changed that the kernel decides by: what.",
+        Change::ALL.iter().map(|change| {
+            let count = direct.changes_by.get(change.label()).copied();
+            let labels = vec![("what", change.label().to_owned())];
+            (labels, Total::Count(count.unwrap_or(0)))
+        }),
+    );
     ways(page, direct);
 }
 

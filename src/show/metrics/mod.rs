@@ -221,6 +221,8 @@ mod tests {
             "vxgate_direct_flows{gear=\"express\"} 3\n",
             "vxgate_direct_pods{state=\"attended\"} 2\n",
             "vxgate_direct_promotions_total 9\n",
+            "vxgate_direct_changes_total{what=\"filters\"} 1\n",
+            "vxgate_direct_changes_total{what=\"fdb\"} 0\n",
             "vxgate_direct_received_packets_total{gear=\"express\",direction=\"encap\"} 100\n",
             "vxgate_direct_forwarded_packets_total{gear=\"express\",direction=\"decap\"} 45\n",
             "vxgate_direct_handed_up_packets_total{gear=\"express\",direction=\"encap\",reason=\"ttl\"} 9\n",

@@ -83,6 +83,7 @@ pub(super) fn with_direct() -> Observation {
             express_flows: 3,
             promotions: 9,
             changes: 1,
+            changes_by: [("filters".to_owned(), 1)].into(),
             out: way(100),
             into: way(55),
             ..DirectState::default()
