@@ -20,7 +20,7 @@ use foldhash::fast::FixedState;
 
 use crate::netlink::{
     self, Address, Group, LinkKind, Message, Neighbour, Received, Socket, Subscription, attributes,
-    neighbour_flag, neighbour_state, xdp_feature_changes,
+    neighbour_flag, neighbour_state, u32_from, xdp_feature_changes,
 };
 use crate::wire::MacAddr;
 
@@ -46,6 +46,10 @@ const NEXTHOP: std::ops::RangeInclusive<u16> = 104..=118;
 const ADDRESS_AGE: u16 = 6;
 /// `sizeof(struct ifaddrmsg)`.
 const ADDRESS_HEADER_LEN: usize = 8;
+
+/// `sizeof(struct genlmsghdr)`, and `NETDEV_A_DEV_IFINDEX` (`linux/netdev.h`).
+const GENERIC_HEADER_LEN: usize = 4;
+const FEATURES_IFINDEX: u16 = 1;
 
 const GROUPS: [Group; 8] = [
     Group::Link,
@@ -260,8 +264,10 @@ impl Changes {
             listen(filters, &mut heard, |_, heard| heard.note(Change::Filters))?;
         }
         if let Some(features) = &mut self.features {
-            listen(features, &mut heard, |_, heard| {
-                heard.note_links(Change::XdpFeatures);
+            listen(features, &mut heard, |message, heard| {
+                if known.is_port(message) {
+                    heard.note_links(Change::XdpFeatures);
+                }
             })?;
         }
         Ok(heard)
@@ -309,6 +315,15 @@ impl Known {
                 _ => heard.note(Change::Unknown),
             }
         }
+    }
+
+    /// Whether what devices can do for XDP is said of a bridge's port, or of nobody knows what. Frames go to no other by XDP.
+    fn is_port(&self, features: &Message<'_>) -> bool {
+        let said = features.payload.get(GENERIC_HEADER_LEN..);
+        let mut said = attributes(said.unwrap_or_default());
+        let device = said.find(|(number, _)| *number == FEATURES_IFINDEX);
+        let link = device.and_then(|(_, ifindex)| self.links.get(&u32_from(ifindex)?));
+        link.is_none_or(|link| link.master.is_some())
     }
 
     /// Notes when another thing is true of a link that was there before, or it is gone.
@@ -534,5 +549,21 @@ mod tests {
         assert_eq!(changed(16, 3), Heard::default());
         assert_eq!(changed(16, 4), both);
         assert_eq!(changed(17, 4), both);
+        assert_eq!(changed(16, 4), new);
+        let is_port = |known: &Known, ifindex: u32| {
+            let features = RequestBody::new(&[0; 4]).with(1, &ifindex.to_ne_bytes());
+            let payload = features.as_bytes();
+            known.is_port(&Message {
+                kind: 30,
+                flags: 0,
+                sequence: 0,
+                payload,
+                bytes: payload,
+            })
+        };
+        assert!(is_port(&known, 5));
+        assert!(is_port(&known, 6), "it is not known");
+        known.links.get_mut(&5).unwrap().master = None;
+        assert!(!is_port(&known, 5));
     }
 }
