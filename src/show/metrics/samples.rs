@@ -65,7 +65,7 @@ fn capture() -> CaptureState {
 }
 
 /// The same with a direct path that TCP may not go.
-pub(super) fn with_direct() -> Observation {
+pub(in super::super) fn with_direct() -> Observation {
     let way = |received| DirectWayState {
         received,
         forwarded: received - 10,
