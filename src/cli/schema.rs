@@ -12,8 +12,7 @@ use super::{config, explain, fail, print, print_json, trace};
 use crate::doctor;
 use crate::show::{
     Drops, Fdb, Flows, LastDropped, LogLevel, Observed, Peers, Reloaded, SCHEMA, Status, Traffic,
-    Workers,
-    schema_of,
+    Workers, schema_of,
 };
 use crate::state::{self, State};
 
