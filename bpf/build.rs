@@ -13,11 +13,22 @@ struct Source {
     arguments: &'static [&'static str],
 }
 
-const SOURCES: [Source; 6] = [
+const SOURCES: [Source; 7] = [
     Source {
         name: "vxgate",
         file: "bpf/vxgate.bpf.c",
-        headers: &["bpf/shared.h"],
+        headers: &[
+            "bpf/shared.h",
+            "bpf/alive.h",
+            "bpf/direct.h",
+            "bpf/express.h",
+        ],
+        arguments: &[],
+    },
+    Source {
+        name: "direct",
+        file: "bpf/direct.bpf.c",
+        headers: &["bpf/shared.h", "bpf/alive.h", "bpf/direct.h"],
         arguments: &[],
     },
     // Exchanging and comparing atomically takes the instructions of v3 (kernel 5.12).

@@ -38,6 +38,9 @@ struct steer_settings {
 	__u16 mac[3];      /* Ethernet address of the NIC that `vxgate_underlay` runs on, as on the wire */
 	__u16 gbp;         /* whether the device's frames carry their marks over the access device */
 	__u32 tap;         /* index of the TAP that `vxgate_egress` sends TCP and superframes to; 0 without one */
+	__u32 flow_sets;   /* how many sets of promoted flows there are, a power of two; 0: no direct path */
+	__u32 cpus;        /* how many processors there may be */
+	__u32 peers;       /* how many places for peers `express_peers` has of each processor */
 };
 
 /* One entry of the counters for each program. */
@@ -54,6 +57,8 @@ enum counts_kind {
 struct steer_counts {
 	__u64 steered;
 	__u64 lost;
+	__u64 express; /* taken by the express gear: of a NIC only */
+	__u64 express_bytes; /* without outer headers */
 	__u64 passed[PASS_REASONS];
 };
 
@@ -89,5 +94,69 @@ enum share_kind {
 	SHARE_ALL_BUT,     /* the kernel keeps all frames but those to these; wins when both are there */
 	SHARE_KINDS,
 };
+
+/* Flows of which it is known that the kernel carries them, each way: beyond that, the oldest are forgotten. */
+#define SIGHTINGS_MAX 65536
+
+/* The ways of the express gear. */
+enum direct_way {
+	WAY_OUT,       /* from a pod to the underlay */
+	WAY_IN,        /* from the underlay: decapsulated */
+	WAY_DELIVERED, /* and of these: handed to a pod's device */
+	DIRECT_WAYS,
+};
+
+/* Why a frame was handed up. The order is that of src/stats/up_reason.rs, where the meanings stand. */
+enum up_reason {
+	UP_NO_FLOW,
+	UP_OTHER_PROTOCOL,
+	UP_OPTIONS,
+	UP_FRAGMENT,
+	UP_LENGTH,
+	UP_CHECKSUM,
+	UP_TCP_FLAGS,
+	UP_TTL,
+	UP_ECN,
+	UP_SUPERFRAME,
+	UP_OVERSIZE,
+	UP_SPOOFED,
+	UP_SHOWN,
+	UP_NO_ROOM,
+	UP_NOT_ALIVE,
+	UP_UNSETTLED,
+	UP_REASONS,
+};
+
+/* What one way did, on one CPU, in frames. Who reads it copies word by word in this order: no frame has a fate in the copy that
+ * has not been received. */
+struct direct_counts {
+	__u64 forwarded;
+	__u64 bytes; /* of inner frames */
+	__u64 lost;  /* without a fate but death */
+	__u64 up[UP_REASONS];
+	__u64 received;
+};
+
+/* What one CPU forwarded of a peer's frames, each way, and when last: CLOCK_MONOTONIC_COARSE. src/stats/peers.rs says who has which
+ * place. A cache line of its own. */
+struct express_peer {
+	__u64 received_frames;
+	__u64 received_bytes; /* of inner frames */
+	__u64 received_ns;
+	__u64 sent_frames;
+	__u64 sent_bytes; /* as sent */
+	__u64 sent_ns;
+	__u64 padding[2];
+};
+
+/* For so long the gear goes on without a word of who listens to what changes. */
+#define LISTENER_STALE_NS 100000000LL
+
+/* How often the kernel is shown a frame of a promoted flow, in each direction: more often than conntrack forgets a UDP flow
+ * (30 s), and a bridge an address (300 s). */
+#define SHOW_EVERY_NS 10000000000LL
+
+/* How long a pod's flow stays with the lane of superframes after the last one. */
+#define SUPERFRAMES_FOR_NS 1000000000LL
 
 #endif

@@ -2,7 +2,8 @@
 /* Steering: which frames go to a worker's AF_XDP socket, and which stay with the kernel.
  *
  *   vxgate_underlay  XDP on the NIC:            VXLAN to the NIC's own Ethernet address,
- *                                               for one of our (address, port, VNI)        -> socket, else kernel
+ *                                               for one of our (address, port, VNI)        -> socket, else kernel;
+ *                                               of a promoted flow (`express.h`)           -> decapsulated, to its pod
  *   vxgate_access    XDP on the access device:  every frame                                -> socket
  *   vxgate_egress    tcx on the vxlan device:   every frame that fits the paths, and that
  *                                               not the kernel alone can bring home        -> access device (TCP and
@@ -17,7 +18,8 @@
  * Where frames may be longer than a buffer, the XDP programs are loaded for frames of several (`Copy::load`): all that they
  * look at is in the first.
  * Whenever in doubt, a frame passes. Nothing is changed in a frame here, but that the marks of a device with the Group Policy
- * extension travel in two tags of their own between `vxgate_egress`, the workers and `vxgate_ingress`.
+ * extension travel in two tags of their own between `vxgate_egress`, the workers and `vxgate_ingress`, and in frames of
+ * promoted flows.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -29,6 +31,8 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include <stdbool.h>
+#include "alive.h"
+#include "express.h"
 #include "shared.h"
 
 /* A frame is left to the next program, and then to the kernel, by the same value for tcx (TCX_NEXT) and clsact. */
@@ -58,26 +62,7 @@ struct vxlan_header {
 	__be32 vni; /* 24 bits and a reserved byte */
 };
 
-/* Set before loading, one copy of the object for each device; `workers` is at least 1. */
-const volatile struct steer_settings settings = { .workers = 1 };
-
 /* Shared by all copies. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, VXGATE_WORKERS_MAX);
-	__type(key, __u32);
-	__type(value, struct heartbeat_cell);
-} heartbeats SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u64);
-} bypass SEC(".maps");
-
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, VXGATE_ENDPOINTS_MAX);
@@ -163,33 +148,14 @@ static __always_inline void count_lost(__u32 kind, __u64 frames)
 		here->lost += frames;
 }
 
-static __always_inline bool bypassed(void)
+static __always_inline void count_express(__u32 kind, __u64 bytes)
 {
-	__u32 zero = 0;
-	__u64 *on = bpf_map_lookup_elem(&bypass, &zero);
+	struct steer_counts *here = bpf_map_lookup_elem(&counts, &kind);
 
-	return !on || *on;
-}
-
-static __always_inline bool fresh(__u32 worker)
-{
-	struct heartbeat_cell *cell = bpf_map_lookup_elem(&heartbeats, &worker);
-
-	if (!cell || !cell->at_ns)
-		return false;
-	/* The coarse clock lags behind the worker's: the age may be negative. */
-	return (__s64)(bpf_ktime_get_coarse_ns() - cell->at_ns) <= HEARTBEAT_STALE_NS;
-}
-
-static __always_inline bool all_fresh(void)
-{
-	for (__u32 worker = 0; worker < VXGATE_WORKERS_MAX; worker++) {
-		if (worker >= settings.workers)
-			break;
-		if (!fresh(worker))
-			return false;
+	if (here) {
+		here->express++;
+		here->express_bytes += bytes;
 	}
-	return true;
 }
 
 static __always_inline bool any_fresh(void)
@@ -305,12 +271,17 @@ int steer_underlay(struct xdp_md *ctx)
 {
 	enum pass_reason why = PASS_NOT_OURS;
 	__u32 queue = ctx->rx_queue_index;
+	__u32 inner_len = 0;
+	int express;
 
 	if (judge((void *)(long)ctx->data, (void *)(long)ctx->data_end, ctx->ingress_ifindex, &why)) {
 		if (bypassed()) {
 			why = PASS_BYPASS;
 		} else if (!fresh(queue % settings.workers)) {
 			why = PASS_HEARTBEAT_STALE;
+		} else if (settings.flow_sets && (express = take_express(ctx, &inner_len)) != XDP_ABORTED) {
+			count_express(COUNTS_UNDERLAY, inner_len);
+			return express;
 		} else if ((void *)(long)ctx->data_end - (void *)(long)ctx->data > settings.frame_max) {
 			/* A veth whose program is generic gets its peer's superframes uncut. No socket could take one. */
 			why = PASS_OVERSIZE;

@@ -20,7 +20,9 @@ usage: scripts/bench.sh [--only PATTERN] [--device NAMES] [--rounds N] [--full |
   --vxgate FILE    this binary, instead of building one
 
 Rows: decap|encap / 64|imix|1400 / ndr|pdr|overload|cpu, decap|encap / 64|imix / livelock, decap|encap/64/first,
-tcp/1|8/out|in/rate|cpu (the device on one node), tcp/1|8/both/out|in/rate|cpu (on both), rr/p50|p99, rr/half/p50|p99, idle/cpu
+tcp/1|8/out|in/rate|cpu (the device on one node), tcp/1|8/both/out|in/rate|cpu (on both), rr/p50|p99, rr/half/p50|p99, idle/cpu; and, of kernel and vxgate only, with a bridge in
+front of the pod and vxgate run --direct flows: direct/decap|encap/64|imix/overload|livelock|cpu, direct/tcp/1|8/out|in/rate|cpu,
+direct/rr/p50|p99, direct/rr/half/p50|p99
 EOT
 }
 die() { printf '\nbench.sh: %s\n' "$*" >&2; exit 1; }
@@ -101,8 +103,9 @@ mkdir -p "$(dirname "$OUTPUT")"
 taskset -cp $GENERATOR_CORE $$ >/dev/null
 
 # ---- rounds ---------------------------------------------------------------------------------------------------------
-# device_up NAME: a new network with this device in it, proved to carry frames.
+# device_up NAME [direct/]: a new network with this device in it, proved to carry frames; that of the rows direct/*, if so.
 device_up() {
+    BRIDGED=${2:-}
     # `kernel_up` may choose another one.
     DEVICE=$1 DEVICE_SETTING=threaded
     lab_up
@@ -110,7 +113,7 @@ device_up() {
     "${DEVICE}_up"
     endpoints_threaded 0
     check_ping "$DEVICE"
-    if [[ " ${PLAN[*]} " == *" tcp/"* ]]; then check_wire; fi
+    if [[ " ${PLAN[*]} " == *"tcp/"* ]]; then check_wire; fi
 }
 
 device_down() {
@@ -133,7 +136,7 @@ control_round() {
     local step
     device_up none
     for step in "${PLAN[@]}"; do
-        if [[ $step == */overload ]]; then
+        if [[ $step == */overload && $step != direct/* ]]; then
             run_step "$step"
             [ -z "$LAST" ] || progress "$LAST"
         fi
@@ -142,10 +145,31 @@ control_round() {
 }
 
 device_round() {
+    steps_on "$1" ''
+    steps_on "$1" direct/
+}
+
+# plan DEVICE NETWORK: the steps of the plan that are of this network ('' or direct/), in STEPS_HERE.
+plan() {
     local step
-    FLAT_OUT=()
-    device_up "$1"
+    STEPS_HERE=()
     for step in "${PLAN[@]}"; do
+        case $step in
+            # Open vSwitch is measured on the plain network only.
+            direct/*) [ "$2" != direct/ ] || [ "$1" = ovs ] || STEPS_HERE+=("$step") ;;
+            *) [ -n "$2" ] || STEPS_HERE+=("$step") ;;
+        esac
+    done
+}
+
+# steps_on DEVICE NETWORK: as `plan` has it.
+steps_on() {
+    local step
+    plan "$1" "$2"
+    [ ${#STEPS_HERE[@]} -gt 0 ] || return 0
+    FLAT_OUT=()
+    device_up "$1" "$2"
+    for step in "${STEPS_HERE[@]}"; do
         run_step "$step"
         DONE=$((DONE + 1))
         [ -z "$LAST" ] || progress "$LAST"
@@ -153,13 +177,19 @@ device_round() {
     device_down
 }
 
-START=$SECONDS DONE=0 TOTAL=$((ROUNDS * ${#DEVICES[@]} * ${#PLAN[@]})) ROUND=0
+START=$SECONDS DONE=0 TOTAL=0 ROUND=0
+for device in "${DEVICES[@]}"; do
+    for network in '' direct/; do
+        plan "$device" "$network"
+        TOTAL=$((TOTAL + ROUNDS * ${#STEPS_HERE[@]}))
+    done
+done
 settings_of_run
 MAX_FPS=''
 if [[ " ${PLAN[*]} " == */search* ]]; then calibrate; fi
 if [[ " ${DEVICES[*]} " == *" kernel "* ]]; then choose_kernel_setting; fi
 if [[ " ${DEVICES[*]} " == *" ovs "* ]]; then choose_ovs_setting; fi
-if [[ " ${PLAN[*]} " == *" rr/half "* && ${DEVICES[0]} != none ]]; then choose_half_load; fi
+if [[ " ${PLAN[*]} " == *"rr/half "* && ${DEVICES[0]} != none ]]; then choose_half_load; fi
 START=$SECONDS
 for ROUND in $(seq "$ROUNDS"); do
     if [ $WHOLE = 1 ]; then control_round; fi

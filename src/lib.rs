@@ -8,6 +8,7 @@
 //!   3  worker  |  control  |  steer        one pinned thread | the writer of the table | BPF and its attachment
 //!   2  pipeline   |  state                 the fate of a frame, then the edit | what we know, written down
 //!   1  table   |  port     |  netlink      what we know | what moves frames | questions to the kernel
+//!                          |  flows                                         | what the kernel was seen to carry
 //!   0  wire    |  stats    |  prefetch     bytes as headers | the names of all that is counted | memory asked for early
 //!              |  fault    |  heap                          | ... and of all that can go wrong  | and given back
 //! ```
@@ -21,6 +22,7 @@ pub mod config;
 pub mod control;
 pub mod doctor;
 pub mod fault;
+pub mod flows;
 pub mod gateway;
 pub mod heap;
 pub mod loadgen;

@@ -206,6 +206,7 @@ fn every_setting_tells_where_it_comes_from() {
     count = "auto"                   # default
     nice = 5                         # flag --nice
     superframes = "auto"             # default
+    direct = "off"                   # default
     [control]
     socket = "/s"                    # file x.toml
     [metrics]

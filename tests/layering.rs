@@ -36,6 +36,7 @@ const MODULES: &[Module] = &[
     module("table", 1),
     module("port", 1),
     module("netlink", 1),
+    module("flows", 1),
     module("pipeline", 2),
     module("state", 2),
     module("worker", 3),
@@ -49,8 +50,8 @@ const MODULES: &[Module] = &[
     // The other end of the wire judges what we built, so it shares none of it.
     Module {
         never: &[
-            "wire", "stats", "fault", "prefetch", "heap", "table", "port", "netlink", "pipeline",
-            "state", "worker", "control", "steer",
+            "wire", "stats", "fault", "prefetch", "heap", "table", "port", "netlink", "flows",
+            "pipeline", "state", "worker", "control", "steer",
         ],
         ..module("loadgen", 4)
     },

@@ -113,7 +113,7 @@ publications() { "$VXGATE" status --json --socket "$RUN/vxgate.sock" | jq '.mirr
 # window DIRECTION NETNS: frames/s while changes are written there, in FPS; the mirror's processor time in CONTROL, in ms.
 window() {
     local before published written pace start_ns
-    tester_flags "$1" 64
+    load "$1" 64
     : >"$RUN/written"
     writer_up "$2"
     wait_until 5 "the first change" test -s "$RUN/written"

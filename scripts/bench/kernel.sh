@@ -16,6 +16,21 @@ neigh replace 10.244.0.0 lladdr $MAC_VTEP_G dev flannel.1 nud permanent
 route replace 10.244.0.0/24 via 10.244.0.0 dev flannel.1 onlink
 LINES
     in_ns "$GW" bridge fdb replace $MAC_VTEP_G dev flannel.1 dst $WIRE_G self permanent
+    [ -z "$BRIDGED" ] || bridge_up
+}
+
+# A bridge in front of the pod, with what bpod had.
+bridge_up() {
+    ip -n "$GW" link set bpod address $MAC_PORT
+    ip -n "$GW" -batch - <<LINES
+addr flush dev bpod
+link add cni0 address $MAC_BPOD mtu 1450 type bridge mcast_snooping 0
+link set bpod master cni0
+link set cni0 up
+addr add 10.244.1.1/24 dev cni0
+neigh replace $POD lladdr $MAC_POD dev cni0 nud permanent
+LINES
+    in_ns "$GW" bridge fdb replace $MAC_POD dev bpod master static
 }
 
 kernel_up() {

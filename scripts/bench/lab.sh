@@ -12,6 +12,8 @@
 #   └─────────────────────────┘   └─────────────────────────┘    └──────────────────────┘
 #      VNI 1, UDP 8472, MTU 1500 on the wire and 1450 inside; one queue everywhere, static neighbours, no IPv6
 #
+# Of the rows direct/*, bpod is a port of a bridge, cni0, which has its addresses: as on a node of a cluster.
+#
 # Decap: VXLAN frames leave by wire, plain ones arrive at eth0. Encap: the other way round.
 #
 # One core each: bwire and bpod do their receive work in kernel threads (threaded NAPI), which are put on the device's core
@@ -29,7 +31,9 @@ WIRE_G=198.18.1.1 WIRE_GW=198.18.1.2
 POD_G=10.244.0.13 POD=10.244.1.13
 MAC_WIRE_G=02:00:00:00:01:01 MAC_WIRE_GW=02:00:00:00:01:02
 MAC_VTEP_G=0e:24:40:00:01:04 MAC_VTEP_GW=0e:24:40:00:02:04
-MAC_BPOD=02:00:00:00:02:01 MAC_POD=02:00:00:00:02:02
+MAC_BPOD=02:00:00:00:02:01 MAC_POD=02:00:00:00:02:02 MAC_PORT=02:00:00:00:02:03
+# Whether bpod is a bridge's port.
+BRIDGED=''
 
 # in_ns NETNS CMD...: on the generator's core, like this script itself.
 in_ns() { ip netns exec "$@"; }

@@ -13,6 +13,8 @@
 #   rr                 -> rr/p50, rr/p99
 #   rr/half            -> rr/half/p50, rr/half/p99
 #   idle               -> idle/cpu
+#
+#   direct/...         -> the same with a bridge in front of the pod, and vxgate with --direct flows: of kernel and vxgate
 
 STEPS=()
 for size in 64 imix 1400; do
@@ -23,14 +25,20 @@ for size in 64 imix 1400; do
     done
 done
 STEPS+=(decap/64/first encap/64/first tcp/1/out tcp/1/in tcp/8/out tcp/8/in tcp/both rr rr/half idle)
+for size in 64 imix; do
+    for direction in decap encap; do
+        STEPS+=("direct/$direction/$size/overload" "direct/$direction/$size/livelock" "direct/$direction/$size/cpu")
+    done
+done
+STEPS+=(direct/tcp/1/out direct/tcp/1/in direct/tcp/8/out direct/tcp/8/in direct/rr direct/rr/half)
 
 # The rows of a step.
 rows_of() {
     case $1 in
         */search) echo "${1%/search}/ndr ${1%/search}/pdr" ;;
         tcp/both) echo tcp/{1,8}/both/{out,in}/{rate,cpu} ;;
-        tcp/*) echo "$1/rate $1/cpu" ;;
-        rr | rr/half) echo "$1/p50 $1/p99" ;;
+        tcp/* | direct/tcp/*) echo "$1/rate $1/cpu" ;;
+        rr | rr/half | direct/rr | direct/rr/half) echo "$1/p50 $1/p99" ;;
         idle) echo "idle/cpu" ;;
         *) echo "$1" ;;
     esac
@@ -51,6 +59,7 @@ step_wanted() {
 # ---- the results file: one JSON object a line -----------------------------------------------------------------------
 # measure ROW VALUE|null UNIT higher|lower [NOTE]
 measure() {
+    set -- "$BRIDGED$1" "${@:2}"
     wanted "$1" || return 0
     jq -nc --arg device "$DEVICE" --arg row "$1" --argjson round "$ROUND" --argjson value "$2" --arg unit "$3" --arg better "$4" \
         --arg note "${5:-}" --arg command "scripts/bench.sh --only $1 --device $DEVICE$MODE_FLAG" \
@@ -89,6 +98,17 @@ tester_flags() {
         */decap) TESTER+=(--src $POD_G --dst $POD --rx eth0 --rx-netns $P --arrival-mac $MAC_POD) ;;
         */encap) TESTER+=(--src $POD --dst $POD_G --rx wire --rx-netns $G --arrival-mac $MAC_VTEP_G) ;;
     esac
+    # The flows of one direction are those of the other, so that they can be judged.
+    case $BRIDGED$1 in
+        direct/decap) TESTER+=(--src-port 5000-$((4999 + FLOWS)) --dst-port 7000-$((6999 + FLOWS))) ;;
+        direct/encap) TESTER+=(--src-port 7000-$((6999 + FLOWS)) --dst-port 5000-$((4999 + FLOWS)) --src-mac $MAC_POD) ;;
+    esac
+}
+
+# judged DIRECTION SIZE: the flows of the load that follows go direct, where they may.
+judged() {
+    [ "$BRIDGED$DEVICE" != direct/vxgate ] || vxgate_judge_flows
+    tester_flags "$1" "$2"
 }
 
 # bench VERB FLAGS...: a measurement of vxgate bench; its report in $REPORT, or FAILURE says why there is none. One that does not
@@ -98,6 +118,7 @@ bench() {
     REPORT=$RUN/report.json
     for attempt in 1 2 3; do
         FAILURE=''
+        judged "${LOADED[@]}"
         before=$(carried_frames)
         if timeout "$BENCH_TIMEOUT_S" "$VXGATE" bench "$@" "${TESTER[@]}" --json >"$REPORT" 2>"$RUN/bench.log" ||
             [ "$(jq '.search.finished' "$REPORT" 2>/dev/null)" = false ]; then
@@ -111,6 +132,9 @@ bench() {
         [ "$attempt" = 3 ] || warn "$DEVICE: does not count, once more: $FAILURE"
     done
 }
+
+# load DIRECTION SIZE: what `bench` sends from now on.
+load() { LOADED=("$@"); }
 
 # What the device itself says it has carried.
 carried_frames() { if [ "$DEVICE" = none ]; then echo 0; else "${DEVICE}_frames"; fi; }
@@ -184,6 +208,7 @@ measure_first() {
 # of a core that sleeps between frames; and not all cores, since the generator's is busy at any rate.)
 measure_cpu() {
     local before after
+    judged "${LOADED[@]}"
     before=$(device_runtime_ns)
     bench rate --rate "$CPU_RATE" --duration "$CPU_S"
     after=$(device_runtime_ns)
@@ -216,12 +241,12 @@ measure_goal() {
 
 # run_step STEP
 run_step() {
-    local step=$1 name
+    local step=${1#"$BRIDGED"} name
     LAST=''
     case $step in
         decap/* | encap/*)
             name=${step%/*}
-            tester_flags "${step%%/*}" "${name#*/}"
+            load "${step%%/*}" "${name#*/}"
             endpoints_threaded 0
             [ "$DEVICE_SETTING" != threaded ] || pin_device
             case $step in

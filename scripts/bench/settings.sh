@@ -52,6 +52,7 @@ settings_of_run() {
     setting first "p99 of the latency at $FIRST_RATE frames/s, for $FIRST_S s: each frame meets a device at rest"
     setting rr "sockperf ping-pong, UDP, 64 bytes, $RR_S s, whole round trip"
     setting rr_half "requests.py, else the same, beside frames of 64 bytes to be decapsulated; what takes requests and answers at both ends comes before the generator (SCHED_FIFO), which never sleeps and has the same core; a lost one counts as 50 ms"
+    setting direct "direct/*: bpod is a port of a bridge, cni0, for both; vxgate runs with --direct flows, and of frame loads and requests only frames of its express gear count; every flow was seen both ways before"
     setting idle "processor time of the device's processes and receive threads without load, in % of a core, over $IDLE_S s"
 }
 
@@ -62,7 +63,7 @@ flat_out() {
     SUM=0 SHARE_MAX=0
     device_up "$1"
     for direction in decap encap; do
-        tester_flags $direction 64
+        load $direction 64
         bench rate --rate max --duration "$OVERLOAD_S"
         [ -z "$FAILURE" ] || warn "$1: $FAILURE"
         fps=$(value '.trials[0].received_fps | floor' | sed s/null/0/)
@@ -123,7 +124,7 @@ tell_setting() {
 # The highest load that the generator can pace: what it keeps on a direct wire. Found once, not before each of some hundred searches.
 calibrate() {
     device_up none
-    tester_flags decap 64
+    load decap 64
     bench ndr --trial 0.5 --sum 0.5 --width 50% --time-limit 20
     device_down
     if [ -n "$FAILURE" ] && [ "$MODE" = quick ]; then

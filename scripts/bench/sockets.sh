@@ -53,7 +53,7 @@ measure_tcp() {
     run_tcp "$streams" "$way"
     show_tcp "$1"
     # Its far node is kernel vxlan, too.
-    [ "$DEVICE" != kernel ] || show_tcp "tcp/$streams/both/$way"
+    [ "$BRIDGED$DEVICE" != kernel ] || show_tcp "tcp/$streams/both/$way"
 }
 
 # The same with the device on the far node as well.
@@ -151,7 +151,7 @@ measure_rr_half() {
     endpoints_threaded 1
     [ "$DEVICE_SETTING" != threaded ] || pin_device
     serve requests u $REQUESTS_PORT scripts/bench/requests.py serve $POD_G $REQUESTS_PORT
-    tester_flags decap 64
+    judged decap 64
     carried=$(carried_frames)
     "$VXGATE" bench rate --rate "$HALF_FPS" --duration 120 "${TESTER[@]}" --json >"$RUN/load.json" 2>"$RUN/load.log" &
     LOAD=$!

@@ -17,7 +17,8 @@ use crate::config::{
 use crate::fault::{Explained, Fault, Report};
 use crate::gateway::{Orders, Stopping, View};
 use crate::show::{
-    Action, Configuration, Done, LogLevel, Measuring, MetricsError, Reloaded, SCHEMA, Traffic,
+    Action, Configuration, Done, Flows, LogLevel, Measuring, MetricsError, Reloaded, SCHEMA,
+    Traffic,
 };
 use crate::stats::STAGES_LEASE_NS;
 
@@ -143,6 +144,7 @@ impl Daemon {
         let done = match action {
             Action::Reload => self.reload().map(Done::Reloaded),
             Action::LogLevel(level) => self.log_level(level).map(Done::LogLevel),
+            Action::Flows => Ok(Done::Flows(Flows::new(self.view.flows()))),
             Action::Drain => {
                 let _one = lock(&self.serving);
                 let drained = self.orders.drain().map_err(OrderError::from);

@@ -16,6 +16,7 @@ mod duration;
 mod exit;
 mod explain;
 mod fdb;
+mod flows;
 mod log;
 mod log_level;
 mod manual;
@@ -93,6 +94,8 @@ enum Command {
     Trace(Box<trace::TraceFrame>),
     /// Write down what the running daemon goes by, for `vxgate trace --state` and for comparison.
     State(state::StateCommand),
+    /// List the flows that the direct path knows: age, frames, gear, and why not a higher one (`vxgate run --direct flows`).
+    Flows(flows::ShowFlows),
     /// Have the running daemon read its configuration file again: as a whole, or, when something in it cannot be, not at
     /// all. Tells what changed, and what changes at the next start. SIGHUP does the same.
     Reload(reload::Reload),
@@ -158,6 +161,7 @@ pub fn main() -> ExitCode {
         Command::Workers(workers) => workers.execute(),
         Command::Trace(trace) => trace.execute(),
         Command::State(state) => state.execute(),
+        Command::Flows(flows) => flows.execute(),
         Command::Reload(reload) => reload.execute(),
         Command::Drain(drain) => drain.execute(),
         Command::Resume(resume) => resume.execute(),

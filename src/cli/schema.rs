@@ -11,8 +11,8 @@ use super::output::OutputError;
 use super::{config, explain, fail, print, print_json, trace};
 use crate::doctor;
 use crate::show::{
-    Drops, Fdb, LastDropped, LogLevel, Observed, Peers, Perf, Rates, Reloaded, SCHEMA, Status,
-    Traffic, Workers, schema_of,
+    Drops, Fdb, Flows, LastDropped, LogLevel, Observed, Peers, Perf, Rates, Reloaded, SCHEMA,
+    Status, Traffic, Workers, schema_of,
 };
 use crate::state::{self, State};
 
@@ -65,6 +65,10 @@ const DOCUMENTS: &[Document] = &[
     Document {
         command: "fdb",
         schema: || Ok(schema_of::<Fdb>("fdb", SCHEMA)),
+    },
+    Document {
+        command: "flows",
+        schema: || Ok(schema_of::<Flows>("flows", SCHEMA)),
     },
     Document {
         command: "log-level",

@@ -21,6 +21,11 @@ pub(super) struct SettingFlags {
     /// workers everywhere), off [default: auto].
     #[arg(long, value_name = "WORD", env = "VXGATE_SUPERFRAMES")]
     superframes: Option<String>,
+    /// Which flows go straight between the underlay and the pods' own devices, without the node's routing, bridge and
+    /// filters: off (none), flows (those that the kernel was seen to carry unchanged both ways, until anything changes that it
+    /// decides by; Linux 6.15 and later) [default: off].
+    #[arg(long, value_name = "WORD", env = "VXGATE_DIRECT")]
+    direct: Option<String>,
     /// The workers' nice value, -20 to 19. At -20 they come before the kernel's threads on their cores, which otherwise may
     /// hold them up under overload; values below 0 need CAP_SYS_NICE, without which they run as all do [default: -20].
     #[arg(
@@ -125,6 +130,7 @@ impl SettingFlags {
             (WordKey::UdpChecksumRx, &overlay.udp_checksum_rx),
             (WordKey::Superframes, &self.superframes),
             (WordKey::LogFormat, &self.log.log_format),
+            (WordKey::Direct, &self.direct),
         ] {
             if let Some(word) = word {
                 given.set_word(key, word)?;

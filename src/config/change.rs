@@ -58,7 +58,9 @@ impl Key {
             | Self::Workers
             | Self::Nice
             | Self::Socket
-            | Self::Word(WordKey::Superframes | WordKey::LogFormat) => Applies::Restart,
+            | Self::Word(WordKey::Superframes | WordKey::Direct | WordKey::LogFormat) => {
+                Applies::Restart
+            }
         }
     }
 

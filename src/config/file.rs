@@ -13,6 +13,7 @@
 //! count = 2                   # or "auto"
 //! nice = -20                  # to 19
 //! superframes = "auto"        # cut, off
+//! direct = "off"              # flows
 //!
 //! [control]
 //! socket = "/run/vxgate/vxgate.sock"
@@ -371,7 +372,7 @@ fn plain(c: char) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Endpoint, LogFormat, Superframes};
+    use crate::config::{Direct, Endpoint, LogFormat, Superframes};
     use crate::fault::Explained;
     use crate::table::{EcnEncap, InnerVlan, PeerCheck, ReservedBits, UdpChecksumRx};
     use proptest::prelude::*;
@@ -395,7 +396,7 @@ mod tests {
         assert!(wrong(text).contains("overlay.worker"), "{}", wrong(text));
         let text = text.replace(
             "worker.count = 3",
-            "[worker]\ncount = 0x3\nnice = -7\nsuperframes = 'off'\n[control]\nsocket = '/run/x.sock'\n\
+            "[worker]\ncount = 0x3\nnice = -7\nsuperframes = 'off'\ndirect = 'flows'\n[control]\nsocket = '/run/x.sock'\n\
              [metrics]\nlisten = '[::1]:9472'\nmax_peers = 0\n[log]\nlevel = 'warn'\nformat = 'json'",
         );
         let expected = Settings {
@@ -416,6 +417,7 @@ mod tests {
             metrics_max_peers: Some(0),
             log_level: Some("warn".into()),
             log_format: Some(LogFormat::Json),
+            direct: Some(Direct::Flows),
         };
         assert_eq!(parse(&text).unwrap(), expected);
         // Inline and dotted tables are the same to TOML.
@@ -484,7 +486,7 @@ mod tests {
             ),
             (
                 "[worker]\nzzz = 1",
-                "line 2: worker.zzz: no such key; there is count, nice, superframes",
+                "line 2: worker.zzz: no such key; there is count, nice, superframes, direct",
             ),
             (
                 "[zzz]",

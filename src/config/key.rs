@@ -40,6 +40,7 @@ impl Key {
         Self::Workers,
         Self::Nice,
         Self::Word(WordKey::Superframes),
+        Self::Word(WordKey::Direct),
         Self::Socket,
         Self::MetricsListen,
         Self::MetricsMaxPeers,

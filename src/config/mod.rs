@@ -63,6 +63,36 @@ pub struct Config {
     pub log_level: String,
     /// What the lines of the log look like.
     pub log_format: LogFormat,
+    /// Which flows may go the direct path.
+    pub direct: Direct,
+}
+
+/// Which flows may go straight between the underlay and the pods' own devices.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Direct {
+    /// None.
+    #[default]
+    Off,
+    /// Those that the kernel was seen to carry unchanged, both ways.
+    Flows,
+}
+
+impl Direct {
+    /// Both.
+    pub const ALL: &'static [Self] = &[Self::Off, Self::Flows];
+
+    /// The word for it in the configuration.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Flows => "flows",
+        }
+    }
+
+    /// What this word stands for.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|mode| mode.label() == word)
+    }
 }
 
 /// Whether superframes of TCP and UDP cross the gateway whole.
@@ -138,6 +168,7 @@ impl Config {
             devices: settings.devices.unwrap_or(Devices::All),
             workers: settings.workers,
             superframes: settings.superframes.unwrap_or_default(),
+            direct: settings.direct.unwrap_or_default(),
             nice: settings.nice.unwrap_or(NICE_DEFAULT),
             metrics: listen.endpoint(&socket),
             metrics_max_peers: settings.metrics_max_peers.unwrap_or(METRICS_PEERS),

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::log::{self, LOG_LEVEL_DEFAULT, LogFormat};
-use super::{ConfigError, Devices, Listen, METRICS_PEERS, NICE_DEFAULT, Superframes, WORKERS_MAX};
+use super::{
+    ConfigError, Devices, Direct, Listen, METRICS_PEERS, NICE_DEFAULT, Superframes, WORKERS_MAX,
+};
 use crate::table::{EcnEncap, InnerVlan, PeerCheck, Policy, ReservedBits, UdpChecksumRx};
 
 /// What nice values there are (`setpriority(2)`).
@@ -45,6 +47,8 @@ pub struct Settings {
     pub log_level: Option<String>,
     /// What the lines of the log look like.
     pub log_format: Option<LogFormat>,
+    /// Which flows may go the direct path.
+    pub direct: Option<Direct>,
 }
 
 impl Settings {
@@ -62,6 +66,7 @@ impl Settings {
             inner_vlan: Some(InnerVlan::default()),
             udp_checksum_rx: Some(UdpChecksumRx::default()),
             superframes: Some(Superframes::default()),
+            direct: Some(Direct::default()),
             metrics_listen: Some(Listen::default()),
             metrics_max_peers: Some(METRICS_PEERS),
             log_level: Some(LOG_LEVEL_DEFAULT.to_owned()),
@@ -87,6 +92,7 @@ impl Settings {
             metrics_max_peers: self.metrics_max_peers.or(others.metrics_max_peers),
             log_level: self.log_level.or(others.log_level),
             log_format: self.log_format.or(others.log_format),
+            direct: self.direct.or(others.direct),
         }
     }
 
@@ -202,13 +208,15 @@ pub enum WordKey {
     Superframes,
     /// What the lines of the log look like.
     LogFormat,
+    /// Which flows may go the direct path.
+    Direct,
 }
 
 impl WordKey {
     /// The table that it stands in.
     pub(super) const fn table(self) -> &'static str {
         match self {
-            Self::Superframes => "worker",
+            Self::Superframes | Self::Direct => "worker",
             Self::LogFormat => "log",
             _ => "overlay",
         }
@@ -224,6 +232,7 @@ impl WordKey {
             Self::UdpChecksumRx => "udp_checksum_rx",
             Self::Superframes => "superframes",
             Self::LogFormat => "format",
+            Self::Direct => "direct",
         }
     }
 
@@ -237,6 +246,7 @@ impl WordKey {
             Self::UdpChecksumRx => "udp-checksum-rx",
             Self::Superframes => "superframes",
             Self::LogFormat => "log-format",
+            Self::Direct => "direct",
         }
     }
 
@@ -250,6 +260,7 @@ impl WordKey {
             Self::UdpChecksumRx => UdpChecksumRx::ALL.iter().map(|c| c.label()).collect(),
             Self::Superframes => Superframes::ALL.iter().map(|c| c.label()).collect(),
             Self::LogFormat => LogFormat::ALL.iter().map(|c| c.label()).collect(),
+            Self::Direct => Direct::ALL.iter().map(|c| c.label()).collect(),
         }
     }
 
@@ -269,6 +280,7 @@ impl WordKey {
             ),
             Self::Superframes => put(&mut settings.superframes, Superframes::from_word(word)),
             Self::LogFormat => put(&mut settings.log_format, LogFormat::from_word(word)),
+            Self::Direct => put(&mut settings.direct, Direct::from_word(word)),
         };
         if known {
             return Ok(());
@@ -289,6 +301,7 @@ impl WordKey {
             Self::UdpChecksumRx => settings.udp_checksum_rx?.label(),
             Self::Superframes => settings.superframes?.label(),
             Self::LogFormat => settings.log_format?.label(),
+            Self::Direct => settings.direct?.label(),
         };
         Some(label.to_owned())
     }
@@ -324,6 +337,11 @@ impl WordKey {
             Self::LogFormat => {
                 "What the log looks like: \"text\", lines for people; \"json\", an object a line; both on standard error; \
                  \"journald\", entries of systemd's journal, with fields."
+            }
+            Self::Direct => {
+                "Which flows go straight between the underlay and the pods' own devices, without the node's routing, bridge \
+                 and filters: \"off\", none; \"flows\", those that the kernel was seen to carry unchanged both ways, until \
+                 anything changes that it decides by (Linux 6.15 and later)."
             }
         }
     }

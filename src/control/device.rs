@@ -457,12 +457,14 @@ mod tests {
             link: link(4, "vx", "vxlan"),
             data: data.as_bytes().to_vec(),
             elsewhere: false,
+            qdisc: String::new(),
         };
         let links = [
             LinkKind {
                 link: underlay,
                 data: Vec::new(),
                 elsewhere: false,
+                qdisc: String::new(),
             },
             vxlan.clone(),
         ];

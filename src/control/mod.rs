@@ -27,6 +27,7 @@
 //! Current limits: route queries carry no firewall mark. A change of `ip_default_ttl`, `ip_local_port_range` or a link's `hop_limit` is noticed with the next change of a link.
 
 mod buckets;
+mod changes;
 mod device;
 mod error;
 mod fdb;
@@ -38,6 +39,7 @@ mod mirror;
 mod mirrored;
 mod neighbour;
 mod nexthop;
+mod pods;
 mod refusal;
 mod report;
 mod roster;
@@ -48,8 +50,10 @@ mod targets;
 mod topology;
 mod writer;
 
+pub use changes::{Change, Changes, Heard};
 pub use device::{Defaults, Found, VxlanDevice, discover, judge};
 pub use error::Error;
+pub use pods::{PODS_MAX, PodPort, Pods, pods};
 pub use refusal::Refusal;
 pub use report::{GroupReport, PeerReport, PeersReport, Report, SegmentReport, VtepReport};
 pub use running::{PeerNames, Running};

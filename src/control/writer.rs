@@ -84,6 +84,16 @@ pub struct Control {
     wake: (UnixStream, UnixStream),
     frame_limits: FrameLimits,
     kernel_shares: KernelShares,
+    published: Published,
+}
+
+/// Is told of every snapshot that was published.
+struct Published(Box<dyn FnMut() + Send>);
+
+impl std::fmt::Debug for Published {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Published")
+    }
 }
 
 impl Control {
@@ -132,6 +142,7 @@ impl Control {
             wake,
             frame_limits: FrameLimits::default(),
             kernel_shares: KernelShares::default(),
+            published: Published(Box::new(|| {})),
         };
         catch_up(&mut control.subscription, &mut control.mirror)?;
         control.mirror.reconcile(Instant::now())?;
@@ -167,6 +178,13 @@ impl Control {
         self
     }
 
+    /// Calls `tell` after every snapshot that is published, from the mirror's thread.
+    #[must_use]
+    pub fn with_publications(mut self, tell: impl FnMut() + Send + 'static) -> Self {
+        self.published = Published(Box::new(tell));
+        self
+    }
+
     /// Goes on in a thread of its own, named `vxgate-control`.
     pub fn start(self, writer: Writer, events: Sender<Event>) -> Result<Running, Error> {
         let Self {
@@ -175,6 +193,7 @@ impl Control {
             wake: (ours, theirs),
             frame_limits,
             kernel_shares,
+            published,
         } = self;
         let shared = Arc::new(Mutex::new(Shared::default()));
         let (new_policies, policies) = unbounded();
@@ -189,6 +208,7 @@ impl Control {
             events,
             frame_limits,
             kernel_shares,
+            published,
             untold: Vec::new(),
             shared: Arc::clone(&shared),
             next_build: now,
@@ -227,6 +247,7 @@ struct Thread {
     events: Sender<Event>,
     frame_limits: FrameLimits,
     kernel_shares: KernelShares,
+    published: Published,
     /// Events for which the channel had no room.
     untold: Vec<Event>,
     shared: Arc<Mutex<Shared>>,
@@ -371,6 +392,7 @@ impl Thread {
         lock(&self.shared).roster = roster;
         self.writer.publish(snapshot.clone());
         self.frame_limits.grow(&snapshot);
+        (self.published.0)();
         self.reclaim_shares();
         self.settle_peers();
     }

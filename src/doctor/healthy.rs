@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::facts::{
     AccessEnd, Classifier, Daemon, Facts, Kernel, Overlay, Process, Sysctls, Underlay,
 };
-use crate::config::Superframes;
+use crate::config::{Direct, Superframes};
 use crate::control::{Found, PeersReport, SegmentReport, VtepReport, VxlanDevice};
 use crate::gateway::{
     AccessState, DeviceState, Nic, Observation, Plan, PolicyState, PortState, VtepState,
@@ -68,6 +68,7 @@ pub(super) fn node() -> Facts {
             fewer_workers: None,
             policy: Policy::default(),
             superframes: Superframes::default(),
+            direct: Direct::default(),
         },
         frame_memory: 32 << 20,
         links: links(),
@@ -358,6 +359,7 @@ fn port() -> PortState {
         copied_bytes: 0,
         segments_whole: 0,
         flood_copies: 0,
+        express: 0,
         flood_copies_lost: 0,
         forwarded_bytes: 600,
         checksums_completed: 0,

@@ -182,6 +182,11 @@ faults! {
         "With rp_filter=1 a frame that comes out of the tunnel is dropped when its sender would be answered by another device: as those of other nodes themselves are."
         "Be loose on the vxlan device: `sysctl -w net.ipv4.conf.DEVICE.rp_filter=2` (the greater of this and of `all` counts)."
     }
+    "0324" DirectUnsupported Unsupported {
+        "the kernel lacks what the direct path needs"
+        "What XDP writes in front of a frame has to reach a classifier behind, whatever the device, and so it does since Linux 6.15. Everything else works without."
+        "Use such a kernel, or leave the direct path off (--direct off)."
+    }
     "0401" MtuTooLarge Failed {
         "an MTU is too large for the path"
         "A frame in the tunnel is 50 bytes longer (70 over IPv6). What does not fit the underlay is cut into fragments, or dropped; connections begin and then stand still."
@@ -361,6 +366,21 @@ faults! {
         "a vxgate that is dead left something behind"
         "A process that is killed cannot remove its devices. They carry nothing, and the next start removes them."
         "Start vxgate again, or remove it by hand (`ip link del dev DEVICE`)."
+    }
+    "0721" FiltersUnheard Failed {
+        "filters change without an announcement"
+        "A flow that goes the direct path is judged anew when rules change. Those of iptables-legacy, and the members of ipsets, change without a word, so no flow goes it while there are any."
+        "Use iptables-nft, nft and its sets; or leave the direct path off (--direct off)."
+    }
+    "0722" ConntrackStrict Failed {
+        "conntrack does not let connections come back"
+        "Conntrack sees one segment in ten seconds of a connection on the direct path. When it comes back, a strict conntrack calls its segments invalid, and kube-proxy's rules drop those. So no TCP goes it."
+        "sysctl net.netfilter.nf_conntrack_tcp_be_liberal=1, which has conntrack follow again; or leave it: TCP goes on as without a direct path."
+    }
+    "0723" ChangesUnheard Failed {
+        "changes of rules, routes and devices cannot be listened to"
+        "Flows on the direct path go back to the kernel when anything changes that it decides by, which netlink tells. The kernel refused to, so no flow goes it."
+        "Look at the kernel's answer: memory for sockets, open files (`ulimit -n`), or a security module in the way."
     }
     "0801" DaemonSilent NotRunning {
         "no vxgate answers"

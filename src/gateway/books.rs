@@ -422,10 +422,12 @@ impl PortBook {
         fates
             .drops
             .insert(DropReason::WorkerStale.label().to_owned(), stale);
-        let forwarded = fates.forwarded.saturating_sub(stale);
+        let counters = of(arrivals, self.ifindex).copied().unwrap_or_default();
+        let (express, express_bytes) = (counters.express, counters.express_bytes);
+        let forwarded = fates.forwarded.saturating_sub(stale) + express;
         let (drops, drops_total) = with_total(fates.drops);
         // What a TAP loses was counted when it was sent there; what the access pair loses does not reach its other end.
-        let received = steered(arrivals) + passed_total + lost.pair;
+        let received = steered(arrivals) + express + passed_total + lost.pair;
         let in_flight =
             received.cast_signed() - (forwarded + passed_total + drops_total).cast_signed();
         // What came between the two looks may still be anywhere.
@@ -448,10 +450,11 @@ impl PortBook {
             numa_node: self.numa_node,
             received,
             forwarded,
+            express,
             flood_copies: fates.flood_copies,
             copied_bytes: fates.copied_bytes,
             flood_copies_lost: fates.flood_copies_lost,
-            forwarded_bytes: fates.forwarded_bytes,
+            forwarded_bytes: fates.forwarded_bytes + express_bytes,
             checksums_completed: fates.checksums_completed,
             superframes: fates.superframes,
             segments: fates.segments,

@@ -14,6 +14,7 @@ use super::lanes::Lanes;
 use super::numa::{self, Machine};
 use super::plan::{Nic, Plan, access_mtu};
 use crate::control::Found;
+use crate::flows::{Lookout, Sightings};
 use crate::port::{Finishes, Near, Port, TapPort, Umem, UmemConfig, XskConfig, XskPort, ZeroCopy};
 use crate::stats::tap::PortTap;
 use crate::stats::{FlightRecorder, PortCounters, Tallies, WorkerCounters};
@@ -273,7 +274,7 @@ pub(super) fn spawn(
     node: Option<u32>,
     crews: Vec<Crew>,
     readers: Vec<Reader>,
-    steering: &Steering,
+    (steering, sightings): (&Steering, Option<&Sightings>),
     books: &mut Books,
 ) -> Result<Vec<worker::Running<XskPort>>, SessionError> {
     rise(plan.nice);
@@ -288,7 +289,8 @@ pub(super) fn spawn(
             node,
             nice: plan.nice,
         };
-        match start_worker(post, crew, reader, steering, books) {
+        let lookout = sightings.map(Sightings::lookout);
+        match start_worker(post, crew, (reader, lookout), steering, books) {
             Ok(running) => workers.push(running),
             Err(source) => {
                 workers.iter().for_each(worker::Running::stop);
@@ -335,7 +337,7 @@ struct Post {
 fn start_worker(
     post: Post,
     crew: Crew,
-    reader: Reader,
+    (reader, lookout): (Reader, Option<Lookout>),
     steering: &Steering,
     books: &mut Books,
 ) -> io::Result<worker::Running<XskPort>> {
@@ -356,6 +358,7 @@ fn start_worker(
         underlays: crew.underlays,
         accesses: crew.accesses,
         superframes: crew.superframes,
+        lookout,
         reader,
         counters: Arc::clone(&counters),
         heartbeat: Box::new(move |now_ns| heartbeat.store(now_ns)),

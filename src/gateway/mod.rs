@@ -13,6 +13,7 @@ mod books;
 mod captures;
 mod checksums;
 mod crew;
+mod direct;
 mod fdb;
 mod flight;
 mod hung;
@@ -42,9 +43,10 @@ pub use fdb::{FdbEntryState, FdbPage, FdbPlace, FdbQuery};
 pub use flight::DroppedFrame;
 pub use lock::{LockError, lock_name, peer_may_change, peer_pid};
 pub use observe::{
-    AccessState, DeviceState, DropState, GroupState, MemberState, MirrorState, Observation,
-    OffenderState, PeerState, PolicyState, PortState, QueueState, RefusedState, RingState,
-    StagesState, SuperframesState, Traffic, VniState, VtepState, WorkerState,
+    AccessState, DeviceState, DirectState, DirectWayState, DropState, FlowState, FlowsState,
+    GroupState, MemberState, MirrorState, Observation, OffenderState, PeerState, PolicyState,
+    PortState, QueueState, RefusedState, RingState, StagesState, SuperframesState, Traffic,
+    VniState, VtepState, WorkerState,
 };
 pub use order::{Drained, Orders, Resumed, Stopping};
 pub use plan::{Nic, Plan, PlanError, receive_queues, refusal_words};
@@ -426,6 +428,13 @@ impl View {
     /// Has the workers measure the stages of their turns for a while.
     pub fn measure_stages(&self) {
         lock(&self.shared).stages.measure(now_ns());
+    }
+
+    /// The flows that the direct path knows; `None` without one.
+    pub fn flows(&self) -> Option<FlowsState> {
+        let desk = lock(&self.shared).session.as_ref()?.flows()?;
+        // Not under the lock: the answer takes a moment.
+        Some(desk.flows())
     }
 
     /// The books, now.

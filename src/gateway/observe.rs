@@ -1,7 +1,7 @@
 //! The books: what a running gateway can say of itself, as plain data. `show` renders it; nothing here formats.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -59,6 +59,103 @@ pub struct Observation {
     /// workers and mirror begin anew.
     #[serde(default)]
     pub takeovers: u64,
+    /// The direct path; none where it was not asked for.
+    #[serde(default)]
+    pub direct: Option<DirectState>,
+}
+
+/// The direct path.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DirectState {
+    /// `flows`.
+    pub mode: String,
+    /// Why no flow goes it.
+    pub why_not: Option<String>,
+    /// Why no TCP flow goes it.
+    pub why_not_tcp: Option<String>,
+    /// The pods' devices that are looked after.
+    pub pods: u64,
+    /// Those among them that take frames from XDP as they are, because their pod's end has GRO on or a program.
+    pub pods_by_xdp: u64,
+    /// Others, and why not.
+    pub pods_left_out: BTreeMap<String, String>,
+    /// Flows in the express gear.
+    pub express_flows: u64,
+    /// Flows promoted since the start of the session.
+    pub promotions: u64,
+    /// How often every flow was demoted at once, because something changed that the kernel decides by.
+    pub changes: u64,
+    /// What had changed, of several things at once the first.
+    #[serde(default)]
+    pub changes_by: BTreeMap<String, u64>,
+    /// From pods to the underlay.
+    pub out: DirectWayState,
+    /// From the underlay to pods.
+    #[serde(rename = "in")]
+    pub into: DirectWayState,
+}
+
+/// Flows that are known, those first that carried the most.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FlowsState {
+    /// Why no flow goes the direct path.
+    pub why_not: Option<String>,
+    /// Why no TCP flow goes it.
+    pub why_not_tcp: Option<String>,
+    /// How many are known.
+    pub known: u64,
+    /// How many of them go the direct path.
+    pub express: u64,
+    /// Not all, where there are too many.
+    pub flows: Vec<FlowState>,
+}
+
+/// A flow between a local pod and one elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FlowState {
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// The local pod's end.
+    pub local: SocketAddrV4,
+    /// The other end.
+    pub remote: SocketAddrV4,
+    /// The pod's device on the host's side, of a promoted flow.
+    pub device: Option<String>,
+    /// The VTEP that the other end is behind.
+    pub vtep: Option<Ipv4Addr>,
+    /// `express`, or `transparent` for the kernel's routing and filters.
+    pub gear: String,
+    /// Why not a higher gear.
+    pub why_not_higher: Option<String>,
+    /// How long it is known, in milliseconds.
+    pub age_ms: u64,
+    /// Frames from the pod in the express gear.
+    pub out_frames: u64,
+    /// Their bytes, without outer headers.
+    pub out_bytes: u64,
+    /// Frames to the pod in the express gear.
+    pub in_frames: u64,
+    /// Their bytes.
+    pub in_bytes: u64,
+}
+
+/// One way of the express gear.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DirectWayState {
+    /// Frames that came: of pods' devices all, of the underlay those for one of our VTEPs. A superframe is one.
+    pub received: u64,
+    /// Frames forwarded.
+    pub forwarded: u64,
+    /// Bytes of these, without outer headers.
+    pub forwarded_bytes: u64,
+    /// Frames for whose headers there was no memory.
+    pub lost: u64,
+    /// Frames without a fate so far: taken off the underlay, and on their way to a pod's device.
+    pub in_flight: i64,
+    /// Whether `received = forwarded + handed_up + lost + in_flight`, with no more in flight than can be.
+    pub balance_ok: bool,
+    /// Frames handed up to the workers or the kernel, by reason, and their `total`.
+    pub handed_up: BTreeMap<String, u64>,
 }
 
 /// What the data path does where the kernel and the RFC leave a choice, in the words of the configuration.
@@ -205,8 +302,11 @@ pub struct PortState {
     pub numa_node: Option<u32>,
     /// Frames that arrived, whatever became of them.
     pub received: u64,
-    /// Frames handed on to the other side.
+    /// Frames handed on to the other side, the express gear's included.
     pub forwarded: u64,
+    /// Frames among these that the express gear forwarded.
+    #[serde(default)]
+    pub express: u64,
     /// Copies beyond the first, for flood lists.
     pub flood_copies: u64,
     /// Their bytes, as sent; not among `forwarded_bytes`.
@@ -484,7 +584,7 @@ pub struct PeerState {
 
 /// What was counted of all peers of a vxlan device since the takeover. Over all peers, `other` and `former` it adds up to what
 /// the ports say: `received` to `forwarded` of the underlay devices, with what died as `worker_stale`; `sent` to `forwarded`,
-/// `flood_copies`, `segments_sent` and `segments_whole` of the device.
+/// `flood_copies`, `segments_sent` and `segments_whole` of the device, and `out.forwarded` of the direct path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VniState {
     /// The vxlan device's name.

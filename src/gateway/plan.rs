@@ -5,7 +5,7 @@ use std::fs;
 use std::net::IpAddr;
 
 use super::numa::Machine;
-use crate::config::{Config, Devices, Superframes};
+use crate::config::{Config, Devices, Direct, Superframes};
 use crate::control::{Found, Refusal, VxlanDevice};
 use crate::fault::{Explained, Fault};
 use crate::netlink::Link;
@@ -33,6 +33,8 @@ pub struct Plan {
     pub policy: Policy,
     /// Whether superframes of TCP and UDP are to cross whole.
     pub superframes: Superframes,
+    /// Which flows may go the direct path.
+    pub direct: Direct,
 }
 
 /// An underlay device.
@@ -133,6 +135,7 @@ impl Plan {
             fewer_workers,
             policy: config.policy,
             superframes: config.superframes,
+            direct: config.direct,
         }
     }
 

@@ -16,6 +16,7 @@ use crossbeam::channel::{Receiver, Sender};
 use super::books::{Books, Lately, RingDrops};
 use super::captures::Captures;
 use super::crew::{self, LINK_HEADERS, crew, spawn};
+use super::direct::{self, Desk, Direct};
 use super::flight::{self, DroppedFrame};
 use super::hung::Hung;
 use super::kernel_share;
@@ -32,7 +33,7 @@ use crate::control::{self, Control, Event, Found, Report, SegmentReport};
 use crate::fault::{Explained, Fault};
 use crate::port::{OpenError, ROOM, XskPort, now_ns};
 use crate::state::{self, SegmentState, State};
-use crate::stats::StageSwitch;
+use crate::stats::{PeerBook, StageSwitch};
 use crate::steer::{self, AccessPair, DevicePlan, NicPlan, SteerPlan, Steering, Tap};
 use crate::table::{OUTER_IPV4_LEN, OUTER_IPV6_LEN, Policy, Segment, VtepKey, publication};
 use crate::worker;
@@ -118,6 +119,7 @@ pub struct Session {
     hung: Hung,
     recent: RecentDrops,
     remember_at: Instant,
+    direct: Option<Direct>,
     accesses: Vec<AccessPair>,
     lanes: Lanes,
     captures: Captures,
@@ -170,15 +172,19 @@ impl Session {
         let ends = |pair: &AccessPair| [pair.kernel_side.ifindex, pair.worker_side.ifindex];
         let taps = lanes.links().map(|link| link.ifindex);
         let watched: Vec<u32> = accesses.iter().flat_map(ends).chain(taps).collect();
+        let direct = direct::prepare(&plan, &steering);
+        direct.count_in(&books.peers);
         let limits = steering.frame_limits();
         let shares = steering.kernel_shares();
         let peers = Arc::clone(&books.peers);
         let control = Control::open_with(&plan.devices, &watched, &plan.policy, peers)?
             .with_frame_limits(move |ifindex, bytes| limits.set(ifindex, bytes))
-            .with_kernel_shares(move |ifindex, share| shares.set(ifindex, share));
+            .with_kernel_shares(move |ifindex, share| shares.set(ifindex, share))
+            .with_publications(direct.doubts());
         let (writer, readers) = publication(crews.len(), control.snapshot());
         let control = control.start(writer, events.clone())?;
-        let workers = match spawn(&plan, node, crews, readers, &steering, &mut books) {
+        let hands = (&steering, direct.sightings());
+        let workers = match spawn(&plan, node, crews, readers, hands, &mut books) {
             Ok(workers) => workers,
             Err(error) => {
                 control.stop();
@@ -195,6 +201,7 @@ impl Session {
             hung: Hung::default(),
             recent: RecentDrops::default(),
             remember_at: Instant::now(),
+            direct: None,
             accesses,
             lanes,
             captures: captures.clone(),
@@ -206,6 +213,7 @@ impl Session {
             session.stop();
             return Err(error.into());
         }
+        session.direct = direct.start();
         session.set_drained(drained);
         Ok(session)
     }
@@ -296,6 +304,11 @@ impl Session {
         flight::states(&self.books, now_ns())
     }
 
+    /// Where to ask for the direct path's flows.
+    pub fn flows(&self) -> Option<Desk> {
+        self.direct.as_ref().map(Direct::desk)
+    }
+
     /// The books, now.
     pub fn observe(&self) -> Observation {
         let mut seen = Observation::default();
@@ -339,6 +352,7 @@ impl Session {
         let troubles = shares.troubles();
         let troubles = troubles.iter().map(|(name, why)| format!("{name}: {why}"));
         seen.reasons.extend(troubles);
+        seen.direct = self.direct.as_ref().map(Direct::state);
         seen.mirror = MirrorState {
             publications: report.publications,
             resyncs: report.resyncs,
@@ -439,6 +453,8 @@ impl Session {
     /// Hands the traffic back to the kernel without losing a frame, and removes all that was made.
     pub fn stop(mut self) {
         self.steering.set_bypass(true);
+        // The gear's programs are needed until no frame comes from the NICs' any more.
+        let express = self.direct.take().and_then(Direct::stop);
         // The books hold handles on the sockets, whose queues stay taken as long as one lives.
         self.books.close();
         self.workers.iter().for_each(worker::Running::stop);
@@ -446,6 +462,7 @@ impl Session {
         let plans: Vec<_> = self.workers.drain(..).map(worker::Running::join).collect();
         self.captures.end_session();
         self.steering.detach();
+        drop(express);
         self.control.stop();
         for panicked in plans.into_iter().filter_map(Result::err) {
             let code = panicked.fault().code();
@@ -551,6 +568,21 @@ fn judge(seen: &mut Observation) {
                 .push(format!("{}: generic XDP, slower than native", port.name));
         }
     }
+    if let Some(direct) = &seen.direct {
+        for (way, name) in [(&direct.out, "from pods"), (&direct.into, "to pods")] {
+            if !way.balance_ok {
+                let count = way.in_flight;
+                seen.reasons.push(format!(
+                    "direct path {name}: {count} frames have no known fate"
+                ));
+            }
+        }
+        let troubles = direct.why_not.iter();
+        let troubles = troubles.map(|why| format!("no direct path: {why}"));
+        let tcp = direct.why_not_tcp.iter();
+        let tcp = tcp.map(|why| format!("no direct path for TCP: {why}"));
+        seen.warnings.extend(troubles.chain(tcp));
+    }
     let vteps = seen.vteps.iter();
     let narrow = vteps.filter(|vtep| !vtep.is_kernels());
     let narrow: Vec<_> = narrow.filter_map(|vtep| narrow_path(seen, vtep)).collect();
@@ -615,6 +647,7 @@ fn steer_plan(plan: &Plan, accesses: &[AccessPair], lanes: &Lanes) -> SteerPlan 
     SteerPlan {
         workers: plan.workers,
         chains: plan.needs_chains(),
+        direct: direct::is_wanted(plan).then(|| PeerBook::places_for(plan.devices.len()) as u32),
         frame_max: plan.chunk().bytes() - ROOM as u32,
         nics: nics.collect(),
         devices: devices.collect(),

@@ -69,8 +69,10 @@ pub struct LinkKind {
     pub link: Link,
     /// `IFLA_INFO_DATA`: attributes that only its kind understands; empty when it has none.
     pub data: Vec<u8>,
-    /// The device below it, or its sockets, are in another namespace (`IFLA_LINK_NETNSID`).
+    /// The device below it, its other end or its sockets are in another namespace (`IFLA_LINK_NETNSID`).
     pub elsewhere: bool,
+    /// `IFLA_QDISC`: the name of its queueing discipline, such as `noqueue`.
+    pub qdisc: String,
 }
 
 /// Every link of the namespace.
@@ -129,12 +131,14 @@ impl LinkKind {
         };
         let mut data = Vec::new();
         let mut elsewhere = false;
+        let mut qdisc = String::new();
         for (number, value) in attributes(message.payload.get(16..)?) {
             match number {
                 1 => link.mac = mac_from(value).unwrap_or_default(),
                 3 => link.name = text_from(value),
                 4 => link.mtu = u32_from(value)?,
                 5 => link.peer = u32_from(value).filter(|peer| *peer != 0),
+                6 => qdisc = text_from(value),
                 10 => link.master = u32_from(value),
                 18 => read_info(value, &mut link.kind, &mut data),
                 20 => link.alias = Some(text_from(value)),
@@ -155,6 +159,7 @@ impl LinkKind {
                 link,
                 data,
                 elsewhere,
+                qdisc,
             },
         ))
     }

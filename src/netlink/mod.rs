@@ -1,4 +1,4 @@
-//! Questions to the kernel over route netlink (and two over generic netlink), and its answers. Knows nothing of VXLAN.
+//! Questions to the kernel over netlink, most of them over its route family, and its answers. Knows nothing of VXLAN.
 //!
 //! [`Socket`] asks and waits for the answer; [`Subscription`] hears what changes. Requests that other layers make are
 //! built with `netlink-packet-route`; what is read by the hundred thousand, or must survive attributes that no crate
@@ -18,6 +18,7 @@ mod address;
 mod attribute;
 mod filter;
 mod generic;
+mod ipset;
 mod link;
 mod mdb;
 mod message;
@@ -34,11 +35,12 @@ pub use attribute::{
     u16_from, u32_from,
 };
 pub use filter::{Filter, filters};
+pub use ipset::ipsets;
 pub use link::{Link, LinkKind, ParentDevice, links, links_with_kind};
 pub use mdb::{MdbPart, devices_with_mdb};
 pub use message::{Message, messages};
 pub use neighbour::{Neighbour, fdb_into, neighbour_flag, neighbour_state, neighbours};
-pub use netdev::{XdpFeatures, XskFeatures, xdp_features, xsk_features};
+pub use netdev::{XdpFeatures, XskFeatures, xdp_feature_changes, xdp_features, xsk_features};
 pub use nexthop::{Nexthop, NexthopBucket, NexthopMember, Resilient, nexthop_buckets, nexthops};
 pub use route::{Route, RouteQuery, route_to};
 pub use socket::{Error, Socket};

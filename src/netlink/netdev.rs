@@ -1,8 +1,10 @@
 //! What a device's driver says of XDP and AF_XDP: the generic netlink family `netdev` (`linux/netdev.h`, from Linux 6.3 on).
 
-use super::Error;
 use super::generic::Family;
+use super::{Error, Subscription};
 
+/// `NETDEV_MCGRP_MGMT`: changes of devices.
+const CHANGES: &str = "mgmt";
 /// `NETDEV_CMD_DEV_GET`.
 const DEVICE_GET: u8 = 1;
 /// `NETDEV_A_DEV_IFINDEX`.
@@ -23,6 +25,11 @@ impl XdpFeatures {
     pub const fn is_native(self) -> bool {
         const BASIC_AND_REDIRECT: u64 = 1 | 2;
         self.0 & BASIC_AND_REDIRECT == BASIC_AND_REDIRECT
+    }
+
+    /// Programs of other devices may send frames out of this one.
+    pub const fn takes_redirects(self) -> bool {
+        self.0 & 4 != 0
     }
 
     /// AF_XDP sockets without copying.
@@ -49,6 +56,17 @@ pub struct XskFeatures {
 /// When the kernel does not know the device, or does not answer.
 pub fn xdp_features(ifindex: u32) -> Result<Option<XdpFeatures>, Error> {
     Ok(flags(ifindex, XDP_FEATURES)?.map(XdpFeatures))
+}
+
+/// Hears of every device of this network namespace whose features change; none on a kernel that does not tell.
+///
+/// # Errors
+/// When the kernel does not answer.
+pub fn xdp_feature_changes(queue_bytes: usize) -> Result<Option<Subscription>, Error> {
+    match Family::find("netdev")? {
+        Some(family) => family.join(CHANGES, queue_bytes),
+        None => Ok(None),
+    }
 }
 
 /// Asks what the driver of a device in the network namespace of this thread does with TX metadata. A kernel that cannot be
@@ -94,6 +112,7 @@ mod tests {
         assert!(veth.is_native() && veth.has_chains() && !veth.has_zero_copy());
         assert!(XdpFeatures(0xb).has_zero_copy() && !XdpFeatures(0xb).has_chains());
         assert!(!XdpFeatures(1).is_native());
+        assert!(XdpFeatures(0x27).takes_redirects() && !veth.takes_redirects());
     }
 
     #[test]
@@ -103,6 +122,7 @@ mod tests {
         assert!(lo.is_none_or(|features| !features.is_native()));
         assert_eq!(xsk_features(1).unwrap(), XskFeatures::default());
         if Family::find("netdev").unwrap().is_some() {
+            assert!(xdp_feature_changes(1 << 16).unwrap().is_some());
             let unknown = [
                 xdp_features(i32::MAX as u32).unwrap_err(),
                 xsk_features(i32::MAX as u32).unwrap_err(),

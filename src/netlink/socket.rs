@@ -100,7 +100,8 @@ impl Socket {
         Self::open_to(NETLINK_GENERIC)
     }
 
-    fn open_to(protocol: isize) -> io::Result<Self> {
+    /// The same of another family of netlink.
+    pub(super) fn open_to(protocol: isize) -> io::Result<Self> {
         let mut socket = netlink_sys::Socket::new(protocol)?;
         socket.bind_auto()?;
         // Connected to the kernel: other processes' messages to our port are refused.

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, sockopt};
 
@@ -20,6 +20,8 @@ pub enum Group {
     Link = 1,
     /// Neighbours and FDB entries.
     Neighbour = 3,
+    /// Queueing disciplines, classes and filters.
+    TrafficControl = 4,
     /// IPv4 addresses.
     Ipv4Address = 5,
     /// IPv4 routes.
@@ -32,11 +34,17 @@ pub enum Group {
     Ipv6Route = 11,
     /// IPv6 policy rules.
     Ipv6Rule = 19,
+    /// What the kernel does with IPv4 packets: forwarding, reverse-path filtering (`net.ipv4.conf`).
+    Ipv4Netconf = 24,
     /// Multicast databases of bridges and vxlan devices.
     Mdb = 26,
     /// Nexthop objects.
     Nexthop = 32,
 }
+
+/// `NFNLGRP_NFTABLES` (`linux/netfilter/nfnetlink.h`): whatever changes in nftables, and with every change another
+/// generation.
+const NFTABLES: u32 = 7;
 
 /// What [`Subscription::receive`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +70,30 @@ pub struct Subscription {
 impl Subscription {
     /// Joins the groups, with a queue of `queue_bytes` (more than the system's limit when we may; never an error).
     pub fn open(groups: &[Group], queue_bytes: usize) -> io::Result<Self> {
-        let mut socket = netlink_sys::Socket::new(NETLINK_ROUTE)?;
+        Self::join(
+            NETLINK_ROUTE,
+            groups.iter().map(|group| *group as u32),
+            queue_bytes,
+        )
+    }
+
+    /// Hears of every change of nftables, which `iptables-nft` makes its rules of, too. `None` on a kernel without it.
+    pub fn nftables(queue_bytes: usize) -> io::Result<Option<Self>> {
+        match Self::join(NETLINK_NETFILTER, [NFTABLES], queue_bytes) {
+            Err(error) if error.raw_os_error() == Some(Errno::PROTONOSUPPORT.raw_os_error()) => {
+                Ok(None)
+            }
+            outcome => outcome.map(Some),
+        }
+    }
+
+    /// Joins groups of any family, by their numbers.
+    pub(super) fn join(
+        protocol: isize,
+        groups: impl IntoIterator<Item = u32>,
+        queue_bytes: usize,
+    ) -> io::Result<Self> {
+        let mut socket = netlink_sys::Socket::new(protocol)?;
         socket.bind_auto()?;
         socket.connect(&netlink_sys::SocketAddr::new(0, 0))?;
         socket.set_non_blocking(true)?;
@@ -71,7 +102,7 @@ impl Subscription {
         }
         for group in groups {
             // Groups above 31 do not fit the mask of `bind`: every one is joined by its number.
-            match socket.add_membership(*group as u32) {
+            match socket.add_membership(group) {
                 Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
                     // This kernel has no such group (built without IPv6, or too old for nexthop objects): it also has
                     // nothing to announce there.

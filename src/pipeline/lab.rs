@@ -235,6 +235,17 @@ impl Lab {
         (verdicts.iter().collect(), sent)
     }
 
+    /// Lets `judge` look at a batch of these frames, and takes them back.
+    pub(super) fn look(
+        &mut self,
+        frames: &[Vec<u8>],
+        judge: impl FnOnce(&Snapshot, &Umem, &Batch, &mut Verdicts),
+    ) {
+        let (mut batch, mut verdicts) = (self.batch(frames), Verdicts::new());
+        judge(&self.snapshot, &self.umem, &batch, &mut verdicts);
+        self.umem.release_all(&mut batch);
+    }
+
     fn collect(&mut self) -> Vec<Vec<u8>> {
         let frames = std::iter::from_fn(|| self.port.collect(&mut self.umem)).collect();
         self.port.reclaim(&mut self.umem);

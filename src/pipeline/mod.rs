@@ -60,6 +60,13 @@
 //!                              or  encap_cut::apply              it is cut, where nobody behind us would do it
 //! ```
 //!
+//! Where flows may go the direct path, what passes by is told between the two:
+//!
+//! ```text
+//!   sightings::arrivals(snapshot, nic, umem, batch, verdicts, lookout)
+//!   sightings::departures::<SUPER>(snapshot, segment, umem, batch, verdicts, lookout)
+//! ```
+//!
 //! [`Exit`] borrows the underlay port, its outbox and the worker's running [`IpIds`]. Where a port is missing, the
 //! frames of its outbox go to [`Outbox::discard`].
 
@@ -85,6 +92,7 @@ mod note;
 mod outbox;
 #[cfg(test)]
 mod policies;
+pub mod sightings;
 #[cfg(test)]
 mod superframes;
 pub mod unfinished;

@@ -7,6 +7,7 @@ mod control_socket;
 mod drops;
 mod fdb;
 mod figures;
+mod flows;
 mod frame_words;
 mod http;
 mod last_dropped;
@@ -33,6 +34,7 @@ pub use control_socket::{
 };
 pub use drops::{Balance, Dropped, Drops, Since};
 pub use fdb::Fdb;
+pub use flows::Flows;
 pub use http::{HEAD_LEN_MAX, Head, Method, Refusal, Request};
 pub use last_dropped::LastDropped;
 pub use look::{Look, Seen};

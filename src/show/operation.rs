@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Measuring, SCHEMA};
+use super::{Flows, Measuring, SCHEMA};
 use crate::config::{Applies, Change};
 use crate::gateway;
 
@@ -24,12 +24,14 @@ pub enum Action {
     Resume,
     /// To measure the stages of the workers' turns for a while.
     MeasureStages,
+    /// To list the flows that it knows.
+    Flows,
 }
 
 impl Action {
     /// Whether it changes anything.
     pub fn changes(&self) -> bool {
-        *self != Self::LogLevel(None)
+        !matches!(self, Self::LogLevel(None) | Self::Flows)
     }
 }
 
@@ -45,6 +47,8 @@ pub enum Done {
     Traffic(Traffic),
     /// Of [`Action::MeasureStages`].
     Measuring(Measuring),
+    /// Of [`Action::Flows`].
+    Flows(Flows),
 }
 
 /// The file was read again.
@@ -210,6 +214,7 @@ mod tests {
         let written = |action| serde_json::to_value(action).unwrap();
         assert_eq!(written(Action::Reload), json!("reload"));
         assert_eq!(written(Action::Drain), json!("drain"));
+        assert_eq!(written(Action::Flows), json!("flows"));
         assert_eq!(
             written(Action::LogLevel(Some("debug".into()))),
             json!({"log-level": "debug"})

@@ -76,7 +76,11 @@ mod tests {
 
     #[test]
     fn documents_are_as_their_schemas_say() {
-        for seen in [samples::observation(), samples::crowd()] {
+        for seen in [
+            samples::observation(),
+            samples::with_direct(),
+            samples::crowd(),
+        ] {
             let status = Status::new(seen, 7);
             let last = last_dropped::tests::frame("unknown_peer", "eth1", 5);
             let last = LastDropped::new(vec![last]);

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Effective;
 use crate::gateway::{
-    CaptureState, DeviceState, GroupState, Observation, OffenderState, PolicyState, PortState,
-    SuperframesState, VtepState, WorkerState,
+    CaptureState, DeviceState, DirectState, DirectWayState, GroupState, Observation, OffenderState,
+    PolicyState, PortState, SuperframesState, VtepState, WorkerState,
 };
 use crate::stats::DropReason;
 
@@ -165,6 +165,9 @@ impl fmt::Display for Status {
         for worker in &seen.workers {
             writeln!(f, "  worker    {}", WorkerLine(worker))?;
         }
+        if let Some(direct) = &seen.direct {
+            write!(f, "{}", DirectLines(direct))?;
+        }
         let resolved = seen.vteps.iter().filter(|vtep| vtep.state == "resolved");
         let (count, resolved) = (seen.vteps.len(), resolved.count());
         writeln!(f, "  vteps     {count} ({resolved} resolved)")?;
@@ -241,6 +244,58 @@ impl fmt::Display for WorkerLine<'_> {
             write!(f, " (not {refused})")?;
         }
         write!(f, "   busy {busy:.1} %   {} turns{life}", worker.turns)
+    }
+}
+
+struct DirectLines<'a>(&'a DirectState);
+
+impl fmt::Display for DirectLines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let direct = self.0;
+        let times = if direct.changes == 1 { "time" } else { "times" };
+        write!(
+            f,
+            "  direct    {}: {} flows of {} pods in the express gear; {} promoted, all demoted {} {times}",
+            direct.mode, direct.express_flows, direct.pods, direct.promotions, direct.changes
+        )?;
+        let causes = direct.changes_by.iter();
+        let causes = causes.map(|(what, times)| format!("{what} {times}"));
+        let causes: Vec<_> = causes.collect();
+        if causes.is_empty() {
+            writeln!(f)?;
+        } else {
+            writeln!(f, " ({})", causes.join(", "))?;
+        }
+        for (name, why) in &direct.pods_left_out {
+            writeln!(f, "            not {name}: {why}")?;
+        }
+        for (way, word) in [(&direct.out, "from pods"), (&direct.into, "to pods")] {
+            writeln!(f, "            {word}: {}", DirectWayWords(way))?;
+        }
+        Ok(())
+    }
+}
+
+struct DirectWayWords<'a>(&'a DirectWayState);
+
+impl fmt::Display for DirectWayWords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let way = self.0;
+        let handed_up = way.handed_up.get("total").copied().unwrap_or(0);
+        let verdict = if way.balance_ok {
+            "balance OK"
+        } else {
+            "BALANCE BROKEN"
+        };
+        write!(
+            f,
+            "received {} = forwarded {} + handed up {handed_up} + lost {} + in flight {}   {verdict}",
+            way.received, way.forwarded, way.lost, way.in_flight
+        )?;
+        for (reason, count) in counted(&way.handed_up) {
+            write!(f, "\n            handed up {count} {reason}")?;
+        }
+        Ok(())
     }
 }
 
@@ -519,6 +574,7 @@ mod tests {
             numa_node: None,
             received: 10,
             forwarded: 6,
+            express: 0,
             flood_copies: 0,
             copied_bytes: 0,
             flood_copies_lost: 0,
@@ -602,6 +658,50 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("oversize"), "{text}");
+    }
+
+    #[test]
+    fn the_direct_path_is_told_with_the_balance_of_both_ways() {
+        let way = |received| DirectWayState {
+            received,
+            forwarded: 90,
+            forwarded_bytes: 9000,
+            lost: 1,
+            in_flight: 2,
+            balance_ok: received == 100,
+            handed_up: BTreeMap::from([
+                ("total".into(), 7),
+                ("tcp_flags".into(), 7),
+                ("ttl".into(), 0),
+            ]),
+        };
+        let direct = DirectState {
+            mode: "flows".into(),
+            pods: 2,
+            express_flows: 3,
+            promotions: 9,
+            changes: 1,
+            changes_by: BTreeMap::from([("filters".into(), 1)]),
+            pods_left_out: BTreeMap::from([("veth7".into(), "it is limited".into())]),
+            out: way(100),
+            into: way(101),
+            ..DirectState::default()
+        };
+        let observation = Observation {
+            direct: Some(direct),
+            ..Observation::default()
+        };
+        let status = Status::new(observation, 7);
+        let text = status.to_string();
+        let lines = "  direct    flows: 3 flows of 2 pods in the express gear; 9 promoted, all demoted 1 time (filters 1)\n            \
+            not veth7: it is limited\n            \
+            from pods: received 100 = forwarded 90 + handed up 7 + lost 1 + in flight 2   balance OK\n            \
+            handed up 7 tcp_flags\n            \
+            to pods: received 101 = forwarded 90 + handed up 7 + lost 1 + in flight 2   BALANCE BROKEN\n";
+        assert!(text.contains(lines), "{text}");
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["direct"]["in"]["handed_up"]["tcp_flags"], 7);
+        assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod pass_reason;
 mod peers;
 mod stages;
 pub mod tap;
+mod up_reason;
 
 pub use batches::Batches;
 pub use counters::{Count, PortCounters, RingMarks, WorkerCounters};
@@ -21,5 +22,6 @@ pub use flight::{
 pub use mark::Mark;
 pub use offenders::{OFFENDERS_MAX, Offender, OffenderRecord, Offenders};
 pub use pass_reason::PassReason;
-pub use peers::{PEERS_MAX, PeerBook, PeerId, PeerTally, Tallies, Tally};
+pub use peers::{PEERS_MAX, PeerBook, PeerCounts, PeerId, PeerTally, Tallies, Tally};
 pub use stages::{STAGES_LEASE_NS, Stage, StageSwitch, Stages, TURNS_PER_SAMPLE};
+pub use up_reason::UpReason;

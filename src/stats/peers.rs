@@ -10,10 +10,12 @@
 //! ```
 //!
 //! Who has which place is decided where the tables are made, and comes to the workers with them. A worker that hands frames on
-//! counts them at the place that was found when they were judged: nothing is looked up for it.
+//! counts them at the place that was found when they were judged: nothing is looked up for it. So does the express gear, whose
+//! counts join the book ([`PeerCounts`]).
 
+use std::fmt;
 use std::ops::AddAssign;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::Count;
 
@@ -171,17 +173,29 @@ impl Tallies {
     }
 }
 
+/// Whoever else counts at the same places.
+pub trait PeerCounts: fmt::Debug + Send + Sync {
+    /// What has been counted of a peer.
+    fn read(&self, peer: PeerId) -> PeerTally;
+}
+
 /// The tallies of all workers. The default has none.
 #[derive(Debug, Default)]
 pub struct PeerBook {
     workers: Vec<[Arc<Tallies>; 2]>,
     places: usize,
+    joined: OnceLock<Box<dyn PeerCounts>>,
 }
 
 impl PeerBook {
     /// For so many workers, with a place for each segment and for [`PEERS_MAX`] peers.
     pub fn new(workers: usize, segments: usize) -> Self {
-        Self::with_places(workers, segments + PEERS_MAX)
+        Self::with_places(workers, Self::places_for(segments))
+    }
+
+    /// How many places a book of so many segments has: no more than have a [`PeerId`].
+    pub fn places_for(segments: usize) -> usize {
+        (segments + PEERS_MAX).min(usize::from(u16::MAX) + 1)
     }
 
     /// With so many places, but no more than have a [`PeerId`].
@@ -191,12 +205,19 @@ impl PeerBook {
         Self {
             workers: (0..workers).map(|_| [tallies(), tallies()]).collect(),
             places,
+            joined: OnceLock::new(),
         }
     }
 
     /// How many places there are.
     pub fn places(&self) -> usize {
         self.places
+    }
+
+    /// Adds what somebody else counts, once: of a second one nothing is added.
+    pub fn join(&self, counts: Box<dyn PeerCounts>) {
+        // There is one express gear.
+        let _ = self.joined.set(counts);
     }
 
     /// Where a worker counts what it has received from peers. One that is not in the book counts nothing.
@@ -211,12 +232,15 @@ impl PeerBook {
         tallies.map_or_else(Arc::default, |[_, sent]| Arc::clone(sent))
     }
 
-    /// What all workers have counted at a place.
+    /// What all workers have counted at a place, and who has joined.
     pub fn total(&self, peer: PeerId) -> PeerTally {
         let mut total = PeerTally::default();
         for [received, sent] in &self.workers {
             total.received += received.read(peer);
             total.sent += sent.read(peer);
+        }
+        if let Some(counts) = self.joined.get() {
+            total += counts.read(peer);
         }
         total
     }
@@ -247,6 +271,25 @@ mod tests {
         assert_eq!(book.total(PeerId(2)).sent, Tally::default());
         assert_eq!(book.total(PeerId(3)).sent, tally(1, 60, 105));
         assert_eq!(book.total(PeerId(0)), PeerTally::default());
+    }
+
+    #[test]
+    fn what_somebody_else_counts_is_added() {
+        #[derive(Debug)]
+        struct Other;
+        impl PeerCounts for Other {
+            fn read(&self, peer: PeerId) -> PeerTally {
+                PeerTally {
+                    received: tally(u64::from(peer.0), 90, 8),
+                    sent: Tally::default(),
+                }
+            }
+        }
+        let book = PeerBook::with_places(1, 4);
+        book.received(0).set_now(7);
+        book.received(0).count(PeerId(2), 3, 300);
+        book.join(Box::new(Other));
+        assert_eq!(book.total(PeerId(2)).received, tally(5, 390, 8));
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! One loaded copy of the object in `bpf/`: its programs, and the maps that are its own or shared with other copies.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramType};
 use libbpf_sys as sys;
+use rustix::io::fcntl_dupfd_cloexec;
 
 use super::{Error, SteerCounters};
+use crate::flows::WAYS;
 use crate::stats::PassReason;
 use crate::wire::{MacAddr, Vni};
 
@@ -39,11 +42,26 @@ pub(super) struct Settings {
     pub gbp: bool,
     /// Index of the TAP that the vxlan device's TCP and superframes go to; 0 without one.
     pub tap: u32,
+    /// How many sets of promoted flows there are, a power of two; 0 without a direct path.
+    pub flow_sets: u32,
+    /// How many places for peers there are, of each processor, with a direct path.
+    pub peers: u32,
     /// The XDP programs take frames of several buffers. Nothing they read, but how they are loaded.
     pub chains: bool,
 }
 
 impl Settings {
+    /// How many entries a map has whose length depends on the settings.
+    fn entries_of(&self, map: &str) -> Option<u32> {
+        match map {
+            _ if self.flow_sets == 0 => None,
+            "flow_sets" => Some(self.flow_sets),
+            "express_flows" => Some(self.flow_sets * WAYS as u32),
+            "express_peers" => Some(cpus() * self.peers),
+            _ => None,
+        }
+    }
+
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes: Vec<u8> = [self.workers, self.kernel_side, self.device, self.frame_max]
             .iter()
@@ -51,14 +69,43 @@ impl Settings {
             .collect();
         bytes.extend(self.mac.0);
         bytes.extend(u16::from(self.gbp).to_ne_bytes());
-        bytes.extend(self.tap.to_ne_bytes());
+        let rest = [self.tap, self.flow_sets, cpus(), self.peers];
+        bytes.extend(rest.iter().flat_map(|number| number.to_ne_bytes()));
         bytes
     }
 }
 
 /// Maps that all copies share with the first.
-const SHARED: [&str; 5] = ["heartbeats", "bypass", "endpoints", "segments", "ways"];
+const SHARED: [&str; 10] = [
+    "heartbeats",
+    "bypass",
+    "endpoints",
+    "segments",
+    "ways",
+    "direct_state",
+    "flow_sets",
+    "express_flows",
+    "express_peers",
+    "direct_counts",
+];
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vxgate.bpf.o"));
+
+/// How many processors there may be.
+pub(super) fn cpus() -> u32 {
+    libbpf_rs::num_possible_cpus().map_or(1, |cpus| cpus.max(1) as u32)
+}
+
+/// Numbers above all other descriptors of a process, where it may have so many, or most of them.
+const HIGH: [RawFd; 2] = [4096, 960];
+
+/// Another descriptor of the same file, with a number above those that are opened later: a killed process's descriptors are
+/// released from the highest to the lowest, and each link takes a grace period of RCU.
+fn last_descriptor(of: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let high = HIGH
+        .iter()
+        .find_map(|least| fcntl_dupfd_cloexec(of, *least).ok());
+    high.map_or_else(|| Ok(fcntl_dupfd_cloexec(of, 0)?), Ok)
+}
 
 /// A loaded copy.
 pub(super) struct Copy {
@@ -68,8 +115,17 @@ pub(super) struct Copy {
 impl Copy {
     /// Loads a copy for one device, sharing maps with `first`.
     pub fn load(settings: &Settings, first: Option<&Self>) -> Result<Self, Error> {
+        Self::load_object(OBJECT, settings, first)
+    }
+
+    /// The same with another object, whose programs are told the same and share the same maps.
+    pub(super) fn load_object(
+        object: &[u8],
+        settings: &Settings,
+        first: Option<&Self>,
+    ) -> Result<Self, Error> {
         let mut open = ObjectBuilder::default()
-            .open_memory(OBJECT)
+            .open_memory(object)
             .map_err(Error::Load)?;
         for mut map in open.maps_mut() {
             let name = map.name().to_string_lossy().into_owned();
@@ -79,6 +135,8 @@ impl Copy {
             } else if let Some(first) = first.filter(|_| SHARED.contains(&name.as_str())) {
                 map.reuse_fd(first.map(&name)?.as_fd())
                     .map_err(Error::Load)?;
+            } else if let Some(entries) = settings.entries_of(&name) {
+                map.set_max_entries(entries).map_err(Error::Load)?;
             }
         }
         // Without it a driver takes no program when the MTU is beyond one buffer. Set only then: before Linux 5.18 the
@@ -129,8 +187,9 @@ impl Copy {
 
     /// New descriptors of the arrays by which the attached programs reach those that steer: the kernel empties an array
     /// when its last descriptor is closed.
-    pub fn lifelines(&self) -> Result<[MapHandle; 2], Error> {
-        Ok([self.map("underlay_alive")?, self.map("egress_alive")?])
+    pub fn lifelines(&self) -> Result<[OwnedFd; 2], Error> {
+        let last = |name| last_descriptor(self.map(name)?.as_fd()).map_err(Error::Descriptor);
+        Ok([last("underlay_alive")?, last("egress_alive")?])
     }
 
     /// Adds one of our end points, and one VNI on it. A link-local address and a group count on `link` only.
@@ -188,7 +247,7 @@ impl Copy {
             ..SteerCounters::default()
         };
         for counts in by_cpu.unwrap_or_default() {
-            // struct steer_counts: steered, lost, passed[]
+            // struct steer_counts: steered, lost, express, express_bytes, passed[]
             let mut numbers = counts
                 .as_chunks::<8>()
                 .0
@@ -196,6 +255,8 @@ impl Copy {
                 .map(|bytes| u64::from_ne_bytes(*bytes));
             sum.steered += numbers.next().unwrap_or(0);
             sum.lost += numbers.next().unwrap_or(0);
+            sum.express += numbers.next().unwrap_or(0);
+            sum.express_bytes += numbers.next().unwrap_or(0);
             for (total, number) in sum.passed.iter_mut().zip(numbers) {
                 *total += number;
             }
@@ -203,7 +264,7 @@ impl Copy {
         Ok(sum)
     }
 
-    fn map(&self, name: &str) -> Result<MapHandle, Error> {
+    pub(super) fn map(&self, name: &str) -> Result<MapHandle, Error> {
         let map = self.object.maps().find(|map| map.name() == name);
         let map = map.ok_or_else(|| Error::Plan(format!("the object has no map {name}")))?;
         MapHandle::try_from(&map).map_err(|source| Error::Map {
@@ -261,6 +322,8 @@ pub(super) mod tests {
             mac: MacAddr([4; 6]),
             gbp: false,
             tap: 0,
+            flow_sets: 0,
+            peers: 0,
             chains: false,
         }
     }

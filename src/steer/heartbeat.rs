@@ -51,16 +51,37 @@ impl Cells {
     }
 
     /// Stores a number at the start of a cell. A cell that does not exist is not stored to.
+    #[inline]
     pub fn store(&self, index: usize, number: u64) {
-        if index >= self.count {
-            return;
+        if let Some(word) = self.word(index, 0) {
+            word.store(number, Ordering::Relaxed);
         }
+    }
+
+    /// Stores a number at a word of a cell, after all that was stored before. What does not exist is not stored to.
+    pub fn store_word(&self, index: usize, word: usize, number: u64) {
+        if let Some(word) = self.word(index, word) {
+            word.store(number, Ordering::Release);
+        }
+    }
+
+    /// A word of a cell; 0 of what does not exist.
+    pub fn load_word(&self, index: usize, word: usize) -> u64 {
+        self.word(index, word)
+            .map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    #[inline]
+    fn word(&self, index: usize, word: usize) -> Option<&AtomicU64> {
+        if index >= self.count || word >= self.stride / size_of::<u64>() {
+            return None;
+        }
+        let at = index * self.stride + word * size_of::<u64>();
         // SAFETY: in bounds, because `count` cells of `stride` bytes are mapped.
-        let cell = unsafe { self.start.as_ptr().byte_add(index * self.stride) };
+        let word = unsafe { self.start.as_ptr().byte_add(at) };
         // SAFETY: aligned, because pages and the stride are multiples of 8; alive as long as `self`; shared with BPF programs, which
-        // read whole words.
-        let cell = unsafe { AtomicU64::from_ptr(cell.cast()) };
-        cell.store(number, Ordering::Relaxed);
+        // read and write whole words.
+        Some(unsafe { AtomicU64::from_ptr(word.cast()) })
     }
 }
 

@@ -82,12 +82,8 @@ pub(super) fn attach_classifier(
     side: Side,
     by_link: bool,
 ) -> io::Result<Hook> {
-    let attach_type = match side {
-        Side::Ingress => sys::BPF_TCX_INGRESS,
-        Side::Egress => sys::BPF_TCX_EGRESS,
-    };
     if by_link {
-        match link(program, ifindex, attach_type, 0) {
+        match link(program, ifindex, attach_type(side), 0) {
             // Kernels before 6.6 do not know the attach type.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
             outcome => return outcome,
@@ -95,6 +91,28 @@ pub(super) fn attach_classifier(
     }
     let filter = Filter::attach(program, ifindex, side)?;
     Ok(Hook::Filter { _filter: filter })
+}
+
+/// Attaches a classifier by tcx, and in no other way: whatever becomes of the process, the attachment ends with it. Behind
+/// those that are there already.
+pub(super) fn attach_tcx(program: BorrowedFd<'_>, ifindex: u32, side: Side) -> io::Result<Hook> {
+    link(program, ifindex, attach_type(side), 0)
+}
+
+/// The same, in front of those that are there.
+pub(super) fn attach_tcx_first(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    side: Side,
+) -> io::Result<Hook> {
+    link(program, ifindex, attach_type(side), sys::BPF_F_BEFORE)
+}
+
+fn attach_type(side: Side) -> sys::bpf_attach_type {
+    match side {
+        Side::Ingress => sys::BPF_TCX_INGRESS,
+        Side::Egress => sys::BPF_TCX_EGRESS,
+    }
 }
 
 fn link(

@@ -12,6 +12,7 @@ mod claim;
 mod copy;
 mod error;
 mod ethtool;
+mod express;
 mod frame_limit;
 mod heartbeat;
 mod hooks;
@@ -22,7 +23,7 @@ mod qdisc;
 mod tap;
 
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 pub use access::{AccessLink, AccessPair};
@@ -30,14 +31,13 @@ pub use error::Error;
 pub use ethtool::{
     Channels, channels, driver, finishes_checksums, hiding, offloads, spreads_by_port,
 };
+pub use express::{DirectCounters, Express, ExpressPeers, FlowCounters, WayCounters};
 pub use frame_limit::FrameLimits;
 pub use heartbeat::Heartbeat;
 pub use hooks::XdpMode;
 pub use inspect::{Leftover, XdpProgram, has_tcx, is_ours, leftovers, tcx_programs, xdp_program};
 pub use kernel_share::KernelShares;
 pub use tap::Tap;
-
-use libbpf_rs::MapHandle;
 
 use crate::netlink::{self, Socket};
 use crate::stats::PassReason;
@@ -58,6 +58,8 @@ pub struct SteerPlan {
     pub chains: bool,
     /// The longest frame that a socket takes, in bytes: longer ones of the underlay are left to the kernel.
     pub frame_max: u32,
+    /// Whether flows may be promoted to the express gear, and then how many places their peers are counted at.
+    pub direct: Option<u32>,
     /// The underlay devices.
     pub nics: Vec<NicPlan>,
     /// The vxlan devices.
@@ -116,6 +118,10 @@ pub struct SteerCounters {
     pub steered: u64,
     /// Dropped, because no worker lives (kernel side) or no socket is there (worker side).
     pub lost: u64,
+    /// Taken by the express gear (underlay).
+    pub express: u64,
+    /// Bytes of these, without outer headers.
+    pub express_bytes: u64,
     /// Left to the kernel, by reason.
     pub passed: [u64; PassReason::COUNT],
 }
@@ -128,9 +134,12 @@ pub struct Steering {
     devices: Vec<SteeredDevice>,
     frame_limits: FrameLimits,
     kernel_shares: KernelShares,
+    workers: u32,
+    /// Places that the express gear counts peers at.
+    peers: u32,
     by_link: bool,
     /// What a killed process closes first.
-    lifelines: Vec<MapHandle>,
+    lifelines: Vec<OwnedFd>,
 }
 
 struct SteeredNic {
@@ -211,6 +220,8 @@ impl Steering {
             devices: devices.collect(),
             frame_limits,
             kernel_shares,
+            workers: plan.workers,
+            peers: plan.direct.unwrap_or(0),
             by_link: true,
             lifelines: Vec::new(),
         })
@@ -233,6 +244,18 @@ impl Steering {
     /// A worker's heartbeat.
     pub fn heartbeat(&self, worker: u32) -> Heartbeat {
         Heartbeat::new(Arc::clone(&self.cells), worker as usize)
+    }
+
+    /// The express gear of this session, with no flow in it and at no pod's device yet.
+    ///
+    /// # Errors
+    /// When the session was planned without, or the kernel refuses.
+    pub fn express(&self) -> Result<Express, Error> {
+        let with_arrays = self.nics.first().map(|nic| &nic.copy);
+        let first = with_arrays.ok_or_else(|| Error::Plan("there is no underlay device".into()))?;
+        let nics = self.nics.iter();
+        let nics = nics.map(|nic| (nic.plan.ifindex, nic.plan.name.as_str()));
+        Express::load(first, (self.workers, self.peers), nics)
     }
 
     /// How long frames may be that leave the vxlan devices: without a limit until one is set.
@@ -416,6 +439,14 @@ impl Drop for Steering {
     }
 }
 
+/// The devices, by index, that have classifiers of the older kind (clsact).
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn devices_with_clsact(socket: &mut Socket) -> Result<Vec<u32>, netlink::Error> {
+    qdisc::devices_with_clsact(socket)
+}
+
 /// Removes what killed processes left in this namespace: access devices, and filters on vxlan devices where the kernel
 /// has no tcx. Returns their names.
 ///
@@ -443,10 +474,13 @@ fn load_copies(plan: &SteerPlan) -> Result<Vec<Copy>, Error> {
         workers,
         chains,
         frame_max,
+        direct,
         ..
     } = *plan;
     let nics = plan.nics.iter().map(|nic| Settings {
         workers,
+        flow_sets: direct.map_or(0, |_| express::SETS),
+        peers: direct.unwrap_or(0),
         device: nic.ifindex,
         frame_max,
         chains,
@@ -500,6 +534,14 @@ fn attach_xdp(
             device: device.to_owned(),
             source,
         }),
+    }
+}
+
+fn attach_error(program: &'static str, device: &str, source: std::io::Error) -> Error {
+    Error::Attach {
+        program,
+        device: device.to_owned(),
+        source,
     }
 }
 

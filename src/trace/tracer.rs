@@ -128,6 +128,7 @@ impl Tracer {
             underlays: underlays.collect(),
             accesses: accesses.collect(),
             superframes: None,
+            lookout: None,
             reader,
             counters: Arc::new(WorkerCounters::default()),
             heartbeat: Box::new(|_| ()),

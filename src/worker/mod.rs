@@ -24,6 +24,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use crate::fault::{Explained, Fault};
+use crate::flows::Lookout;
 use crate::pipeline::lane::Ways;
 use crate::pipeline::{IpIds, Outbox, Verdicts};
 use crate::port::{Batch, Port, Umem, now_ns};
@@ -53,6 +54,8 @@ pub struct Plan<P> {
     pub accesses: Vec<Access<P>>,
     /// Its lane of superframes, if any segment has one.
     pub superframes: Option<Superframes>,
+    /// What tells of the flows that pass by, where they may go the direct path.
+    pub lookout: Option<Lookout>,
     /// What is known.
     pub reader: Reader,
     /// What it does with its time.

@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use super::laps::Laps;
 use super::{Hands, Moved, Underlay, watch};
-use crate::pipeline::{Exit, encap, encap_cut};
+use crate::flows::Lookout;
+use crate::pipeline::{Exit, encap, encap_cut, sightings};
 use crate::port::{Port, TapPort, Umem};
 use crate::stats::tap::Point;
 use crate::stats::{DropReason, PortCounters, Stage};
@@ -110,8 +111,8 @@ impl Superframes {
     pub(super) fn turn<P: Port>(
         &mut self,
         snapshot: &Snapshot,
-        frames: &mut Umem,
-        underlays: &mut [Underlay<P>],
+        (frames, underlays): (&mut Umem, &mut [Underlay<P>]),
+        mut lookout: Option<&mut Lookout>,
         hands: &mut Hands,
         laps: &mut impl Laps,
     ) -> usize {
@@ -123,14 +124,17 @@ impl Superframes {
         let mut received = 0;
         for (segment, access) in (0..).map(SegmentId).zip(accesses) {
             let Some(access) = access else { continue };
+            let lookout = lookout.as_deref_mut();
             // Present: `Worker::new` has looked.
             received += match access.departure {
                 Departure::Whole(wire) => wires.get_mut(wire).map_or(0, |wire| {
-                    leave_whole(snapshot, umem, segment, access, wire, hands, laps)
+                    let ends = (access, wire);
+                    leave_whole(snapshot, umem, segment, ends, lookout, hands, laps)
                 }),
                 Departure::Cut(underlay) => underlays.get_mut(underlay).map_or(0, |underlay| {
                     let memories = (&mut *umem, &mut *frames);
-                    leave_cut(snapshot, memories, segment, access, underlay, hands, laps)
+                    let ends = (access, underlay);
+                    leave_cut(snapshot, memories, segment, ends, lookout, hands, laps)
                 }),
             };
         }
@@ -171,8 +175,8 @@ fn leave_whole(
     snapshot: &Snapshot,
     umem: &mut Umem,
     segment: SegmentId,
-    access: &mut AccessTap,
-    wire: &mut TapPort,
+    (access, wire): (&mut AccessTap, &mut TapPort),
+    lookout: Option<&mut Lookout>,
     hands: &mut Hands,
     laps: &mut impl Laps,
 ) -> usize {
@@ -196,6 +200,9 @@ fn leave_whole(
     if counters.tap.wants(Point::AccessRx) {
         watch::from_access(snapshot.segment(segment), umem, batch, verdicts, counters);
     }
+    if let Some(lookout) = lookout {
+        sightings::departures::<true>(snapshot, segment, umem, batch, verdicts, lookout);
+    }
     laps.end(Stage::Decide);
     encap::apply_superframes(
         snapshot, segment, umem, batch, verdicts, counters, &mut exit,
@@ -211,8 +218,8 @@ fn leave_cut<P: Port>(
     snapshot: &Snapshot,
     (umem, frames): (&mut Umem, &mut Umem),
     segment: SegmentId,
-    access: &mut AccessTap,
-    underlay: &mut Underlay<P>,
+    (access, underlay): (&mut AccessTap, &mut Underlay<P>),
+    lookout: Option<&mut Lookout>,
     hands: &mut Hands,
     laps: &mut impl Laps,
 ) -> usize {
@@ -233,6 +240,9 @@ fn leave_cut<P: Port>(
     encap::decide_superframes(snapshot, segment, umem, batch, verdicts);
     if counters.tap.wants(Point::AccessRx) {
         watch::from_access(snapshot.segment(segment), umem, batch, verdicts, counters);
+    }
+    if let Some(lookout) = lookout {
+        sightings::departures::<true>(snapshot, segment, umem, batch, verdicts, lookout);
     }
     laps.end(Stage::Decide);
     let memories = (&mut *umem, &mut *frames);

@@ -24,7 +24,8 @@
 
 use super::laps::{Laps, Timed, Untimed};
 use super::{Access, Hands, Plan, Superframes, Underlay, Worker, watch};
-use crate::pipeline::{Exit, carrier, decap, encap};
+use crate::flows::Lookout;
+use crate::pipeline::{Exit, carrier, decap, encap, sightings};
 use crate::port::{BATCH, Batch, Port, Umem, Usage};
 use crate::stats::tap::Point;
 use crate::stats::{DropReason, PortCounters, Stage};
@@ -79,6 +80,7 @@ impl<P: Port> Worker<P> {
             underlays,
             accesses,
             superframes,
+            lookout,
             reader,
             counters,
             ..
@@ -89,23 +91,29 @@ impl<P: Port> Worker<P> {
 
         let snapshot = reader.snapshot();
         for underlay in (0..).zip(&mut *underlays) {
-            let ways = (accesses.as_mut_slice(), superframes.as_mut());
+            let beyond = Beyond {
+                accesses,
+                superframes: superframes.as_mut(),
+                lookout: lookout.as_mut(),
+            };
             moved.decapsulated +=
-                from_underlay(snapshot, umem, underlay, ways, hands, now_ns, laps);
+                from_underlay(snapshot, umem, underlay, beyond, hands, now_ns, laps);
         }
         moved.received = moved.decapsulated;
         for (segment, access) in (0..).map(SegmentId).zip(&mut *accesses) {
             // Present: `Worker::new` has looked.
             if let Some(underlay) = underlays.get_mut(access.underlay) {
                 access.counters.peers.set_now(now_ns);
-                moved.received +=
-                    from_access(snapshot, umem, segment, access, underlay, hands, laps);
+                let lookout = lookout.as_mut();
+                let ends = (access, underlay);
+                moved.received += from_access(snapshot, umem, segment, ends, lookout, hands, laps);
             }
         }
         let mut calls = 0;
         if let Some(superframes) = superframes {
             superframes.set_now(now_ns);
-            moved.received += superframes.turn(snapshot, umem, underlays, hands, laps);
+            let ports = (&mut *umem, underlays.as_mut_slice());
+            moved.received += superframes.turn(snapshot, ports, lookout.as_mut(), hands, laps);
             moved.reclaimed += superframes.recycle(umem).reclaimed;
             calls += superframes.take_calls();
         }
@@ -140,16 +148,28 @@ fn note(counters: &PortCounters, usage: Usage, now_ns: u64) -> u64 {
     usage.calls.into()
 }
 
+/// Where decapsulated frames may go, and who hears of them.
+struct Beyond<'a, P> {
+    accesses: &'a mut [Access<P>],
+    superframes: Option<&'a mut Superframes>,
+    lookout: Option<&'a mut Lookout>,
+}
+
 /// Decapsulates a batch from one underlay port, in the turn that began at `now_ns`; returns its size.
 fn from_underlay<P: Port>(
     snapshot: &Snapshot,
     umem: &mut Umem,
     (number, underlay): (usize, &mut Underlay<P>),
-    (accesses, superframes): (&mut [Access<P>], Option<&mut Superframes>),
+    beyond: Beyond<'_, P>,
     hands: &mut Hands,
     now_ns: u64,
     laps: &mut impl Laps,
 ) -> usize {
+    let Beyond {
+        accesses,
+        superframes,
+        lookout,
+    } = beyond;
     let Hands {
         batch,
         verdicts,
@@ -174,6 +194,9 @@ fn from_underlay<P: Port>(
     decap::decide(snapshot, umem, batch, verdicts);
     if counters.tap.wants(Point::UnderlayRx) {
         watch::from_underlay(umem, batch, verdicts, counters);
+    }
+    if let Some(lookout) = lookout {
+        sightings::arrivals(snapshot, underlay.ifindex, umem, batch, verdicts, lookout);
     }
     laps.end(Stage::Decide);
     decap::apply(snapshot, umem, batch, verdicts, counters, to_accesses);
@@ -202,8 +225,8 @@ fn from_access<P: Port>(
     snapshot: &Snapshot,
     umem: &mut Umem,
     segment: SegmentId,
-    access: &mut Access<P>,
-    underlay: &mut Underlay<P>,
+    (access, underlay): (&mut Access<P>, &mut Underlay<P>),
+    lookout: Option<&mut Lookout>,
     hands: &mut Hands,
     laps: &mut impl Laps,
 ) -> usize {
@@ -230,6 +253,9 @@ fn from_access<P: Port>(
     encap::decide(snapshot, segment, umem, batch, verdicts);
     if counters.tap.wants(Point::AccessRx) {
         watch::from_access(snapshot.segment(segment), umem, batch, verdicts, counters);
+    }
+    if let Some(lookout) = lookout {
+        sightings::departures::<false>(snapshot, segment, umem, batch, verdicts, lookout);
     }
     laps.end(Stage::Decide);
     encap::apply(

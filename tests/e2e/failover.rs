@@ -80,6 +80,21 @@ fn sigkill_leaves_the_traffic_to_the_kernel() {
 }
 
 #[test]
+fn sigkill_with_a_direct_path_leaves_the_traffic_to_the_kernel() {
+    let lab = Lab::up();
+    let direct = ["--direct", "flows"];
+    let mut gateways = Who::Worker.start_with(&lab, Auto, &direct);
+    let reports = under_load(&lab, "SIGKILL, vxgate with a direct path", || {
+        assert_carrying(&gateways);
+        for (_, vxgate) in &mut gateways {
+            vxgate.signal(Signal::SIGKILL);
+            vxgate.wait();
+        }
+    });
+    assert_gaps(&reports, DEATH_GAP_MS);
+}
+
+#[test]
 fn the_next_one_comes_up_at_once_after_a_sigkill() {
     let lab = Lab::up();
     let node = lab.node(Node::Worker);

@@ -12,6 +12,7 @@ mod attributes;
 mod capture;
 mod cleanup;
 mod cli;
+mod direct;
 mod doctor;
 mod drain;
 mod drops;

@@ -19,6 +19,7 @@ const LOOKS: &[(&str, &[&str])] = &[
     ("drops", &["drops"]),
     ("drops-last", &["drops", "--last"]),
     ("fdb", &["fdb"]),
+    ("flows", &["flows"]),
     ("log-level", &["log-level"]),
     ("peers", &["peers"]),
     ("perf", &["perf", "--for", "100ms"]),

@@ -256,6 +256,7 @@ pub fn plan_in<P: Port>(
             })
             .collect(),
         superframes: None,
+        lookout: None,
         reader,
         counters: Arc::new(WorkerCounters::default()),
         heartbeat: Box::new(|_| ()),

@@ -212,6 +212,7 @@ pub fn plan(workers: u32, nic: &Link, device: &Link, pair: &AccessPair) -> Steer
     SteerPlan {
         workers,
         chains: false,
+        direct: None,
         frame_max: ChunkSize::K2.bytes() - ROOM as u32,
         nics: vec![NicPlan {
             ifindex: nic.ifindex,

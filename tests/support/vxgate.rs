@@ -425,7 +425,7 @@ impl Status {
     }
 
     /// Every port whose `received = forwarded + passed + Σ drops` does not hold, or whose parts do not add up, those of its peers
-    /// among them; empty if none.
+    /// among them, and each way of the direct path of which the same is true; empty if none.
     pub fn unbalanced(&self) -> String {
         let mut complaints = String::new();
         for port in self.list("ports") {
@@ -459,7 +459,31 @@ impl Status {
                 }
             }
         }
+        complaints.push_str(&self.unbalanced_direct());
         complaints.push_str(&self.unbalanced_peers());
+        complaints
+    }
+
+    /// Where a way of the direct path has frames without a fate, or with two.
+    fn unbalanced_direct(&self) -> String {
+        let mut complaints = String::new();
+        for way in ["out", "in"] {
+            let gear = &self.0["direct"][way];
+            if gear.is_null() {
+                continue;
+            }
+            let (received, lost) = (number(&gear["received"]), number(&gear["lost"]));
+            let (forwarded, up) = (
+                number(&gear["forwarded"]),
+                number(&gear["handed_up"]["total"]),
+            );
+            if received != forwarded + up + lost || gear["balance_ok"] != true {
+                let _ = write!(
+                    complaints,
+                    "direct {way}: {received} != {forwarded} + {up} + {lost}; "
+                );
+            }
+        }
         complaints
     }
 
@@ -491,7 +515,15 @@ impl Status {
                 "access"
             };
             let ports = self.list("ports").filter(|port| port["role"] == role);
-            let expected = ports.map(of_ports).fold([0, 0], add);
+            let express = match frames {
+                "received" => [0, 0],
+                _ => {
+                    let out = &self.0["direct"]["out"];
+                    let sent = number(&out["forwarded"]);
+                    [sent, number(&out["forwarded_bytes"]) + OUTER_LEN * sent]
+                }
+            };
+            let expected = ports.map(of_ports).fold(express, add);
             let of_traffic = |traffic: &Value| [frames, bytes].map(|key| number(&traffic[key]));
             let vnis = || self.list("vnis");
             let totals = vnis().map(|vni| of_traffic(&vni["total"]));
@@ -515,6 +547,9 @@ impl Status {
             .sum()
     }
 }
+
+/// Ethernet, IPv4, UDP and VXLAN: what the express gear puts in front of a frame.
+const OUTER_LEN: u64 = 50;
 
 fn add(a: [u64; 2], b: [u64; 2]) -> [u64; 2] {
     [a[0] + b[0], a[1] + b[1]]

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use super::super::{Health, Status};
 use super::exposition::{Exposition, Labels, Total};
-use super::{effort, health, queues, traffic};
+use super::{direct, effort, health, queues, traffic};
 use crate::gateway::{DeviceState, Observation, PortState, VtepState, WorkerState};
 use crate::stats::{Direction, DropReason, PassReason};
 
@@ -38,6 +38,9 @@ pub(super) fn write(page: &mut Exposition<'_>, status: &Status, now: SystemTime,
     peers(page, &seen.vteps, peers_max);
     traffic::write(page, seen, now, peers_max);
     knowledge(page, seen);
+    if let Some(state) = &seen.direct {
+        direct::write(page, state);
+    }
 }
 
 fn daemon(page: &mut Exposition<'_>, status: &Status) {
@@ -180,6 +183,7 @@ fn add(sum: &mut PortState, port: &PortState) {
         (&mut sum.received, port.received),
         (&mut sum.forwarded, port.forwarded),
         (&mut sum.forwarded_bytes, port.forwarded_bytes),
+        (&mut sum.express, port.express),
         (&mut sum.flood_copies, port.flood_copies),
         (&mut sum.copied_bytes, port.copied_bytes),
         (&mut sum.flood_copies_lost, port.flood_copies_lost),
@@ -556,6 +560,6 @@ fn alone(value: f64) -> (Labels, f64) {
     (Vec::new(), value)
 }
 
-fn flag(value: bool) -> f64 {
+pub(super) fn flag(value: bool) -> f64 {
     f64::from(u8::from(value))
 }

@@ -9,6 +9,7 @@
 //! A look takes locks of the control side and asks the kernel for counters; no worker takes part. So that a storm of
 //! questions costs no more than a few looks, what was seen is good for [`FRESH`].
 
+mod direct;
 mod effort;
 mod exposition;
 mod families;
@@ -208,6 +209,28 @@ mod tests {
             assert!(text.contains(line), "{line}{text}");
         }
         assert!(!text.contains("vxgate_packets_total"), "{text}");
+    }
+
+    #[test]
+    fn the_direct_path_has_series_of_its_own_where_it_was_asked_for() {
+        let text = page(samples::observation(), 512);
+        assert!(!text.contains("vxgate_direct"), "{text}");
+        let text = page(samples::with_direct(), 512);
+        for line in [
+            "vxgate_direct_allowed{protocol=\"tcp\"} 0\n",
+            "vxgate_direct_allowed{protocol=\"udp\"} 1\n",
+            "vxgate_direct_flows{gear=\"express\"} 3\n",
+            "vxgate_direct_pods{state=\"attended\"} 2\n",
+            "vxgate_direct_promotions_total 9\n",
+            "vxgate_direct_changes_total{what=\"filters\"} 1\n",
+            "vxgate_direct_changes_total{what=\"fdb\"} 0\n",
+            "vxgate_direct_received_packets_total{gear=\"express\",direction=\"encap\"} 100\n",
+            "vxgate_direct_forwarded_packets_total{gear=\"express\",direction=\"decap\"} 45\n",
+            "vxgate_direct_handed_up_packets_total{gear=\"express\",direction=\"encap\",reason=\"ttl\"} 9\n",
+            "vxgate_direct_balance_ok{gear=\"express\",direction=\"decap\"} 1\n",
+        ] {
+            assert!(text.contains(line), "{line}{text}");
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Observations for the tests.
 
 use crate::gateway::{
-    CaptureState, DeviceState, MirrorState, Observation, PeerState, PolicyState, PortState,
-    QueueState, RingState, StagesState, Traffic, VniState, VtepState, WorkerState,
+    CaptureState, DeviceState, DirectState, DirectWayState, MirrorState, Observation, PeerState,
+    PolicyState, PortState, QueueState, RingState, StagesState, Traffic, VniState, VtepState,
+    WorkerState,
 };
 use crate::stats::{DropReason, PassReason, Stage};
 use crate::table::Policy;
@@ -64,6 +65,34 @@ fn capture() -> CaptureState {
     }
 }
 
+/// The same with a direct path that TCP may not go.
+pub(in super::super) fn with_direct() -> Observation {
+    let way = |received| DirectWayState {
+        received,
+        forwarded: received - 10,
+        forwarded_bytes: 64 * (received - 10),
+        lost: 1,
+        in_flight: 0,
+        balance_ok: true,
+        handed_up: [("ttl".to_owned(), 9), ("total".to_owned(), 9)].into(),
+    };
+    Observation {
+        direct: Some(DirectState {
+            mode: "flows".into(),
+            why_not_tcp: Some("conntrack is strict".into()),
+            pods: 2,
+            express_flows: 3,
+            promotions: 9,
+            changes: 1,
+            changes_by: [("filters".to_owned(), 1)].into(),
+            out: way(100),
+            into: way(55),
+            ..DirectState::default()
+        }),
+        ..observation()
+    }
+}
+
 /// More of everything than has series of its own.
 pub(in super::super) fn crowd() -> Observation {
     let ports = (0..500).map(|number| {
@@ -110,6 +139,7 @@ fn port(name: &str, role: &str) -> PortState {
         numa_node: None,
         received: 0,
         forwarded: 0,
+        express: 0,
         flood_copies: 0,
         copied_bytes: 0,
         flood_copies_lost: 0,

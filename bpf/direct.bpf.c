@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/* The direct path, at the pods' devices on the host's side and at the NIC.
+ *
+ *   vxgate_from_pod  tcx ingress on a pod's device:  of a promoted flow       -> encapsulated, to the NIC
+ *                                                    any other                -> noted, on to the kernel
+ *   vxgate_to_pod    tcx egress on a pod's device:   every frame              -> noted, on to the pod
+ *   vxgate_deliver   tcx ingress on the NIC:         what the NIC's program
+ *                                                    decapsulated             -> its pod
+ *
+ * Classifiers, because a pod's device keeps what it has: segmentation offload, checksum offload, any MTU. XDP on it would take
+ * the first from the pod, and could not reach a pod without NAPI (no GRO, no program) at all.
+ *
+ * What is noted says that the kernel carried a flow, from where, to where, and by which Ethernet addresses. Nothing is noted
+ * while the generation is 0: a change of rules is on its way.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include <stdbool.h>
+#include "alive.h"
+#include "direct.h"
+#include "shared.h"
+
+#define NEXT (-1)
+/* Ethernet, IPv4, TCP. */
+#define INNER_HEADERS_LEN 54
+/* Ethernet, IPv4, UDP: the shortest. */
+#define INNER_HEADERS_MIN 42
+#define AT_TOS 15
+#define AT_TOTAL_LEN 16
+#define AT_ID 18
+#define AT_IP_CHECK 24
+#define AT_UDP_LEN 38
+#define AT_UDP_CHECK 40
+#define AT_INNER_TTL 22
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, SIGHTINGS_MAX);
+	__type(key, struct flow_key);
+	__type(value, struct sighting);
+} from_pods SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, SIGHTINGS_MAX);
+	__type(key, struct flow_key);
+	__type(value, struct sighting);
+} to_pods SEC(".maps");
+
+/* The outer identification of the next frame. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} ids SEC(".maps");
+
+/* RFC 6864: different for all packets that may be under way together; no two CPUs give the same ones. */
+static __always_inline __u16 next_id(void)
+{
+	__u32 zero = 0;
+	__u32 *next = bpf_map_lookup_elem(&ids, &zero);
+
+	if (!next)
+		return 0;
+	*next += 1;
+	return *next * settings.cpus + bpf_get_smp_processor_id();
+}
+
+/* Reads the headers of a frame; UP_REASONS when it may be of a promoted flow. */
+static __always_inline enum up_reason read_frame(struct __sk_buff *skb, bool from_pod, struct inner *inner)
+{
+	void *data = (void *)(long)skb->data;
+
+	if (skb->vlan_present)
+		return UP_OTHER_PROTOCOL;
+	/* Headers that are not in the frame's first piece. */
+	if (data + INNER_HEADERS_LEN > (void *)(long)skb->data_end && skb->len >= INNER_HEADERS_LEN) {
+		if (bpf_skb_pull_data(skb, INNER_HEADERS_LEN))
+			return UP_LENGTH;
+		data = (void *)(long)skb->data;
+	}
+	return read_inner(data, (void *)(long)skb->data_end, skb->len, from_pod, inner);
+}
+
+/* Notes that the kernel carries this flow, unless that is known. */
+static __always_inline void note(struct __sk_buff *skb, void *map, const struct flow_key *key, __u32 generation, bool from_pod)
+{
+	struct sighting *known = bpf_map_lookup_elem(map, key);
+	struct ethhdr *eth = (void *)(long)skb->data;
+	struct sighting seen = { .generation = generation, .pod = skb->ifindex };
+
+	if (known && known->generation == generation && known->pod == skb->ifindex)
+		return;
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
+		return;
+	__builtin_memcpy(seen.pod_mac, from_pod ? eth->h_source : eth->h_dest, ETH_ALEN);
+	__builtin_memcpy(seen.gateway_mac, from_pod ? eth->h_dest : eth->h_source, ETH_ALEN);
+	bpf_map_update_elem(map, key, &seen, BPF_ANY);
+}
+
+static __always_inline bool same_mac(const __u8 *one, const __u8 *other)
+{
+	const __u16 *a = (const __u16 *)one, *b = (const __u16 *)other;
+
+	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2];
+}
+
+/* Whether a pod's frame is as those which were seen of its flow: UP_REASONS when so. */
+static __always_inline enum up_reason judge_sender(struct __sk_buff *skb, struct express_flow *flow, const struct inner *inner)
+{
+	struct ethhdr *eth = (void *)(long)skb->data;
+
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
+		return UP_LENGTH;
+	if (flow->pod != skb->ifindex || !same_mac(eth->h_source, flow->pod_mac) || !same_mac(eth->h_dest, flow->gateway_mac))
+		return UP_SPOOFED;
+	/* The lane of superframes does more for these than this one could. A flow that has any takes it with all of its frames:
+	 * none is to overtake another. */
+	if (skb->gso_size)
+		flow->superframe_ns = inner->now_ns;
+	if (flow->superframe_ns && (__s64)(inner->now_ns - flow->superframe_ns) <= SUPERFRAMES_FOR_NS)
+		return UP_SUPERFRAME;
+	if (inner->len > flow->frame_max)
+		return UP_OVERSIZE;
+	if ((inner->tos & ECN_MASK) == ECN_CE)
+		return UP_ECN;
+	return UP_REASONS;
+}
+
+/* The outer UDP checksum, without a look at the payload: the inner packet's own checksums say that it adds up to its
+ * pseudo-header's complement, which is in `udp_sum`, but for the length. Of an unfinished one the same is true when the device
+ * finishes it. */
+static __always_inline __be16 udp_checksum(const struct express_flow *flow, __u16 udp_len, __u16 l4_len)
+{
+	__u16 sum = ~fold(flow->udp_sum + 2 * (__u32)udp_len + (__u16)~l4_len);
+
+	return sum ? bpf_htons(sum) : 0xffff;
+}
+
+/* Puts the headers of the flow in front of the frame; false when there is no memory for it, and the frame may be anything. */
+static __always_inline bool encapsulate(struct __sk_buff *skb, const struct express_flow *flow, const struct inner *inner)
+{
+	const __u64 flags = BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) |
+			    BPF_F_ADJ_ROOM_ENCAP_L2_ETH;
+	__u16 tot_len = inner->len + OUTER_LEN - ETH_HLEN;
+	__u16 udp_len = tot_len - sizeof(struct iphdr);
+	__u8 tos = inner->tos & flow->ecn;
+	__u16 id = next_id();
+	__u8 headers[HEADERS_LEN] __attribute__((aligned(8)));
+	struct {
+		__u8 ttl, protocol;
+		__be16 check;
+	} hop = { inner->ttl - 1, inner->key.protocol, check_after_hop(inner->check) };
+
+	if (bpf_skb_store_bytes(skb, AT_INNER_TTL, &hop, sizeof(hop), 0) ||
+	    bpf_skb_adjust_room(skb, OUTER_LEN, BPF_ADJ_ROOM_MAC, flags))
+		return false;
+	__builtin_memcpy(headers, flow->headers, HEADERS_LEN);
+	headers[AT_TOS] |= tos;
+	*(__be16 *)(headers + AT_TOTAL_LEN) = bpf_htons(tot_len);
+	*(__be16 *)(headers + AT_ID) = bpf_htons(id);
+	*(__be16 *)(headers + AT_IP_CHECK) = bpf_htons(~fold(flow->ip_sum + tos + tot_len + id));
+	*(__be16 *)(headers + AT_UDP_LEN) = bpf_htons(udp_len);
+	*(__be16 *)(headers + AT_UDP_CHECK) = flow->checksum ? udp_checksum(flow, udp_len, inner->l4_len) : 0;
+	return !bpf_skb_store_bytes(skb, 0, headers, sizeof(headers), 0);
+}
+
+SEC("tc")
+int vxgate_from_pod(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct direct_state *state = bpf_map_lookup_elem(&direct_state, &zero);
+	struct inner inner = {};
+	struct direct_counts *counts = counts_of(WAY_OUT);
+	struct express_flow *flow;
+	struct express_peer *peer;
+	enum up_reason why;
+	__u32 generation;
+
+	if (!state || !counts)
+		return NEXT;
+	counts->received++;
+	generation = *(volatile __u32 *)&state->generation;
+	why = UP_UNSETTLED;
+	if (!generation)
+		goto up;
+	why = read_frame(skb, true, &inner);
+	if (why != UP_REASONS)
+		goto up;
+	flow = find_flow(&inner.key, state);
+	why = UP_NO_FLOW;
+	if (!flow) {
+		note(skb, &from_pods, &inner.key, generation, true);
+		goto up;
+	}
+	why = UP_NOT_ALIVE;
+	inner.now_ns = bpf_ktime_get_coarse_ns();
+	if (bypassed() || !all_fresh() || !listened(state, inner.now_ns))
+		goto up;
+	why = judge_sender(skb, flow, &inner);
+	if (why != UP_REASONS)
+		goto up;
+	why = judge_frame(flow, &inner, &flow->shown_out_ns);
+	if (why != UP_REASONS)
+		goto up;
+	if (!encapsulate(skb, flow, &inner)) {
+		counts->lost++;
+		return TC_ACT_SHOT;
+	}
+	flow->out_frames++;
+	flow->out_bytes += inner.len;
+	peer = peer_of(flow->sent_at);
+	if (peer) {
+		peer->sent_frames++;
+		peer->sent_bytes += inner.len + OUTER_LEN;
+		peer->sent_ns = inner.now_ns;
+	}
+	counts->forwarded++;
+	counts->bytes += inner.len;
+	return bpf_redirect(flow->nic, 0);
+up:
+	counts->up[why]++;
+	return NEXT;
+}
+
+SEC("tc")
+int vxgate_to_pod(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct direct_state *state = bpf_map_lookup_elem(&direct_state, &zero);
+	struct inner inner = {};
+	__u32 generation;
+
+	if (!state)
+		return NEXT;
+	generation = *(volatile __u32 *)&state->generation;
+	/* A superframe's lengths are those of all its segments together, as they have to be here. */
+	if (generation && read_frame(skb, false, &inner) == UP_REASONS && !find_flow(&inner.key, state))
+		note(skb, &to_pods, &inner.key, generation, false);
+	return NEXT;
+}
+
+SEC("tc")
+int vxgate_deliver(struct __sk_buff *skb)
+{
+	struct handover *handover = (void *)(long)skb->data_meta;
+	__u32 pod;
+
+	if ((void *)(handover + 1) > (void *)(long)skb->data || handover->magic != HANDOVER_MAGIC)
+		return NEXT;
+	pod = handover->pod;
+	/* GRO may have joined several. */
+	count_delivered(skb->gso_segs > 1 ? skb->gso_segs : 1, skb->len);
+	return bpf_redirect(pod, 0);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

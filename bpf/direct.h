@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* The direct path's express gear: what its programs share with each other and with `src/steer/express`.
+ *
+ * A flow is named by its inner 5-tuple as the pod knows it, `local` being the pod's end: the same name for both directions.
+ * The promoted ones are in two arrays that user space maps: sets of keys, one cache line each, and for each key what its
+ * frames need. Only one thread writes there, so that no lock is needed; a place that was given up is not used again before
+ * every program that still reads it has ended.
+ *
+ * Whenever a frame is not as all others of its flow are, it is handed up: to the workers, or the kernel, which know all kinds.
+ */
+#ifndef VXGATE_DIRECT_H
+#define VXGATE_DIRECT_H
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include <stdbool.h>
+#include "shared.h"
+
+#define FLOW_WAYS 4
+#define OUTER_LEN 50
+#define HEADERS_LEN 64
+/* Where fields are in `express_flow.headers`. */
+#define AT_SOURCE 26
+#define AT_DESTINATION 30
+#define AT_PORT 36
+#define AT_VXLAN 42
+#define AT_INNER 50
+
+/* An inner IPv4 header is one of the plain kind: version, no options; neither fragment nor reserved bit. */
+#define PLAIN_VERSION_IHL 0x45
+#define IP_DONT_FRAGMENT 0x4000
+#define ECN_MASK 3
+#define ECN_CE 3
+/* Of the flags' byte of a TCP header: FIN, SYN, RST. */
+#define TCP_FLAGS_AT 13
+#define TCP_BEGINS_OR_ENDS 0x07
+
+/* What is the same for all. */
+struct direct_state {
+	__u32 generation; /* entries and sightings of another one count for nothing; 0: none counts */
+	__u32 zero;
+	__u64 seed;       /* of the hash */
+	__u64 heard_ns;   /* CLOCK_MONOTONIC, up to when whatever changed has been heard */
+};
+
+struct flow_key {
+	__be32 local;
+	__be32 remote;
+	__be16 local_port;
+	__be16 remote_port;
+	__u8 protocol; /* 0: no key */
+	__u8 zero[3];
+};
+
+struct flow_set {
+	struct flow_key key[FLOW_WAYS];
+};
+
+/* What a promoted flow's frames need. */
+struct express_flow {
+	__u64 shown_out_ns; /* when the kernel was last shown a frame from the pod, and */
+	__u64 shown_in_ns;  /* one to it */
+	__u64 out_frames;
+	__u64 out_bytes;
+	__u64 in_frames;
+	__u64 in_bytes;
+	__u32 generation;
+	__u32 pod;       /* index of the pod's device on the host's side */
+	__u32 nic;       /* index of the underlay device */
+	__u32 frame_max; /* the longest inner frame, Ethernet header included */
+	/* Outer Ethernet, IPv4, UDP and VXLAN headers and the inner Ethernet header, as the pod's frames leave; without
+	 * lengths, identification, ECN and checksums. */
+	__u8 headers[HEADERS_LEN];
+	__u8 pod_mac[ETH_ALEN];
+	__u8 ecn;        /* which inner ECN bits the outer header has */
+	__u8 checksum;   /* whether it has a UDP checksum */
+	__u8 gateway_mac[ETH_ALEN];
+	__u8 by_xdp;     /* whether the pod's device takes frames from a program on the NIC as they are */
+	__u8 zero;
+	__u32 ip_sum;    /* over the outer IPv4 header as it stands in `headers` */
+	__u32 udp_sum;   /* over all that the outer UDP checksum covers but the lengths; see `udp_checksum` */
+	struct flow_key key;
+	__u64 superframe_ns; /* when the pod last sent a superframe of it */
+	__u32 received_at; /* the place of the peer at the other end, for frames from it, and */
+	__u32 sent_at;     /* for frames to it */
+	__u64 padding;
+};
+
+_Static_assert(sizeof(struct express_flow) == 192, "src/steer/express.rs writes it word by word");
+
+/* What was seen of a flow at a pod's device: last, in one direction. */
+struct sighting {
+	__u32 generation;
+	__u32 pod;
+	__u8 pod_mac[ETH_ALEN];
+	__u8 gateway_mac[ETH_ALEN];
+};
+
+/* What the program on the NIC tells the classifier there, in front of a decapsulated frame. */
+struct handover {
+	__u32 magic;
+	__u32 pod;
+};
+
+#define HANDOVER_MAGIC 0x76786731
+
+/* Whether the programs may look for flows at all; else they have neither arrays nor code for it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct direct_state);
+} direct_state SEC(".maps");
+
+/* Both have as many entries as `settings.flow_sets` needs: that is told before loading. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flow_set);
+} flow_sets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct express_flow);
+} express_flows SEC(".maps");
+
+/* `settings.peers` places of the first CPU, then those of the second, and so on. Not an array of the per-CPU kind: user space
+ * maps this one, and adds up thousands of peers without a system call for each. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct express_peer);
+} express_peers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, DIRECT_WAYS);
+	__type(key, __u32);
+	__type(value, struct direct_counts);
+} direct_counts SEC(".maps");
+
+/* What of an inner frame was read to know its flow. */
+struct inner {
+	struct flow_key key;
+	__u32 len;    /* of the frame, Ethernet header included */
+	__u16 l4_len; /* behind the IP header */
+	__u8 tos;
+	__u8 tcp_flags;
+	__u8 ttl;
+	__be16 check; /* of the IP header */
+	__u64 now_ns; /* the frame's only look at the clock: CLOCK_MONOTONIC_COARSE */
+};
+
+static __always_inline struct direct_counts *counts_of(__u32 way)
+{
+	return bpf_map_lookup_elem(&direct_counts, &way);
+}
+
+/* Frames that reached their pod's device. */
+static __always_inline void count_delivered(__u64 frames, __u64 bytes)
+{
+	struct direct_counts *here = counts_of(WAY_DELIVERED);
+
+	if (here) {
+		here->forwarded += frames;
+		here->bytes += bytes;
+		here->received += frames;
+	}
+}
+
+/* Whether somebody listens to what changes: a frame must not be forwarded on the word of one who hangs. */
+static __always_inline bool listened(const struct direct_state *state, __u64 now_ns)
+{
+	__u64 heard_ns = *(volatile __u64 *)&state->heard_ns;
+
+	/* The coarse clock lags behind the listener's: the age may be negative. */
+	return (__s64)(now_ns - heard_ns) <= LISTENER_STALE_NS;
+}
+
+/* What this CPU has counted at a peer's place. */
+static __always_inline struct express_peer *peer_of(__u32 place)
+{
+	__u32 at = bpf_get_smp_processor_id() * settings.peers + place;
+
+	return bpf_map_lookup_elem(&express_peers, &at);
+}
+
+/* Every bit of the key reaches every bit of the result. `FlowKey::hash` of `src/flows` is the same. */
+static __always_inline __u32 flow_hash(const struct flow_key *key, __u64 seed)
+{
+	const __u64 *words = (const __u64 *)key;
+	__u64 hash = (words[0] ^ seed) * 0x9e3779b97f4a7c15ULL;
+
+	hash = ((hash ^ (hash >> 32)) ^ words[1]) * 0xbf58476d1ce4e5b9ULL;
+	hash = (hash ^ (hash >> 29)) * 0x94d049bb133111ebULL;
+	return hash >> 32;
+}
+
+static __always_inline bool same_key(const struct flow_key *one, const struct flow_key *other)
+{
+	const __u64 *a = (const __u64 *)one, *b = (const __u64 *)other;
+
+	return a[0] == b[0] && a[1] == b[1];
+}
+
+/* The promoted flow with this key; none when everything was demoted since. */
+static __always_inline struct express_flow *find_flow(const struct flow_key *key, const struct direct_state *state)
+{
+	__u32 set = flow_hash(key, state->seed) & (settings.flow_sets - 1);
+	struct flow_set *keys = bpf_map_lookup_elem(&flow_sets, &set);
+	struct express_flow *flow;
+	__u32 place = FLOW_WAYS;
+
+	if (!keys)
+		return NULL;
+	for (__u32 way = 0; way < FLOW_WAYS; way++)
+		if (same_key(&keys->key[way], key))
+			place = way;
+	if (place == FLOW_WAYS)
+		return NULL;
+	place += set * FLOW_WAYS;
+	flow = bpf_map_lookup_elem(&express_flows, &place);
+	if (!flow || !state->generation || *(volatile __u32 *)&flow->generation != state->generation ||
+	    !same_key(&flow->key, key))
+		return NULL;
+	return flow;
+}
+
+/* Reads an inner frame of `len` bytes at `data`, sent by the pod or to it. Of which kind it is otherwise; UP_REASONS when it is
+ * one that may be in the express gear. */
+static __always_inline enum up_reason read_inner(void *data, void *end, __u32 len, bool from_pod, struct inner *inner)
+{
+	struct ethhdr *eth = data;
+	struct iphdr *ip = (void *)(eth + 1);
+	struct udphdr *udp = (void *)(ip + 1);
+	__u8 *tcp = (void *)(ip + 1);
+	__be16 source, destination;
+
+	if ((void *)(udp + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP) || ip->version != 4)
+		return UP_OTHER_PROTOCOL;
+	if (*(__u8 *)ip != PLAIN_VERSION_IHL)
+		return UP_OPTIONS;
+	if (ip->frag_off & bpf_htons(0xffff & ~IP_DONT_FRAGMENT))
+		return UP_FRAGMENT;
+	inner->len = len;
+	if (bpf_ntohs(ip->tot_len) + sizeof(*eth) != len)
+		return UP_LENGTH;
+	inner->l4_len = bpf_ntohs(ip->tot_len) - sizeof(*ip);
+	inner->tos = ip->tos;
+	inner->ttl = ip->ttl;
+	inner->check = ip->check;
+	inner->tcp_flags = 0;
+	if (ip->protocol == IPPROTO_UDP) {
+		if (bpf_ntohs(udp->len) != inner->l4_len)
+			return UP_LENGTH;
+		/* Without one, the outer checksum could not be had without the payload. */
+		if (!udp->check)
+			return UP_CHECKSUM;
+	} else if (ip->protocol == IPPROTO_TCP) {
+		if ((void *)tcp + sizeof(struct tcphdr) > end)
+			return UP_LENGTH;
+		inner->tcp_flags = tcp[TCP_FLAGS_AT];
+	} else {
+		return UP_OTHER_PROTOCOL;
+	}
+	source = udp->source;
+	destination = udp->dest;
+	inner->key.local = from_pod ? ip->saddr : ip->daddr;
+	inner->key.remote = from_pod ? ip->daddr : ip->saddr;
+	inner->key.local_port = from_pod ? source : destination;
+	inner->key.remote_port = from_pod ? destination : source;
+	inner->key.protocol = ip->protocol;
+	return UP_REASONS;
+}
+
+/* Whether this frame of a promoted flow may stay in the express gear; UP_REASONS when so. */
+static __always_inline enum up_reason judge_frame(struct express_flow *flow, const struct inner *inner, __u64 *shown_ns)
+{
+	if (inner->tcp_flags & TCP_BEGINS_OR_ENDS) {
+		/* The kernel has to see it, and whatever follows. */
+		*(volatile __u32 *)&flow->generation = 0;
+		return UP_TCP_FLAGS;
+	}
+	if (inner->ttl <= 1)
+		return UP_TTL;
+	/* So that conntrack and the bridge do not forget what they know of it. */
+	if ((__s64)(inner->now_ns - *shown_ns) > SHOW_EVERY_NS) {
+		*shown_ns = inner->now_ns;
+		return UP_SHOWN;
+	}
+	return UP_REASONS;
+}
+
+/* The IPv4 header's checksum after its TTL was made one less (RFC 1624). */
+static __always_inline __be16 check_after_hop(__be16 check)
+{
+	__u32 sum = check + (__u32)bpf_htons(0x0100);
+
+	return sum + (sum >= 0xffff);
+}
+
+static __always_inline __u16 fold(__u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (sum & 0xffff) + (sum >> 16);
+}
+
+#endif

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Express, from the wire: the program on the NIC takes the outer headers off and does what the node's routing and bridge
+ * would do.
+ *
+ * Where the pod's device takes frames from programs (its other end has NAPI: GRO is on, or a program there), the frame goes
+ * straight to it. A pod is not obliged to have that, and most have not. For those the frame goes up the NIC's own receive path,
+ * where GRO joins TCP's segments as if no tunnel had been, and the classifier behind it (`vxgate_deliver` in `direct.bpf.c`)
+ * brings it to its pod. Which one that is stands in front of the frame, where nobody but a program on the NIC can write. Should
+ * the classifier be gone by then, the kernel drops the frame: it is for another Ethernet address than the NIC's.
+ */
+#ifndef VXGATE_EXPRESS_H
+#define VXGATE_EXPRESS_H
+
+#include "direct.h"
+
+static __always_inline bool outer_check_holds(const struct iphdr *ip)
+{
+	const __u32 *words = (const __u32 *)ip;
+	__u64 sum = 0;
+
+	for (int word = 0; word < 5; word++)
+		sum += words[word];
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return fold((__u32)sum + (__u32)(sum >> 32)) == 0xffff;
+}
+
+/* Whether the outer headers are those that the flow's far end sends: UP_REASONS when so. */
+static __always_inline enum up_reason judge_outer(const struct express_flow *flow, const struct iphdr *ip, __u32 len,
+						  const struct inner *inner)
+{
+	const struct udphdr *udp = (const void *)(ip + 1);
+	const __u8 *vxlan = (const void *)(udp + 1);
+	const __u8 *eth = vxlan + 8;
+	__u8 ecn = ip->tos & ECN_MASK;
+
+	if (bpf_ntohs(ip->tot_len) + ETH_HLEN != len || bpf_ntohs(udp->len) + ETH_HLEN + sizeof(*ip) != len)
+		return UP_LENGTH;
+	if (ip->saddr != *(const __be32 *)(flow->headers + AT_DESTINATION) ||
+	    ip->daddr != *(const __be32 *)(flow->headers + AT_SOURCE) || !outer_check_holds(ip) ||
+	    udp->dest != *(const __be16 *)(flow->headers + AT_PORT) ||
+	    *(const __u32 *)vxlan != *(const __u32 *)(flow->headers + AT_VXLAN) ||
+	    *(const __u32 *)(vxlan + 4) != *(const __u32 *)(flow->headers + AT_VXLAN + 4))
+		return UP_SPOOFED;
+	/* Between the two vxlan devices' own addresses: what was routed on both sides. */
+	for (int half = 0; half < 3; half++)
+		if (((const __u16 *)eth)[half] != ((const __u16 *)(flow->headers + AT_INNER))[half + 3] ||
+		    ((const __u16 *)eth)[half + 3] != ((const __u16 *)(flow->headers + AT_INNER))[half])
+			return UP_SPOOFED;
+	/* RFC 6040 §4.2: the inner bits stay as they are in these cells. */
+	if (ecn && (ecn == ECN_CE || ecn != (inner->tos & ECN_MASK)))
+		return UP_ECN;
+	return UP_REASONS;
+}
+
+/* Makes the frame one that the pod is sent by its gateway; false when it is shorter than it was before, which it is not. */
+static __always_inline bool route(struct xdp_md *ctx, const struct express_flow *flow, __be16 check)
+{
+	struct ethhdr *eth = (void *)(long)ctx->data;
+	struct iphdr *ip = (void *)(eth + 1);
+
+	if ((void *)(ip + 1) > (void *)(long)ctx->data_end)
+		return false;
+	__builtin_memcpy(eth->h_dest, flow->pod_mac, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, flow->gateway_mac, ETH_ALEN);
+	ip->ttl--;
+	ip->check = check;
+	return true;
+}
+
+/* Takes the outer headers off, and sends the frame on its way. XDP_ABORTED, and the frame as it was, when there is no room for
+ * what the classifier is told. */
+static __always_inline int hand_over(struct xdp_md *ctx, const struct express_flow *flow, const struct inner *inner)
+{
+	__be16 check = check_after_hop(inner->check);
+	struct handover *handover;
+
+	if (flow->by_xdp) {
+		if (bpf_xdp_adjust_head(ctx, OUTER_LEN))
+			return XDP_ABORTED;
+		if (!route(ctx, flow, check))
+			return XDP_DROP;
+		count_delivered(1, inner->len);
+		return bpf_redirect(flow->pod, 0);
+	}
+	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*handover)))
+		return XDP_ABORTED;
+	if (bpf_xdp_adjust_head(ctx, OUTER_LEN)) {
+		bpf_xdp_adjust_meta(ctx, sizeof(*handover));
+		return XDP_ABORTED;
+	}
+	handover = (void *)(long)ctx->data_meta;
+	if ((void *)(handover + 1) > (void *)(long)ctx->data || !route(ctx, flow, check))
+		return XDP_DROP;
+	handover->magic = HANDOVER_MAGIC;
+	handover->pod = flow->pod;
+	return XDP_PASS;
+}
+
+/* Takes a frame that is VXLAN for us, if it is one of a promoted flow and as all others of it, and tells its length without outer
+ * headers. XDP_ABORTED when it is not. */
+static __always_inline int take_express(struct xdp_md *ctx, __u32 *inner_len)
+{
+	__u32 zero = 0;
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct direct_state *state = bpf_map_lookup_elem(&direct_state, &zero);
+	__u32 len = end - data;
+	struct inner inner = {};
+	struct direct_counts *counts = counts_of(WAY_IN);
+	struct express_flow *flow;
+	struct express_peer *peer;
+	enum up_reason why;
+	int verdict;
+
+	if (!state || !counts)
+		return XDP_ABORTED;
+	counts->received++;
+	why = UP_UNSETTLED;
+	if (!state->generation)
+		goto up;
+	if (data + OUTER_LEN + ETH_HLEN + sizeof(struct iphdr) + sizeof(struct udphdr) > end ||
+	    ((struct ethhdr *)data)->h_proto != bpf_htons(ETH_P_IP) || ((struct ethhdr *)data)->h_dest[0] & 1) {
+		why = UP_OTHER_PROTOCOL;
+		goto up;
+	}
+	why = read_inner(data + OUTER_LEN, end, len - OUTER_LEN, false, &inner);
+	if (why != UP_REASONS)
+		goto up;
+	flow = find_flow(&inner.key, state);
+	why = UP_NO_FLOW;
+	if (!flow)
+		goto up;
+	why = UP_NOT_ALIVE;
+	inner.now_ns = bpf_ktime_get_coarse_ns();
+	if (!listened(state, inner.now_ns))
+		goto up;
+	why = judge_outer(flow, data + ETH_HLEN, len, &inner);
+	if (why != UP_REASONS)
+		goto up;
+	/* A group's address is no VTEP's, and a frame that came in by another NIC is not routed as this flow was. */
+	why = UP_SPOOFED;
+	if (flow->nic != ctx->ingress_ifindex)
+		goto up;
+	why = judge_frame(flow, &inner, &flow->shown_in_ns);
+	if (why != UP_REASONS)
+		goto up;
+	why = UP_NO_ROOM;
+	verdict = hand_over(ctx, flow, &inner);
+	if (verdict == XDP_ABORTED)
+		goto up;
+	if (verdict == XDP_DROP) {
+		counts->lost++;
+		return verdict;
+	}
+	flow->in_frames++;
+	flow->in_bytes += inner.len;
+	peer = peer_of(flow->received_at);
+	if (peer) {
+		peer->received_frames++;
+		peer->received_bytes += inner.len;
+		peer->received_ns = inner.now_ns;
+	}
+	counts->forwarded++;
+	counts->bytes += inner.len;
+	*inner_len = inner.len;
+	return verdict;
+up:
+	counts->up[why]++;
+	return XDP_ABORTED;
+}
+
+#endif

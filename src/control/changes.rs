@@ -1,0 +1,569 @@
+//! Changes of what the kernel decides by: after one, a frame may get another fate than the frames of its flow before it.
+//!
+//! Rules, routes, nexthop objects, filters, forwarding: any announcement is a change. Links, addresses, neighbours and FDB entries are
+//! announced over and over without one (a neighbour is confirmed, a lease is renewed, a counter moves): of those is remembered
+//! what matters, from the beginning on, and only another one is a change.
+//!
+//! What comes anew is no change where no frame can have been judged by its absence: a link has no frames yet, and a neighbour
+//! that was not known led nowhere. An FDB entry is one, because frames to nobody known go everywhere.
+//!
+//! Not listened to: multicast databases, IPv6 addresses, routes and rules, since only IPv4 flows between two stations go the
+//! direct path. IPv6 neighbours are, for an IPv4 route may lead to one. What the kernel decides by without an announcement, it is
+//! not heard of here; the direct path is not for a node that uses it (`gateway/direct/refused.rs` looks for that).
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use foldhash::fast::FixedState;
+
+use crate::netlink::{
+    self, Address, Group, LinkKind, Message, Neighbour, Received, Socket, Subscription, attributes,
+    neighbour_flag, neighbour_state, u32_from, xdp_feature_changes,
+};
+use crate::wire::MacAddr;
+
+/// Room for some thousand notifications. When it does not suffice, that is a change.
+const QUEUE_BYTES: usize = 8 << 20;
+/// Datagrams taken before looking at the clock again.
+const LISTEN_MAX: usize = 1024;
+/// States in which a neighbour's address is used.
+const VALID: u16 = !(neighbour_state::INCOMPLETE | neighbour_state::FAILED);
+
+/// `RTM_NEWQDISC` to `RTM_GETTFILTER` (`linux/rtnetlink.h`).
+const TRAFFIC_CONTROL: std::ops::RangeInclusive<u16> = 36..=46;
+
+/// `RTM_NEWROUTE`, `RTM_DELROUTE`.
+const ROUTE: std::ops::RangeInclusive<u16> = 24..=25;
+/// `RTM_NEWRULE`, `RTM_DELRULE`.
+const RULE: std::ops::RangeInclusive<u16> = 32..=33;
+/// `RTM_NEWNETCONF`, `RTM_DELNETCONF`.
+const NETCONF: std::ops::RangeInclusive<u16> = 80..=81;
+/// `RTM_NEWNEXTHOP` to `RTM_GETNEXTHOPBUCKET`.
+const NEXTHOP: std::ops::RangeInclusive<u16> = 104..=118;
+/// `IFA_CACHEINFO`: how long an address is valid, and when it was changed.
+const ADDRESS_AGE: u16 = 6;
+/// `sizeof(struct ifaddrmsg)`.
+const ADDRESS_HEADER_LEN: usize = 8;
+
+/// `sizeof(struct genlmsghdr)`, and `NETDEV_A_DEV_IFINDEX` (`linux/netdev.h`).
+const GENERIC_HEADER_LEN: usize = 4;
+const FEATURES_IFINDEX: u16 = 1;
+
+const GROUPS: [Group; 8] = [
+    Group::Link,
+    Group::Neighbour,
+    Group::TrafficControl,
+    Group::Ipv4Address,
+    Group::Ipv4Netconf,
+    Group::Ipv4Route,
+    Group::Ipv4Rule,
+    Group::Nexthop,
+];
+
+/// What all is there to begin with: the requests for links, IPv4 addresses, neighbours and FDB entries (`linux/rtnetlink.h`), with
+/// their empty headers.
+const DUMPS: [(u16, &[u8]); 4] = [
+    (18, &[0; 16]),
+    (22, &[2, 0, 0, 0, 0, 0, 0, 0]),
+    (30, &[0; 12]),
+    (30, &[7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+];
+
+/// What may change that frames' fates depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// Rules or sets of nftables, or of `iptables-nft`.
+    Filters,
+    /// A link, or a bridge's port.
+    Link,
+    /// An address of this node.
+    Address,
+    /// Where a neighbour is.
+    Neighbour,
+    /// Behind which port a station is.
+    Fdb,
+    /// A route.
+    Route,
+    /// A rule that chooses a routing table.
+    Rule,
+    /// A nexthop object.
+    Nexthop,
+    /// A queueing discipline or classifier.
+    TrafficControl,
+    /// Forwarding and the like (`net.ipv4.conf`).
+    Netconf,
+    /// What devices can do for XDP.
+    XdpFeatures,
+    /// Whatever could not be told for lack of room.
+    Overrun,
+    /// An announcement of a kind that is not known here.
+    Unknown,
+    /// What vxgate itself goes by: another snapshot.
+    Snapshot,
+    /// Something forbids the direct path, or TCP, that did not before.
+    Forbidden,
+}
+
+impl Change {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::Filters,
+        Self::Link,
+        Self::Address,
+        Self::Neighbour,
+        Self::Fdb,
+        Self::Route,
+        Self::Rule,
+        Self::Nexthop,
+        Self::TrafficControl,
+        Self::Netconf,
+        Self::XdpFeatures,
+        Self::Overrun,
+        Self::Unknown,
+        Self::Snapshot,
+        Self::Forbidden,
+    ];
+
+    /// Its name, the value of the metric label `what`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Filters => "filters",
+            Self::Link => "link",
+            Self::Address => "address",
+            Self::Neighbour => "neighbour",
+            Self::Fdb => "fdb",
+            Self::Route => "route",
+            Self::Rule => "rule",
+            Self::Nexthop => "nexthop",
+            Self::TrafficControl => "traffic_control",
+            Self::Netconf => "netconf",
+            Self::XdpFeatures => "xdp_features",
+            Self::Overrun => "overrun",
+            Self::Unknown => "unknown",
+            Self::Snapshot => "snapshot",
+            Self::Forbidden => "forbidden",
+        }
+    }
+}
+
+/// What was heard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Something changed that frames' fates depend on: what, first of all.
+    pub changed: Option<Change>,
+    /// Links came, went, moved to another bridge, got another queueing discipline, or can do other things for programs.
+    pub links: bool,
+}
+
+impl Heard {
+    fn note(&mut self, change: Change) {
+        self.changed.get_or_insert(change);
+    }
+
+    fn note_links(&mut self, change: Change) {
+        self.note(change);
+        self.links = true;
+    }
+}
+
+/// Listens to the kernel.
+#[derive(Debug)]
+pub struct Changes {
+    routes: Subscription,
+    filters: Option<Subscription>,
+    features: Option<Subscription>,
+    known: Known,
+}
+
+/// What was last said of links, addresses and stations.
+#[derive(Debug, Default)]
+struct Known {
+    links: HashMap<u32, LinkFacts, FixedState>,
+    /// What is said of an address, but for its age.
+    addresses: HashMap<Address, Vec<u8>, FixedState>,
+    stations: HashMap<Station, Option<Place>, FixedState>,
+}
+
+/// What matters of a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct LinkFacts {
+    name: String,
+    mac: MacAddr,
+    mtu: u32,
+    up: bool,
+    running: bool,
+    master: Option<u32>,
+    qdisc: String,
+}
+
+/// A neighbour by its address, or an FDB entry by its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Station {
+    Neighbour(u32, IpAddr),
+    Fdb(MacAddr),
+}
+
+/// Where frames to it go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Address(MacAddr),
+    Port(u32),
+}
+
+impl Changes {
+    /// Listens from now on, and asks what there is by now.
+    ///
+    /// # Errors
+    /// When the kernel cannot be heard or asked.
+    pub fn open(socket: &mut Socket) -> Result<Self, netlink::Error> {
+        let io = |source| netlink::Error::Io {
+            doing: "listening to what changes",
+            source,
+        };
+        let features = xdp_feature_changes(QUEUE_BYTES).unwrap_or_else(|error| {
+            tracing::info!(%error, "no pod's device is sent frames by XDP");
+            None
+        });
+        let mut changes = Self {
+            routes: Subscription::open(&GROUPS, QUEUE_BYTES).map_err(io)?,
+            filters: Subscription::nftables(QUEUE_BYTES).map_err(io)?,
+            features,
+            known: Known::default(),
+        };
+        for (kind, body) in DUMPS {
+            let known = &mut changes.known;
+            socket.dump_with(kind, body, |message| {
+                known.judge(message, &mut Heard::default());
+                None::<()>
+            })?;
+        }
+        Ok(changes)
+    }
+
+    /// Whether what devices can do for XDP would change unheard.
+    pub fn is_deaf_to_features(&self) -> bool {
+        self.features.is_none()
+    }
+
+    /// What to wait for.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let others = self.filters.iter().chain(&self.features);
+        std::iter::once(self.routes.as_fd()).chain(others.map(AsFd::as_fd))
+    }
+
+    /// Takes what has been announced.
+    pub fn hear(&mut self) -> io::Result<Heard> {
+        let mut heard = Heard::default();
+        let known = &mut self.known;
+        listen(&mut self.routes, &mut heard, |message, heard| {
+            known.judge(message, heard);
+        })?;
+        if let Some(filters) = &mut self.filters {
+            listen(filters, &mut heard, |_, heard| heard.note(Change::Filters))?;
+        }
+        if let Some(features) = &mut self.features {
+            listen(features, &mut heard, |message, heard| {
+                if known.is_port(message) {
+                    heard.note_links(Change::XdpFeatures);
+                }
+            })?;
+        }
+        Ok(heard)
+    }
+}
+
+fn listen(
+    subscription: &mut Subscription,
+    heard: &mut Heard,
+    mut judge: impl FnMut(&Message<'_>, &mut Heard),
+) -> io::Result<()> {
+    for _ in 0..LISTEN_MAX {
+        match subscription.receive(|message| judge(message, heard))? {
+            Received::Messages => {}
+            Received::Nothing => break,
+            // Lost ones may have been anything.
+            Received::Overrun => heard.note_links(Change::Overrun),
+        }
+    }
+    Ok(())
+}
+
+impl Known {
+    fn judge(&mut self, message: &Message<'_>, heard: &mut Heard) {
+        if let Some((exists, entry)) = Neighbour::decode(message) {
+            let what = [Change::Neighbour, Change::Fdb][usize::from(entry.fdb)];
+            if self.station(exists, &entry) {
+                heard.note(what);
+            }
+        } else if let Some((exists, found)) = LinkKind::decode(message) {
+            self.link(exists, found, heard);
+        } else if let Some((exists, address)) = Address::decode(message) {
+            if self.address(exists, address, message.payload) {
+                heard.note(Change::Address);
+            }
+        } else {
+            match message.kind {
+                kind if TRAFFIC_CONTROL.contains(&kind) => heard.note_links(Change::TrafficControl),
+                kind if ROUTE.contains(&kind) => heard.note(Change::Route),
+                kind if RULE.contains(&kind) => heard.note(Change::Rule),
+                kind if NETCONF.contains(&kind) => heard.note(Change::Netconf),
+                kind if NEXTHOP.contains(&kind) => heard.note(Change::Nexthop),
+                // A bridge speaks of its port: which VLANs, which state, isolated or not.
+                16 | 17 => heard.note(Change::Link),
+                _ => heard.note(Change::Unknown),
+            }
+        }
+    }
+
+    /// Whether what devices can do for XDP is said of a bridge's port, or of nobody knows what. Frames go to no other by XDP.
+    fn is_port(&self, features: &Message<'_>) -> bool {
+        let said = features.payload.get(GENERIC_HEADER_LEN..);
+        let mut said = attributes(said.unwrap_or_default());
+        let device = said.find(|(number, _)| *number == FEATURES_IFINDEX);
+        let link = device.and_then(|(_, ifindex)| self.links.get(&u32_from(ifindex)?));
+        link.is_none_or(|link| link.master.is_some())
+    }
+
+    /// Notes when another thing is true of a link that was there before, or it is gone.
+    fn link(&mut self, exists: bool, found: LinkKind, heard: &mut Heard) {
+        let LinkKind { link, qdisc, .. } = found;
+        if !exists {
+            self.links.remove(&link.ifindex);
+            return heard.note_links(Change::Link);
+        }
+        let facts = LinkFacts {
+            name: link.name,
+            mac: link.mac,
+            mtu: link.mtu,
+            up: link.up,
+            running: link.running,
+            master: link.master,
+            qdisc,
+        };
+        match self.links.insert(link.ifindex, facts.clone()) {
+            Some(before) if before == facts => {}
+            Some(_) => heard.note_links(Change::Link),
+            None => heard.links = true,
+        }
+    }
+
+    /// Whether an address is there that was not, or is gone, or counts for other things.
+    fn address(&mut self, exists: bool, address: Address, payload: &[u8]) -> bool {
+        if !exists {
+            self.addresses.remove(&address);
+            return true;
+        }
+        let (header, rest) = payload.split_at(ADDRESS_HEADER_LEN.min(payload.len()));
+        let mut said = header.to_vec();
+        for (number, value) in attributes(rest).filter(|(number, _)| *number != ADDRESS_AGE) {
+            said.extend(number.to_ne_bytes());
+            said.extend(value);
+        }
+        self.addresses.insert(address, said.clone()) != Some(said)
+    }
+
+    /// Whether frames that went somewhere go to another Ethernet address, or to another place, or nowhere.
+    fn station(&mut self, exists: bool, entry: &Neighbour) -> bool {
+        // Of a vxlan device, or of a device of its own: where it points may be another VTEP each time.
+        if entry.fdb && (entry.dst.is_some() || entry.flags & neighbour_flag::SELF != 0) {
+            return true;
+        }
+        let usable = exists && entry.state & VALID != 0;
+        let (station, place) = match (entry.fdb, entry.mac, entry.dst) {
+            (true, Some(mac), _) => (Station::Fdb(mac), Some(Place::Port(entry.ifindex))),
+            (false, mac, Some(addr)) => {
+                let station = Station::Neighbour(entry.ifindex, addr);
+                (station, mac.map(Place::Address))
+            }
+            _ => return true,
+        };
+        let place = place.filter(|_| if entry.fdb { exists } else { usable });
+        // What is not known led anywhere, or nowhere.
+        let before = if place.is_some() {
+            self.stations.insert(station, place)
+        } else {
+            self.stations.remove(&station)
+        };
+        let before = before.flatten();
+        if entry.fdb {
+            before != place || !exists
+        } else {
+            before.is_some() && before != place
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::RequestBody;
+
+    const NEW: u16 = 28;
+    const DEL: u16 = 29;
+    const REACHABLE: u8 = 0x02;
+    const STALE: u8 = 0x04;
+    const FAILED: u8 = 0x20;
+    const BRIDGE: u8 = 7;
+    const INET: u8 = 2;
+
+    impl Heard {
+        fn is(&self, change: Change) -> bool {
+            assert!(
+                self.changed.is_none_or(|changed| changed == change),
+                "{self:?}"
+            );
+            self.changed.is_some()
+        }
+    }
+
+    fn heard(known: &mut Known, kind: u16, payload: &[u8]) -> Heard {
+        let mut heard = Heard::default();
+        let message = Message {
+            kind,
+            flags: 0,
+            sequence: 0,
+            payload,
+            bytes: payload,
+        };
+        known.judge(&message, &mut heard);
+        heard
+    }
+
+    fn neighbour(family: u8, state: u8, mac: u8) -> Vec<u8> {
+        on_port(5, family, state, mac)
+    }
+
+    fn on_port(port: u8, family: u8, state: u8, mac: u8) -> Vec<u8> {
+        let mut payload = vec![family, 0, 0, 0, port, 0, 0, 0, state, 0, 0, 0];
+        let mut body = RequestBody::default().with(2, &[2, 0, 0, 0, 0, mac]);
+        if family == INET {
+            body = body.with(1, &[10, 244, 0, 5]);
+        }
+        payload.extend(body.as_bytes());
+        payload
+    }
+
+    #[test]
+    fn a_neighbour_that_is_confirmed_is_no_change_and_one_with_another_address_is() {
+        let mut known = Known::default();
+        let mut changed = |kind, state, mac| {
+            heard(&mut known, kind, &neighbour(INET, state, mac)).is(Change::Neighbour)
+        };
+        assert!(!changed(NEW, FAILED, 1), "it leads nowhere");
+        assert!(!changed(NEW, REACHABLE, 1), "it led nowhere");
+        assert!(!changed(NEW, STALE, 1));
+        assert!(!changed(NEW, REACHABLE, 1));
+        assert!(changed(NEW, REACHABLE, 2));
+        assert!(changed(NEW, FAILED, 2));
+        assert!(!changed(NEW, REACHABLE, 2));
+        assert!(changed(DEL, STALE, 2));
+        assert!(!changed(DEL, FAILED, 2));
+    }
+
+    #[test]
+    fn a_station_that_leaves_a_bridge_is_a_change_and_one_that_is_heard_again_is_not() {
+        let mut known = Known::default();
+        let mut changed = |kind, port| {
+            heard(&mut known, kind, &on_port(port, BRIDGE, REACHABLE, 1)).is(Change::Fdb)
+        };
+        assert!(changed(NEW, 5));
+        assert!(!changed(NEW, 5));
+        assert!(changed(NEW, 6), "it moved");
+        assert!(changed(DEL, 6));
+    }
+
+    #[test]
+    fn routes_and_whatever_is_not_known_are_changes() {
+        for (kind, change) in [
+            (24, Change::Route),
+            (25, Change::Route),
+            (32, Change::Rule),
+            (33, Change::Rule),
+            (80, Change::Netconf),
+            (104, Change::Nexthop),
+            (16, Change::Link),
+            (9999, Change::Unknown),
+        ] {
+            // A link's message of a bridge, which speaks of its port.
+            let heard = heard(&mut Known::default(), kind, &[BRIDGE; 16]);
+            assert!(heard.is(change) && !heard.links, "{kind}: {heard:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_whose_lease_is_renewed_is_no_change() {
+        let mut known = Known::default();
+        let address = |flags: u32, valid_s: u32| {
+            let mut payload = vec![INET, 24, 0, 0, 3, 0, 0, 0];
+            let body = RequestBody::default()
+                .with(2, &[10, 0, 0, 5])
+                .with(8, &flags.to_ne_bytes())
+                .with(
+                    ADDRESS_AGE,
+                    &[valid_s.to_ne_bytes(), [1; 4], [2; 4], [3; 4]].concat(),
+                );
+            payload.extend(body.as_bytes());
+            payload
+        };
+        let mut changed = |kind, flags, valid_s| {
+            heard(&mut known, kind, &address(flags, valid_s)).is(Change::Address)
+        };
+        assert!(changed(20, 0x80, 3600));
+        assert!(!changed(20, 0x80, 1800));
+        assert!(changed(20, 0, 1800), "it is no longer permanent");
+        assert!(changed(21, 0, 1800));
+        assert!(changed(20, 0, 1800));
+    }
+
+    #[test]
+    fn what_is_there_to_begin_with_is_known() {
+        let mut socket = Socket::open().unwrap();
+        let changes = Changes::open(&mut socket).unwrap();
+        // The loopback device has the first index of every namespace.
+        assert_eq!(changes.known.links[&1].name, "lo");
+    }
+
+    #[test]
+    fn a_link_is_a_change_when_something_of_it_is_another() {
+        let mut known = Known::default();
+        let link = |master: u32| {
+            let mut payload = vec![0, 0, 1, 0, 5, 0, 0, 0, 0x41, 0, 0, 0, 0, 0, 0, 0];
+            let body = RequestBody::default()
+                .with(3, b"veth1\0")
+                .with(10, &master.to_ne_bytes());
+            payload.extend(body.as_bytes());
+            payload
+        };
+        let mut changed = |kind, master| heard(&mut known, kind, &link(master));
+        let both = Heard {
+            changed: Some(Change::Link),
+            links: true,
+        };
+        let new = Heard {
+            changed: None,
+            links: true,
+        };
+        assert_eq!(changed(16, 3), new);
+        assert_eq!(changed(16, 3), Heard::default());
+        assert_eq!(changed(16, 4), both);
+        assert_eq!(changed(17, 4), both);
+        assert_eq!(changed(16, 4), new);
+        let is_port = |known: &Known, ifindex: u32| {
+            let features = RequestBody::new(&[0; 4]).with(1, &ifindex.to_ne_bytes());
+            let payload = features.as_bytes();
+            known.is_port(&Message {
+                kind: 30,
+                flags: 0,
+                sequence: 0,
+                payload,
+                bytes: payload,
+            })
+        };
+        assert!(is_port(&known, 5));
+        assert!(is_port(&known, 6), "it is not known");
+        known.links.get_mut(&5).unwrap().master = None;
+        assert!(!is_port(&known, 5));
+    }
+}

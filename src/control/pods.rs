@@ -1,0 +1,162 @@
+//! The pods' devices on the host's side: which links are some.
+//!
+//! A pod's device is a veth whose other end is in another namespace, and a port of a bridge. Not of every bridge: one that a
+//! vxlan device is a port of, too, bridges what it tunnels, and its frames are not routed here.
+//!
+//! A port on which the operator has put something that frames would go around on the direct path (a queueing discipline, such
+//! as the limit of a pod's bandwidth, or classifiers) is left out, and said so.
+
+use std::collections::HashSet;
+
+use crate::netlink::LinkKind;
+
+/// Pods' devices that are looked after at most: each takes two descriptors.
+pub const PODS_MAX: usize = 448;
+
+/// A pod's device.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PodPort {
+    /// Its index on the host's side.
+    pub ifindex: u32,
+    /// Its name there.
+    pub name: String,
+}
+
+/// The pods' devices of a namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pods {
+    /// Those that may be looked after.
+    pub ports: Vec<PodPort>,
+    /// Others, and why not.
+    pub left_out: Vec<(PodPort, String)>,
+}
+
+/// Finds them among all links. `with_clsact` are those that have classifiers of the older kind.
+pub fn pods(links: &[LinkKind], with_clsact: &[u32]) -> Pods {
+    let kind_is = |link: &LinkKind, kind: &str| link.link.kind.as_deref() == Some(kind);
+    let tunnelling: HashSet<u32> = links
+        .iter()
+        .filter(|link| kind_is(link, "vxlan"))
+        .filter_map(|link| link.link.master)
+        .collect();
+    let bridges: HashSet<u32> = links
+        .iter()
+        .filter(|link| kind_is(link, "bridge") && !tunnelling.contains(&link.link.ifindex))
+        .map(|link| link.link.ifindex)
+        .collect();
+    let mut found = Pods::default();
+    for link in links {
+        let on_bridge = link.link.master.is_some_and(|on| bridges.contains(&on));
+        if !(kind_is(link, "veth") && link.elsewhere && link.link.up && on_bridge) {
+            continue;
+        }
+        let port = PodPort {
+            ifindex: link.link.ifindex,
+            name: link.link.name.clone(),
+        };
+        if with_clsact.contains(&port.ifindex) {
+            let why = "it has classifiers (clsact), which its frames would go around";
+            found.left_out.push((port, why.to_owned()));
+        } else if !matches!(link.qdisc.as_str(), "noqueue" | "") {
+            let why = format!(
+                "it has the queueing discipline {}, which its frames would go around",
+                link.qdisc
+            );
+            found.left_out.push((port, why));
+        } else if found.ports.len() == PODS_MAX {
+            let why = format!("{PODS_MAX} pods' devices are looked after at most");
+            found.left_out.push((port, why));
+        } else {
+            found.ports.push(port);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::Link;
+    use crate::wire::MacAddr;
+
+    fn link(ifindex: u32, kind: &str, master: Option<u32>) -> LinkKind {
+        LinkKind {
+            link: Link {
+                ifindex,
+                name: format!("{kind}{ifindex}"),
+                mac: MacAddr::ZERO,
+                mtu: 1450,
+                up: true,
+                running: true,
+                kind: Some(kind.to_owned()),
+                alias: None,
+                rx_queues: 1,
+                tx_queues: 1,
+                master,
+                peer: None,
+                parent: None,
+                loopback: false,
+                ethernet: true,
+            },
+            data: Vec::new(),
+            elsewhere: kind == "veth",
+            qdisc: "noqueue".to_owned(),
+        }
+    }
+
+    fn indexes(found: &Pods) -> Vec<u32> {
+        found.ports.iter().map(|port| port.ifindex).collect()
+    }
+
+    #[test]
+    fn ports_of_any_bridge_that_does_not_tunnel_are_pods() {
+        let mut at_home = link(6, "veth", Some(1));
+        at_home.elsewhere = false;
+        let mut down = link(7, "veth", Some(1));
+        down.link.up = false;
+        let links = [
+            link(1, "bridge", None),
+            link(2, "bridge", None),
+            link(3, "vxlan", Some(2)),
+            link(4, "veth", Some(1)),
+            link(5, "veth", Some(2)),
+            at_home,
+            down,
+            link(8, "veth", None),
+            link(9, "bridge", None),
+            link(10, "veth", Some(9)),
+        ];
+        let found = pods(&links, &[]);
+        assert_eq!(indexes(&found), [4, 10]);
+        assert_eq!(found.left_out, []);
+    }
+
+    #[test]
+    fn what_frames_would_go_around_keeps_a_port_out() {
+        let mut limited = link(4, "veth", Some(1));
+        limited.qdisc = "tbf".to_owned();
+        let links = [
+            link(1, "bridge", None),
+            limited,
+            link(5, "veth", Some(1)),
+            link(6, "veth", Some(1)),
+        ];
+        let found = pods(&links, &[5]);
+        assert_eq!(indexes(&found), [6]);
+        let why: Vec<_> = found
+            .left_out
+            .iter()
+            .map(|(port, why)| (port.ifindex, why))
+            .collect();
+        assert!(why[0].0 == 4 && why[0].1.contains("tbf"), "{why:?}");
+        assert!(why[1].0 == 5 && why[1].1.contains("clsact"), "{why:?}");
+    }
+
+    #[test]
+    fn there_is_a_limit_and_it_is_told() {
+        let mut links = vec![link(1, "bridge", None)];
+        links.extend((2..).take(PODS_MAX + 2).map(|at| link(at, "veth", Some(1))));
+        let found = pods(&links, &[]);
+        assert_eq!((found.ports.len(), found.left_out.len()), (PODS_MAX, 2));
+    }
+}

@@ -1,0 +1,547 @@
+//! Who brings together what was seen of a flow, and says when it may go the direct path.
+//!
+//! Four things have to have been seen in one generation, under one key:
+//!
+//! ```text
+//!   a frame from the pod, at its device           and the same flow's, leaving to a VTEP       (Seen::Out)
+//!   a frame of that VTEP's that was delivered     and the same flow's, on its way to the pod   (Seen::In)
+//! ```
+//!
+//! by the same pod's device and with the same two Ethernet addresses both ways. Then the kernel has routed, filtered and
+//! bridged the flow in both directions and changed nothing in it but its TTL. What it does with the next frame of the flow is
+//! what it did with these, until something changes that it decides by: then there is another generation.
+//!
+//! The judge sees no device and no program. It is told what was seen, asks for the pod's side, and says what to write where.
+
+use std::net::Ipv4Addr;
+
+use super::{Arrival, Departure, FlowKey, FlowTable, Generation, Seen, Sighting, Slot};
+use crate::wire::MacAddr;
+
+/// How long a flow of which not everything was seen keeps its place from another: until a worker tells of it again.
+const PATIENCE_NS: u64 = 1_000_000_000;
+/// How long it is kept in mind where nobody wants its place.
+const MEMORY_NS: u64 = 60_000_000_000;
+/// A flow without a frame for so long is demoted: longer than the kernel is shown one, shorter than it forgets.
+const IDLE_NS: u64 = 25_000_000_000;
+/// How long the place of a promoted flow rests: many times what a program may be held up in which still reads it.
+const REST_NS: u64 = 1_000_000_000;
+
+/// What is known of a flow.
+#[derive(Debug, Default)]
+pub struct Known {
+    out: Option<Departure>,
+    arrived: Option<Arrival>,
+    /// When it was first heard of.
+    born_ns: u64,
+    /// When it was last heard of; of a promoted one, when it last had another number of frames.
+    since_ns: u64,
+    /// When promoted: the frames that it had then.
+    frames: Option<u64>,
+    /// Is in the list of those that only the pod's side is missing of.
+    waits: bool,
+}
+
+/// The pod's side of a flow, when it was seen both ways by the same device with the same addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PodSide {
+    /// The index of the pod's device on the host's side.
+    pub pod: u32,
+    /// The pod's Ethernet address.
+    pub pod_mac: MacAddr,
+    /// The address that it sends to, and that it is sent from.
+    pub gateway_mac: MacAddr,
+}
+
+/// A flow that may go the direct path from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Promoted {
+    /// Its place.
+    pub slot: Slot,
+    /// Its name.
+    pub key: FlowKey,
+    /// How its frames leave.
+    pub departure: Departure,
+    /// How they arrive.
+    pub arrival: Arrival,
+    /// Where its pod is.
+    pub pod: PodSide,
+}
+
+/// Why a flow is not promoted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hitch {
+    /// No frame of it was seen to leave to a VTEP.
+    NotSeenLeaving,
+    /// No frame of it was seen to arrive from a VTEP.
+    NotSeenArriving,
+    /// It goes to one VTEP and comes from another, or by other devices.
+    OtherWayBack,
+    /// TCP may not go direct.
+    TcpForbidden,
+    /// Its pod's device was not seen to send and to be sent the same 5-tuple, with the same Ethernet addresses: it is translated on
+    /// its way, or its pod's device is not looked after.
+    PodUnseen,
+}
+
+impl Hitch {
+    /// In words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::NotSeenLeaving => "not seen leaving",
+            Self::NotSeenArriving => "not seen arriving",
+            Self::OtherWayBack => "comes by another way than it goes",
+            Self::TcpForbidden => "TCP may not go direct",
+            Self::PodUnseen => "not seen both ways at a pod's device",
+        }
+    }
+}
+
+/// What is known of a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Its place.
+    pub slot: Slot,
+    /// Its name.
+    pub key: FlowKey,
+    /// When it was first heard of in this generation, in nanoseconds (`CLOCK_MONOTONIC`).
+    pub born_ns: u64,
+    /// The VTEP at its other end, as far as it is known.
+    pub vtep: Option<Ipv4Addr>,
+    /// Why it is not promoted, when it is not.
+    pub hitch: Option<Hitch>,
+}
+
+/// What becomes of a promoted flow that is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It has had so many frames so far.
+    Frames(u64),
+    /// It was demoted where its frames are handled.
+    Demoted,
+}
+
+/// The one owner of the table.
+#[derive(Debug)]
+pub struct Judge {
+    table: FlowTable<Known>,
+    generation: u32,
+    /// Flows that only the pod's side is missing of.
+    waiting: Vec<Slot>,
+    promoted: usize,
+    /// Whether TCP may go direct.
+    tcp: bool,
+}
+
+impl Judge {
+    /// One that knows no flow. It has room for [`super::WAYS`] flows in each of so many sets.
+    pub fn new(sets: usize, seed: u64) -> Self {
+        Self {
+            table: FlowTable::new(sets, seed),
+            generation: Generation::NONE,
+            waiting: Vec::new(),
+            promoted: 0,
+            tcp: true,
+        }
+    }
+
+    /// How many flows are promoted.
+    pub fn promoted(&self) -> usize {
+        self.promoted
+    }
+
+    /// Whether TCP may be promoted from now on. What is promoted stays: whoever forbids it begins another generation.
+    pub fn allow_tcp(&mut self, allowed: bool) {
+        self.tcp = allowed;
+    }
+
+    /// Begins another generation at `now_ns`: nothing that was seen counts any more. Whoever calls has told the programs.
+    /// The places of promoted flows rest; returns them.
+    pub fn begin(&mut self, generation: u32, now_ns: u64) -> Vec<Slot> {
+        self.generation = generation;
+        self.waiting.clear();
+        self.promoted = 0;
+        let mut vacated = Vec::new();
+        if !self.table.is_empty() {
+            self.table.sweep(|slot, _, known| {
+                let promoted = known.frames.is_some();
+                vacated.extend(promoted.then_some(slot));
+                Some(if promoted { now_ns + REST_NS } else { 0 })
+            });
+        }
+        vacated
+    }
+
+    /// Takes what a worker saw, at `now_ns`.
+    pub fn hear(&mut self, sighting: &Sighting, now_ns: u64) {
+        if sighting.generation != self.generation || self.generation == Generation::NONE {
+            return;
+        }
+        let allowed = self.tcp || !sighting.key.is_tcp();
+        let slot = match self.table.find(&sighting.key) {
+            Some((slot, _)) => slot,
+            None => {
+                let known = Known {
+                    born_ns: now_ns,
+                    since_ns: now_ns,
+                    ..Known::default()
+                };
+                let may_go = |_, known: &mut Known| known.is_stale(now_ns);
+                match self.table.insert(sighting.key, known, now_ns, may_go) {
+                    Ok(slot) => slot,
+                    Err(_) => return,
+                }
+            }
+        };
+        let Some((_, known)) = self.table.get_mut(slot) else {
+            return;
+        };
+        if known.frames.is_some() {
+            return;
+        }
+        match sighting.seen {
+            Seen::Out(departure) => known.out = Some(departure),
+            Seen::In(arrival) => known.arrived = Some(arrival),
+        }
+        known.since_ns = now_ns;
+        if allowed && known.agree() && !known.waits {
+            known.waits = true;
+            self.waiting.push(slot);
+        }
+    }
+
+    /// Looks at the flows that only the pod's side is missing of. `pod_side` is asked for it, and `promote` told of each flow
+    /// that may go direct.
+    pub fn decide(
+        &mut self,
+        now_ns: u64,
+        mut pod_side: impl FnMut(&FlowKey) -> Option<PodSide>,
+        mut promote: impl FnMut(&Promoted),
+    ) {
+        let (table, promoted) = (&mut self.table, &mut self.promoted);
+        self.waiting.retain(|slot| {
+            let Some((key, known)) = table.get_mut(*slot) else {
+                return false;
+            };
+            // Its place may have become another flow's meanwhile.
+            if !known.waits || !known.agree() {
+                return false;
+            }
+            let seen = known.out.zip(known.arrived);
+            let (Some((departure, arrival)), Some(pod)) = (seen, pod_side(&key)) else {
+                known.waits = !known.is_stale(now_ns);
+                return known.waits;
+            };
+            known.waits = false;
+            known.frames = Some(0);
+            known.since_ns = now_ns;
+            *promoted += 1;
+            promote(&Promoted {
+                slot: *slot,
+                key,
+                departure,
+                arrival,
+                pod,
+            });
+            false
+        });
+    }
+
+    /// Looks at every promoted flow, and gives up those that are idle or were demoted where their frames are handled; `look`
+    /// is asked of each, and told of those that go. Flows of which not everything was seen are forgotten after a while.
+    pub fn sweep(
+        &mut self,
+        now_ns: u64,
+        mut look: impl FnMut(Slot) -> Verdict,
+        mut vacate: impl FnMut(Slot, Verdict),
+    ) {
+        let promoted = &mut self.promoted;
+        self.table.sweep(|slot, _, known| {
+            let Some(frames) = known.frames else {
+                let silent_ns = now_ns.saturating_sub(known.since_ns);
+                return (silent_ns >= MEMORY_NS).then_some(0);
+            };
+            let verdict = look(slot);
+            match verdict {
+                Verdict::Frames(now) if now != frames => {
+                    known.frames = Some(now);
+                    known.since_ns = now_ns;
+                    return None;
+                }
+                Verdict::Frames(_) if now_ns.saturating_sub(known.since_ns) < IDLE_NS => {
+                    return None;
+                }
+                Verdict::Frames(_) | Verdict::Demoted => {}
+            }
+            *promoted -= 1;
+            vacate(slot, verdict);
+            Some(now_ns + REST_NS)
+        });
+    }
+}
+
+impl Judge {
+    /// Every flow that is known.
+    pub fn flows(&self) -> impl Iterator<Item = Standing> {
+        self.table.iter().map(|(slot, key, known)| {
+            let arrived = known.arrived.map(|arrival| arrival.source);
+            let leaves = known.out.map(|departure| departure.destination());
+            let hitch = match (known.frames, &known.out, &known.arrived) {
+                (Some(_), _, _) => None,
+                (None, None, _) => Some(Hitch::NotSeenLeaving),
+                (None, _, None) => Some(Hitch::NotSeenArriving),
+                _ if !known.agree() => Some(Hitch::OtherWayBack),
+                _ if key.is_tcp() && !self.tcp => Some(Hitch::TcpForbidden),
+                _ => Some(Hitch::PodUnseen),
+            };
+            Standing {
+                slot,
+                key: *key,
+                born_ns: known.born_ns,
+                vtep: leaves.or(arrived),
+                hitch,
+            }
+        })
+    }
+}
+
+impl Known {
+    /// Seen both ways, between the same two VTEPs and by the same devices.
+    fn agree(&self) -> bool {
+        match (&self.out, &self.arrived) {
+            (Some(out), Some(arrived)) => {
+                out.destination() == arrived.source
+                    && out.device == arrived.device
+                    && out.nic == arrived.nic
+            }
+            _ => false,
+        }
+    }
+
+    /// Not promoted, and not heard of for long.
+    fn is_stale(&self, now_ns: u64) -> bool {
+        self.frames.is_none() && now_ns.saturating_sub(self.since_ns) >= PATIENCE_NS
+    }
+}
+
+impl Departure {
+    /// The VTEP that the flow's frames go to.
+    pub fn destination(&self) -> Ipv4Addr {
+        let [a, b, c, d] = [30, 31, 32, 33].map(|at| self.headers[at]);
+        Ipv4Addr::new(a, b, c, d)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::HEADERS_LEN;
+    use super::super::key::tests::key;
+    use super::*;
+    use crate::stats::PeerId;
+
+    const FAR: [u8; 4] = [10, 0, 0, 11];
+    const MS: u64 = 1_000_000;
+
+    fn out(key: FlowKey) -> Sighting {
+        let mut headers = [0; HEADERS_LEN];
+        headers[30..34].copy_from_slice(&FAR);
+        let departure = Departure {
+            headers,
+            device: 4,
+            nic: 3,
+            frame_max: 1464,
+            ecn: 3,
+            checksum: true,
+            peer: PeerId(2),
+        };
+        Sighting {
+            key,
+            generation: 7,
+            seen: Seen::Out(departure),
+        }
+    }
+
+    fn arrived(key: FlowKey, source: [u8; 4]) -> Sighting {
+        let arrival = Arrival {
+            source: source.into(),
+            device: 4,
+            nic: 3,
+            peer: PeerId(2),
+        };
+        Sighting {
+            key,
+            generation: 7,
+            seen: Seen::In(arrival),
+        }
+    }
+
+    fn pod() -> Option<PodSide> {
+        Some(PodSide {
+            pod: 9,
+            pod_mac: MacAddr([2; 6]),
+            gateway_mac: MacAddr([4; 6]),
+        })
+    }
+
+    fn judge() -> Judge {
+        let mut judge = Judge::new(16, 1);
+        assert!(judge.begin(7, 0).is_empty());
+        judge
+    }
+
+    fn decide(judge: &mut Judge, now_ns: u64, side: Option<PodSide>) -> Vec<Promoted> {
+        let mut promoted = Vec::new();
+        judge.decide(now_ns, |_| side, |flow| promoted.push(*flow));
+        promoted
+    }
+
+    #[test]
+    fn a_flow_is_promoted_when_all_four_were_seen_and_not_before() {
+        let flow = key(5, 1000);
+        let mut judge = judge();
+        judge.hear(&out(flow), 0);
+        assert_eq!(decide(&mut judge, 1, pod()), []);
+        judge.hear(&arrived(flow, FAR), 2);
+        assert_eq!(decide(&mut judge, 3, None), []);
+        let promoted = decide(&mut judge, 4, pod());
+        assert_eq!(promoted.len(), 1);
+        assert_eq!((promoted[0].key, promoted[0].pod), (flow, pod().unwrap()));
+        assert_eq!(judge.promoted(), 1);
+        judge.hear(&out(flow), 5);
+        assert_eq!(decide(&mut judge, 6, pod()), [], "it is");
+    }
+
+    #[test]
+    fn what_comes_from_elsewhere_than_it_goes_to_is_not_promoted() {
+        let mut judge = judge();
+        judge.hear(&out(key(5, 1)), 0);
+        judge.hear(&arrived(key(5, 1), [10, 0, 0, 12]), 0);
+        assert_eq!(decide(&mut judge, 1, pod()), []);
+        // A translated flow has another key on the other side.
+        judge.hear(&out(key(5, 2)), 0);
+        judge.hear(&arrived(key(5, 3), FAR), 0);
+        assert_eq!(decide(&mut judge, 1, pod()), []);
+    }
+
+    #[test]
+    fn nothing_of_another_generation_counts() {
+        let mut judge = judge();
+        judge.hear(&out(key(5, 1)), 0);
+        assert!(judge.begin(Generation::NONE, 1).is_empty());
+        judge.hear(&arrived(key(5, 1), FAR), 2);
+        assert!(judge.begin(8, 3).is_empty());
+        judge.hear(&arrived(key(5, 1), FAR), 4);
+        judge.hear(&out(key(5, 1)), 4);
+        assert_eq!(decide(&mut judge, 5, pod()), []);
+    }
+
+    #[test]
+    fn another_generation_demotes_all_and_their_places_rest() {
+        let mut judge = Judge::new(1, 1);
+        judge.begin(7, 0);
+        for port in 0..4 {
+            judge.hear(&out(key(5, port)), 0);
+            judge.hear(&arrived(key(5, port), FAR), 0);
+        }
+        let promoted = decide(&mut judge, 1, pod());
+        assert_eq!(promoted.len(), 4);
+        assert_eq!(judge.begin(7, 10 * MS).len(), 4);
+        assert_eq!(judge.promoted(), 0);
+        let again = |judge: &mut Judge, now_ns| {
+            judge.hear(&out(key(5, 1)), now_ns);
+            judge.hear(&arrived(key(5, 1), FAR), now_ns);
+            decide(judge, now_ns, pod()).len()
+        };
+        assert_eq!(again(&mut judge, 500 * MS), 0);
+        assert_eq!(again(&mut judge, 1010 * MS), 1);
+    }
+
+    #[test]
+    fn idle_flows_and_those_that_ended_are_given_up() {
+        let mut judge = judge();
+        for port in 0..3 {
+            judge.hear(&out(key(5, port)), 0);
+            judge.hear(&arrived(key(5, port), FAR), 0);
+        }
+        let promoted = decide(&mut judge, 0, pod());
+        let slot = |port| {
+            let mut flows = promoted.iter();
+            flows.find(|flow| flow.key == key(5, port)).unwrap().slot
+        };
+        let (busy, idle, ended) = (slot(0), slot(1), slot(2));
+        let sweep = |judge: &mut Judge, now_ns| {
+            let mut gone = Vec::new();
+            let look = |slot| match slot {
+                _ if slot == busy => Verdict::Frames(now_ns),
+                _ if slot == ended => Verdict::Demoted,
+                _ => Verdict::Frames(0),
+            };
+            judge.sweep(now_ns, look, |slot, _| gone.push(slot));
+            gone
+        };
+        assert_eq!(sweep(&mut judge, 1000 * MS), [ended]);
+        assert_eq!(sweep(&mut judge, 24_000 * MS), []);
+        assert_eq!(sweep(&mut judge, 25_000 * MS), [idle]);
+        assert_eq!(sweep(&mut judge, 90_000 * MS), []);
+        assert_eq!(judge.promoted(), 1);
+    }
+
+    #[test]
+    fn of_every_flow_it_is_known_why_it_is_not_promoted() {
+        let mut judge = judge();
+        judge.allow_tcp(false);
+        let tcp = FlowKey {
+            protocol: 6,
+            ..key(5, 5)
+        };
+        judge.hear(&out(key(5, 1)), 3);
+        judge.hear(&arrived(key(5, 2), FAR), 3);
+        judge.hear(&out(key(5, 3)), 3);
+        judge.hear(&arrived(key(5, 3), [10, 0, 0, 12]), 4);
+        for flow in [key(5, 4), tcp, key(5, 6)] {
+            judge.hear(&out(flow), 3);
+            judge.hear(&arrived(flow, FAR), 4);
+        }
+        judge.decide(5, |flow| pod().filter(|_| *flow == key(5, 6)), |_| ());
+        let hitch = |judge: &Judge, flow| {
+            let mut flows = judge.flows();
+            let standing = flows.find(|standing| standing.key == flow).unwrap();
+            assert_eq!(standing.born_ns, 3);
+            standing.hitch
+        };
+        for (flow, expected) in [
+            (key(5, 1), Some(Hitch::NotSeenArriving)),
+            (key(5, 2), Some(Hitch::NotSeenLeaving)),
+            (key(5, 3), Some(Hitch::OtherWayBack)),
+            (key(5, 4), Some(Hitch::PodUnseen)),
+            (tcp, Some(Hitch::TcpForbidden)),
+            (key(5, 6), None),
+        ] {
+            assert_eq!(hitch(&judge, flow), expected, "{flow}");
+        }
+        // Kept in mind for a while.
+        let keep = |_| Verdict::Frames(0);
+        judge.sweep(5_000 * MS, keep, |_, _| ());
+        assert_eq!(judge.flows().count(), 6);
+        judge.sweep(60_004 * MS, keep, |_, _| ());
+        assert_eq!(judge.flows().count(), 0);
+    }
+
+    #[test]
+    fn tcp_is_promoted_only_where_that_is_allowed() {
+        let tcp = FlowKey {
+            protocol: 6,
+            ..key(5, 1)
+        };
+        let mut judge = judge();
+        let both = |judge: &mut Judge| {
+            judge.hear(&out(tcp), 0);
+            judge.hear(&arrived(tcp, FAR), 0);
+            decide(judge, 0, pod()).len()
+        };
+        judge.allow_tcp(false);
+        assert_eq!(both(&mut judge), 0);
+        judge.allow_tcp(true);
+        assert_eq!(both(&mut judge), 1);
+    }
+}

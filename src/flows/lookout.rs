@@ -1,0 +1,227 @@
+//! What a worker says of the flows whose frames it carries: each once, and then ever more rarely.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crossbeam::queue::ArrayQueue;
+
+use super::{FlowKey, Way};
+use crate::stats::PeerId;
+
+/// Outer Ethernet, IPv4, UDP and VXLAN headers, and the inner Ethernet header.
+pub const HEADERS_LEN: usize = 64;
+/// Flows that a lookout remembers: 64 KB, which is what a worker may lose of its cache.
+const PLACES: usize = 8192;
+/// Sightings that wait for the judge. More than that are lost, and made again later.
+pub(super) const QUEUE: usize = 4096;
+
+/// What a worker saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sighting {
+    /// Of which flow.
+    pub key: FlowKey,
+    /// In which generation.
+    pub generation: u32,
+    /// And what.
+    pub seen: Seen,
+}
+
+/// Which of both directions it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// A frame of a pod was sent to a VTEP.
+    Out(Departure),
+    /// A frame of a VTEP was delivered to the vxlan device.
+    In(Arrival),
+}
+
+/// How a flow's frames leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Departure {
+    /// The headers that this frame was given, over IPv4.
+    pub headers: [u8; HEADERS_LEN],
+    /// The index of the vxlan device.
+    pub device: u32,
+    /// The index of the underlay device.
+    pub nic: u32,
+    /// The longest inner frame that the path takes, in bytes, Ethernet header included.
+    pub frame_max: u32,
+    /// Which inner ECN bits the outer header gets, of those that are not CE.
+    pub ecn: u8,
+    /// Whether there is an outer UDP checksum.
+    pub checksum: bool,
+    /// Where the VTEP is counted.
+    pub peer: PeerId,
+}
+
+/// How a flow's frames arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// The VTEP that sent it.
+    pub source: Ipv4Addr,
+    /// The index of the vxlan device.
+    pub device: u32,
+    /// The index of the underlay device.
+    pub nic: u32,
+    /// Where the VTEP is counted.
+    pub peer: PeerId,
+}
+
+/// The number of the present generation, shared by all that look out and the one that judges.
+#[derive(Debug, Clone, Default)]
+pub struct Generation(Arc<AtomicU32>);
+
+impl Generation {
+    /// While nothing that is seen counts.
+    pub const NONE: u32 = 0;
+
+    /// The present one.
+    #[inline]
+    pub fn now(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Makes another one the present one.
+    pub fn set(&self, generation: u32) {
+        self.0.store(generation, Ordering::Relaxed);
+    }
+}
+
+/// The way from the workers to the judge.
+#[derive(Debug, Clone)]
+pub struct Sightings {
+    queue: Arc<ArrayQueue<Sighting>>,
+    generation: Generation,
+    seed: u64,
+}
+
+impl Sightings {
+    /// An empty one. `seed` is that of the flows' hashes.
+    pub fn new(generation: Generation, seed: u64) -> Self {
+        let queue = Arc::new(ArrayQueue::new(QUEUE));
+        Self {
+            queue,
+            generation,
+            seed,
+        }
+    }
+
+    /// Takes the oldest one that waits.
+    pub fn take(&self) -> Option<Sighting> {
+        self.queue.pop()
+    }
+
+    /// A worker's end of it.
+    pub fn lookout(&self) -> Lookout {
+        Lookout {
+            places: vec![Place::default(); PLACES].into(),
+            sightings: self.clone(),
+        }
+    }
+}
+
+/// A worker's own.
+#[derive(Debug)]
+pub struct Lookout {
+    /// By the flow's hash and its direction; a flow takes the place of another.
+    places: Box<[Place]>,
+    sightings: Sightings,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    /// Of the flow, its direction and the generation.
+    mark: u32,
+    /// Frames since it has this place.
+    frames: u32,
+}
+
+impl Lookout {
+    /// The generation that a batch is seen in; `None` when nothing counts now.
+    #[inline]
+    pub fn generation(&self) -> Option<u32> {
+        Some(self.sightings.generation.now()).filter(|now| *now != Generation::NONE)
+    }
+
+    /// Notes a frame of a flow, and tells of it when it is the first, the second, the fourth, … that came this way in this
+    /// generation: the judge may not have known enough the last time. `seen` is asked only then, and may decline.
+    #[inline]
+    pub fn note(
+        &mut self,
+        key: &FlowKey,
+        way: Way,
+        generation: u32,
+        seen: impl FnOnce() -> Option<Seen>,
+    ) {
+        let hash = key.hash(self.sightings.seed);
+        // The directions of a flow that one worker carries must not take each other's place.
+        let place = (hash << 1 | (way == Way::In) as u32) as usize & (PLACES - 1);
+        let mark = hash.rotate_left(16) ^ generation.wrapping_mul(0x9e37_79b9);
+        let Some(place) = self.places.get_mut(place) else {
+            return;
+        };
+        if place.mark != mark {
+            *place = Place { mark, frames: 0 };
+        }
+        place.frames = place.frames.saturating_add(1);
+        if place.frames.is_power_of_two()
+            && let Some(seen) = seen()
+        {
+            // Nobody waits for the judge: what finds no room is told later.
+            let _ = self.sightings.queue.push(Sighting {
+                key: *key,
+                generation,
+                seen,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::key::tests::key;
+    use super::*;
+
+    fn arrival() -> Option<Seen> {
+        Some(Seen::In(Arrival {
+            source: [10, 0, 0, 11].into(),
+            device: 4,
+            nic: 3,
+            peer: PeerId(1),
+        }))
+    }
+
+    #[test]
+    fn a_flow_is_told_of_once_and_then_ever_more_rarely_and_anew_in_each_generation() {
+        let generation = Generation::default();
+        let sightings = Sightings::new(generation.clone(), 1);
+        let mut lookout = sightings.lookout();
+        assert_eq!(lookout.generation(), None);
+        generation.set(5);
+        assert_eq!(lookout.generation(), Some(5));
+        for _ in 0..1000 {
+            lookout.note(&key(1, 1), Way::In, 5, arrival);
+        }
+        let told: Vec<_> = std::iter::from_fn(|| sightings.take()).collect();
+        assert_eq!(told.len(), 10);
+        assert!(
+            told.iter()
+                .all(|told| told.key == key(1, 1) && told.generation == 5)
+        );
+        lookout.note(&key(1, 1), Way::In, 6, arrival);
+        assert_eq!(sightings.take().map(|told| told.generation), Some(6));
+    }
+
+    #[test]
+    fn what_finds_no_room_is_lost_and_nobody_waits() {
+        let sightings = Sightings::new(Generation::default(), 1);
+        let mut lookout = sightings.lookout();
+        for port in 0..u16::MAX {
+            lookout.note(&key(1, port), Way::In, 1, arrival);
+        }
+        assert_eq!(std::iter::from_fn(|| sightings.take()).count(), QUEUE);
+        lookout.note(&key(2, 2), Way::In, 1, || None);
+        assert_eq!(sightings.take(), None);
+    }
+}

@@ -1,0 +1,202 @@
+//! A table of flows of fixed size: sets of [`WAYS`] places, and for each set the hand of a clock that says whose turn it is
+//! to go when a new flow wants in.
+//!
+//! A place whose flow went can rest: nobody gets it before then. What programs read in a place of the same number, they read
+//! of one flow only.
+
+use super::FlowKey;
+
+/// Places of a set: `FLOW_WAYS` of `bpf/direct.h`.
+pub const WAYS: usize = 4;
+
+/// A place's number: its set's, times [`WAYS`], and which of the set's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(pub usize);
+
+/// Flows, and what is known of each. Everything is allocated at the start.
+#[derive(Debug)]
+pub struct FlowTable<T> {
+    places: Box<[Place<T>]>,
+    hands: Box<[u8]>,
+    seed: u64,
+    len: usize,
+}
+
+#[derive(Debug)]
+enum Place<T> {
+    /// Nobody's from this moment on, in nanoseconds.
+    Free(u64),
+    Taken(FlowKey, T),
+}
+
+impl<T> FlowTable<T> {
+    /// An empty one with at least so many sets. `seed` is that of the flows' hashes.
+    pub fn new(sets: usize, seed: u64) -> Self {
+        let sets = sets.next_power_of_two();
+        let places = std::iter::repeat_with(|| Place::Free(0));
+        Self {
+            places: places.take(sets * WAYS).collect(),
+            hands: vec![0; sets].into(),
+            seed,
+            len: 0,
+        }
+    }
+
+    /// How many flows are in it.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// A flow's place, and what is known of it.
+    pub fn find(&mut self, key: &FlowKey) -> Option<(Slot, &mut T)> {
+        let first = self.set_of(key) * WAYS;
+        let mut places = self.places.iter_mut().enumerate().skip(first).take(WAYS);
+        places.find_map(|(at, place)| match place {
+            Place::Taken(of, known) if of == key => Some((Slot(at), known)),
+            _ => None,
+        })
+    }
+
+    /// What is in a place.
+    pub fn get_mut(&mut self, slot: Slot) -> Option<(FlowKey, &mut T)> {
+        match self.places.get_mut(slot.0) {
+            Some(Place::Taken(key, known)) => Some((*key, known)),
+            _ => None,
+        }
+    }
+
+    /// Every flow.
+    pub fn iter(&self) -> impl Iterator<Item = (Slot, &FlowKey, &T)> {
+        let places = self.places.iter().enumerate();
+        places.filter_map(|(at, place)| match place {
+            Place::Taken(key, known) => Some((Slot(at), key, known)),
+            Place::Free(_) => None,
+        })
+    }
+
+    /// Puts a flow that is not there into its set, at `now_ns`. When no place is free, the clock's hand goes round once, and
+    /// the first flow for which `may_go` holds makes room; its place must not need to rest.
+    ///
+    /// # Errors
+    /// Gives `known` back when there is no room.
+    pub fn insert(
+        &mut self,
+        key: FlowKey,
+        known: T,
+        now_ns: u64,
+        mut may_go: impl FnMut(Slot, &mut T) -> bool,
+    ) -> Result<Slot, T> {
+        let set = self.set_of(&key);
+        let free = |place: &Place<T>| matches!(place, Place::Free(from) if *from <= now_ns);
+        let places = set * WAYS..(set + 1) * WAYS;
+        let mut found = places
+            .clone()
+            .find(|at| self.places.get(*at).is_some_and(free));
+        if found.is_none()
+            && let Some(hand) = self.hands.get_mut(set)
+        {
+            for _ in 0..WAYS {
+                let at = places.start + usize::from(*hand);
+                *hand = (*hand + 1) % WAYS as u8;
+                if let Some(Place::Taken(_, known)) = self.places.get_mut(at)
+                    && may_go(Slot(at), known)
+                {
+                    self.len -= 1;
+                    found = Some(at);
+                    break;
+                }
+            }
+        }
+        match found.and_then(|at| Some((at, self.places.get_mut(at)?))) {
+            Some((at, place)) => {
+                *place = Place::Taken(key, known);
+                self.len += 1;
+                Ok(Slot(at))
+            }
+            None => Err(known),
+        }
+    }
+
+    /// Looks at every flow, and lets those go for which `until_ns` says until when their places rest: 0 for not at all.
+    pub fn sweep(&mut self, mut until_ns: impl FnMut(Slot, &FlowKey, &mut T) -> Option<u64>) {
+        for (at, place) in self.places.iter_mut().enumerate() {
+            if let Place::Taken(key, known) = place
+                && let Some(until_ns) = until_ns(Slot(at), key, known)
+            {
+                *place = Place::Free(until_ns);
+                self.len -= 1;
+            }
+        }
+    }
+
+    fn set_of(&self, key: &FlowKey) -> usize {
+        key.hash(self.seed) as usize & (self.hands.len() - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::key::tests::key;
+    use super::*;
+
+    fn full() -> (FlowTable<u32>, Vec<Slot>) {
+        let mut table = FlowTable::new(1, 3);
+        let slots = (0..4).map(|port| {
+            let inserted = table.insert(key(1, port), u32::from(port), 0, |_, _| false);
+            inserted.unwrap()
+        });
+        let slots = slots.collect();
+        (table, slots)
+    }
+
+    #[test]
+    fn flows_are_found_until_they_go_and_a_full_set_takes_none() {
+        let (mut table, slots) = full();
+        assert_eq!((table.len(), slots.len()), (4, 4));
+        for (port, slot) in (0..4).zip(&slots) {
+            assert_eq!(
+                table.find(&key(1, port)),
+                Some((*slot, &mut u32::from(port)))
+            );
+        }
+        assert_eq!(table.insert(key(2, 9), 9, 0, |_, _| false), Err(9));
+        let all: Vec<_> = table
+            .iter()
+            .map(|(slot, _, known)| (slot, *known))
+            .collect();
+        assert_eq!(all, slots.iter().copied().zip(0..).collect::<Vec<_>>());
+        table.sweep(|_, key, _| (key.local.port() == 2).then_some(0));
+        assert_eq!((table.len(), table.find(&key(1, 2))), (3, None));
+        assert_eq!(table.insert(key(2, 9), 9, 0, |_, _| false), Ok(slots[2]));
+    }
+
+    #[test]
+    fn the_clock_gives_every_flow_its_turn() {
+        let (mut table, slots) = full();
+        let gone: Vec<_> = (10..14)
+            .map(|port| table.insert(key(1, port), 0, 0, |_, _| true).unwrap())
+            .collect();
+        assert_eq!(gone, slots, "one after the other");
+        // A second chance for who asks for it.
+        let mut asked = Vec::new();
+        let slot = table.insert(key(1, 20), 0, 0, |slot, _| {
+            asked.push(slot);
+            asked.len() == 3
+        });
+        assert_eq!(slot, Ok(slots[2]));
+        assert_eq!((asked, table.len()), (slots[..3].to_vec(), 4));
+    }
+
+    #[test]
+    fn a_place_that_rests_is_nobodys_until_then() {
+        let (mut table, slots) = full();
+        table.sweep(|slot, _, _| (slot == slots[1]).then_some(100));
+        assert_eq!(table.insert(key(3, 1), 1, 99, |_, _| false), Err(1));
+        assert_eq!(table.insert(key(3, 1), 1, 100, |_, _| false), Ok(slots[1]));
+    }
+}

@@ -1,0 +1,336 @@
+//! The thread that looks after the pods' devices, listens to what changes, and promotes flows: the one owner of the gear.
+
+use std::cmp::Reverse;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, bounded};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::refused::{self, Refused};
+use super::{Gear, Question, Running, Shared, lock, tell};
+use crate::control::{Change, Changes, Pods, pods};
+use crate::fault::{self, Explained};
+use crate::flows::{Generation, Judge, Sightings, Standing};
+use crate::gateway::observe::{FlowState, FlowsState};
+use crate::netlink::{self, Socket, XdpFeatures};
+use crate::port::now_ns;
+use crate::steer::{self, Express};
+
+/// How often sightings are looked at, and the programs told that somebody listens: a tenth of `LISTENER_STALE_NS`
+/// (`bpf/shared.h`).
+const TICK: Duration = Duration::from_millis(10);
+/// How long nothing must have changed before another generation begins: longer than a frame is under way within the node,
+/// and than a sleeping worker takes to look at another snapshot.
+const SETTLE_NS: u64 = 30_000_000;
+/// Flows that are told of at most.
+const FLOWS_MAX: usize = 4096;
+/// How often promoted flows are looked at, and what is not announced.
+const LOOK_NS: u64 = 1_000_000_000;
+
+/// The thread's own.
+pub(super) struct Keeper {
+    express: Express,
+    sightings: Sightings,
+    generation: Generation,
+    judge: Judge,
+    changes: Changes,
+    netlink: Socket,
+    wake: UnixStream,
+    doubt: Arc<AtomicBool>,
+    asked: Receiver<Question>,
+    shared: Arc<Mutex<Shared>>,
+    /// The number of the last generation.
+    number: u32,
+    /// When the next one may begin; none while one holds.
+    settles_ns: Option<u64>,
+    look_ns: u64,
+    /// What forbids the direct path for now, and for TCP.
+    forbidden: Option<String>,
+    tcp_forbidden: Option<String>,
+}
+
+impl Keeper {
+    /// Begins, with the workers' nice value: they could hold it up otherwise, until the programs take it for hung.
+    pub fn start(
+        gear: Gear,
+        doubt: Arc<AtomicBool>,
+        shared: Arc<Mutex<Shared>>,
+        nice: i32,
+    ) -> Result<Running, Refused> {
+        // Before anything is looked at, so that nothing changes unheard.
+        let mut netlink = Socket::open()?;
+        let changes = Changes::open(&mut netlink)?;
+        let (ours, theirs) = UnixStream::pair()?;
+        let counters = gear.express.counters();
+        let (questions, asked) = bounded(1);
+        let keeper = Self {
+            judge: Judge::new(gear.express.sets(), gear.express.seed()),
+            express: gear.express,
+            sightings: gear.sightings,
+            generation: gear.generation,
+            changes,
+            netlink,
+            wake: theirs,
+            doubt,
+            asked,
+            shared,
+            number: Generation::NONE,
+            settles_ns: Some(now_ns() + SETTLE_NS),
+            look_ns: 0,
+            forbidden: None,
+            tcp_forbidden: None,
+        };
+        let thread = thread::Builder::new()
+            .name("vxgate-direct".into())
+            .spawn(move || keeper.run(nice))?;
+        Ok(Running {
+            wake: ours,
+            thread,
+            counters,
+            questions,
+        })
+    }
+
+    fn run(mut self, nice: i32) -> Express {
+        // The calling thread's. Without it, frames take the kernel's path whenever the machine is too busy to listen.
+        if let Err(error) = rustix::process::setpriority_process(None, nice) {
+            tracing::info!(nice, %error, "who listens for the direct path runs as all do");
+        }
+        if let Err(error) = self.keep() {
+            let error = Refused::from(error);
+            tell(&error);
+            lock(&self.shared).why_not = Some(fault::line(&error));
+        }
+        self.end_generation(None);
+        self.express
+    }
+
+    /// Until it is told to stop.
+    fn keep(&mut self) -> io::Result<()> {
+        self.follow_pods();
+        while !self.sleep()? {
+            let now_ns = now_ns();
+            let heard = self.changes.hear()?;
+            let doubt = self.doubt.swap(false, Ordering::Acquire);
+            let doubt = doubt.then_some(Change::Snapshot);
+            if let Some(change) = heard.changed.or(doubt) {
+                self.end_generation(Some(change));
+            }
+            self.express.heard(now_ns);
+            if heard.links {
+                self.follow_pods();
+            }
+            if now_ns >= self.look_ns {
+                self.look_ns = now_ns + LOOK_NS;
+                self.look(now_ns);
+            }
+            if self.settles_ns.is_some_and(|at| at <= now_ns) && self.forbidden.is_none() {
+                self.begin_generation(now_ns);
+            }
+            self.promote(now_ns);
+            if let Ok(answer) = self.asked.try_recv() {
+                // Whoever has asked may have gone.
+                let _ = answer.send(self.flows(now_ns));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sleeps until the kernel speaks, or for a tick. Whether it is over.
+    fn sleep(&self) -> io::Result<bool> {
+        let tick = Timespec {
+            tv_sec: 0,
+            tv_nsec: TICK.subsec_nanos().into(),
+        };
+        let wake = PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN);
+        let changes = self.changes.fds();
+        let changes = changes.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        let mut fds: Vec<_> = std::iter::once(wake).chain(changes).collect();
+        match poll(&mut fds, Some(&tick)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        Ok(fds.first().is_some_and(|wake| !wake.revents().is_empty()))
+    }
+
+    /// From now on no flow is promoted, until nothing changes for a while. Says what has changed.
+    fn end_generation(&mut self, change: Option<Change>) {
+        self.express.begin(Generation::NONE);
+        self.generation.set(Generation::NONE);
+        let now_ns = now_ns();
+        if self.settles_ns.replace(now_ns + SETTLE_NS).is_some() {
+            return;
+        }
+        for slot in self.judge.begin(Generation::NONE, now_ns) {
+            self.express.vacate(slot);
+        }
+        let mut shared = lock(&self.shared);
+        shared.flows = 0;
+        if let Some(change) = change {
+            *shared.changes.entry(change).or_default() += 1;
+        }
+    }
+
+    fn begin_generation(&mut self, now_ns: u64) {
+        self.settles_ns = None;
+        self.number = self.number.checked_add(1).unwrap_or(1);
+        self.judge.begin(self.number, now_ns);
+        self.express.begin(self.number);
+        self.generation.set(self.number);
+    }
+
+    /// Takes what the workers saw, and promotes what may be.
+    fn promote(&mut self, now_ns: u64) {
+        while let Some(sighting) = self.sightings.take() {
+            self.judge.hear(&sighting, now_ns);
+        }
+        let (express, generation) = (&self.express, self.number);
+        let mut promotions = 0;
+        self.judge.decide(
+            now_ns,
+            |key| express.pod_side(key, generation),
+            |flow| {
+                promotions += 1;
+                express.promote(flow, generation, now_ns);
+            },
+        );
+        if promotions > 0 {
+            let mut shared = lock(&self.shared);
+            shared.promotions += promotions;
+            shared.flows = self.judge.promoted();
+        }
+    }
+
+    /// Looks at the promoted flows, and at what nobody announces.
+    fn look(&mut self, now_ns: u64) {
+        let express = &self.express;
+        self.judge.sweep(
+            now_ns,
+            |slot| express.look(slot),
+            |slot, _| express.vacate(slot),
+        );
+        let (filters, conntrack) = (refused::filters().err(), refused::conntrack().err());
+        let stricter = (filters.is_some() && self.forbidden.is_none())
+            || (conntrack.is_some() && self.tcp_forbidden.is_none());
+        if stricter {
+            self.end_generation(Some(Change::Forbidden));
+        }
+        self.forbidden = note("no direct path", filters, self.forbidden.take());
+        let what = "no direct path for TCP";
+        self.tcp_forbidden = note(what, conntrack, self.tcp_forbidden.take());
+        self.judge.allow_tcp(self.tcp_forbidden.is_none());
+        let mut shared = lock(&self.shared);
+        shared.why_not.clone_from(&self.forbidden);
+        shared.why_not_tcp.clone_from(&self.tcp_forbidden);
+        shared.flows = self.judge.promoted();
+    }
+
+    /// The flows that are known, those first that carried the most.
+    fn flows(&self, now_ns: u64) -> FlowsState {
+        let mut flows: Vec<_> = self
+            .judge
+            .flows()
+            .map(|standing| self.flow(standing, now_ns))
+            .collect();
+        let known = flows.len();
+        flows.sort_by_cached_key(|flow| {
+            let frames = flow.out_frames + flow.in_frames;
+            (flow.why_not_higher.is_some(), Reverse(frames), flow.age_ms)
+        });
+        flows.truncate(FLOWS_MAX);
+        FlowsState {
+            known: known as u64,
+            express: self.judge.promoted() as u64,
+            flows,
+            ..FlowsState::default()
+        }
+    }
+
+    fn flow(&self, standing: Standing, now_ns: u64) -> FlowState {
+        let (counters, device) = match standing.hitch {
+            None => self.express.flow(standing.slot),
+            Some(_) => Default::default(),
+        };
+        let words = |tcp, udp| if standing.key.is_tcp() { tcp } else { udp };
+        FlowState {
+            protocol: words("tcp", "udp").to_owned(),
+            local: standing.key.local,
+            remote: standing.key.remote,
+            device: device.map(str::to_owned),
+            vtep: standing.vtep,
+            gear: standing
+                .hitch
+                .map_or("express", |_| "transparent")
+                .to_owned(),
+            why_not_higher: standing.hitch.map(|hitch| hitch.words().to_owned()),
+            age_ms: now_ns.saturating_sub(standing.born_ns) / 1_000_000,
+            out_frames: counters.out_frames,
+            out_bytes: counters.out_bytes,
+            in_frames: counters.in_frames,
+            in_bytes: counters.in_bytes,
+        }
+    }
+
+    /// Attaches to the pods' devices that came, and lets go of those that went.
+    fn follow_pods(&mut self) {
+        let found = match self.find_pods() {
+            Ok(found) => found,
+            // They are looked at again with the next change.
+            Err(error) => return tracing::warn!(%error, "cannot list the pods' devices"),
+        };
+        let Pods {
+            ports,
+            mut left_out,
+        } = found;
+        let known: Vec<u32> = self.express.pods().collect();
+        let gone = known
+            .iter()
+            .filter(|ifindex| !ports.iter().any(|port| port.ifindex == **ifindex));
+        gone.for_each(|ifindex| self.express.detach_pod(*ifindex));
+        for port in ports {
+            if known.contains(&port.ifindex) {
+                continue;
+            }
+            if let Err(error) = self.express.attach_pod(port.ifindex, &port.name) {
+                tracing::debug!(%error, pod = port.name, "not looked after");
+                left_out.push((port, error.to_string()));
+            }
+        }
+        for ifindex in self.express.pods().collect::<Vec<_>>() {
+            // One that is gone takes nothing, nor one that could stop taking it unheard.
+            let by_xdp = !self.changes.is_deaf_to_features()
+                && netlink::xdp_features(ifindex)
+                    .is_ok_and(|features| features.is_some_and(XdpFeatures::takes_redirects));
+            self.express.set_by_xdp(ifindex, by_xdp);
+        }
+        let mut shared = lock(&self.shared);
+        shared.pods = self.express.pods().count();
+        shared.pods_by_xdp = self.express.pods_by_xdp();
+        let left_out = left_out.into_iter().map(|(port, why)| (port.name, why));
+        shared.left_out = left_out.collect();
+    }
+
+    fn find_pods(&mut self) -> Result<Pods, netlink::Error> {
+        let links = netlink::links_with_kind(&mut self.netlink)?;
+        let with_clsact = steer::devices_with_clsact(&mut self.netlink)?;
+        Ok(pods(&links, &with_clsact))
+    }
+}
+
+/// What forbids something now, in words; told once.
+fn note(what: &str, refused: Option<Refused>, before: Option<String>) -> Option<String> {
+    let words = refused.as_ref().map(fault::line);
+    if let Some(error) = refused
+        && words != before
+    {
+        let code = error.fault().code();
+        tracing::warn!(code, error = fault::line(&error), "{what}");
+    }
+    words
+}

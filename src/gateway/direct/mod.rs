@@ -1,0 +1,278 @@
+//! The direct path of a session: which flows go it, why others do not, and what its gear has counted.
+//!
+//! ```text
+//!   workers ── sightings ──▶ Judge ◀── sightings of the pods' devices (BPF maps)
+//!                              │ promoted flows
+//!                              ▼
+//!   changes of the kernel ──▶ generation ──▶ Express: the arrays that the programs read
+//! ```
+//!
+//! All of it belongs to one thread ([`keeper`]). Whatever is heard that the kernel decides by ends the generation at once, by
+//! one store: no flow is promoted any more, and no program takes a frame. The next one begins when nothing has been heard for
+//! a while, so that no frame that was on its way when the change came is taken for one that was judged after it. Should the
+//! thread hang, the programs find that nobody listens any more, and take no frame either.
+//!
+//! What cannot be heard of is looked for: filters that change without an announcement forbid the direct path ([`refused`]).
+
+mod keeper;
+mod refused;
+
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::{Sender, bounded};
+
+use super::observe::{DirectState, DirectWayState, FlowsState};
+use super::plan::Plan;
+use crate::config;
+use crate::control::Change;
+use crate::fault::{self, Explained};
+use crate::flows::{Generation, Sightings};
+use crate::stats::{PeerBook, UpReason};
+use crate::steer::{DirectCounters, Express, Steering, WayCounters};
+use keeper::Keeper;
+use refused::Refused;
+
+/// How long the thread may take to answer: many ticks.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Frames that may be on their way through the gear, or between two looks at its counters.
+const IN_FLIGHT_MAX: i64 = 4096;
+
+/// Whether flows of this plan may go the direct path, as far as that is known beforehand.
+pub(super) fn is_wanted(plan: &Plan) -> bool {
+    plan.direct != config::Direct::Off && refused::kernel().is_ok()
+}
+
+/// A direct path that is made with the session and begins when all else is in place.
+pub(super) struct Prepared {
+    /// None where nobody asked for it.
+    gear: Option<Result<Gear, Refused>>,
+    doubt: Arc<AtomicBool>,
+    nice: i32,
+}
+
+struct Gear {
+    express: Express,
+    sightings: Sightings,
+    generation: Generation,
+}
+
+/// Loads what the plan asks for. A session does without it, when it cannot be had.
+pub(super) fn prepare(plan: &Plan, steering: &Steering) -> Prepared {
+    let wanted = plan.direct != config::Direct::Off;
+    Prepared {
+        gear: wanted.then(|| Gear::load(steering)),
+        doubt: Arc::default(),
+        nice: plan.nice,
+    }
+}
+
+impl Gear {
+    fn load(steering: &Steering) -> Result<Self, Refused> {
+        refused::kernel()?;
+        let (express, generation) = (steering.express()?, Generation::default());
+        Ok(Self {
+            sightings: Sightings::new(generation.clone(), express.seed()),
+            express,
+            generation,
+        })
+    }
+}
+
+impl Prepared {
+    /// Where the workers' sightings go.
+    pub fn sightings(&self) -> Option<&Sightings> {
+        let gear = self.gear.as_ref()?.as_ref().ok()?;
+        Some(&gear.sightings)
+    }
+
+    /// Has the book of peers read what the gear counts of them, too.
+    pub fn count_in(&self, book: &PeerBook) {
+        if let Some(Ok(gear)) = &self.gear {
+            book.join(Box::new(gear.express.peers()));
+        }
+    }
+
+    /// To be called when the workers may have been told something new.
+    pub fn doubts(&self) -> impl FnMut() + Send + use<> {
+        let doubt = Arc::clone(&self.doubt);
+        move || doubt.store(true, Ordering::Release)
+    }
+
+    /// Begins; `None` where nobody asked for it.
+    pub fn start(self) -> Option<Direct> {
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        let running = self.gear?.and_then(|gear| {
+            let (doubt, shared) = (self.doubt, Arc::clone(&shared));
+            Keeper::start(gear, doubt, shared, self.nice)
+        });
+        let running = match running {
+            Ok(running) => Some(running),
+            Err(error) => {
+                tell(&error);
+                lock(&shared).why_not = Some(fault::line(&error));
+                None
+            }
+        };
+        Some(Direct { running, shared })
+    }
+}
+
+/// The direct path of a running session.
+pub(super) struct Direct {
+    running: Option<Running>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+struct Running {
+    /// Dropped, it ends the thread.
+    wake: UnixStream,
+    thread: JoinHandle<Express>,
+    counters: DirectCounters,
+    questions: Sender<Question>,
+}
+
+/// Where to send what flows there are.
+type Question = Sender<FlowsState>;
+
+/// Asks the thread for the flows that it knows, without holding up anybody.
+pub(super) struct Desk {
+    questions: Option<Sender<Question>>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+impl Desk {
+    /// The flows, and why others are none.
+    pub fn flows(&self) -> FlowsState {
+        let answer = self.questions.as_ref().and_then(|questions| {
+            let (question, answer) = bounded(1);
+            // One question at a time; who finds one waiting waits, too.
+            questions.send_timeout(question, PATIENCE).ok()?;
+            answer.recv_timeout(PATIENCE).ok()
+        });
+        let shared = lock(&self.shared);
+        FlowsState {
+            why_not: shared.why_not.clone(),
+            why_not_tcp: shared.why_not_tcp.clone(),
+            ..answer.unwrap_or_default()
+        }
+    }
+}
+
+/// What the thread tells.
+#[derive(Debug, Default)]
+struct Shared {
+    why_not: Option<String>,
+    why_not_tcp: Option<String>,
+    pods: usize,
+    pods_by_xdp: usize,
+    left_out: Vec<(String, String)>,
+    flows: usize,
+    promotions: u64,
+    changes: BTreeMap<Change, u64>,
+}
+
+impl Direct {
+    /// Ends it. No program takes a frame any more; they are detached when what is returned is dropped.
+    pub fn stop(self) -> Option<Express> {
+        let running = self.running?;
+        drop(running.wake);
+        running.thread.join().ok()
+    }
+
+    /// Where to ask for its flows.
+    pub fn desk(&self) -> Desk {
+        let running = self.running.as_ref();
+        Desk {
+            questions: running.map(|running| running.questions.clone()),
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// What there is to say of it.
+    pub fn state(&self) -> DirectState {
+        let counters = self.running.as_ref().map(|running| running.counters.read());
+        let mut trouble = None;
+        let [out, taken, delivered] = match counters {
+            Some(Ok(ways)) => ways,
+            Some(Err(error)) => {
+                trouble = Some(fault::line(&error));
+                Default::default()
+            }
+            None => Default::default(),
+        };
+        let shared = lock(&self.shared);
+        let by_what = shared.changes.iter();
+        let by_what = by_what.map(|(what, times)| (what.label().to_owned(), *times));
+        DirectState {
+            mode: config::Direct::Flows.label().to_owned(),
+            why_not: shared.why_not.clone().or(trouble),
+            why_not_tcp: shared.why_not_tcp.clone(),
+            pods: shared.pods as u64,
+            pods_by_xdp: shared.pods_by_xdp as u64,
+            pods_left_out: shared.left_out.iter().cloned().collect(),
+            express_flows: shared.flows as u64,
+            promotions: shared.promotions,
+            changes: shared.changes.values().sum(),
+            changes_by: by_what.collect(),
+            out: way(&out, out.forwarded),
+            into: way(&taken, delivered.forwarded),
+        }
+    }
+}
+
+/// One way, of whose frames so many got where they should.
+fn way(counters: &WayCounters, forwarded: u64) -> DirectWayState {
+    let up = UpReason::ALL.iter().zip(counters.up);
+    let up = up.map(|(reason, count)| (reason.label().to_owned(), count));
+    let handed_up: u64 = counters.up.iter().sum();
+    let fates = forwarded + counters.lost + handed_up;
+    let in_flight = counters.received.cast_signed() - fates.cast_signed();
+    DirectWayState {
+        received: counters.received,
+        forwarded,
+        forwarded_bytes: counters.bytes,
+        lost: counters.lost,
+        in_flight,
+        balance_ok: (0..=IN_FLIGHT_MAX).contains(&in_flight),
+        handed_up: up.chain([("total".to_owned(), handed_up)]).collect(),
+    }
+}
+
+fn tell(error: &Refused) {
+    let code = error.fault().code();
+    tracing::warn!(code, error = fault::line(error), "no direct path");
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    // Numbers and words, of which none is half-written.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_balances_when_every_frame_has_a_fate_or_may_still_get_one() {
+        let mut counters = WayCounters {
+            forwarded: 7,
+            bytes: 700,
+            lost: 1,
+            received: 12,
+            ..WayCounters::default()
+        };
+        counters.up[UpReason::Ttl as usize] = 2;
+        let state = way(&counters, 7);
+        assert_eq!((state.in_flight, state.balance_ok), (2, true));
+        assert_eq!((state.handed_up["ttl"], state.handed_up["total"]), (2, 2));
+        counters.received = 9;
+        assert!(!way(&counters, 7).balance_ok, "more fates than frames");
+        counters.received = 10_000;
+        assert!(!way(&counters, 7).balance_ok, "no fate");
+    }
+}

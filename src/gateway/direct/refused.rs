@@ -1,0 +1,146 @@
+//! Why flows do not go the direct path, or TCP does not: what the kernel is too old for, and what would be bypassed unheard.
+
+use std::fs;
+use std::io;
+
+use crate::fault::{Explained, Fault};
+use crate::netlink;
+use crate::steer;
+
+/// The first kernel that keeps what XDP writes in front of a frame on its way to a classifier, whatever the device.
+const KERNEL: (u32, u32) = (6, 15);
+/// `1`: conntrack takes segments whose predecessors it has not seen.
+const LIBERAL: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal";
+/// Tables of `iptables-legacy`, one a line.
+const LEGACY_TABLES: &str = "/proc/thread-self/net/ip_tables_names";
+
+/// Why not.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refused {
+    /// The kernel lacks what the gear needs.
+    #[error("Linux {major}.{minor} or later is needed, this is {release}", major = KERNEL.0, minor = KERNEL.1)]
+    Kernel {
+        /// What it says of itself.
+        release: String,
+    },
+    /// Rules change without a word.
+    #[error("rules of iptables-legacy (tables {tables}) change without an announcement")]
+    LegacyRules {
+        /// Which.
+        tables: String,
+    },
+    /// Sets change without a word.
+    #[error("ipsets (there are {count}) change without an announcement")]
+    Ipsets {
+        /// How many.
+        count: usize,
+    },
+    /// Nobody knows whether there are sets.
+    #[error("the kernel does not tell whether there are ipsets: {0}")]
+    IpsetsUnknown(netlink::Error),
+    /// Connections could not come back.
+    #[error("conntrack would call segments invalid whose predecessors it has not seen")]
+    StrictConntrack,
+    /// Programs or maps of the gear.
+    #[error(transparent)]
+    Programs(#[from] steer::Error),
+    /// Changes cannot be heard of.
+    #[error("cannot listen to what changes: {0}")]
+    Deaf(#[from] io::Error),
+    /// What there is before anything changes cannot be asked for.
+    #[error("cannot learn what there is: {0}")]
+    Unasked(#[from] netlink::Error),
+}
+
+impl Explained for Refused {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Kernel { .. } => Fault::DirectUnsupported,
+            Self::LegacyRules { .. } | Self::Ipsets { .. } | Self::IpsetsUnknown(_) => {
+                Fault::FiltersUnheard
+            }
+            Self::StrictConntrack => Fault::ConntrackStrict,
+            Self::Programs(error) => error.fault(),
+            Self::Deaf(_) | Self::Unasked(_) => Fault::ChangesUnheard,
+        }
+    }
+
+    fn why(&self) -> Option<String> {
+        match self {
+            Self::Programs(error) => error.why(),
+            _ => None,
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        let words = match self {
+            Self::LegacyRules { .. } => "use iptables-nft, or nft",
+            Self::Ipsets { .. } => "use sets of nft",
+            Self::StrictConntrack => "sysctl net.netfilter.nf_conntrack_tcp_be_liberal=1",
+            Self::Programs(error) => return error.remedy(),
+            Self::Kernel { .. } | Self::IpsetsUnknown(_) | Self::Deaf(_) | Self::Unasked(_) => {
+                return None;
+            }
+        };
+        Some(words.to_owned())
+    }
+}
+
+/// Whether the kernel has what the gear needs.
+pub(super) fn kernel() -> Result<(), Refused> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    if version(&release) < Some(KERNEL) {
+        let release = release.trim().to_owned();
+        return Err(Refused::Kernel { release });
+    }
+    Ok(())
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit());
+    let mut next = || parts.next()?.parse().ok();
+    Some((next()?, next()?))
+}
+
+/// Whether everything in this namespace that may filter frames says so when it changes.
+pub(super) fn filters() -> Result<(), Refused> {
+    let tables = fs::read_to_string(LEGACY_TABLES).unwrap_or_default();
+    let tables: Vec<_> = tables.split_whitespace().collect();
+    if !tables.is_empty() {
+        let tables = tables.join(", ");
+        return Err(Refused::LegacyRules { tables });
+    }
+    match netlink::ipsets() {
+        Ok(0) => Ok(()),
+        Ok(count) => Err(Refused::Ipsets { count }),
+        Err(error) => Err(Refused::IpsetsUnknown(error)),
+    }
+}
+
+/// Whether connections can come back from the direct path without conntrack calling them invalid.
+pub(super) fn conntrack() -> Result<(), Refused> {
+    // Without conntrack there is no such setting.
+    let liberal = fs::read_to_string(LIBERAL).unwrap_or_else(|_| "1".to_owned());
+    if liberal.trim() == "0" {
+        return Err(Refused::StrictConntrack);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_are_told_apart_by_their_release() {
+        for (release, found) in [
+            ("6.18.44-custom\n", Some((6, 18))),
+            ("6.9", Some((6, 9))),
+            ("7.3.4+deb13-amd64", Some((7, 3))),
+            ("nonsense", None),
+        ] {
+            assert_eq!(version(release), found, "{release}");
+        }
+        assert!(Some((6, 9)) < Some(KERNEL) && Some((7, 0)) > Some(KERNEL));
+    }
+}

@@ -1,0 +1,153 @@
+//! `vxgate flows`: the flows that the direct path knows, and why those that do not go it do not. Text and JSON come from the
+//! same value.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::SCHEMA;
+use crate::gateway::{FlowState, FlowsState};
+
+/// The answer to `flows`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Flows {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// Whether the daemon was asked for a direct path.
+    pub direct: bool,
+    /// Everything else.
+    #[serde(flatten)]
+    pub state: FlowsState,
+}
+
+impl Flows {
+    /// What a gateway knows; none without a direct path.
+    pub fn new(state: Option<FlowsState>) -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            direct: state.is_some(),
+            state: state.unwrap_or_default(),
+        }
+    }
+}
+
+impl fmt::Display for Flows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.direct {
+            return writeln!(
+                f,
+                "no direct path: vxgate runs without --direct flows, and knows no flows"
+            );
+        }
+        let state = &self.state;
+        for (what, why) in [
+            ("no direct path", &state.why_not),
+            ("no direct path for TCP", &state.why_not_tcp),
+        ] {
+            if let Some(why) = why {
+                writeln!(f, "{what}: {why}")?;
+            }
+        }
+        writeln!(
+            f,
+            "{} flows known, {} in the express gear",
+            state.known, state.express
+        )?;
+        if !state.flows.is_empty() {
+            writeln!(
+                f,
+                "{:<5} {:<21} {:<21} {:<15} {:<11} {:>9} {:>12} {:>12}  WHY NOT HIGHER",
+                "PROTO", "POD", "REMOTE", "VTEP", "GEAR", "AGE", "OUT", "IN"
+            )?;
+        }
+        for flow in &state.flows {
+            writeln!(f, "{}", FlowLine(flow))?;
+        }
+        match state.known.checked_sub(state.flows.len() as u64) {
+            None | Some(0) => Ok(()),
+            Some(more) => writeln!(f, "and {more} more"),
+        }
+    }
+}
+
+struct FlowLine<'a>(&'a FlowState);
+
+impl fmt::Display for FlowLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flow = self.0;
+        let vtep = flow.vtep.map(|vtep| vtep.to_string());
+        let age = format!("{}.{} s", flow.age_ms / 1000, flow.age_ms % 1000 / 100);
+        write!(
+            f,
+            "{:<5} {:<21} {:<21} {:<15} {:<11} {:>9} {:>12} {:>12}  {}",
+            flow.protocol,
+            flow.local.to_string(),
+            flow.remote.to_string(),
+            vtep.as_deref().unwrap_or("-"),
+            flow.gear,
+            age,
+            flow.out_frames,
+            flow.in_frames,
+            flow.why_not_higher.as_deref().unwrap_or("-")
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow() -> FlowState {
+        FlowState {
+            protocol: "udp".into(),
+            local: "10.244.0.14:40000".parse().unwrap(),
+            remote: "10.244.1.14:53".parse().unwrap(),
+            device: Some("veth1".into()),
+            vtep: Some([10, 0, 0, 11].into()),
+            gear: "express".into(),
+            why_not_higher: None,
+            age_ms: 12_345,
+            out_frames: 1000,
+            out_bytes: 64_000,
+            in_frames: 999,
+            in_bytes: 63_936,
+        }
+    }
+
+    #[test]
+    fn a_flow_is_a_line_and_survives_the_round_trip() {
+        let waits = FlowState {
+            gear: "transparent".into(),
+            why_not_higher: Some("not seen leaving".into()),
+            vtep: None,
+            ..flow()
+        };
+        let flows = Flows::new(Some(FlowsState {
+            why_not_tcp: Some("conntrack is strict".into()),
+            known: 5,
+            express: 1,
+            flows: vec![flow(), waits],
+            ..FlowsState::default()
+        }));
+        let text = flows.to_string();
+        for line in [
+            "no direct path for TCP: conntrack is strict\n",
+            "5 flows known, 1 in the express gear\n",
+            "udp   10.244.0.14:40000     10.244.1.14:53        10.0.0.11       express        12.3 s         1000          999  -\n",
+            "  not seen leaving\n",
+            "and 3 more\n",
+        ] {
+            assert!(text.contains(line), "{line}{text}");
+        }
+        let json = serde_json::to_value(&flows).unwrap();
+        assert_eq!(json["flows"][0]["remote"], "10.244.1.14:53");
+        assert_eq!(serde_json::from_value::<Flows>(json).unwrap(), flows);
+    }
+
+    #[test]
+    fn without_a_direct_path_that_is_said() {
+        let text = Flows::new(None).to_string();
+        assert!(text.contains("--direct flows"), "{text}");
+    }
+}

@@ -1,0 +1,114 @@
+//! The direct path's metrics: how many flows go it, and what became of the frames that its gear looked at.
+
+use super::exposition::{Exposition, Labels, Total};
+use super::families::flag;
+use crate::control::Change;
+use crate::gateway::{DirectState, DirectWayState};
+use crate::stats::UpReason;
+
+/// Writes them.
+pub(super) fn write(page: &mut Exposition<'_>, direct: &DirectState) {
+    let allowed = direct.why_not.is_none();
+    let by_protocol = [
+        ("tcp", allowed && direct.why_not_tcp.is_none()),
+        ("udp", allowed),
+    ];
+    page.gauge(
+        "vxgate_direct_allowed",
+        "Whether flows may go the direct path now (0 or 1); vxgate status says why not.",
+        by_protocol.map(|(protocol, allowed)| {
+            let labels = vec![("protocol", protocol.to_owned())];
+            (labels, flag(allowed))
+        }),
+    );
+    page.gauge(
+        "vxgate_direct_flows",
+        "Flows that go the direct path now.",
+        [(vec![gear()], direct.express_flows as f64)],
+    );
+    let pods = [
+        ("attended", direct.pods),
+        ("left_out", direct.pods_left_out.len() as u64),
+    ];
+    page.gauge(
+        "vxgate_direct_pods",
+        "Pods' devices whose flows may go the direct path, and those left out; vxgate status says why.",
+        pods.map(|(state, count)| (vec![("state", state.to_owned())], count as f64)),
+    );
+    page.counter(
+        "vxgate_direct_promotions_total",
+        "Flows that were promoted to the direct path.",
+        [(Labels::new(), Total::Count(direct.promotions))],
+    );
+    page.counter(
+        "vxgate_direct_changes_total",
+        "Times that all flows were demoted, because something changed that the kernel decides by: what.",
+        Change::ALL.iter().map(|change| {
+            let count = direct.changes_by.get(change.label()).copied();
+            let labels = vec![("what", change.label().to_owned())];
+            (labels, Total::Count(count.unwrap_or(0)))
+        }),
+    );
+    ways(page, direct);
+}
+
+fn ways(page: &mut Exposition<'_>, direct: &DirectState) {
+    let ways = [("encap", &direct.out), ("decap", &direct.into)];
+    type Pick = fn(&DirectWayState) -> u64;
+    let counters: [(&str, &str, Pick); 4] = [
+        (
+            "vxgate_direct_received_packets_total",
+            "Frames that the gear looked at; a superframe is one.",
+            |way| way.received,
+        ),
+        (
+            "vxgate_direct_forwarded_packets_total",
+            "Frames that it forwarded.",
+            |way| way.forwarded,
+        ),
+        (
+            "vxgate_direct_forwarded_bytes_total",
+            "Bytes of these, without outer headers.",
+            |way| way.forwarded_bytes,
+        ),
+        (
+            "vxgate_direct_lost_packets_total",
+            "Frames for whose headers there was no memory.",
+            |way| way.lost,
+        ),
+    ];
+    for (name, help, pick) in counters {
+        let series = ways.map(|(direction, way)| (labels(direction), Total::Count(pick(way))));
+        page.counter(name, help, series);
+    }
+    page.counter(
+        "vxgate_direct_handed_up_packets_total",
+        "Frames that it handed up to the workers or the kernel, by reason.",
+        ways.iter().flat_map(|(direction, way)| {
+            UpReason::ALL.iter().map(move |reason| {
+                let mut labels = labels(direction);
+                labels.push(("reason", reason.label().to_owned()));
+                let count = way.handed_up.get(reason.label()).copied();
+                (labels, Total::Count(count.unwrap_or(0)))
+            })
+        }),
+    );
+    page.gauge(
+        "vxgate_direct_in_flight_packets",
+        "Frames that it has taken and that have no fate yet.",
+        ways.map(|(direction, way)| (labels(direction), way.in_flight as f64)),
+    );
+    page.gauge(
+        "vxgate_direct_balance_ok",
+        "Whether received = forwarded + handed up + lost + in flight (0 or 1).",
+        ways.map(|(direction, way)| (labels(direction), flag(way.balance_ok))),
+    );
+}
+
+fn gear() -> (&'static str, String) {
+    ("gear", "express".to_owned())
+}
+
+fn labels(direction: &str) -> Labels {
+    vec![gear(), ("direction", direction.to_owned())]
+}

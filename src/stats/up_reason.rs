@@ -1,0 +1,59 @@
+//! Every way the express gear hands a frame up: to the workers, or the kernel. The order is the order of the counters in
+//! `bpf/shared.h`.
+
+macro_rules! up_reasons {
+    ($($variant:ident $label:literal $help:literal;)*) => {
+        /// Why a frame did not go the direct path.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum UpReason { $(#[doc = $help] $variant,)* }
+
+        impl UpReason {
+            /// Every reason, in the order of the counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The value of the metric label `reason`.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)* }
+            }
+
+            /// What it means.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)* }
+            }
+        }
+    };
+}
+
+up_reasons! {
+    NoFlow        "no_flow"        "Of a flow that is not promoted, or was demoted.";
+    OtherProtocol "other_protocol" "Neither TCP nor UDP over IPv4, or tagged.";
+    Options       "options"        "An inner IPv4 header with options.";
+    Fragment      "fragment"       "An inner fragment.";
+    Length        "length"         "Lengths that contradict each other, or padding.";
+    Checksum      "checksum"       "An inner UDP datagram without a checksum.";
+    TcpFlags      "tcp_flags"      "A TCP segment that begins or ends a connection: the flow is demoted.";
+    Ttl           "ttl"            "An inner TTL that is used up: the kernel tells the sender.";
+    Ecn           "ecn"            "ECN bits that the way through the tunnel changes, or may.";
+    Superframe    "superframe"     "A pod's superframe, or a frame of a flow that has some: they have a lane of their own.";
+    Oversize      "oversize"       "A pod's frame that does not fit the path once it is encapsulated: the kernel tells the pod.";
+    Spoofed       "spoofed"        "A frame with addresses, a port, a VNI or a device that are not its flow's.";
+    Shown         "shown"          "One frame in ten seconds, so that the kernel does not forget the flow.";
+    NoRoom        "no_room"        "No room in front of the frame for what the classifier behind has to know.";
+    NotAlive      "not_alive"      "A worker hangs, or who listens to what changes, or bypass was asked for.";
+    Unsettled     "unsettled"      "Something that the kernel decides by has just changed, or forbids the direct path: see why_not.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_indexes_its_own_counter() {
+        for (index, reason) in UpReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+        }
+    }
+}
