@@ -24,6 +24,7 @@ mod order;
 mod output;
 mod peers;
 mod perf;
+mod progress;
 mod reload;
 mod reloads;
 mod run;

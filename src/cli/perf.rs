@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::duration::seconds;
+use super::progress::Progress;
 use super::{SocketArgument, fail, print, print_json};
 use crate::fault::{Explained, Fault};
 use crate::port::now_ns;
@@ -58,16 +59,19 @@ impl ShowPerf {
         let before = now(path, Duration::ZERO)?;
         let begin = Instant::now();
         self.between(&before, &before, begin)?;
+        let mut progress = Progress::new();
         loop {
             let left = self.time.saturating_sub(begin.elapsed());
             if left.is_zero() {
                 break;
             }
+            progress.tell(|| format!("looking: {} s left", left.as_secs_f64().ceil()));
             thread::sleep(left.min(ASK_AGAIN));
             if measures && left > ASK_AGAIN {
                 measure(path).map_err(|error| fail(&error))?;
             }
         }
+        drop(progress);
         let after = now(path, begin.elapsed())?;
         self.between(&before, &after, begin)
     }

@@ -1,6 +1,5 @@
 //! `vxgate status`.
 
-use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::duration::seconds;
+use super::progress::Progress;
 use super::{SocketArgument, exit, fail, print, print_json};
 use crate::show::{Brief, Health, SocketError, Status, ask};
 
@@ -73,45 +73,11 @@ impl ShowStatus {
             if is_healthy || Instant::now() >= until {
                 return answer;
             }
-            progress.tell(&answer);
+            progress.tell(|| match &answer {
+                Ok(status) => format!("waiting: {}", Brief(status)),
+                Err(error) => format!("waiting: {error}"),
+            });
             thread::sleep(PAUSE);
-        }
-    }
-}
-
-/// What is waited for, in one line on a terminal that is written over and over, and goes at the end.
-struct Progress {
-    shows: bool,
-    told: String,
-}
-
-impl Progress {
-    fn new() -> Self {
-        Self {
-            shows: io::stderr().is_terminal(),
-            told: String::new(),
-        }
-    }
-
-    fn tell(&mut self, answer: &Result<Status, SocketError>) {
-        if !self.shows {
-            return;
-        }
-        let words = match answer {
-            Ok(status) => Brief(status).to_string(),
-            Err(error) => error.to_string(),
-        };
-        if words != self.told {
-            eprint!("\r\x1b[Kwaiting: {words}");
-            self.told = words;
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if !self.told.is_empty() {
-            eprint!("\r\x1b[K");
         }
     }
 }

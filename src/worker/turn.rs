@@ -15,7 +15,9 @@
 //! to its access port; and after the access ports, the access TAPs are received from, whose frames leave by wire TAPs or are cut
 //! (`superframes.rs`).
 //!
-//! Whoever captures sees frames between 3 and 4 as they came in, with their verdicts (`watch.rs`), and in 5 as they leave.
+//! Whoever captures sees frames between 3 and 4 as they came in, with their verdicts (`watch.rs`), and in 5 as they leave. With
+//! a direct path, flows are noted there as well (`sightings.rs`). Where each stage ends is told to a clock in the few turns that
+//! `vxgate perf` has measured (`laps.rs`), and to nobody in all others.
 //!
 //! Where a device's frames carry marks, they are lifted off between 1 and 3 and put on in 4.
 //!

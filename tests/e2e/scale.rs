@@ -11,7 +11,7 @@ use crate::queues::TWO_QUEUES;
 use crate::support::lab::{Lab, Node};
 use crate::support::netns::Netns;
 use crate::support::stream::Stream;
-use crate::support::vxgate::Vxgate;
+use crate::support::vxgate::{BINARY, Vxgate};
 use crate::support::wait_until;
 
 const ENTRIES: u64 = 100_000;
@@ -92,9 +92,10 @@ fn a_hundred_thousand_fdb_entries_load_without_a_lost_frame() {
     vxgate.stop();
 }
 
-/// 64 MiB with two workers and ten thousand entries, all rings and frames among them; and a hundred bytes for each entry more,
-/// those that came while it ran and those that it found when it started. Two workers have 32 MiB of frames. When all of them
-/// move, faster than the table follows, a second table's worth of holes may stay between what is in use.
+/// 64 MiB with two workers and ten thousand entries, all rings and frames among them, and the shipped program, of which up to
+/// 12 MiB are resident; and a hundred bytes for each entry more, those that came while it ran and those that it found when it
+/// started. Two workers have 32 MiB of frames. When all of them move, faster than the table follows, a second table's worth of
+/// holes may stay between what is in use.
 #[test]
 fn memory_stays_within_what_was_promised() {
     const FEW: u64 = 10_000;
@@ -110,7 +111,7 @@ fn memory_stays_within_what_was_promised() {
     wait_fdb(&vxgate, FEW + 1);
     let few_kib = resident_kib(&vxgate);
     println!("    {FEW} entries: {few_kib} KiB resident");
-    assert!(few_kib <= 64 << 10, "{few_kib} KiB with {FEW} entries");
+    assert!(few_kib <= 52 << 10, "{few_kib} KiB with {FEW} entries");
 
     let all = FEW + ENTRIES;
     let wait_growth = |vxgate: &Vxgate, what: &str, bytes_max: u64| {
@@ -179,10 +180,22 @@ fn wait_fdb(vxgate: &Vxgate, entries: u64) {
     );
 }
 
+/// What is resident of a gateway but for its own program, which is unoptimised here and large.
 fn resident_kib(vxgate: &Vxgate) -> u64 {
-    let path = format!("/proc/{}/smaps_rollup", vxgate.pid());
+    let path = format!("/proc/{}/smaps", vxgate.pid());
     let text = fs::read_to_string(path).expect("it runs");
-    let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
-    let kib = line.expect("Rss").trim().trim_end_matches(" kB");
-    kib.parse().expect("a number of KiB")
+    let mut is_program = false;
+    let mut kib = 0;
+    for line in text.lines() {
+        // A line of a mapping begins with its addresses, those about it with a word and a colon.
+        match line.split_once(' ') {
+            Some((word, rest)) if word == "Rss:" && !is_program => {
+                let rss = rest.trim().trim_end_matches(" kB");
+                kib += rss.parse::<u64>().expect("a number of KiB");
+            }
+            Some((word, _)) if !word.ends_with(':') => is_program = line.ends_with(BINARY),
+            _ => {}
+        }
+    }
+    kib
 }
