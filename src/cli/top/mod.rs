@@ -204,7 +204,10 @@ fn go_on_asking(path: &Path, interval: Duration, tell: &Sender<Result<Look, Sock
         if tell.send(look).is_err() {
             return;
         }
-        thread::sleep(interval.saturating_sub(begin.elapsed()));
+        // Its parts are not of one moment when the daemon had to wait for the kernel. Two such looks right behind each other would
+        // be compared by the little time between their ends.
+        let rest = interval.saturating_sub(begin.elapsed());
+        thread::sleep(rest.max(interval / 2));
     }
 }
 
