@@ -15,7 +15,7 @@ use crate::config::{
     self, Change, Config, ConfigError, Effective, Key, Origin, Settings, changes, effective,
     schema, socket_path, template,
 };
-use crate::fault::{Explained, Fault, Report};
+use crate::fault::{Explained, Fault};
 use crate::show::{SocketError, ask};
 
 /// The schema of the JSON answers; keys are added, never renamed.
@@ -104,8 +104,8 @@ impl Explained for ConfigCommandError {
         self.inner().fault()
     }
 
-    fn reports(&self) -> Vec<Report> {
-        self.inner().reports()
+    fn passed_on(&self) -> Option<&dyn Explained> {
+        Some(self.inner())
     }
 }
 

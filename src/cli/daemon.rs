@@ -65,31 +65,17 @@ enum OrderError {
     Stopping(#[from] Stopping),
 }
 
-impl OrderError {
-    /// The error that this one only passes on.
-    fn inner(&self) -> Option<&dyn Explained> {
+impl Explained for OrderError {
+    fn fault(&self) -> Fault {
+        self.passed_on().map_or(Fault::FileNone, Explained::fault)
+    }
+
+    fn passed_on(&self) -> Option<&dyn Explained> {
         match self {
             Self::NoFile => None,
             Self::Config(error) => Some(error),
             Self::Metrics(error) => Some(error),
             Self::Stopping(error) => Some(error),
-        }
-    }
-}
-
-impl Explained for OrderError {
-    fn fault(&self) -> Fault {
-        self.inner().map_or(Fault::FileNone, Explained::fault)
-    }
-
-    fn remedy(&self) -> Option<String> {
-        self.inner()?.remedy()
-    }
-
-    fn reports(&self) -> Vec<Report> {
-        match self.inner() {
-            Some(inner) => inner.reports(),
-            None => vec![Report::whole(self)],
         }
     }
 }

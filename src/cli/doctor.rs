@@ -8,7 +8,7 @@ use super::output::OutputError;
 use super::{SocketArgument, exit, fail, print, print_json};
 use crate::config::{ConfigError, socket_path};
 use crate::doctor::{self, GatherError, Verdict};
-use crate::fault::{Explained, Fault, Report};
+use crate::fault::{Explained, Fault};
 
 /// Arguments of `vxgate doctor`.
 #[derive(Debug, Args)]
@@ -67,8 +67,8 @@ impl Explained for DoctorError {
         self.inner().fault()
     }
 
-    fn reports(&self) -> Vec<Report> {
-        self.inner().reports()
+    fn passed_on(&self) -> Option<&dyn Explained> {
+        Some(self.inner())
     }
 }
 

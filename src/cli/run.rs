@@ -19,7 +19,7 @@ use super::serving::Serving;
 use super::settings::{SettingFlags, is_flag};
 use super::{exit, fail, print};
 use crate::config::{self, Config, ConfigError, Endpoint, Key, LogFormat, Settings};
-use crate::fault::{self, Explained, Fault, Report};
+use crate::fault::{self, Explained, Fault};
 use crate::gateway::{self, Gateway, StartError};
 use crate::show::{Configuration, ControlSocket, MetricsError, MetricsSocket, SocketError, Status};
 use crate::show::{LastDropped, Look, Seen, WorkersNow};
@@ -64,20 +64,6 @@ enum RunError {
     Start(#[from] StartError),
 }
 
-impl RunError {
-    /// The error that this one only passes on.
-    fn inner(&self) -> Option<&dyn Explained> {
-        match self {
-            Self::Config(error) => Some(error),
-            Self::Socket(error) => Some(error),
-            Self::Metrics(error) => Some(error),
-            Self::Start(error) => Some(error),
-            Self::Log(error) => Some(error),
-            Self::Signals(_) | Self::Serve(_) => None,
-        }
-    }
-}
-
 impl Explained for RunError {
     fn fault(&self) -> Fault {
         match self {
@@ -91,18 +77,14 @@ impl Explained for RunError {
         }
     }
 
-    fn why(&self) -> Option<String> {
-        self.inner()?.why()
-    }
-
-    fn remedy(&self) -> Option<String> {
-        self.inner()?.remedy()
-    }
-
-    fn reports(&self) -> Vec<Report> {
-        match self.inner() {
-            Some(inner) => inner.reports(),
-            None => vec![Report::whole(self)],
+    fn passed_on(&self) -> Option<&dyn Explained> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::Socket(error) => Some(error),
+            Self::Metrics(error) => Some(error),
+            Self::Start(error) => Some(error),
+            Self::Log(error) => Some(error),
+            Self::Signals(_) | Self::Serve(_) => None,
         }
     }
 }

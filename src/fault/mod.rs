@@ -42,19 +42,27 @@ pub trait Explained: std::error::Error {
     /// Its kind.
     fn fault(&self) -> Fault;
 
+    /// The error that this one only passes on, if it does: that one says all there is to say.
+    fn passed_on(&self) -> Option<&dyn Explained> {
+        None
+    }
+
     /// Why it happened this time, where that is known.
     fn why(&self) -> Option<String> {
-        None
+        self.passed_on()?.why()
     }
 
     /// What to do about it this time, where that is known.
     fn remedy(&self) -> Option<String> {
-        None
+        self.passed_on()?.remedy()
     }
 
     /// All that it has to say: more than one thing where it gathers several.
     fn reports(&self) -> Vec<Report> {
-        vec![Report::whole(self)]
+        match self.passed_on() {
+            Some(error) => error.reports(),
+            None => vec![Report::whole(self)],
+        }
     }
 }
 

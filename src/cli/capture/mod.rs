@@ -15,7 +15,7 @@ use clap::Args;
 
 use super::fail;
 use super::output::OutputError;
-use crate::fault::{Explained, Fault, Report};
+use crate::fault::{Explained, Fault};
 use crate::show::{SNAPLEN_MAX, Told};
 use files::{Files, Rotation, Written};
 use watching::{WatchArguments, WatchError, Watched, Watching, bytes};
@@ -75,16 +75,6 @@ enum CaptureError {
     NoFile,
 }
 
-impl CaptureError {
-    fn inner(&self) -> Option<&dyn Explained> {
-        match self {
-            Self::Watch(error) => Some(error),
-            Self::Output(error) => Some(error),
-            Self::Terminal | Self::NoFile => None,
-        }
-    }
-}
-
 impl Explained for CaptureError {
     fn fault(&self) -> Fault {
         match self {
@@ -95,18 +85,11 @@ impl Explained for CaptureError {
         }
     }
 
-    fn why(&self) -> Option<String> {
-        self.inner()?.why()
-    }
-
-    fn remedy(&self) -> Option<String> {
-        self.inner()?.remedy()
-    }
-
-    fn reports(&self) -> Vec<Report> {
-        match self.inner() {
-            Some(inner) => inner.reports(),
-            None => vec![Report::whole(self)],
+    fn passed_on(&self) -> Option<&dyn Explained> {
+        match self {
+            Self::Watch(error) => Some(error),
+            Self::Output(error) => Some(error),
+            Self::Terminal | Self::NoFile => None,
         }
     }
 }

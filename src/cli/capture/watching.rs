@@ -13,7 +13,7 @@ use signal_hook::iterator::Signals;
 use super::filter::{Filter, FilterError};
 use crate::cli::SocketArgument;
 use crate::config::{ConfigError, socket_path};
-use crate::fault::{Explained, Fault, Report};
+use crate::fault::{Explained, Fault};
 use crate::show::{
     BUFFER, CaptureRequest, CaptureStream, CapturedFrame, Counts, Message, SNAPLEN_MAX,
     SocketError, Tunnel, Verdict, capture_from, verdict,
@@ -122,17 +122,6 @@ pub(super) enum WatchError {
     Ended(Option<io::Error>),
 }
 
-impl WatchError {
-    fn inner(&self) -> Option<&dyn Explained> {
-        match self {
-            Self::Filter(error) => Some(error),
-            Self::Config(error) => Some(error),
-            Self::Socket(error) => Some(error),
-            Self::Signals(_) | Self::Ended(_) => None,
-        }
-    }
-}
-
 impl Explained for WatchError {
     fn fault(&self) -> Fault {
         match self {
@@ -144,18 +133,12 @@ impl Explained for WatchError {
         }
     }
 
-    fn why(&self) -> Option<String> {
-        self.inner()?.why()
-    }
-
-    fn remedy(&self) -> Option<String> {
-        self.inner()?.remedy()
-    }
-
-    fn reports(&self) -> Vec<Report> {
-        match self.inner() {
-            Some(inner) => inner.reports(),
-            None => vec![Report::whole(self)],
+    fn passed_on(&self) -> Option<&dyn Explained> {
+        match self {
+            Self::Filter(error) => Some(error),
+            Self::Config(error) => Some(error),
+            Self::Socket(error) => Some(error),
+            Self::Signals(_) | Self::Ended(_) => None,
         }
     }
 }

@@ -95,12 +95,8 @@ impl Explained for GatherError {
         self.inner().fault()
     }
 
-    fn why(&self) -> Option<String> {
-        self.inner().why()
-    }
-
-    fn remedy(&self) -> Option<String> {
-        self.inner().remedy()
+    fn passed_on(&self) -> Option<&dyn Explained> {
+        Some(self.inner())
     }
 }
 
