@@ -10,7 +10,7 @@ use crate::drops::{PAYLOAD, PORT, from_the_master, to_the_master};
 use crate::pod::Pod;
 use crate::support::frames::RawSocket;
 use crate::support::lab::{Lab, Node};
-use crate::support::vxgate::{BINARY, Vxgate};
+use crate::support::vxgate::{BINARY, Status, Vxgate};
 use crate::support::wait_until;
 
 const FRAMES: u64 = 1000;
@@ -111,8 +111,21 @@ fn a_thousand_frames_each_way_move_a_peers_counters_by_a_thousand_and_no_others(
 
 /// `drops` and `workers` tell what `status` does.
 fn same_drops_and_workers(vxgate: &Vxgate) {
-    let status = vxgate.balanced();
-    let drops = vxgate.ask_json(&["drops", "--since", "1h"]);
+    // An ARP probe of the underlay may arrive between two answers: told apart from a difference by asking on both sides.
+    let mut told = None;
+    wait_until("nothing arrives between two answers", BOUND, || {
+        let status = vxgate.balanced();
+        let drops = vxgate.ask_json(&["drops", "--since", "1h"]);
+        let after = vxgate.balanced();
+        let received = |status: &Status| -> Vec<_> {
+            let ports = status.list("ports");
+            ports.map(|port| port["received"].clone()).collect()
+        };
+        let still = received(&after) == received(&status);
+        told = still.then_some((status, drops));
+        still
+    });
+    let (status, drops) = told.expect("both answers");
     for one in drops["drops"].as_array().expect("reasons") {
         let reason = one["reason"].as_str().expect("a name");
         let of_ports = ["underlay", "access"].map(|role| status.drops(role, reason));
