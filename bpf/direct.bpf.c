@@ -191,7 +191,7 @@ int vxgate_from_pod(struct __sk_buff *skb)
 	why = read_frame(skb, true, &inner);
 	if (why != UP_REASONS)
 		goto up;
-	flow = find_flow(&inner.key, state);
+	flow = find_flow(&inner.key, state, FLOW_OUT);
 	why = UP_NO_FLOW;
 	if (!flow) {
 		note(skb, &from_pods, &inner.key, generation, true);
@@ -239,7 +239,7 @@ int vxgate_to_pod(struct __sk_buff *skb)
 		return NEXT;
 	generation = *(volatile __u32 *)&state->generation;
 	/* A superframe's lengths are those of all its segments together, as they have to be here. */
-	if (generation && read_frame(skb, false, &inner) == UP_REASONS && !find_flow(&inner.key, state))
+	if (generation && read_frame(skb, false, &inner) == UP_REASONS && !find_flow(&inner.key, state, FLOW_IN))
 		note(skb, &to_pods, &inner.key, generation, false);
 	return NEXT;
 }

@@ -25,6 +25,9 @@
 #define FLOW_WAYS 4
 #define OUTER_LEN 50
 #define HEADERS_LEN 64
+/* In which ways a flow is promoted: `Ways` of `src/flows`. */
+#define FLOW_OUT 1
+#define FLOW_IN 2
 /* Where fields are in `express_flow.headers`. */
 #define AT_SOURCE 26
 #define AT_DESTINATION 30
@@ -89,7 +92,8 @@ struct express_flow {
 	__u64 superframe_ns; /* when the pod last sent a superframe of it */
 	__u32 received_at; /* the place of the peer at the other end, for frames from it, and */
 	__u32 sent_at;     /* for frames to it */
-	__u64 padding;
+	__u8 ways;       /* of `headers`, one that goes to its pod only has but what tells whom frames are from */
+	__u8 padding[7];
 };
 
 _Static_assert(sizeof(struct express_flow) == 192, "src/steer/express.rs writes it word by word");
@@ -217,8 +221,8 @@ static __always_inline bool same_key(const struct flow_key *one, const struct fl
 	return a[0] == b[0] && a[1] == b[1];
 }
 
-/* The promoted flow with this key; none when everything was demoted since. */
-static __always_inline struct express_flow *find_flow(const struct flow_key *key, const struct direct_state *state)
+/* The flow with this key that is promoted this way; none when everything was demoted since. */
+static __always_inline struct express_flow *find_flow(const struct flow_key *key, const struct direct_state *state, __u8 way)
 {
 	__u32 set = flow_hash(key, state->seed) & (settings.flow_sets - 1);
 	struct flow_set *keys = bpf_map_lookup_elem(&flow_sets, &set);
@@ -235,7 +239,7 @@ static __always_inline struct express_flow *find_flow(const struct flow_key *key
 	place += set * FLOW_WAYS;
 	flow = bpf_map_lookup_elem(&express_flows, &place);
 	if (!flow || !state->generation || *(volatile __u32 *)&flow->generation != state->generation ||
-	    !same_key(&flow->key, key))
+	    !same_key(&flow->key, key) || !(*(volatile __u8 *)&flow->ways & way))
 		return NULL;
 	return flow;
 }

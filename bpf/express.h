@@ -125,7 +125,7 @@ static __always_inline int take_express(struct xdp_md *ctx, __u32 *inner_len)
 	why = read_inner(data + OUTER_LEN, end, len - OUTER_LEN, false, &inner);
 	if (why != UP_REASONS)
 		goto up;
-	flow = find_flow(&inner.key, state);
+	flow = find_flow(&inner.key, state, FLOW_IN);
 	why = UP_NO_FLOW;
 	if (!flow)
 		goto up;

@@ -207,6 +207,7 @@ fn every_setting_tells_where_it_comes_from() {
     nice = 5                         # flag --nice
     superframes = "auto"             # default
     direct = "off"                   # default
+    express = true                   # default
     [control]
     socket = "/s"                    # file x.toml
     [metrics]
@@ -294,6 +295,8 @@ fn the_schema_says_what_the_parser_says() {
         ("[control]\nsocket = '/absolute'", true),
         ("[worker]\nsuperframes = 'cut'", true),
         ("[worker]\nsuperframes = 'on'", false),
+        ("[worker]\ndirect = 'always'\nexpress = false", true),
+        ("[worker]\nexpress = 'false'", false),
         ("[metrics]\nlisten = 'off'\nmax_peers = 0", true),
         ("[metrics]\nlisten = '127.0.0.1:9472'", true),
         ("[metrics]\nlisten = '[fe80::1%2]:65535'", true),

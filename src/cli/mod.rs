@@ -95,7 +95,7 @@ enum Command {
     Trace(Box<trace::TraceFrame>),
     /// Write down what the running daemon goes by, for `vxgate trace --state` and for comparison.
     State(state::StateCommand),
-    /// List the flows that the direct path knows: age, frames, gear, and why not a higher one (`vxgate run --direct flows`).
+    /// List the flows that the direct path knows: age, frames, gear, and why not a higher one (`vxgate run --direct flows`, or `always`).
     Flows(flows::ShowFlows),
     /// Have the running daemon read its configuration file again: as a whole, or, when something in it cannot be, not at
     /// all. Tells what changed, and what changes at the next start. SIGHUP does the same.

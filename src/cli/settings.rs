@@ -23,9 +23,14 @@ pub(super) struct SettingFlags {
     superframes: Option<String>,
     /// Which flows go straight between the underlay and the pods' own devices, without the node's routing, bridge and
     /// filters: off (none), flows (those that the kernel was seen to carry unchanged both ways, until anything changes that it
-    /// decides by; Linux 6.15 and later) [default: off].
+    /// decides by), always (those that it was seen to carry unchanged one way, until routes, neighbours or devices change:
+    /// rules and NetworkPolicies that come later do not stop them). Linux 6.15 and later [default: off].
     #[arg(long, value_name = "WORD", env = "VXGATE_DIRECT")]
     direct: Option<String>,
+    /// Whether flows go the direct path in XDP, which needs no worker for a frame; without it they may still go it through the
+    /// workers [default: true].
+    #[arg(long, value_name = "BOOL", env = "VXGATE_EXPRESS")]
+    express: Option<bool>,
     /// The workers' nice value, -20 to 19. At -20 they come before the kernel's threads on their cores, which otherwise may
     /// hold them up under overload; values below 0 need CAP_SYS_NICE, without which they run as all do [default: -20].
     #[arg(
@@ -103,6 +108,7 @@ impl SettingFlags {
     pub(super) fn given(&self) -> Result<Settings, ConfigError> {
         let mut given = Settings {
             socket: self.socket.socket.clone(),
+            express: self.express,
             ..Settings::default()
         };
         given.set_devices(self.vxlan.clone())?;

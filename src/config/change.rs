@@ -57,6 +57,7 @@ impl Key {
             Self::Devices
             | Self::Workers
             | Self::Nice
+            | Self::Express
             | Self::Socket
             | Self::Word(WordKey::Superframes | WordKey::Direct | WordKey::LogFormat) => {
                 Applies::Restart

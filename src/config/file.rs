@@ -13,7 +13,8 @@
 //! count = 2                   # or "auto"
 //! nice = -20                  # to 19
 //! superframes = "auto"        # cut, off
-//! direct = "off"              # flows
+//! direct = "off"              # flows, always
+//! express = true              # false
 //!
 //! [control]
 //! socket = "/run/vxgate/vxgate.sock"
@@ -176,6 +177,7 @@ impl Reading<'_> {
             Some(Key::Devices) => self.devices(value.get_ref()),
             Some(Key::Workers) => self.count(value.get_ref()),
             Some(Key::Nice) => self.nice(value.get_ref()),
+            Some(Key::Express) => self.express(value.get_ref()),
             Some(Key::Socket) => self.socket(value.get_ref()),
             Some(Key::MetricsListen) => self.listen(value.get_ref()),
             Some(Key::MetricsMaxPeers) => self.max_peers(value.get_ref()),
@@ -247,6 +249,14 @@ impl Reading<'_> {
         };
         // What is no number is judged as one beyond all: it is told what may stand there.
         self.settings.nice = Some(settings::nice(number.unwrap_or(i64::MAX))?);
+        Ok(())
+    }
+
+    fn express(&mut self, value: &DeValue<'_>) -> Result<(), String> {
+        let DeValue::Boolean(wanted) = value else {
+            return Err("use true or false, without quotes".to_owned());
+        };
+        self.settings.express = Some(*wanted);
         Ok(())
     }
 
@@ -396,7 +406,7 @@ mod tests {
         assert!(wrong(text).contains("overlay.worker"), "{}", wrong(text));
         let text = text.replace(
             "worker.count = 3",
-            "[worker]\ncount = 0x3\nnice = -7\nsuperframes = 'off'\ndirect = 'flows'\n[control]\nsocket = '/run/x.sock'\n\
+            "[worker]\ncount = 0x3\nnice = -7\nsuperframes = 'off'\ndirect = 'flows'\nexpress = false\n[control]\nsocket = '/run/x.sock'\n\
              [metrics]\nlisten = '[::1]:9472'\nmax_peers = 0\n[log]\nlevel = 'warn'\nformat = 'json'",
         );
         let expected = Settings {
@@ -418,6 +428,7 @@ mod tests {
             log_level: Some("warn".into()),
             log_format: Some(LogFormat::Json),
             direct: Some(Direct::Flows),
+            express: Some(false),
         };
         assert_eq!(parse(&text).unwrap(), expected);
         // Inline and dotted tables are the same to TOML.
@@ -486,7 +497,7 @@ mod tests {
             ),
             (
                 "[worker]\nzzz = 1",
-                "line 2: worker.zzz: no such key; there is count, nice, superframes, direct",
+                "line 2: worker.zzz: no such key; there is count, nice, superframes, direct, express",
             ),
             (
                 "[zzz]",
@@ -512,6 +523,10 @@ mod tests {
                 "[overlay]\n\npeer_check = \"srtict\"",
                 "line 3: overlay.peer_check: \"srtict\" cannot be: use one of \"strict\", \"strict-mac\", \"log\", \
                  \"off\"; did you mean \"strict\"?",
+            ),
+            (
+                "[worker]\nexpress = 'no'",
+                "line 2: worker.express: 'no' cannot be: use true or false, without quotes",
             ),
             (
                 "[overlay]\ninner_vlan = true",

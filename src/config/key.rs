@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::settings::{METRICS_PEERS_MAX, NICE, Settings, WordKey};
-use super::{Devices, NICE_DEFAULT, WORKERS_MAX};
+use super::{Devices, EXPRESS_DEFAULT, NICE_DEFAULT, WORKERS_MAX};
 use super::{listen, log};
 
 /// One setting.
@@ -18,6 +18,8 @@ pub enum Key {
     Workers,
     /// The workers' nice value.
     Nice,
+    /// Whether flows go the direct path in XDP.
+    Express,
     /// Where the control socket goes.
     Socket,
     /// Where metrics and health are served.
@@ -41,6 +43,7 @@ impl Key {
         Self::Nice,
         Self::Word(WordKey::Superframes),
         Self::Word(WordKey::Direct),
+        Self::Express,
         Self::Socket,
         Self::MetricsListen,
         Self::MetricsMaxPeers,
@@ -69,7 +72,7 @@ impl Key {
         match self {
             Self::Devices => "overlay",
             Self::Word(word) => word.table(),
-            Self::Workers | Self::Nice => "worker",
+            Self::Workers | Self::Nice | Self::Express => "worker",
             Self::Socket => "control",
             Self::MetricsListen | Self::MetricsMaxPeers => "metrics",
             Self::LogLevel => "log",
@@ -83,6 +86,7 @@ impl Key {
             Self::Word(word) => word.key(),
             Self::Workers => "count",
             Self::Nice => "nice",
+            Self::Express => "express",
             Self::Socket => "socket",
             Self::MetricsListen => "listen",
             Self::MetricsMaxPeers => "max_peers",
@@ -97,6 +101,7 @@ impl Key {
             Self::Word(word) => word.flag(),
             Self::Workers => "workers",
             Self::Nice => "nice",
+            Self::Express => "express",
             Self::Socket => "socket",
             Self::MetricsListen => "metrics-listen",
             Self::MetricsMaxPeers => "metrics-max-peers",
@@ -121,6 +126,7 @@ impl Key {
             Self::Devices | Self::Workers => Some(json!("auto")),
             Self::Word(word) => word.value(&Settings::defaults()).map(Value::from),
             Self::Nice => Some(json!(NICE_DEFAULT)),
+            Self::Express => Some(json!(EXPRESS_DEFAULT)),
             Self::Socket => None,
             Self::MetricsListen | Self::MetricsMaxPeers | Self::LogLevel => {
                 self.value(&Settings::defaults())
@@ -138,6 +144,7 @@ impl Key {
             Self::Word(word) => word.value(settings).map(Value::from),
             Self::Workers => settings.workers.map(Value::from),
             Self::Nice => settings.nice.map(Value::from),
+            Self::Express => settings.express.map(Value::from),
             Self::Socket => {
                 let path = settings.socket.as_ref();
                 path.map(|path| Value::from(path.to_string_lossy()))
@@ -167,6 +174,11 @@ impl Key {
                      cores, which otherwise may hold them up under overload; values below 0 need CAP_SYS_NICE, without which \
                      they run as all do."
                 )
+            }
+            Self::Express => {
+                "Whether flows go the direct path in XDP, which needs no worker for a frame: true or false. Without it they may \
+                 still go it through the workers."
+                    .into()
             }
             Self::Socket => {
                 "Path of the control socket. Without it, one for each network namespace: /run/vxgate/netns-INODE.sock.".into()
@@ -207,6 +219,7 @@ impl Key {
             Self::Nice => {
                 json!({"type": "integer", "minimum": NICE.start(), "maximum": NICE.end()})
             }
+            Self::Express => json!({"type": "boolean"}),
             Self::Socket => json!({"type": "string", "pattern": "^/"}),
             Self::MetricsListen => listen::schema(),
             Self::MetricsMaxPeers => {

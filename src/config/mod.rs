@@ -37,6 +37,8 @@ pub const WORKERS_MAX: u32 = 64;
 /// Workers come before every thread of ordinary scheduling, unless the operator says otherwise: `worker/standing.rs` says
 /// why.
 pub const NICE_DEFAULT: i32 = -20;
+/// Flows go the direct path in XDP, unless the operator says otherwise.
+pub const EXPRESS_DEFAULT: bool = true;
 /// VTEPs that have metrics of their own, unless the operator says otherwise.
 pub const METRICS_PEERS: u32 = 512;
 
@@ -65,6 +67,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Which flows may go the direct path.
     pub direct: Direct,
+    /// Whether they may in XDP, without waking a worker.
+    pub express: bool,
 }
 
 /// Which flows may go straight between the underlay and the pods' own devices.
@@ -73,19 +77,22 @@ pub enum Direct {
     /// None.
     #[default]
     Off,
-    /// Those that the kernel was seen to carry unchanged, both ways.
+    /// Those that the kernel was seen to carry unchanged, both ways, until anything changes that it decides by.
     Flows,
+    /// Those that it was seen to carry unchanged one way, until routes, neighbours or devices change; whatever filters say.
+    Always,
 }
 
 impl Direct {
-    /// Both.
-    pub const ALL: &'static [Self] = &[Self::Off, Self::Flows];
+    /// Every choice.
+    pub const ALL: &'static [Self] = &[Self::Off, Self::Flows, Self::Always];
 
     /// The word for it in the configuration.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Off => "off",
             Self::Flows => "flows",
+            Self::Always => "always",
         }
     }
 
@@ -169,6 +176,7 @@ impl Config {
             workers: settings.workers,
             superframes: settings.superframes.unwrap_or_default(),
             direct: settings.direct.unwrap_or_default(),
+            express: settings.express.unwrap_or(EXPRESS_DEFAULT),
             nice: settings.nice.unwrap_or(NICE_DEFAULT),
             metrics: listen.endpoint(&socket),
             metrics_max_peers: settings.metrics_max_peers.unwrap_or(METRICS_PEERS),

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::log::{self, LOG_LEVEL_DEFAULT, LogFormat};
 use super::{
-    ConfigError, Devices, Direct, Listen, METRICS_PEERS, NICE_DEFAULT, Superframes, WORKERS_MAX,
+    ConfigError, Devices, Direct, EXPRESS_DEFAULT, Listen, METRICS_PEERS, NICE_DEFAULT,
+    Superframes, WORKERS_MAX,
 };
 use crate::table::{EcnEncap, InnerVlan, PeerCheck, Policy, ReservedBits, UdpChecksumRx};
 
@@ -49,6 +50,8 @@ pub struct Settings {
     pub log_format: Option<LogFormat>,
     /// Which flows may go the direct path.
     pub direct: Option<Direct>,
+    /// Whether flows may go the direct path in XDP, without waking a worker.
+    pub express: Option<bool>,
 }
 
 impl Settings {
@@ -67,6 +70,7 @@ impl Settings {
             udp_checksum_rx: Some(UdpChecksumRx::default()),
             superframes: Some(Superframes::default()),
             direct: Some(Direct::default()),
+            express: Some(EXPRESS_DEFAULT),
             metrics_listen: Some(Listen::default()),
             metrics_max_peers: Some(METRICS_PEERS),
             log_level: Some(LOG_LEVEL_DEFAULT.to_owned()),
@@ -93,6 +97,7 @@ impl Settings {
             log_level: self.log_level.or(others.log_level),
             log_format: self.log_format.or(others.log_format),
             direct: self.direct.or(others.direct),
+            express: self.express.or(others.express),
         }
     }
 
@@ -341,7 +346,9 @@ impl WordKey {
             Self::Direct => {
                 "Which flows go straight between the underlay and the pods' own devices, without the node's routing, bridge \
                  and filters: \"off\", none; \"flows\", those that the kernel was seen to carry unchanged both ways, until \
-                 anything changes that it decides by (Linux 6.15 and later)."
+                 anything changes that it decides by; \"always\", those that it was seen to carry unchanged one way, until \
+                 routes, neighbours or devices change: rules and NetworkPolicies that come later do not stop them (Linux \
+                 6.15 and later)."
             }
         }
     }

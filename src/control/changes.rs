@@ -18,6 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use foldhash::fast::FixedState;
 
+use crate::flows::PodSide;
 use crate::netlink::{
     self, Address, Group, LinkKind, Message, Neighbour, Received, Socket, Subscription, attributes,
     neighbour_flag, neighbour_state, u32_from, xdp_feature_changes,
@@ -213,11 +214,11 @@ enum Place {
 }
 
 impl Changes {
-    /// Listens from now on, and asks what there is by now.
+    /// Listens from now on, and asks what there is by now. Where filters do not matter, nobody listens to them.
     ///
     /// # Errors
     /// When the kernel cannot be heard or asked.
-    pub fn open(socket: &mut Socket) -> Result<Self, netlink::Error> {
+    pub fn open(socket: &mut Socket, filters_matter: bool) -> Result<Self, netlink::Error> {
         let io = |source| netlink::Error::Io {
             doing: "listening to what changes",
             source,
@@ -226,9 +227,14 @@ impl Changes {
             tracing::info!(%error, "no pod's device is sent frames by XDP");
             None
         });
+        let filters = if filters_matter {
+            Subscription::nftables(QUEUE_BYTES).map_err(io)?
+        } else {
+            None
+        };
         let mut changes = Self {
             routes: Subscription::open(&GROUPS, QUEUE_BYTES).map_err(io)?,
-            filters: Subscription::nftables(QUEUE_BYTES).map_err(io)?,
+            filters,
             features,
             known: Known::default(),
         };
@@ -245,6 +251,12 @@ impl Changes {
     /// Whether what devices can do for XDP would change unheard.
     pub fn is_deaf_to_features(&self) -> bool {
         self.features.is_none()
+    }
+
+    /// Whether this node would bring frames for an address to this pod, from its bridge's own Ethernet address: by what was last
+    /// heard of neighbours, FDB and links.
+    pub fn lead_to(&self, addr: IpAddr, pod: &PodSide) -> bool {
+        self.known.lead_to(addr, pod)
     }
 
     /// What to wait for.
@@ -315,6 +327,19 @@ impl Known {
                 _ => heard.note(Change::Unknown),
             }
         }
+    }
+
+    fn lead_to(&self, addr: IpAddr, side: &PodSide) -> bool {
+        let link = |ifindex: u32| self.links.get(&ifindex);
+        let Some(bridge) = link(side.pod).and_then(|port| port.master) else {
+            return false;
+        };
+        let place = |station| self.stations.get(&station).copied().flatten();
+        let addr = place(Station::Neighbour(bridge, addr));
+        let station = place(Station::Fdb(side.pod_mac));
+        link(bridge).is_some_and(|bridge| bridge.mac == side.gateway_mac)
+            && addr == Some(Place::Address(side.pod_mac))
+            && station == Some(Place::Port(side.pod))
     }
 
     /// Whether what devices can do for XDP is said of a bridge's port, or of nobody knows what. Frames go to no other by XDP.
@@ -475,6 +500,55 @@ mod tests {
     }
 
     #[test]
+    fn an_address_leads_to_the_pod_that_neighbours_and_fdb_say() {
+        const OWN: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
+        let link = |ifindex: u8, mac: MacAddr, master: Option<u8>| {
+            let mut payload = vec![0, 0, 1, 0, ifindex, 0, 0, 0, 0x41, 0, 0, 0, 0, 0, 0, 0];
+            let mut body = RequestBody::default().with(1, &mac.0).with(3, b"x\0");
+            if let Some(bridge) = master {
+                body = body.with(10, &[bridge, 0, 0, 0]);
+            }
+            payload.extend(body.as_bytes());
+            payload
+        };
+        let mut known = Known::default();
+        let side = PodSide {
+            pod: 6,
+            pod_mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            gateway_mac: OWN,
+        };
+        let addr = IpAddr::from([10, 244, 0, 5]);
+        let said = [
+            (16, link(6, MacAddr::ZERO, Some(5))),
+            (16, link(5, OWN, None)),
+            (NEW, neighbour(INET, REACHABLE, 1)),
+            (NEW, on_port(6, BRIDGE, REACHABLE, 1)),
+        ];
+        for (kind, payload) in &said {
+            assert!(!known.lead_to(addr, &side));
+            heard(&mut known, *kind, payload);
+        }
+        assert!(known.lead_to(addr, &side));
+        // Another pod, another address of its, another gateway, another address.
+        for other in [
+            PodSide { pod: 7, ..side },
+            PodSide {
+                pod_mac: OWN,
+                ..side
+            },
+            PodSide {
+                gateway_mac: side.pod_mac,
+                ..side
+            },
+        ] {
+            assert!(!known.lead_to(addr, &other), "{other:?}");
+        }
+        assert!(!known.lead_to([10, 244, 0, 6].into(), &side));
+        heard(&mut known, DEL, &neighbour(INET, STALE, 1));
+        assert!(!known.lead_to(addr, &side));
+    }
+
+    #[test]
     fn routes_and_whatever_is_not_known_are_changes() {
         for (kind, change) in [
             (24, Change::Route),
@@ -520,7 +594,8 @@ mod tests {
     #[test]
     fn what_is_there_to_begin_with_is_known() {
         let mut socket = Socket::open().unwrap();
-        let changes = Changes::open(&mut socket).unwrap();
+        let changes = Changes::open(&mut socket, true).unwrap();
+        assert!(Changes::open(&mut socket, false).unwrap().filters.is_none());
         // The loopback device has the first index of every namespace.
         assert_eq!(changes.known.links[&1].name, "lo");
     }

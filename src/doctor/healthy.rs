@@ -69,6 +69,7 @@ pub(super) fn node() -> Facts {
             policy: Policy::default(),
             superframes: Superframes::default(),
             direct: Direct::default(),
+            express: true,
         },
         frame_memory: 32 << 20,
         links: links(),

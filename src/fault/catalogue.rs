@@ -370,7 +370,7 @@ faults! {
     "0721" FiltersUnheard Failed {
         "filters change without an announcement"
         "A flow that goes the direct path is judged anew when rules change. Those of iptables-legacy, and the members of ipsets, change without a word, so no flow goes it while there are any."
-        "Use iptables-nft, nft and its sets; or leave the direct path off (--direct off)."
+        "Use iptables-nft, nft and its sets; or leave the direct path off (--direct off); or, in a cluster without policies, let rules not matter (--direct always)."
     }
     "0722" ConntrackStrict Failed {
         "conntrack does not let connections come back"
@@ -381,6 +381,11 @@ faults! {
         "changes of rules, routes and devices cannot be listened to"
         "Flows on the direct path go back to the kernel when anything changes that it decides by, which netlink tells. The kernel refused to, so no flow goes it."
         "Look at the kernel's answer: memory for sockets, open files (`ulimit -n`), or a security module in the way."
+    }
+    "0797" GearOff Failed {
+        "the gear of the direct path is switched off"
+        "A direct path was asked for, and the express gear, which is the only one, was switched off (express = false): no flow goes it."
+        "Say --express true, or leave the direct path off (--direct off)."
     }
     "0801" DaemonSilent NotRunning {
         "no vxgate answers"

@@ -9,14 +9,17 @@
 //!
 //! by the same pod's device and with the same two Ethernet addresses both ways. Then the kernel has routed, filtered and
 //! bridged the flow in both directions and changed nothing in it but its TTL. What it does with the next frame of the flow is
-//! what it did with these, until something changes that it decides by: then there is another generation.
+//! what it did with these, until something changes that it decides by: then there is another generation. Where filters do not
+//! matter, one line of the two will do (`evidence.rs`); the other is added when it is seen.
 //!
 //! The judge sees no device and no program. It is told what was seen, asks for the pod's side, and says what to write where.
 
 use std::net::Ipv4Addr;
 
-use super::{Arrival, Departure, FlowKey, FlowTable, Generation, Seen, Sighting, Slot};
-use crate::wire::MacAddr;
+use super::{
+    Arrival, AtPods, Departure, Evidence, FlowKey, FlowTable, Generation, PodSide, Seen, Sighting,
+    Slot, Ways,
+};
 
 /// How long a flow of which not everything was seen keeps its place from another: until a worker tells of it again.
 const PATIENCE_NS: u64 = 1_000_000_000;
@@ -36,21 +39,19 @@ pub struct Known {
     born_ns: u64,
     /// When it was last heard of; of a promoted one, when it last had another number of frames.
     since_ns: u64,
-    /// When promoted: the frames that it had then.
-    frames: Option<u64>,
+    /// When promoted: how.
+    going: Option<Going>,
     /// Is in the list of those that only the pod's side is missing of.
     waits: bool,
 }
 
-/// The pod's side of a flow, when it was seen both ways by the same device with the same addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PodSide {
-    /// The index of the pod's device on the host's side.
-    pub pod: u32,
-    /// The pod's Ethernet address.
-    pub pod_mac: MacAddr,
-    /// The address that it sends to, and that it is sent from.
-    pub gateway_mac: MacAddr,
+/// How a flow is promoted.
+#[derive(Debug, Clone, Copy)]
+struct Going {
+    /// The frames that it had when last looked at.
+    frames: u64,
+    ways: Ways,
+    pod: PodSide,
 }
 
 /// A flow that may go the direct path from now on.
@@ -60,12 +61,16 @@ pub struct Promoted {
     pub slot: Slot,
     /// Its name.
     pub key: FlowKey,
-    /// How its frames leave.
+    /// How its frames leave; of one that goes direct to its pod only, what is known of it.
     pub departure: Departure,
-    /// How they arrive.
-    pub arrival: Arrival,
+    /// How they arrive, where that was seen.
+    pub arrival: Option<Arrival>,
     /// Where its pod is.
     pub pod: PodSide,
+    /// Which of its frames go direct.
+    pub ways: Ways,
+    /// Whether some do already: it was promoted one way before.
+    pub more: bool,
 }
 
 /// Why a flow is not promoted.
@@ -82,6 +87,9 @@ pub enum Hitch {
     /// Its pod's device was not seen to send and to be sent the same 5-tuple, with the same Ethernet addresses: it is translated on
     /// its way, or its pod's device is not looked after.
     PodUnseen,
+    /// Where one way suffices: it was not seen at a pod's device with the same 5-tuple, or neighbours and FDB do not say that its
+    /// pod's address is there.
+    PodUnknown,
 }
 
 impl Hitch {
@@ -93,6 +101,7 @@ impl Hitch {
             Self::OtherWayBack => "comes by another way than it goes",
             Self::TcpForbidden => "TCP may not go direct",
             Self::PodUnseen => "not seen both ways at a pod's device",
+            Self::PodUnknown => "not seen at the pod's device that its address is behind",
         }
     }
 }
@@ -108,7 +117,9 @@ pub struct Standing {
     pub born_ns: u64,
     /// The VTEP at its other end, as far as it is known.
     pub vtep: Option<Ipv4Addr>,
-    /// Why it is not promoted, when it is not.
+    /// Which ways it is promoted.
+    pub ways: Option<Ways>,
+    /// Why it is not promoted, or not both ways.
     pub hitch: Option<Hitch>,
 }
 
@@ -131,6 +142,7 @@ pub struct Judge {
     promoted: usize,
     /// Whether TCP may go direct.
     tcp: bool,
+    evidence: Evidence,
 }
 
 impl Judge {
@@ -142,7 +154,14 @@ impl Judge {
             waiting: Vec::new(),
             promoted: 0,
             tcp: true,
+            evidence: Evidence::default(),
         }
+    }
+
+    /// The same, content with so much evidence.
+    #[must_use]
+    pub fn content_with(self, evidence: Evidence) -> Self {
+        Self { evidence, ..self }
     }
 
     /// How many flows are promoted.
@@ -164,7 +183,7 @@ impl Judge {
         let mut vacated = Vec::new();
         if !self.table.is_empty() {
             self.table.sweep(|slot, _, known| {
-                let promoted = known.frames.is_some();
+                let promoted = known.going.is_some();
                 vacated.extend(promoted.then_some(slot));
                 Some(if promoted { now_ns + REST_NS } else { 0 })
             });
@@ -196,52 +215,65 @@ impl Judge {
         let Some((_, known)) = self.table.get_mut(slot) else {
             return;
         };
-        if known.frames.is_some() {
+        if known.going.is_some_and(|going| going.ways == Ways::Both) {
             return;
         }
         match sighting.seen {
             Seen::Out(departure) => known.out = Some(departure),
             Seen::In(arrival) => known.arrived = Some(arrival),
         }
-        known.since_ns = now_ns;
-        if allowed && known.agree() && !known.waits {
+        if known.going.is_none() {
+            known.since_ns = now_ns;
+        }
+        if allowed && known.gains(self.evidence) && !known.waits {
             known.waits = true;
             self.waiting.push(slot);
         }
     }
 
-    /// Looks at the flows that only the pod's side is missing of. `pod_side` is asked for it, and `promote` told of each flow
+    /// Looks at the flows that only the pod's side is missing of. `at_pods` is asked for it, and `promote` told of each flow
     /// that may go direct.
     pub fn decide(
         &mut self,
         now_ns: u64,
-        mut pod_side: impl FnMut(&FlowKey) -> Option<PodSide>,
+        mut at_pods: impl FnMut(&FlowKey) -> AtPods,
         mut promote: impl FnMut(&Promoted),
     ) {
         let (table, promoted) = (&mut self.table, &mut self.promoted);
+        let evidence = self.evidence;
         self.waiting.retain(|slot| {
             let Some((key, known)) = table.get_mut(*slot) else {
                 return false;
             };
             // Its place may have become another flow's meanwhile.
-            if !known.waits || !known.agree() {
+            if !known.waits || !known.gains(evidence) {
+                known.waits = false;
                 return false;
             }
-            let seen = known.out.zip(known.arrived);
-            let (Some((departure, arrival)), Some(pod)) = (seen, pod_side(&key)) else {
-                known.waits = !known.is_stale(now_ns);
+            let (out, arrived) = (known.out.as_ref(), known.arrived.as_ref());
+            let found = evidence.judge(out, arrived, &at_pods(&key));
+            let (before, found) = (known.going, found.filter(|found| known.may_become(found)));
+            let departure = out.copied().or(arrived.map(Arrival::departure));
+            let (Some((ways, pod)), Some(departure)) = (found, departure) else {
+                // One that goes already is looked at again when it is told of again.
+                known.waits = before.is_none() && !known.is_stale(now_ns);
                 return known.waits;
             };
             known.waits = false;
-            known.frames = Some(0);
-            known.since_ns = now_ns;
-            *promoted += 1;
+            let frames = before.map_or(0, |going| going.frames);
+            known.going = Some(Going { frames, ways, pod });
+            if before.is_none() {
+                known.since_ns = now_ns;
+                *promoted += 1;
+            }
             promote(&Promoted {
                 slot: *slot,
                 key,
                 departure,
-                arrival,
+                arrival: known.arrived,
                 pod,
+                ways,
+                more: before.is_some(),
             });
             false
         });
@@ -257,14 +289,14 @@ impl Judge {
     ) {
         let promoted = &mut self.promoted;
         self.table.sweep(|slot, _, known| {
-            let Some(frames) = known.frames else {
+            let Some(going) = &mut known.going else {
                 let silent_ns = now_ns.saturating_sub(known.since_ns);
                 return (silent_ns >= MEMORY_NS).then_some(0);
             };
             let verdict = look(slot);
             match verdict {
-                Verdict::Frames(now) if now != frames => {
-                    known.frames = Some(now);
+                Verdict::Frames(now) if now != going.frames => {
+                    going.frames = now;
                     known.since_ns = now_ns;
                     return None;
                 }
@@ -286,41 +318,59 @@ impl Judge {
         self.table.iter().map(|(slot, key, known)| {
             let arrived = known.arrived.map(|arrival| arrival.source);
             let leaves = known.out.map(|departure| departure.destination());
-            let hitch = match (known.frames, &known.out, &known.arrived) {
-                (Some(_), _, _) => None,
-                (None, None, _) => Some(Hitch::NotSeenLeaving),
-                (None, _, None) => Some(Hitch::NotSeenArriving),
-                _ if !known.agree() => Some(Hitch::OtherWayBack),
-                _ if key.is_tcp() && !self.tcp => Some(Hitch::TcpForbidden),
-                _ => Some(Hitch::PodUnseen),
-            };
             Standing {
                 slot,
                 key: *key,
                 born_ns: known.born_ns,
                 vtep: leaves.or(arrived),
-                hitch,
+                ways: known.going.map(|going| going.ways),
+                hitch: self.hitch(key, known),
             }
         })
+    }
+
+    /// Why a flow is not promoted, or not both ways.
+    fn hitch(&self, key: &FlowKey, known: &Known) -> Option<Hitch> {
+        let going = known.going.map(|going| going.ways);
+        if going == Some(Ways::Both) {
+            return None;
+        }
+        let missing = match (&known.out, &known.arrived) {
+            (None, _) => Some(Hitch::NotSeenLeaving),
+            (_, None) => Some(Hitch::NotSeenArriving),
+            (Some(out), Some(arrived)) if !out.meets(arrived) => Some(Hitch::OtherWayBack),
+            _ => None,
+        };
+        let one_way = self.evidence == Evidence::OneWay;
+        // Where one way suffices, it is not the other one that keeps a flow from going at all.
+        match missing.filter(|_| !one_way || going.is_some()) {
+            Some(hitch) => Some(hitch),
+            None if key.is_tcp() && !self.tcp => Some(Hitch::TcpForbidden),
+            None if one_way => Some(Hitch::PodUnknown),
+            None => Some(Hitch::PodUnseen),
+        }
     }
 }
 
 impl Known {
-    /// Seen both ways, between the same two VTEPs and by the same devices.
-    fn agree(&self) -> bool {
-        match (&self.out, &self.arrived) {
-            (Some(out), Some(arrived)) => {
-                out.destination() == arrived.source
-                    && out.device == arrived.device
-                    && out.nic == arrived.nic
-            }
-            _ => false,
+    /// Whether so much was seen at the tunnel that it could be promoted, or, when it goes one way, the other as well.
+    fn gains(&self, evidence: Evidence) -> bool {
+        let ways = evidence.at_tunnel(self.out.as_ref(), self.arrived.as_ref());
+        match self.going {
+            None => ways.is_some(),
+            Some(going) => going.ways != Ways::Both && ways == Some(Ways::Both),
         }
+    }
+
+    /// Whether it could become this: one that goes has one pod, and loses no way.
+    fn may_become(&self, (ways, pod): &(Ways, PodSide)) -> bool {
+        self.going
+            .is_none_or(|going| *ways == Ways::Both && going.pod == *pod)
     }
 
     /// Not promoted, and not heard of for long.
     fn is_stale(&self, now_ns: u64) -> bool {
-        self.frames.is_none() && now_ns.saturating_sub(self.since_ns) >= PATIENCE_NS
+        self.going.is_none() && now_ns.saturating_sub(self.since_ns) >= PATIENCE_NS
     }
 }
 
@@ -333,16 +383,17 @@ impl Departure {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::HEADERS_LEN;
     use super::super::key::tests::key;
     use super::*;
     use crate::stats::PeerId;
+    use crate::wire::{MacAddr, Vni};
 
-    const FAR: [u8; 4] = [10, 0, 0, 11];
+    pub(in super::super) const FAR: [u8; 4] = [10, 0, 0, 11];
     const MS: u64 = 1_000_000;
 
-    fn out(key: FlowKey) -> Sighting {
+    pub(in super::super) fn out(key: FlowKey) -> Sighting {
         let mut headers = [0; HEADERS_LEN];
         headers[30..34].copy_from_slice(&FAR);
         let departure = Departure {
@@ -361,12 +412,16 @@ mod tests {
         }
     }
 
-    fn arrived(key: FlowKey, source: [u8; 4]) -> Sighting {
+    pub(in super::super) fn arrived(key: FlowKey, source: [u8; 4]) -> Sighting {
         let arrival = Arrival {
             source: source.into(),
             device: 4,
             nic: 3,
             peer: PeerId(2),
+            local: [10, 0, 0, 10].into(),
+            port: 8472,
+            vni: Vni::new(1).unwrap(),
+            macs: [MacAddr([6; 6]), MacAddr([8; 6])],
         };
         Sighting {
             key,
@@ -375,7 +430,7 @@ mod tests {
         }
     }
 
-    fn pod() -> Option<PodSide> {
+    pub(in super::super) fn pod() -> Option<PodSide> {
         Some(PodSide {
             pod: 9,
             pod_mac: MacAddr([2; 6]),
@@ -383,7 +438,15 @@ mod tests {
         })
     }
 
-    fn judge() -> Judge {
+    /// Seen both ways by the same pod.
+    pub(in super::super) fn alike(side: Option<PodSide>) -> AtPods {
+        AtPods {
+            sender: side,
+            receiver: side,
+        }
+    }
+
+    pub(in super::super) fn judge() -> Judge {
         let mut judge = Judge::new(16, 1);
         assert!(judge.begin(7, 0).is_empty());
         judge
@@ -391,7 +454,7 @@ mod tests {
 
     fn decide(judge: &mut Judge, now_ns: u64, side: Option<PodSide>) -> Vec<Promoted> {
         let mut promoted = Vec::new();
-        judge.decide(now_ns, |_| side, |flow| promoted.push(*flow));
+        judge.decide(now_ns, |_| alike(side), |flow| promoted.push(*flow));
         promoted
     }
 
@@ -502,7 +565,8 @@ mod tests {
             judge.hear(&out(flow), 3);
             judge.hear(&arrived(flow, FAR), 4);
         }
-        judge.decide(5, |flow| pod().filter(|_| *flow == key(5, 6)), |_| ());
+        let seen = |flow: &FlowKey| alike(pod().filter(|_| *flow == key(5, 6)));
+        judge.decide(5, seen, |_| ());
         let hitch = |judge: &Judge, flow| {
             let mut flows = judge.flows();
             let standing = flows.find(|standing| standing.key == flow).unwrap();

@@ -9,6 +9,9 @@ use crate::wire::layers::Layers;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+/// Where a TCP header has its flags, and of these FIN, SYN and RST.
+const TCP_FLAGS_AT: usize = 13;
+const BEGINS_OR_ENDS: u8 = 0x07;
 
 /// `sizeof(struct flow_key)` of `bpf/direct.h`.
 pub const KEY_LEN: usize = 16;
@@ -98,6 +101,16 @@ impl FlowKey {
     }
 }
 
+/// Whether an inner frame is a TCP segment that begins or ends a connection. Such a one never goes direct, and demotes its flow:
+/// it is none to promote it by.
+pub fn begins_or_ends(frame: &[u8]) -> bool {
+    let transport = Layers::plain(frame).and_then(|layers| layers.transport);
+    transport.is_some_and(|transport| {
+        let flags = frame.get(transport.offset + TCP_FLAGS_AT);
+        transport.protocol == TCP && flags.is_some_and(|flags| flags & BEGINS_OR_ENDS != 0)
+    })
+}
+
 impl fmt::Display for FlowKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let protocol = if self.is_tcp() { "tcp" } else { "udp" };
@@ -128,6 +141,25 @@ pub(super) mod tests {
             ip.udp(1000, 2000).write(&mut bytes, b"x").unwrap();
         }
         bytes
+    }
+
+    #[test]
+    fn a_segment_that_begins_or_ends_a_connection_is_told_from_others() {
+        for (flags, expected) in [
+            (0x10, false),
+            (0x18, false),
+            (2, true),
+            (0x11, true),
+            (4, true),
+        ] {
+            let mut segment = frame(true);
+            segment[47] = flags;
+            assert_eq!(begins_or_ends(&segment), expected, "{flags:#x}");
+        }
+        let mut datagram = frame(false);
+        datagram.extend([0xff; 20]);
+        assert!(!begins_or_ends(&datagram));
+        assert!(!begins_or_ends(&[]));
     }
 
     #[test]

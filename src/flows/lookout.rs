@@ -8,9 +8,17 @@ use crossbeam::queue::ArrayQueue;
 
 use super::{FlowKey, Way};
 use crate::stats::PeerId;
+use crate::wire::{MacAddr, Vni, vxlan};
 
 /// Outer Ethernet, IPv4, UDP and VXLAN headers, and the inner Ethernet header.
 pub const HEADERS_LEN: usize = 64;
+/// Where in these stand the source and the destination of the IPv4 header, the destination port, the VXLAN header, and the inner
+/// Ethernet header.
+const AT_LOCAL: usize = 26;
+const AT_REMOTE: usize = 30;
+const AT_PORT: usize = 36;
+const AT_VXLAN: usize = 42;
+const AT_INNER: usize = 50;
 /// Flows that a lookout remembers: 64 KB, which is what a worker may lose of its cache.
 const PLACES: usize = 8192;
 /// Sightings that wait for the judge. More than that are lost, and made again later.
@@ -66,6 +74,42 @@ pub struct Arrival {
     pub nic: u32,
     /// Where the VTEP is counted.
     pub peer: PeerId,
+    /// The address that it sends to: the vxlan device's own.
+    pub local: Ipv4Addr,
+    /// The port.
+    pub port: u16,
+    /// The VNI.
+    pub vni: Vni,
+    /// The inner Ethernet addresses: the far vxlan device's, and that of ours.
+    pub macs: [MacAddr; 2],
+}
+
+impl Arrival {
+    /// What is known by it of how frames leave: whom what arrives is from, and to whom it is.
+    pub fn departure(&self) -> Departure {
+        let mut headers = [0; HEADERS_LEN];
+        let mut put = |at: usize, bytes: &[u8]| {
+            if let Some(place) = headers.get_mut(at..at + bytes.len()) {
+                place.copy_from_slice(bytes);
+            }
+        };
+        put(AT_LOCAL, &self.local.octets());
+        put(AT_REMOTE, &self.source.octets());
+        put(AT_PORT, &self.port.to_be_bytes());
+        put(AT_VXLAN, &vxlan::header(self.vni));
+        let [far, own] = self.macs;
+        put(AT_INNER, &far.0);
+        put(AT_INNER + far.0.len(), &own.0);
+        Departure {
+            headers,
+            device: self.device,
+            nic: self.nic,
+            frame_max: 0,
+            ecn: 0,
+            checksum: false,
+            peer: self.peer,
+        }
+    }
 }
 
 /// The number of the present generation, shared by all that look out and the one that judges.
@@ -189,7 +233,26 @@ mod tests {
             device: 4,
             nic: 3,
             peer: PeerId(1),
+            local: [10, 0, 0, 10].into(),
+            port: 8472,
+            vni: Vni::new(1).unwrap(),
+            macs: [MacAddr([6; 6]), MacAddr([8; 6])],
         }))
+    }
+
+    #[test]
+    fn what_arrives_says_of_what_leaves_whom_it_is_for() {
+        let Some(Seen::In(arrival)) = arrival() else {
+            panic!("it arrived");
+        };
+        let departure = arrival.departure();
+        let headers = departure.headers;
+        assert_eq!(departure.destination(), arrival.source);
+        assert_eq!(headers[26..34], [10, 0, 0, 10, 10, 0, 0, 11]);
+        assert_eq!(headers[36..38], [0x21, 0x18]);
+        assert_eq!(headers[42..50], [8, 0, 0, 0, 0, 0, 1, 0]);
+        assert_eq!(headers[50..62], [6, 6, 6, 6, 6, 6, 8, 8, 8, 8, 8, 8]);
+        assert!(departure.meets(&arrival));
     }
 
     #[test]

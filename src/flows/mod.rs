@@ -16,13 +16,15 @@
 //! Everything is known *of a generation*: when rules, routes or neighbours change, there is another one, and whatever was
 //! seen before counts for nothing. While [`Generation::NONE`] holds, nothing counts at all.
 
+mod evidence;
 mod judge;
 mod key;
 mod lookout;
 mod table;
 
-pub use judge::{Hitch, Judge, PodSide, Promoted, Standing, Verdict};
-pub use key::{FlowKey, KEY_LEN, Way};
+pub use evidence::{AtPods, Evidence, PodSide, Ways};
+pub use judge::{Hitch, Judge, Promoted, Standing, Verdict};
+pub use key::{FlowKey, KEY_LEN, Way, begins_or_ends};
 pub use lookout::{
     Arrival, Departure, Generation, HEADERS_LEN, Lookout, Seen, Sighting, Sightings,
 };

@@ -67,7 +67,7 @@ pub struct Observation {
 /// The direct path.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DirectState {
-    /// `flows`.
+    /// `flows`, or `always`.
     pub mode: String,
     /// Why no flow goes it.
     pub why_not: Option<String>,
@@ -98,6 +98,9 @@ pub struct DirectState {
 /// Flows that are known, those first that carried the most.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlowsState {
+    /// `flows`, or `always`; none without a direct path.
+    #[serde(default)]
+    pub mode: Option<String>,
     /// Why no flow goes the direct path.
     pub why_not: Option<String>,
     /// Why no TCP flow goes it.
@@ -125,7 +128,10 @@ pub struct FlowState {
     pub vtep: Option<Ipv4Addr>,
     /// `express`, or `transparent` for the kernel's routing and filters.
     pub gear: String,
-    /// Why not a higher gear.
+    /// Which ways it is promoted: `both`, `in` (to the pod) or `out` (from it); none of one that is not.
+    #[serde(default)]
+    pub ways: Option<String>,
+    /// Why not a higher gear, or not both ways.
     pub why_not_higher: Option<String>,
     /// How long it is known, in milliseconds.
     pub age_ms: u64,

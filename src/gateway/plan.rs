@@ -35,6 +35,8 @@ pub struct Plan {
     pub superframes: Superframes,
     /// Which flows may go the direct path.
     pub direct: Direct,
+    /// Whether they may in the express gear.
+    pub express: bool,
 }
 
 /// An underlay device.
@@ -136,6 +138,7 @@ impl Plan {
             policy: config.policy,
             superframes: config.superframes,
             direct: config.direct,
+            express: config.express,
         }
     }
 

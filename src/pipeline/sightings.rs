@@ -3,14 +3,15 @@
 //!
 //! A frame from the pods' side tells how its flow's frames leave, one from the underlay how they arrive. Only what was routed
 //! counts, from or to the vxlan device's own Ethernet address: what was bridged through it keeps its TTL, and has another
-//! way to its pod. And only one destination's frames: copies are nobody's flow.
+//! way to its pod. And only one destination's frames: copies are nobody's flow. Nor is a flow told of by what begins or ends a
+//! connection: promoted by such a frame, it would be demoted by the answer.
 //!
 //! A batch costs a look at its flows' keys; the headers of a flow are worked out when it is told of.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Verdict, Verdicts};
-use crate::flows::{Arrival, Departure, FlowKey, HEADERS_LEN, Lookout, Seen, Way};
+use crate::flows::{Arrival, Departure, FlowKey, HEADERS_LEN, Lookout, Seen, Way, begins_or_ends};
 use crate::port::{Batch, Frame, Umem};
 use crate::stats::PeerId;
 use crate::table::{
@@ -62,8 +63,9 @@ pub fn departures<const SUPER: bool>(
         }
         if let Some(key) = FlowKey::of(bytes, Way::Out) {
             let seen = || {
-                departure(segment, vtep, push.fields(&segment.config, 0, None), bytes)
-                    .map(Seen::Out)
+                let fields = push.fields(&segment.config, 0, None);
+                let departure = departure(segment, vtep, fields, bytes);
+                departure.filter(|_| !begins_or_ends(bytes)).map(Seen::Out)
             };
             lookout.note(&key, Way::Out, generation, seen);
         }
@@ -99,17 +101,10 @@ pub fn arrivals(
         if !is_between(inner, |header| header.destination() == config.mac) {
             continue;
         }
-        let source = bytes.get(SOURCE_AT..).and_then(<[u8]>::first_chunk::<4>);
-        if let (Some(key), Some(source)) = (FlowKey::of(inner, Way::In), source) {
-            let arrival = Arrival {
-                source: Ipv4Addr::from(*source),
-                device: config.ifindex,
-                nic,
-                peer: PeerId::other(id.0),
-            };
+        if let Some(key) = FlowKey::of(inner, Way::In) {
             let seen = || {
-                let peer = segment.peer(arrival.source.into()).unwrap_or(arrival.peer);
-                Some(Seen::In(Arrival { peer, ..arrival }))
+                let arrival = arrival(segment, id, nic, bytes);
+                arrival.filter(|_| !begins_or_ends(inner)).map(Seen::In)
             };
             lookout.note(&key, Way::In, generation, seen);
         }
@@ -160,6 +155,28 @@ fn departure(
         },
         checksum: config.udp_checksum == UdpChecksum::Compute,
         peer: vtep.peer,
+    })
+}
+
+/// How a flow's frames arrive, by the frame at hand, outer headers included.
+#[inline(never)]
+fn arrival(segment: &Segment, id: SegmentId, nic: u32, frame: &[u8]) -> Option<Arrival> {
+    let config = &*segment.config;
+    let IpAddr::V4(local) = config.local else {
+        return None;
+    };
+    let source = Ipv4Addr::from(*frame.get(SOURCE_AT..)?.first_chunk::<4>()?);
+    let (inner, _) = EthernetHeader::parse(frame.get(OUTER_IPV4_LEN..)?)?;
+    let known = segment.peer(source.into());
+    Some(Arrival {
+        source,
+        device: config.ifindex,
+        nic,
+        peer: known.unwrap_or(PeerId::other(id.0)),
+        local,
+        port: config.port,
+        vni: config.vni,
+        macs: [inner.source(), inner.destination()],
     })
 }
 
@@ -264,6 +281,8 @@ mod tests {
         };
         assert_eq!(Some(key), FlowKey::of(&frame, Way::In));
         assert_eq!((arrival.source, arrival.nic), ([192, 0, 2, 2].into(), 77));
+        assert_eq!((arrival.macs, arrival.port), ([NEAR, OWN], config().port));
+        assert_eq!(IpAddr::from(arrival.local), config().local);
         let bridged = tunnelled(&between(FAR, NEAR));
         assert_eq!(told(config(), &[bridged], Way::In), []);
     }

@@ -37,7 +37,7 @@ impl fmt::Display for Flows {
         if !self.direct {
             return writeln!(
                 f,
-                "no direct path: vxgate runs without --direct flows, and knows no flows"
+                "no direct path: vxgate runs without --direct flows or always, and knows no flows"
             );
         }
         let state = &self.state;
@@ -51,8 +51,13 @@ impl fmt::Display for Flows {
         }
         writeln!(
             f,
-            "{} flows known, {} in the express gear",
-            state.known, state.express
+            "{} flows known, {} in the express gear{}",
+            state.known,
+            state.express,
+            match state.mode.as_deref() {
+                Some("always") => " (always: whatever filters say)",
+                _ => "",
+            }
         )?;
         if !state.flows.is_empty() {
             writeln!(
@@ -106,6 +111,7 @@ mod tests {
             device: Some("veth1".into()),
             vtep: Some([10, 0, 0, 11].into()),
             gear: "express".into(),
+            ways: Some("both".into()),
             why_not_higher: None,
             age_ms: 12_345,
             out_frames: 1000,
@@ -119,6 +125,7 @@ mod tests {
     fn a_flow_is_a_line_and_survives_the_round_trip() {
         let waits = FlowState {
             gear: "transparent".into(),
+            ways: None,
             why_not_higher: Some("not seen leaving".into()),
             vtep: None,
             ..flow()

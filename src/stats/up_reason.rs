@@ -28,7 +28,7 @@ macro_rules! up_reasons {
 }
 
 up_reasons! {
-    NoFlow        "no_flow"        "Of a flow that is not promoted, or was demoted.";
+    NoFlow        "no_flow"        "Of a flow that is not promoted, or not this way, or was demoted.";
     OtherProtocol "other_protocol" "Neither TCP nor UDP over IPv4, or tagged.";
     Options       "options"        "An inner IPv4 header with options.";
     Fragment      "fragment"       "An inner fragment.";

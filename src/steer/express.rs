@@ -15,7 +15,7 @@ use super::copy::{self, Copy, Settings};
 use super::heartbeat::Cells;
 use super::hooks::{self, Hook, Side};
 use super::{Error, attach_error};
-use crate::flows::{FlowKey, Generation, PodSide, Promoted, Slot, Verdict, WAYS};
+use crate::flows::{AtPods, FlowKey, Generation, PodSide, Promoted, Slot, Verdict, WAYS};
 use crate::stats::{PeerCounts, PeerId, PeerTally, Tally, UpReason};
 use crate::wire::{MacAddr, checksum};
 
@@ -53,6 +53,7 @@ mod word {
     pub const KEY: usize = 19;
     pub const SUPERFRAME: usize = 21;
     pub const PEERS: usize = 22;
+    pub const WAYS: usize = 23;
 }
 /// `sizeof(struct express_peer)`, and its words.
 const PEER_STRIDE: usize = 64;
@@ -258,16 +259,26 @@ impl Express {
         self.state.store_word(0, HEARD, now_ns);
     }
 
-    /// The pod's side of a flow, when it was seen both ways in this generation, by one device, with the same addresses.
-    pub fn pod_side(&self, key: &FlowKey, generation: u32) -> Option<PodSide> {
-        let from = Sighting::read(&self.from_pods, key)?;
-        let to = Sighting::read(&self.to_pods, key)?;
-        (from == to && from.generation == generation).then_some(from.side)
+    /// What was seen of a flow at the pods' devices in this generation.
+    pub fn at_pods(&self, key: &FlowKey, generation: u32) -> AtPods {
+        let side = |map| {
+            let seen = Sighting::read(map, key)?;
+            (seen.generation == generation).then_some(seen.side)
+        };
+        AtPods {
+            sender: side(&self.from_pods),
+            receiver: side(&self.to_pods),
+        }
     }
 
     /// Lets the programs forward the frames of a flow, of this generation, from `now_ns` (`CLOCK_MONOTONIC`) on.
     pub fn promote(&self, flow: &Promoted, generation: u32, now_ns: u64) {
-        let (slot, departure) = (flow.slot.0, &flow.departure);
+        let slot = flow.slot.0;
+        if flow.more {
+            // What the programs go by for the way that they know stays as it is.
+            self.write_way_out(flow);
+            return self.write_ways(flow);
+        }
         let put = |word, number| self.flows.store_word(slot, word, number);
         for at in 0..word::GENERATION_POD {
             put(at, 0);
@@ -276,6 +287,25 @@ impl Express {
         // The kernel has just seen the flow.
         put(word::SHOWN_OUT, now_ns);
         put(word::SHOWN_IN, now_ns);
+        self.write_way_out(flow);
+        let pod = self.pods.get(&flow.pod.pod);
+        let by_xdp = u8::from(pod.is_some_and(|pod| pod.by_xdp));
+        put(word::GATEWAY_MAC, mac_word(flow.pod.gateway_mac, by_xdp, 0));
+        let [first, second] = flow.key.words();
+        put(word::KEY, first);
+        put(word::KEY + 1, second);
+        put(word::SUPERFRAME, 0);
+        self.write_ways(flow);
+        put(word::GENERATION_POD, pair(generation, flow.pod.pod));
+        let (set, way) = (slot / WAYS, slot % WAYS);
+        self.sets.store_word(set, 2 * way, first);
+        self.sets.store_word(set, 2 * way + 1, second);
+    }
+
+    /// How its frames leave, as far as that is known.
+    fn write_way_out(&self, flow: &Promoted) {
+        let departure = &flow.departure;
+        let put = |word, number| self.flows.store_word(flow.slot.0, word, number);
         put(
             word::NIC_FRAME_MAX,
             pair(departure.nic, departure.frame_max),
@@ -284,28 +314,22 @@ impl Express {
         for (at, bytes) in words.iter().enumerate() {
             put(word::HEADERS + at, u64::from_ne_bytes(*bytes));
         }
-        let mac = |MacAddr([a, b, c, d, e, f]): MacAddr, g, h| {
-            u64::from_ne_bytes([a, b, c, d, e, f, g, h])
-        };
         let with_checksum = u8::from(departure.checksum);
         put(
             word::POD_MAC,
-            mac(flow.pod.pod_mac, departure.ecn, with_checksum),
+            mac_word(flow.pod.pod_mac, departure.ecn, with_checksum),
         );
-        let pod = self.pods.get(&flow.pod.pod);
-        let by_xdp = u8::from(pod.is_some_and(|pod| pod.by_xdp));
-        put(word::GATEWAY_MAC, mac(flow.pod.gateway_mac, by_xdp, 0));
         put(word::SUMS, sums(flow));
-        let [first, second] = flow.key.words();
-        put(word::KEY, first);
-        put(word::KEY + 1, second);
-        put(word::SUPERFRAME, 0);
-        let (from, to) = (flow.arrival.peer, departure.peer);
+        let to = departure.peer;
+        let from = flow.arrival.map_or(to, |arrival| arrival.peer);
         put(word::PEERS, pair(from.0.into(), to.0.into()));
-        put(word::GENERATION_POD, pair(generation, flow.pod.pod));
-        let (set, way) = (slot / WAYS, slot % WAYS);
-        self.sets.store_word(set, 2 * way, first);
-        self.sets.store_word(set, 2 * way + 1, second);
+    }
+
+    /// Which ways it goes: behind all that a way needs.
+    fn write_ways(&self, flow: &Promoted) {
+        let ways = [flow.ways.bits(), 0, 0, 0, 0, 0, 0, 0];
+        self.flows
+            .store_word(flow.slot.0, word::WAYS, u64::from_ne_bytes(ways));
     }
 
     /// Takes a flow out of the arrays.
@@ -426,6 +450,11 @@ impl Sighting {
     }
 }
 
+/// An Ethernet address and two bytes, one behind the other in memory.
+fn mac_word(MacAddr([a, b, c, d, e, f]): MacAddr, g: u8, h: u8) -> u64 {
+    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+}
+
 /// Two fields of 32 bits, one behind the other in memory.
 fn pair(first: u32, second: u32) -> u64 {
     let ([a, b, c, d], [e, f, g, h]) = (first.to_ne_bytes(), second.to_ne_bytes());
@@ -470,7 +499,7 @@ mod tests {
     use super::super::copy::COUNTS_UNDERLAY;
     use super::super::copy::tests::{TC_ACT_REDIRECT, TCX_NEXT, loaded_settings, pretend_alive};
     use super::*;
-    use crate::flows::{Arrival, Departure, Way};
+    use crate::flows::{Arrival, Departure, Way, Ways};
     use crate::wire::{Vni, ethernet, vxlan};
 
     /// The device that the kernel runs test programs on.
@@ -487,6 +516,11 @@ mod tests {
     const ENDS: [[u8; 4]; 2] = [[10, 244, 0, 5], [10, 244, 1, 7]];
     const GENERATION: u32 = 9;
     const PEERS: u32 = 5;
+    const SIDE: PodSide = PodSide {
+        pod: LOOPBACK,
+        pod_mac: POD,
+        gateway_mac: GATEWAY,
+    };
     const OUTER_LEN: usize = 50;
     const HANDOVER_MAGIC: u32 = 0x7678_6731;
 
@@ -516,6 +550,13 @@ mod tests {
     impl Gear {
         /// Promotes the flow of this frame.
         fn promote(&self, frame: &[u8]) {
+            let flow = self.flow(frame);
+            self.express
+                .promote(&flow, GENERATION, crate::port::now_ns());
+        }
+
+        /// The flow of this frame, to be promoted both ways.
+        fn flow(&self, frame: &[u8]) -> Promoted {
             let key = FlowKey::of(frame, Way::Out).unwrap();
             let set = key.hash(self.express.seed()) & (SETS - 1);
             let mut headers = [0; 64];
@@ -527,7 +568,7 @@ mod tests {
             headers[34..38].copy_from_slice(&[0xab, 0xcd, 0x21, 0x18]);
             headers[42..50].copy_from_slice(&vxlan::header(Vni::new(1).unwrap()));
             ethernet::write(&mut headers[50..], FAR, OWN, ethernet::IPV4);
-            let flow = Promoted {
+            Promoted {
                 slot: Slot(set as usize * WAYS + 2),
                 key,
                 departure: Departure {
@@ -539,20 +580,20 @@ mod tests {
                     checksum: true,
                     peer: PeerId(4),
                 },
-                arrival: Arrival {
+                arrival: Some(Arrival {
                     source: FAR_NODE.into(),
                     device: 4,
                     nic: LOOPBACK,
                     peer: PeerId(3),
-                },
-                pod: PodSide {
-                    pod: LOOPBACK,
-                    pod_mac: POD,
-                    gateway_mac: GATEWAY,
-                },
-            };
-            self.express
-                .promote(&flow, GENERATION, crate::port::now_ns());
+                    local: NODE.into(),
+                    port: 8472,
+                    vni: Vni::new(1).unwrap(),
+                    macs: [FAR, OWN],
+                }),
+                pod: SIDE,
+                ways: Ways::Both,
+                more: false,
+            }
         }
 
         /// Has the kernel run a program of the gear on a frame of a pod's: what it says, and what became of the frame.
@@ -846,7 +887,51 @@ mod tests {
     }
 
     #[test]
-    fn the_pods_side_is_known_when_it_was_seen_both_ways_alike() {
+    fn a_flow_that_goes_to_its_pod_only_leaves_by_the_kernel_until_it_goes_both_ways() {
+        let gear = gear();
+        let whole = gear.flow(&of_pod(true));
+        let arrival = whole.arrival.unwrap();
+        let to_pod = Promoted {
+            departure: arrival.departure(),
+            ways: Ways::In,
+            ..whole
+        };
+        gear.express
+            .promote(&to_pod, GENERATION, crate::port::now_ns());
+        let (verdict, out) = run(&gear.steering, "vxgate_underlay", &of_wire(true));
+        assert_eq!((verdict, &out[8..14]), (XDP_PASS, &POD.0[..]));
+        // Whoever else sends in its name does not reach the pod so, either.
+        for at in [29, 55, 61] {
+            let mut forged = of_wire(true);
+            forged[at] ^= 1;
+            let why = gear.why(WAY_IN as usize, || {
+                run(&gear.steering, "vxgate_underlay", &forged);
+            });
+            assert_eq!(why, UpReason::Spoofed, "{at}");
+        }
+        let sent = of_pod(true);
+        let why = gear.why(WAY_OUT as usize, || {
+            assert_eq!(gear.send_from_pod(&sent), (TCX_NEXT, sent.clone()));
+        });
+        assert_eq!(why, UpReason::NoFlow);
+        let seen = gear.express.at_pods(&whole.key, GENERATION);
+        assert_eq!((seen.sender, seen.receiver), (Some(SIDE), None));
+        let more = Promoted {
+            more: true,
+            ..whole
+        };
+        gear.express
+            .promote(&more, GENERATION, crate::port::now_ns());
+        let (verdict, out) = gear.send_from_pod(&sent);
+        assert_eq!(verdict, TC_ACT_REDIRECT);
+        assert!(sealed(&out, 14) && sealed(&out, 64));
+        run(&gear.steering, "vxgate_underlay", &of_wire(true));
+        let (counters, _) = gear.express.flow(whole.slot);
+        assert_eq!((counters.out_frames, counters.in_frames), (1, 2));
+    }
+
+    #[test]
+    fn the_pods_side_is_known_as_it_was_seen_each_way() {
         let gear = gear();
         let sent = of_pod(false);
         let key = FlowKey::of(&sent, Way::Out).unwrap();
@@ -856,23 +941,22 @@ mod tests {
             back
         };
         gear.send_from_pod(&sent);
-        assert_eq!(gear.express.pod_side(&key, GENERATION), None);
+        assert_eq!(gear.express.at_pods(&key, GENERATION).agreed(), None);
         assert_eq!(
             run(&gear.express.object, "vxgate_to_pod", &back).0,
             TCX_NEXT
         );
-        let side = PodSide {
-            pod: LOOPBACK,
-            pod_mac: POD,
-            gateway_mac: GATEWAY,
-        };
-        assert_eq!(gear.express.pod_side(&key, GENERATION), Some(side));
-        assert_eq!(gear.express.pod_side(&key, GENERATION + 1), None);
+        let seen = gear.express.at_pods(&key, GENERATION);
+        assert_eq!(seen.agreed(), Some(SIDE));
+        let nothing = AtPods::default();
+        assert_eq!(gear.express.at_pods(&key, GENERATION + 1), nothing);
         let mut forged = sent;
         forged[11] ^= 1;
         gear.express.begin(GENERATION + 1);
         gear.send_from_pod(&forged);
         run(&gear.express.object, "vxgate_to_pod", &back);
-        assert_eq!(gear.express.pod_side(&key, GENERATION + 1), None);
+        let seen = gear.express.at_pods(&key, GENERATION + 1);
+        assert!(seen.sender.is_some() && seen.receiver.is_some());
+        assert_eq!(seen.agreed(), None);
     }
 }

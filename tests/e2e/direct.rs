@@ -26,22 +26,22 @@ use crate::support::vxgate::{BINARY, Status, Vxgate};
 use crate::support::wait_until;
 
 const DIRECT: [&str; 2] = ["--direct", "flows"];
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// An answer that is not there after this was lost.
 const ANSWER: Duration = Duration::from_millis(500);
 /// An even number of frames that another pod forges.
-const FORGED: u64 = 24;
+pub const FORGED: u64 = 24;
 /// Frames that a rule forbids.
 const FORBIDDEN: u64 = 50;
 const CONNECTIONS: usize = 1000;
 const PAYLOADS: [usize; 5] = [1, 2, 64, 555, 1400];
 
 /// Conntrack follows connections that come back from the direct path, and what it calls invalid is dropped, as kube-proxy does.
-const KUBE_PROXY: &str = "sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=1
+pub const KUBE_PROXY: &str = "sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=1
     nft 'table ip kube { chain forward { type filter hook forward priority 0; ct state invalid counter drop; ct state established,related accept; }; }'";
 
 /// A conversation over UDP: one end asks, the other repeats what it hears, and each answer has to be what was said.
-struct Talk {
+pub struct Talk {
     socket: UdpSocket,
     random: Random,
     stop: Arc<AtomicBool>,
@@ -49,7 +49,7 @@ struct Talk {
 }
 
 impl Talk {
-    fn start(from: &Netns, to: &Netns, to_address: &str) -> Self {
+    pub fn start(from: &Netns, to: &Netns, to_address: &str) -> Self {
         let inlet = to.enter(|| UdpSocket::bind("0.0.0.0:0").expect("a socket"));
         let port = inlet.local_addr().expect("it is bound").port();
         let wait = Some(Duration::from_millis(50));
@@ -83,7 +83,7 @@ impl Talk {
     }
 
     /// Says something and hears the answer. Whether there was one; what comes must be what was said.
-    fn ask(&mut self, len: usize) -> bool {
+    pub fn ask(&mut self, len: usize) -> bool {
         let Some(said) = self.say(len) else {
             return false;
         };
@@ -98,13 +98,13 @@ impl Talk {
     }
 
     /// Hears out whatever somebody else had said in its name.
-    fn hear_out(&self) {
+    pub fn hear_out(&self) {
         let mut heard = [0; 2048];
         while self.socket.recv(&mut heard).is_ok() {}
     }
 
     /// Asks until this flow is promoted: until all of the last answers went the direct path, both ways.
-    fn until_direct(&mut self, vxgate: &Vxgate) {
+    pub fn until_direct(&mut self, vxgate: &Vxgate) {
         wait_until("the flow goes the direct path", PATIENCE, || {
             let before = direct(&vxgate.status());
             let answers = (0..20).filter(|_| self.ask(64)).count() as u64;
@@ -114,7 +114,7 @@ impl Talk {
     }
 
     /// Both ends, as the one that asks knows them.
-    fn ends(&self) -> [SocketAddrV4; 2] {
+    pub fn ends(&self) -> [SocketAddrV4; 2] {
         let ends = [self.socket.local_addr(), self.socket.peer_addr()];
         ends.map(|end| match end.expect("it is connected") {
             SocketAddr::V4(end) => end,
@@ -135,7 +135,7 @@ impl Talk {
     }
 
     /// The next frame that its first end could send, by another hand.
-    fn forged(&self, from: &str, to: &str) -> Vec<u8> {
+    pub fn forged(&self, from: &str, to: &str) -> Vec<u8> {
         let [local, remote] = self.ends();
         let mut frame = Vec::new();
         PacketBuilder::ethernet2(mac(from), mac(to))
@@ -157,7 +157,8 @@ impl Drop for Talk {
 }
 
 /// Connections over which questions go round: one over each, then the answers are heard.
-struct Calls {
+pub struct Calls {
+    count: usize,
     stop: Arc<AtomicBool>,
     rounds: Arc<AtomicU64>,
     caller: JoinHandle<()>,
@@ -165,7 +166,7 @@ struct Calls {
 }
 
 impl Calls {
-    fn start(from: &Netns, to: &Netns, to_address: &str, count: usize) -> Self {
+    pub fn start(from: &Netns, to: &Netns, to_address: &str, count: usize) -> Self {
         // Both ends of each are ours.
         let allowed = getrlimit(Resource::Nofile);
         let enough = Rlimit {
@@ -188,6 +189,7 @@ impl Calls {
         let (stop, rounds) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let (stopped, done) = (Arc::clone(&stop), Arc::clone(&rounds));
         Self {
+            count,
             stop,
             rounds,
             caller: thread::spawn(move || call(near, &stopped, &done)),
@@ -196,7 +198,7 @@ impl Calls {
     }
 
     /// Waits until every connection has had so many more answers.
-    fn wait_for_answers(&self, more: u64) {
+    pub fn wait_for_answers(&self, more: u64) {
         let now = || self.rounds.load(Ordering::Relaxed);
         let before = now();
         wait_until("answers on every connection", PATIENCE, || {
@@ -206,7 +208,7 @@ impl Calls {
     }
 
     /// Ends them; none may have failed.
-    fn finish(self) {
+    pub fn finish(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.caller.join().expect("no connection breaks");
         self.echo.join().expect("nor its other end");
@@ -280,13 +282,13 @@ impl Ear {
 
 /// Frames that the express gear forwarded, and flows in it.
 #[derive(Debug, Clone, Copy)]
-struct Counts {
-    out: u64,
-    into: u64,
-    flows: u64,
+pub struct Counts {
+    pub out: u64,
+    pub into: u64,
+    pub flows: u64,
 }
 
-fn direct(status: &Status) -> Counts {
+pub fn direct(status: &Status) -> Counts {
     let direct = &status.0["direct"];
     let count = |value: &Value| {
         value
@@ -301,26 +303,31 @@ fn direct(status: &Status) -> Counts {
 }
 
 /// How often all flows were demoted at once.
-fn changes(status: &Status) -> u64 {
+pub fn changes(status: &Status) -> u64 {
     let direct = &status.0["direct"];
     let changes = direct["changes"].as_u64();
     changes.unwrap_or_else(|| panic!("a count: {direct}"))
 }
 
-fn handed_up(status: &Status, way: &str, reason: &str) -> u64 {
+pub fn handed_up(status: &Status, way: &str, reason: &str) -> u64 {
     status.0["direct"][way]["handed_up"][reason]
         .as_u64()
         .unwrap_or_else(|| panic!("a count of {reason}: {}", status.0["direct"]))
 }
 
 /// The Ethernet address of a pod.
-fn mac_text(pod: &Netns) -> String {
+pub fn mac_text(pod: &Netns) -> String {
     let links: Value = serde_json::from_str(&pod.run("ip -json link show dev eth0")).expect("JSON");
     links[0]["address"].as_str().expect("an address").to_owned()
 }
 
 /// What `vxgate flows` says of a conversation that the node's client began; nothing when it is not known.
 fn flow_of(vxgate: &Vxgate, talk: &Talk) -> Value {
+    flow_between(vxgate, talk.ends())
+}
+
+/// What it says of a flow between a pod of this node and another; nothing when it is not known.
+pub fn flow_between(vxgate: &Vxgate, ends: [SocketAddrV4; 2]) -> Value {
     let output = Command::new(BINARY)
         .args(["flows", "--json", "--socket"])
         .arg(vxgate.socket())
@@ -328,7 +335,7 @@ fn flow_of(vxgate: &Vxgate, talk: &Talk) -> Value {
         .expect("it is executable");
     assert!(output.status.success(), "{output:?}");
     let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let ends = talk.ends().map(|end| end.to_string());
+    let ends = ends.map(|end| end.to_string());
     let mut flows = answer["flows"].as_array().expect("a list").iter();
     let found = flows.find(|flow| flow["local"] == ends[0] && flow["remote"] == ends[1]);
     found.cloned().unwrap_or_default()
@@ -339,7 +346,7 @@ fn address(text: &str) -> Ipv4Addr {
 }
 
 /// Node 1's client asks node 2's.
-fn talk(lab: &Lab) -> Talk {
+pub fn talk(lab: &Lab) -> Talk {
     let (client, far) = (lab.client(Node::Master), lab.client(Node::Worker));
     Talk::start(&client, &far, &lab.client_address(Node::Worker))
 }
@@ -416,7 +423,7 @@ fn a_rule_that_forbids_the_flow_takes_effect_at_once() {
 }
 
 /// Frames that the first counter of a table has seen.
-fn dropped(node: &Netns, table: &str) -> u64 {
+pub fn dropped(node: &Netns, table: &str) -> u64 {
     let listed: Value =
         serde_json::from_str(&node.run(&format!("nft -j list table ip {table}"))).expect("JSON");
     let rules = listed["nftables"].as_array().expect("a list").iter();
@@ -493,12 +500,12 @@ fn a_thousand_connections_survive_their_gateway_when_it_hangs_drains_ends_or_die
 }
 
 /// Waits until every connection goes the direct path, and sees that it does.
-fn all_go_direct(calls: &Calls, vxgate: &Vxgate) {
+pub fn all_go_direct(calls: &Calls, vxgate: &Vxgate) {
     wait_until("the connections go the direct path", PATIENCE, || {
-        direct(&vxgate.status()).flows >= CONNECTIONS as u64
+        direct(&vxgate.status()).flows >= calls.count as u64
     });
     let before = direct(&vxgate.status());
-    let many = 20 * CONNECTIONS as u64;
+    let many = 20 * calls.count as u64;
     wait_until("they do", PATIENCE, || {
         let now = direct(&vxgate.status());
         now.out >= before.out + many && now.into >= before.into + many

@@ -13,6 +13,7 @@ mod capture;
 mod cleanup;
 mod cli;
 mod direct;
+mod direct_always;
 mod doctor;
 mod drain;
 mod drops;

@@ -16,32 +16,37 @@ const BULK_BYTES: u64 = 20 << 20;
 
 #[test]
 fn scenes_play_on_the_plain_kernel() {
-    play(Who::None, Auto);
+    play(Who::None, Auto, &[]);
 }
 
 #[test]
 fn scenes_play_with_vxgate_on_the_worker() {
-    play(Who::Worker, Auto);
+    play(Who::Worker, Auto, &[]);
 }
 
 #[test]
 fn scenes_play_with_vxgate_on_the_master() {
-    play(Who::Master, Auto);
+    play(Who::Master, Auto, &[]);
 }
 
 #[test]
 fn scenes_play_with_vxgate_on_both() {
-    play(Who::Both, Auto);
+    play(Who::Both, Auto, &[]);
 }
 
 #[test]
 fn scenes_play_with_vxgate_on_both_that_cuts_superframes() {
-    play(Who::Both, Cut);
+    play(Who::Both, Cut, &[]);
 }
 
 #[test]
 fn scenes_play_with_vxgate_on_both_without_superframes() {
-    play(Who::Both, Off);
+    play(Who::Both, Off, &[]);
+}
+
+#[test]
+fn scenes_play_with_every_flow_direct_whatever_filters_say() {
+    play(Who::Both, Auto, &["--direct", "always"]);
 }
 
 #[test]
@@ -83,9 +88,16 @@ fn wire_decodes(superframes: Superframes) {
     }
 }
 
-fn play(who: Who, superframes: Superframes) {
+fn play(who: Who, superframes: Superframes, arguments: &[&str]) {
     let lab = Lab::up();
-    let gateways = who.start_with(&lab, superframes, &[]);
+    if !arguments.is_empty() {
+        // Without it no TCP goes direct.
+        for node in who.nodes() {
+            lab.node(*node)
+                .run("sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=1");
+        }
+    }
+    let gateways = who.start_with(&lab, superframes, arguments);
     let before = statuses(&gateways);
     let [master, worker] = [lab.client(Node::Master), lab.client(Node::Worker)];
     let wire = Capture::start(&lab.netns("sw"), "p2");
@@ -112,7 +124,13 @@ fn play(who: Who, superframes: Superframes) {
     }
     assert_forwarded_since(&gateways, &before);
     for (node, vxgate) in gateways {
-        assert_eq!(vxgate.balanced().state(), "healthy");
+        let status = vxgate.balanced();
+        assert_eq!(status.state(), "healthy");
+        let direct = &status.0["direct"];
+        assert!(
+            arguments.is_empty() || direct["out"]["forwarded"].as_u64() > Some(100),
+            "many frames went direct: {direct}"
+        );
         assert_kernel_device_idle(&lab, node);
         vxgate.stop();
     }

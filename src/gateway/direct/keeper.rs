@@ -14,9 +14,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::refused::{self, Refused};
 use super::{Gear, Question, Running, Shared, lock, tell};
+use crate::config;
 use crate::control::{Change, Changes, Pods, pods};
 use crate::fault::{self, Explained};
-use crate::flows::{Generation, Judge, Sightings, Standing};
+use crate::flows::{AtPods, Evidence, FlowKey, Generation, Judge, Sightings, Standing, Ways};
 use crate::gateway::observe::{FlowState, FlowsState};
 use crate::netlink::{self, Socket, XdpFeatures};
 use crate::port::now_ns;
@@ -50,6 +51,8 @@ pub(super) struct Keeper {
     /// When the next one may begin; none while one holds.
     settles_ns: Option<u64>,
     look_ns: u64,
+    /// Whether filters matter; or, where they do not, this node's own tables.
+    heeds_filters: bool,
     /// What forbids the direct path for now, and for TCP.
     forbidden: Option<String>,
     tcp_forbidden: Option<String>,
@@ -61,16 +64,25 @@ impl Keeper {
         gear: Gear,
         doubt: Arc<AtomicBool>,
         shared: Arc<Mutex<Shared>>,
+        mode: config::Direct,
         nice: i32,
     ) -> Result<Running, Refused> {
+        let heeds_filters = mode != config::Direct::Always;
+        let evidence = if heeds_filters {
+            Evidence::BothWays
+        } else {
+            Evidence::OneWay
+        };
         // Before anything is looked at, so that nothing changes unheard.
         let mut netlink = Socket::open()?;
-        let changes = Changes::open(&mut netlink)?;
+        let changes = Changes::open(&mut netlink, heeds_filters)?;
         let (ours, theirs) = UnixStream::pair()?;
         let counters = gear.express.counters();
         let (questions, asked) = bounded(1);
+        let judge = Judge::new(gear.express.sets(), gear.express.seed());
         let keeper = Self {
-            judge: Judge::new(gear.express.sets(), gear.express.seed()),
+            judge: judge.content_with(evidence),
+            heeds_filters,
             express: gear.express,
             sightings: gear.sightings,
             generation: gear.generation,
@@ -191,12 +203,16 @@ impl Keeper {
             self.judge.hear(&sighting, now_ns);
         }
         let (express, generation) = (&self.express, self.number);
+        let changes = (!self.heeds_filters).then_some(&self.changes);
         let mut promotions = 0;
         self.judge.decide(
             now_ns,
-            |key| express.pod_side(key, generation),
+            |key| match (express.at_pods(key, generation), changes) {
+                (seen, Some(changes)) => confirmed(changes, key, seen),
+                (seen, None) => seen,
+            },
             |flow| {
-                promotions += 1;
+                promotions += u64::from(!flow.more);
                 express.promote(flow, generation, now_ns);
             },
         );
@@ -215,7 +231,9 @@ impl Keeper {
             |slot| express.look(slot),
             |slot, _| express.vacate(slot),
         );
-        let (filters, conntrack) = (refused::filters().err(), refused::conntrack().err());
+        let filters = self.heeds_filters.then(refused::filters);
+        let filters = filters.and_then(Result::err);
+        let conntrack = refused::conntrack().err();
         let stricter = (filters.is_some() && self.forbidden.is_none())
             || (conntrack.is_some() && self.tcp_forbidden.is_none());
         if stricter {
@@ -241,7 +259,7 @@ impl Keeper {
         let known = flows.len();
         flows.sort_by_cached_key(|flow| {
             let frames = flow.out_frames + flow.in_frames;
-            (flow.why_not_higher.is_some(), Reverse(frames), flow.age_ms)
+            (flow.ways.is_none(), Reverse(frames), flow.age_ms)
         });
         flows.truncate(FLOWS_MAX);
         FlowsState {
@@ -253,9 +271,9 @@ impl Keeper {
     }
 
     fn flow(&self, standing: Standing, now_ns: u64) -> FlowState {
-        let (counters, device) = match standing.hitch {
-            None => self.express.flow(standing.slot),
-            Some(_) => Default::default(),
+        let (counters, device) = match standing.ways {
+            Some(_) => self.express.flow(standing.slot),
+            None => Default::default(),
         };
         let words = |tcp, udp| if standing.key.is_tcp() { tcp } else { udp };
         FlowState {
@@ -265,10 +283,14 @@ impl Keeper {
             device: device.map(str::to_owned),
             vtep: standing.vtep,
             gear: standing
-                .hitch
-                .map_or("express", |_| "transparent")
+                .ways
+                .map_or("transparent", |_| "express")
                 .to_owned(),
-            why_not_higher: standing.hitch.map(|hitch| hitch.words().to_owned()),
+            ways: standing.ways.map(|ways| ways.label().to_owned()),
+            why_not_higher: standing.hitch.map(|hitch| match standing.ways {
+                Some(ways) => format!("{}: {}", one_way(ways), hitch.words()),
+                None => hitch.words().to_owned(),
+            }),
             age_ms: now_ns.saturating_sub(standing.born_ns) / 1_000_000,
             out_frames: counters.out_frames,
             out_bytes: counters.out_bytes,
@@ -320,6 +342,28 @@ impl Keeper {
         let links = netlink::links_with_kind(&mut self.netlink)?;
         let with_clsact = steer::devices_with_clsact(&mut self.netlink)?;
         Ok(pods(&links, &with_clsact))
+    }
+}
+
+/// What was seen at the pods' devices, but only of pods that this node itself would bring the flow's frames to; or of one that was
+/// seen both ways, which says the same.
+fn confirmed(changes: &Changes, key: &FlowKey, seen: AtPods) -> AtPods {
+    if seen.agreed().is_some() {
+        return seen;
+    }
+    let addr = (*key.local.ip()).into();
+    AtPods {
+        sender: seen.sender.filter(|pod| changes.lead_to(addr, pod)),
+        receiver: seen.receiver.filter(|pod| changes.lead_to(addr, pod)),
+    }
+}
+
+/// What a flow goes that does not go both ways.
+fn one_way(ways: Ways) -> &'static str {
+    match ways {
+        Ways::Out => "from the pod only",
+        Ways::In => "to the pod only",
+        Ways::Both => "both ways",
     }
 }
 

@@ -13,6 +13,11 @@
 //! thread hang, the programs find that nobody listens any more, and take no frame either.
 //!
 //! What cannot be heard of is looked for: filters that change without an announcement forbid the direct path ([`refused`]).
+//!
+//! So it is with `direct = "flows"`. With `always`, filters count for nothing: nobody listens to them, none forbids anything, and
+//! having seen a flow one way is enough, where this node's neighbours and FDB say that its pod's address is at the pod that was
+//! seen. Conntrack counts all the same, because the frames of a promoted flow may come back to it at any time, and what it calls
+//! invalid is dropped by kube-proxy's rules, which are there without any policy.
 
 mod keeper;
 mod refused;
@@ -44,7 +49,7 @@ const IN_FLIGHT_MAX: i64 = 4096;
 
 /// Whether flows of this plan may go the direct path, as far as that is known beforehand.
 pub(super) fn is_wanted(plan: &Plan) -> bool {
-    plan.direct != config::Direct::Off && refused::kernel().is_ok()
+    plan.direct != config::Direct::Off && plan.express && refused::kernel().is_ok()
 }
 
 /// A direct path that is made with the session and begins when all else is in place.
@@ -52,6 +57,7 @@ pub(super) struct Prepared {
     /// None where nobody asked for it.
     gear: Option<Result<Gear, Refused>>,
     doubt: Arc<AtomicBool>,
+    mode: config::Direct,
     nice: i32,
 }
 
@@ -65,14 +71,18 @@ struct Gear {
 pub(super) fn prepare(plan: &Plan, steering: &Steering) -> Prepared {
     let wanted = plan.direct != config::Direct::Off;
     Prepared {
-        gear: wanted.then(|| Gear::load(steering)),
+        gear: wanted.then(|| Gear::load(plan, steering)),
         doubt: Arc::default(),
+        mode: plan.direct,
         nice: plan.nice,
     }
 }
 
 impl Gear {
-    fn load(steering: &Steering) -> Result<Self, Refused> {
+    fn load(plan: &Plan, steering: &Steering) -> Result<Self, Refused> {
+        if !plan.express {
+            return Err(Refused::ExpressOff);
+        }
         refused::kernel()?;
         let (express, generation) = (steering.express()?, Generation::default());
         Ok(Self {
@@ -106,9 +116,10 @@ impl Prepared {
     /// Begins; `None` where nobody asked for it.
     pub fn start(self) -> Option<Direct> {
         let shared = Arc::new(Mutex::new(Shared::default()));
+        let mode = self.mode;
         let running = self.gear?.and_then(|gear| {
             let (doubt, shared) = (self.doubt, Arc::clone(&shared));
-            Keeper::start(gear, doubt, shared, self.nice)
+            Keeper::start(gear, doubt, shared, mode, self.nice)
         });
         let running = match running {
             Ok(running) => Some(running),
@@ -118,13 +129,18 @@ impl Prepared {
                 None
             }
         };
-        Some(Direct { running, shared })
+        Some(Direct {
+            running,
+            mode,
+            shared,
+        })
     }
 }
 
 /// The direct path of a running session.
 pub(super) struct Direct {
     running: Option<Running>,
+    mode: config::Direct,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -142,6 +158,7 @@ type Question = Sender<FlowsState>;
 /// Asks the thread for the flows that it knows, without holding up anybody.
 pub(super) struct Desk {
     questions: Option<Sender<Question>>,
+    mode: config::Direct,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -156,6 +173,7 @@ impl Desk {
         });
         let shared = lock(&self.shared);
         FlowsState {
+            mode: Some(self.mode.label().to_owned()),
             why_not: shared.why_not.clone(),
             why_not_tcp: shared.why_not_tcp.clone(),
             ..answer.unwrap_or_default()
@@ -189,6 +207,7 @@ impl Direct {
         let running = self.running.as_ref();
         Desk {
             questions: running.map(|running| running.questions.clone()),
+            mode: self.mode,
             shared: Arc::clone(&self.shared),
         }
     }
@@ -209,7 +228,7 @@ impl Direct {
         let by_what = shared.changes.iter();
         let by_what = by_what.map(|(what, times)| (what.label().to_owned(), *times));
         DirectState {
-            mode: config::Direct::Flows.label().to_owned(),
+            mode: self.mode.label().to_owned(),
             why_not: shared.why_not.clone().or(trouble),
             why_not_tcp: shared.why_not_tcp.clone(),
             pods: shared.pods as u64,

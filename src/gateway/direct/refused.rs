@@ -41,6 +41,9 @@ pub(super) enum Refused {
     /// Connections could not come back.
     #[error("conntrack would call segments invalid whose predecessors it has not seen")]
     StrictConntrack,
+    /// The one gear there is was switched off.
+    #[error("the express gear is switched off (express = false), and there is no other")]
+    ExpressOff,
     /// Programs or maps of the gear.
     #[error(transparent)]
     Programs(#[from] steer::Error),
@@ -60,6 +63,7 @@ impl Explained for Refused {
                 Fault::FiltersUnheard
             }
             Self::StrictConntrack => Fault::ConntrackStrict,
+            Self::ExpressOff => Fault::GearOff,
             Self::Programs(error) => error.fault(),
             Self::Deaf(_) | Self::Unasked(_) => Fault::ChangesUnheard,
         }
@@ -74,8 +78,13 @@ impl Explained for Refused {
 
     fn remedy(&self) -> Option<String> {
         let words = match self {
-            Self::LegacyRules { .. } => "use iptables-nft, or nft",
-            Self::Ipsets { .. } => "use sets of nft",
+            Self::LegacyRules { .. } => {
+                "use iptables-nft, or nft; or --direct always, where no rule is to stop a flow"
+            }
+            Self::Ipsets { .. } => {
+                "use sets of nft; or --direct always, where no rule is to stop a flow"
+            }
+            Self::ExpressOff => "say --express true, or --direct off",
             Self::StrictConntrack => "sysctl net.netfilter.nf_conntrack_tcp_be_liberal=1",
             Self::Programs(error) => return error.remedy(),
             Self::Kernel { .. } | Self::IpsetsUnknown(_) | Self::Deaf(_) | Self::Unasked(_) => {

@@ -334,6 +334,12 @@ fn written(settings: &Settings) -> String {
     if let Some(superframes) = settings.superframes {
         let _ = writeln!(text, "superframes = {}", quoted(superframes.label()));
     }
+    if let Some(direct) = settings.direct {
+        let _ = writeln!(text, "direct = {}", quoted(direct.label()));
+    }
+    if let Some(express) = settings.express {
+        let _ = writeln!(text, "express = {express}");
+    }
     if let Some(socket) = &settings.socket {
         let socket = socket.to_str().expect("it came from text");
         let _ = writeln!(text, "[control]\nsocket = {}", quoted(socket));
