@@ -24,17 +24,20 @@
 #include "shared.h"
 
 #define NEXT (-1)
-/* Ethernet, IPv4, TCP. */
+/* Ethernet, IPv4, TCP; and with IPv6. */
 #define INNER_HEADERS_LEN 54
-/* Ethernet, IPv4, UDP: the shortest. */
-#define INNER_HEADERS_MIN 42
+#define INNER6_HEADERS_LEN 74
 #define AT_TOS 15
 #define AT_TOTAL_LEN 16
 #define AT_ID 18
 #define AT_IP_CHECK 24
 #define AT_UDP_LEN 38
 #define AT_UDP_CHECK 40
-#define AT_INNER_TTL 22
+/* Over IPv6. The lower half of the traffic class, ECN in it, is the upper half of the byte at AT_TOS. */
+#define AT6_ECN_SHIFT 4
+#define AT6_PAYLOAD_LEN 18
+#define AT6_UDP_LEN 58
+#define AT6_UDP_CHECK 60
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -71,35 +74,40 @@ static __always_inline __u16 next_id(void)
 }
 
 /* Reads the headers of a frame; UP_REASONS when it may be of a promoted flow. */
-static __always_inline enum up_reason read_frame(struct __sk_buff *skb, bool from_pod, struct inner *inner)
+static __always_inline enum up_reason read_frame(struct __sk_buff *skb, bool from_pod, const struct direct_state *state,
+						 struct inner *inner)
 {
+	__u32 headers_len = skb->protocol == bpf_htons(ETH_P_IPV6) ? INNER6_HEADERS_LEN : INNER_HEADERS_LEN;
 	void *data = (void *)(long)skb->data;
 
 	if (skb->vlan_present)
 		return UP_OTHER_PROTOCOL;
 	/* Headers that are not in the frame's first piece. */
-	if (data + INNER_HEADERS_LEN > (void *)(long)skb->data_end && skb->len >= INNER_HEADERS_LEN) {
-		if (bpf_skb_pull_data(skb, INNER_HEADERS_LEN))
+	if (data + headers_len > (void *)(long)skb->data_end && skb->len >= headers_len) {
+		if (bpf_skb_pull_data(skb, headers_len))
 			return UP_LENGTH;
 		data = (void *)(long)skb->data;
 	}
-	return read_inner(data, (void *)(long)skb->data_end, skb->len, from_pod, inner);
+	return read_inner(data, (void *)(long)skb->data_end, skb->len, from_pod, state, inner);
 }
 
 /* Notes that the kernel carries this flow, unless that is known. */
-static __always_inline void note(struct __sk_buff *skb, void *map, const struct flow_key *key, __u32 generation, bool from_pod)
+static __always_inline void note(struct __sk_buff *skb, void *map, const struct inner *inner, __u32 generation, bool from_pod)
 {
-	struct sighting *known = bpf_map_lookup_elem(map, key);
+	struct sighting *known = bpf_map_lookup_elem(map, &inner->key);
 	struct ethhdr *eth = (void *)(long)skb->data;
 	struct sighting seen = { .generation = generation, .pod = skb->ifindex };
 
-	if (known && known->generation == generation && known->pod == skb->ifindex)
+	if (known && known->generation == generation && known->pod == skb->ifindex &&
+	    (!inner->key.six || same_ends(&known->ends, &inner->ends)))
 		return;
 	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
 		return;
 	__builtin_memcpy(seen.pod_mac, from_pod ? eth->h_source : eth->h_dest, ETH_ALEN);
 	__builtin_memcpy(seen.gateway_mac, from_pod ? eth->h_dest : eth->h_source, ETH_ALEN);
-	bpf_map_update_elem(map, key, &seen, BPF_ANY);
+	if (inner->key.six)
+		seen.ends = inner->ends;
+	bpf_map_update_elem(map, &inner->key, &seen, BPF_ANY);
 }
 
 static __always_inline bool same_mac(const __u8 *one, const __u8 *other)
@@ -131,18 +139,26 @@ static __always_inline enum up_reason judge_sender(struct __sk_buff *skb, struct
 	return UP_REASONS;
 }
 
-/* The outer UDP checksum, without a look at the payload: the inner packet's own checksums say that it adds up to its
- * pseudo-header's complement, which is in `udp_sum`, but for the length. Of an unfinished one the same is true when the device
- * finishes it. */
-static __always_inline __be16 udp_checksum(const struct express_flow *flow, __u16 udp_len, __u16 l4_len)
+/* The outer UDP checksum, without a look at the payload: the inner packet's own checksums say what it adds up to, and that is in
+ * `udp_sum`, but for what differs from frame to frame. Of an unfinished one the same is true when the device finishes it.
+ *
+ * TCP or UDP adds up to the complement of its pseudo-header. Of IPv4 the header adds up to nothing: there remain the addresses
+ * and protocol of that complement, and its length. Of IPv6 addresses and length are in the header, too, and cancel out: there
+ * remain version, traffic class and flow label, the hop limit, and the protocol twice. */
+static __always_inline __be16 udp_checksum(const struct express_flow *flow, __u16 udp_len, const struct inner *inner)
 {
-	__u16 sum = ~fold(flow->udp_sum + 2 * (__u32)udp_len + (__u16)~l4_len);
+	__u32 sum = flow->udp_sum + 2 * (__u32)udp_len;
+	__u16 check;
 
-	return sum ? bpf_htons(sum) : 0xffff;
+	if (inner->key.six)
+		sum += (inner->label >> 16) + (inner->label & 0xffff) + inner->ttl - 1;
+	else
+		sum += (__u16)~inner->l4_len;
+	check = ~fold(sum);
+	return check ? bpf_htons(check) : 0xffff;
 }
 
-/* Puts the headers of the flow in front of the frame; false when there is no memory for it, and the frame may be anything. */
-static __always_inline bool encapsulate(struct __sk_buff *skb, const struct express_flow *flow, const struct inner *inner)
+static __always_inline bool push_ipv4(struct __sk_buff *skb, const struct express_flow *flow, const struct inner *inner)
 {
 	const __u64 flags = BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) |
 			    BPF_F_ADJ_ROOM_ENCAP_L2_ETH;
@@ -151,13 +167,8 @@ static __always_inline bool encapsulate(struct __sk_buff *skb, const struct expr
 	__u8 tos = inner->tos & flow->ecn;
 	__u16 id = next_id();
 	__u8 headers[HEADERS_LEN] __attribute__((aligned(8)));
-	struct {
-		__u8 ttl, protocol;
-		__be16 check;
-	} hop = { inner->ttl - 1, inner->key.protocol, check_after_hop(inner->check) };
 
-	if (bpf_skb_store_bytes(skb, AT_INNER_TTL, &hop, sizeof(hop), 0) ||
-	    bpf_skb_adjust_room(skb, OUTER_LEN, BPF_ADJ_ROOM_MAC, flags))
+	if (bpf_skb_adjust_room(skb, OUTER_LEN, BPF_ADJ_ROOM_MAC, flags))
 		return false;
 	__builtin_memcpy(headers, flow->headers, HEADERS_LEN);
 	headers[AT_TOS] |= tos;
@@ -165,8 +176,34 @@ static __always_inline bool encapsulate(struct __sk_buff *skb, const struct expr
 	*(__be16 *)(headers + AT_ID) = bpf_htons(id);
 	*(__be16 *)(headers + AT_IP_CHECK) = bpf_htons(~fold(flow->ip_sum + tos + tot_len + id));
 	*(__be16 *)(headers + AT_UDP_LEN) = bpf_htons(udp_len);
-	*(__be16 *)(headers + AT_UDP_CHECK) = flow->checksum ? udp_checksum(flow, udp_len, inner->l4_len) : 0;
+	*(__be16 *)(headers + AT_UDP_CHECK) = flow->checksum ? udp_checksum(flow, udp_len, inner) : 0;
 	return !bpf_skb_store_bytes(skb, 0, headers, sizeof(headers), 0);
+}
+
+static __always_inline bool push_ipv6(struct __sk_buff *skb, const struct express_flow *flow, const struct inner *inner)
+{
+	const __u64 flags = BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) |
+			    BPF_F_ADJ_ROOM_ENCAP_L2_ETH;
+	__u16 udp_len = inner->len + OUTER6_LEN - ETH_HLEN - sizeof(struct ipv6hdr);
+	__u8 headers[HEADERS_LEN + HEADERS_END_LEN] __attribute__((aligned(8)));
+
+	if (bpf_skb_adjust_room(skb, OUTER6_LEN, BPF_ADJ_ROOM_MAC, flags))
+		return false;
+	__builtin_memcpy(headers, flow->headers, HEADERS_LEN);
+	__builtin_memcpy(headers + HEADERS_LEN, flow->headers_end, HEADERS_END_LEN);
+	headers[AT_TOS] |= (inner->tos & flow->ecn) << AT6_ECN_SHIFT;
+	*(__be16 *)(headers + AT6_PAYLOAD_LEN) = bpf_htons(udp_len);
+	*(__be16 *)(headers + AT6_UDP_LEN) = bpf_htons(udp_len);
+	*(__be16 *)(headers + AT6_UDP_CHECK) = flow->checksum ? udp_checksum(flow, udp_len, inner) : 0;
+	return !bpf_skb_store_bytes(skb, 0, headers, HEADERS6_LEN, 0);
+}
+
+/* Puts the headers of the flow in front of the frame; false when there is no memory for it, and the frame may be anything. */
+static __always_inline bool encapsulate(struct __sk_buff *skb, const struct express_flow *flow, const struct inner *inner)
+{
+	if (!write_hop(skb, inner))
+		return false;
+	return is_over_ipv6(flow) ? push_ipv6(skb, flow, inner) : push_ipv4(skb, flow, inner);
 }
 
 SEC("tc")
@@ -174,7 +211,7 @@ int vxgate_from_pod(struct __sk_buff *skb)
 {
 	__u32 zero = 0;
 	struct direct_state *state = bpf_map_lookup_elem(&direct_state, &zero);
-	struct inner inner = {};
+	struct inner inner;
 	struct direct_counts *counts = counts_of(WAY_OUT);
 	struct express_flow *flow;
 	struct express_peer *peer;
@@ -188,13 +225,13 @@ int vxgate_from_pod(struct __sk_buff *skb)
 	why = UP_UNSETTLED;
 	if (!generation)
 		goto up;
-	why = read_frame(skb, true, &inner);
+	why = read_frame(skb, true, state, &inner);
 	if (why != UP_REASONS)
 		goto up;
-	flow = find_flow(&inner.key, state, FLOW_OUT);
+	flow = find_flow(&inner, state, FLOW_OUT);
 	why = UP_NO_FLOW;
 	if (!flow) {
-		note(skb, &from_pods, &inner.key, generation, true);
+		note(skb, &from_pods, &inner, generation, true);
 		goto up;
 	}
 	why = UP_NOT_ALIVE;
@@ -216,7 +253,7 @@ int vxgate_from_pod(struct __sk_buff *skb)
 	peer = peer_of(flow->sent_at);
 	if (peer) {
 		peer->sent_frames++;
-		peer->sent_bytes += inner.len + OUTER_LEN;
+		peer->sent_bytes += inner.len + (is_over_ipv6(flow) ? OUTER6_LEN : OUTER_LEN);
 		peer->sent_ns = inner.now_ns;
 	}
 	counts->forwarded++;
@@ -232,15 +269,15 @@ int vxgate_to_pod(struct __sk_buff *skb)
 {
 	__u32 zero = 0;
 	struct direct_state *state = bpf_map_lookup_elem(&direct_state, &zero);
-	struct inner inner = {};
+	struct inner inner;
 	__u32 generation;
 
 	if (!state)
 		return NEXT;
 	generation = *(volatile __u32 *)&state->generation;
 	/* A superframe's lengths are those of all its segments together, as they have to be here. */
-	if (generation && read_frame(skb, false, &inner) == UP_REASONS && !find_flow(&inner.key, state, FLOW_IN))
-		note(skb, &to_pods, &inner.key, generation, false);
+	if (generation && read_frame(skb, false, state, &inner) == UP_REASONS && !find_flow(&inner, state, FLOW_IN))
+		note(skb, &to_pods, &inner, generation, false);
 	return NEXT;
 }
 

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /* The direct path's express gear: what its programs share with each other and with `src/steer/express`.
  *
- * A flow is named by its inner 5-tuple as the pod knows it, `local` being the pod's end: the same name for both directions.
+ * A flow is named by its inner 5-tuple as the pod knows it, `local` being the pod's end: the same name for both directions. In a
+ * name, an IPv6 address is as long as one of IPv4 (`fold_address`), so that four names are a cache line still; who finds one looks
+ * at the whole addresses. Two flows with one name are no flow, and which they would be nobody can choose.
+ *
  * The promoted ones are in two arrays that user space maps: sets of keys, one cache line each, and for each key what its
  * frames need. Only one thread writes there, so that no lock is needed; a place that was given up is not used again before
  * every program that still reads it has ended.
@@ -15,6 +18,7 @@
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
 #include <bpf/bpf_endian.h>
@@ -23,17 +27,30 @@
 #include "shared.h"
 
 #define FLOW_WAYS 4
+/* Outer headers, over IPv4 and over IPv6; and with the inner Ethernet header. */
 #define OUTER_LEN 50
+#define OUTER6_LEN 70
 #define HEADERS_LEN 64
+#define HEADERS6_LEN 84
 /* In which ways a flow is promoted: `Ways` of `src/flows`. */
 #define FLOW_OUT 1
 #define FLOW_IN 2
 /* Where fields are in `express_flow.headers`. */
+#define AT_ETHERTYPE 12
 #define AT_SOURCE 26
 #define AT_DESTINATION 30
 #define AT_PORT 36
 #define AT_VXLAN 42
 #define AT_INNER 50
+/* And over IPv6; what is behind the first HEADERS_LEN bytes is in `express_flow.headers_end`. */
+#define AT6_SOURCE 22
+#define AT6_DESTINATION 38
+#define AT6_PORT 56
+#define AT6_VXLAN 62
+#define HEADERS_END_LEN 24
+/* Where an untagged frame has its TTL, or its hop limit. */
+#define AT_TTL 22
+#define AT_HOP_LIMIT 21
 
 /* An inner IPv4 header is one of the plain kind: version, no options; neither fragment nor reserved bit. */
 #define PLAIN_VERSION_IHL 0x45
@@ -50,15 +67,23 @@ struct direct_state {
 	__u32 zero;
 	__u64 seed;       /* of the hash */
 	__u64 heard_ns;   /* CLOCK_MONOTONIC, up to when whatever changed has been heard */
+	__u64 fold[4];    /* the seed of `fold_address` */
 };
 
 struct flow_key {
-	__be32 local;
+	__be32 local; /* of IPv6: folded, as the next */
 	__be32 remote;
 	__be16 local_port;
 	__be16 remote_port;
 	__u8 protocol; /* 0: no key */
-	__u8 zero[3];
+	__u8 six;      /* 1: over IPv6 */
+	__u8 zero[2];
+};
+
+/* Both ends' IPv6 addresses; of an IPv4 flow not looked at. */
+struct flow_ends {
+	__be32 local[4];
+	__be32 remote[4];
 };
 
 struct flow_set {
@@ -77,8 +102,8 @@ struct express_flow {
 	__u32 pod;       /* index of the pod's device on the host's side */
 	__u32 nic;       /* index of the underlay device */
 	__u32 frame_max; /* the longest inner frame, Ethernet header included */
-	/* Outer Ethernet, IPv4, UDP and VXLAN headers and the inner Ethernet header, as the pod's frames leave; without
-	 * lengths, identification, ECN and checksums. */
+	/* Outer Ethernet, IP, UDP and VXLAN headers and the inner Ethernet header, as the pod's frames leave; without
+	 * lengths, identification, ECN and checksums. What of them is longer than this is in `headers_end`. */
 	__u8 headers[HEADERS_LEN];
 	__u8 pod_mac[ETH_ALEN];
 	__u8 ecn;        /* which inner ECN bits the outer header has */
@@ -94,9 +119,13 @@ struct express_flow {
 	__u32 sent_at;     /* for frames to it */
 	__u8 ways;       /* of `headers`, one that goes to its pod only has but what tells whom frames are from */
 	__u8 padding[7];
+	/* A fourth cache line, of IPv6 alone. */
+	struct flow_ends ends;
+	__u8 headers_end[HEADERS_END_LEN];
+	__u64 more_padding;
 };
 
-_Static_assert(sizeof(struct express_flow) == 192, "src/steer/express.rs writes it word by word");
+_Static_assert(sizeof(struct express_flow) == 256, "src/steer/express.rs writes it word by word");
 
 /* What was seen of a flow at a pod's device: last, in one direction. */
 struct sighting {
@@ -104,6 +133,7 @@ struct sighting {
 	__u32 pod;
 	__u8 pod_mac[ETH_ALEN];
 	__u8 gateway_mac[ETH_ALEN];
+	struct flow_ends ends;
 };
 
 /* What the program on the NIC tells the classifier there, in front of a decapsulated frame. */
@@ -160,12 +190,14 @@ struct {
 /* What of an inner frame was read to know its flow. */
 struct inner {
 	struct flow_key key;
+	struct flow_ends ends; /* of IPv6, as the next but one */
 	__u32 len;    /* of the frame, Ethernet header included */
+	__u32 label;  /* the first word of the IP header: version, traffic class, flow label */
 	__u16 l4_len; /* behind the IP header */
-	__u8 tos;
+	__u8 tos;     /* or traffic class */
 	__u8 tcp_flags;
-	__u8 ttl;
-	__be16 check; /* of the IP header */
+	__u8 ttl;     /* or hop limit */
+	__be16 check; /* of the IP header, of IPv4 */
 	__u64 now_ns; /* the frame's only look at the clock: CLOCK_MONOTONIC_COARSE */
 };
 
@@ -214,6 +246,24 @@ static __always_inline __u32 flow_hash(const struct flow_key *key, __u64 seed)
 	return hash >> 32;
 }
 
+/* An IPv6 address as 32 bits of a name. Who does not know the seed cannot tell which addresses become the same (pairwise
+ * multiply-shift: of any two, 1 in 2^32 seeds makes them one). `Seed::fold` of `src/flows` is the same. */
+static __always_inline __be32 fold_address(const __be32 *address, const struct direct_state *state)
+{
+	const __u64 *seed = state->fold;
+
+	return ((seed[0] + address[0]) * (seed[1] + address[1]) + (seed[2] + address[2]) * (seed[3] + address[3])) >> 32;
+}
+
+static __always_inline bool same_ends(const struct flow_ends *one, const struct flow_ends *other)
+{
+	__u32 difference = 0;
+
+	for (int word = 0; word < 4; word++)
+		difference |= (one->local[word] ^ other->local[word]) | (one->remote[word] ^ other->remote[word]);
+	return !difference;
+}
+
 static __always_inline bool same_key(const struct flow_key *one, const struct flow_key *other)
 {
 	const __u64 *a = (const __u64 *)one, *b = (const __u64 *)other;
@@ -221,9 +271,10 @@ static __always_inline bool same_key(const struct flow_key *one, const struct fl
 	return a[0] == b[0] && a[1] == b[1];
 }
 
-/* The flow with this key that is promoted this way; none when everything was demoted since. */
-static __always_inline struct express_flow *find_flow(const struct flow_key *key, const struct direct_state *state, __u8 way)
+/* The flow of a frame that was read, when it is promoted this way; none when everything was demoted since. */
+static __always_inline struct express_flow *find_flow(const struct inner *inner, const struct direct_state *state, __u8 way)
 {
+	const struct flow_key *key = &inner->key;
 	__u32 set = flow_hash(key, state->seed) & (settings.flow_sets - 1);
 	struct flow_set *keys = bpf_map_lookup_elem(&flow_sets, &set);
 	struct express_flow *flow;
@@ -241,54 +292,119 @@ static __always_inline struct express_flow *find_flow(const struct flow_key *key
 	if (!flow || !state->generation || *(volatile __u32 *)&flow->generation != state->generation ||
 	    !same_key(&flow->key, key) || !(*(volatile __u8 *)&flow->ways & way))
 		return NULL;
+	/* Another flow, with the same name. */
+	if (key->six && !same_ends(&flow->ends, &inner->ends))
+		return NULL;
 	return flow;
 }
 
-/* Reads an inner frame of `len` bytes at `data`, sent by the pod or to it. Of which kind it is otherwise; UP_REASONS when it is
- * one that may be in the express gear. */
-static __always_inline enum up_reason read_inner(void *data, void *end, __u32 len, bool from_pod, struct inner *inner)
+/* Whether a flow's frames have outer headers of IPv6. */
+static __always_inline bool is_over_ipv6(const struct express_flow *flow)
 {
-	struct ethhdr *eth = data;
-	struct iphdr *ip = (void *)(eth + 1);
-	struct udphdr *udp = (void *)(ip + 1);
-	__u8 *tcp = (void *)(ip + 1);
-	__be16 source, destination;
+	return *(const __be16 *)(flow->headers + AT_ETHERTYPE) == bpf_htons(ETH_P_IPV6);
+}
 
-	if ((void *)(udp + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP) || ip->version != 4)
-		return UP_OTHER_PROTOCOL;
-	if (*(__u8 *)ip != PLAIN_VERSION_IHL)
-		return UP_OPTIONS;
-	if (ip->frag_off & bpf_htons(0xffff & ~IP_DONT_FRAGMENT))
-		return UP_FRAGMENT;
-	inner->len = len;
-	if (bpf_ntohs(ip->tot_len) + sizeof(*eth) != len)
-		return UP_LENGTH;
-	inner->l4_len = bpf_ntohs(ip->tot_len) - sizeof(*ip);
-	inner->tos = ip->tos;
-	inner->ttl = ip->ttl;
-	inner->check = ip->check;
+/* What follows the IP header, whose lengths and addresses are known by now. */
+static __always_inline enum up_reason read_transport(const struct udphdr *udp, void *end, bool from_pod, struct inner *inner)
+{
+	const __u8 *tcp = (const void *)udp;
+
 	inner->tcp_flags = 0;
-	if (ip->protocol == IPPROTO_UDP) {
+	if (inner->key.protocol == IPPROTO_UDP) {
 		if (bpf_ntohs(udp->len) != inner->l4_len)
 			return UP_LENGTH;
 		/* Without one, the outer checksum could not be had without the payload. */
 		if (!udp->check)
 			return UP_CHECKSUM;
-	} else if (ip->protocol == IPPROTO_TCP) {
+	} else if (inner->key.protocol == IPPROTO_TCP) {
 		if ((void *)tcp + sizeof(struct tcphdr) > end)
 			return UP_LENGTH;
 		inner->tcp_flags = tcp[TCP_FLAGS_AT];
 	} else {
 		return UP_OTHER_PROTOCOL;
 	}
-	source = udp->source;
-	destination = udp->dest;
+	inner->key.local_port = from_pod ? udp->source : udp->dest;
+	inner->key.remote_port = from_pod ? udp->dest : udp->source;
+	inner->key.zero[0] = 0;
+	inner->key.zero[1] = 0;
+	return UP_REASONS;
+}
+
+static __always_inline enum up_reason read_ipv4(struct iphdr *ip, void *end, __u32 len, bool from_pod, struct inner *inner)
+{
+	struct udphdr *udp = (void *)(ip + 1);
+
+	if ((void *)(udp + 1) > end || ip->version != 4)
+		return UP_OTHER_PROTOCOL;
+	if (*(__u8 *)ip != PLAIN_VERSION_IHL)
+		return UP_OPTIONS;
+	if (ip->frag_off & bpf_htons(0xffff & ~IP_DONT_FRAGMENT))
+		return UP_FRAGMENT;
+	if (bpf_ntohs(ip->tot_len) + ETH_HLEN != len)
+		return UP_LENGTH;
+	inner->len = len;
+	inner->l4_len = bpf_ntohs(ip->tot_len) - sizeof(*ip);
+	inner->tos = ip->tos;
+	inner->ttl = ip->ttl;
+	inner->check = ip->check;
 	inner->key.local = from_pod ? ip->saddr : ip->daddr;
 	inner->key.remote = from_pod ? ip->daddr : ip->saddr;
-	inner->key.local_port = from_pod ? source : destination;
-	inner->key.remote_port = from_pod ? destination : source;
 	inner->key.protocol = ip->protocol;
-	return UP_REASONS;
+	inner->key.six = 0;
+	return read_transport(udp, end, from_pod, inner);
+}
+
+/* Of extension headers only the kind is looked at: the kernel knows them all. */
+static __always_inline enum up_reason read_ipv6(struct ipv6hdr *ip, void *end, __u32 len, bool from_pod,
+						const struct direct_state *state, struct inner *inner)
+{
+	struct udphdr *udp = (void *)(ip + 1);
+	const struct in6_addr *local = from_pod ? &ip->saddr : &ip->daddr;
+	const struct in6_addr *remote = from_pod ? &ip->daddr : &ip->saddr;
+
+	if ((void *)(udp + 1) > end || ip->version != 6)
+		return UP_OTHER_PROTOCOL;
+	switch (ip->nexthdr) {
+	case IPPROTO_FRAGMENT:
+		return UP_FRAGMENT;
+	case IPPROTO_HOPOPTS:
+	case IPPROTO_ROUTING:
+	case IPPROTO_DSTOPTS:
+	case IPPROTO_AH:
+		return UP_OPTIONS;
+	}
+	if (bpf_ntohs(ip->payload_len) + sizeof(*ip) + ETH_HLEN != len)
+		return UP_LENGTH;
+	inner->len = len;
+	inner->l4_len = bpf_ntohs(ip->payload_len);
+	inner->label = bpf_ntohl(*(const __be32 *)ip);
+	inner->tos = inner->label >> 20;
+	inner->ttl = ip->hop_limit;
+	for (int word = 0; word < 4; word++) {
+		inner->ends.local[word] = local->in6_u.u6_addr32[word];
+		inner->ends.remote[word] = remote->in6_u.u6_addr32[word];
+	}
+	inner->key.local = fold_address(inner->ends.local, state);
+	inner->key.remote = fold_address(inner->ends.remote, state);
+	inner->key.protocol = ip->nexthdr;
+	inner->key.six = 1;
+	return read_transport(udp, end, from_pod, inner);
+}
+
+/* Reads an inner frame of `len` bytes at `data`, sent by the pod or to it. Of which kind it is otherwise; UP_REASONS when it is
+ * one that may be in the express gear. */
+static __always_inline enum up_reason read_inner(void *data, void *end, __u32 len, bool from_pod,
+						 const struct direct_state *state, struct inner *inner)
+{
+	struct ethhdr *eth = data;
+
+	if ((void *)(eth + 1) > end)
+		return UP_OTHER_PROTOCOL;
+	if (eth->h_proto == bpf_htons(ETH_P_IP))
+		return read_ipv4((void *)(eth + 1), end, len, from_pod, inner);
+	if (eth->h_proto == bpf_htons(ETH_P_IPV6))
+		return read_ipv6((void *)(eth + 1), end, len, from_pod, state, inner);
+	return UP_OTHER_PROTOCOL;
 }
 
 /* Whether this frame of a promoted flow may stay in the express gear; UP_REASONS when so. */
@@ -315,6 +431,26 @@ static __always_inline __be16 check_after_hop(__be16 check)
 	__u32 sum = check + (__u32)bpf_htons(0x0100);
 
 	return sum + (sum >= 0xffff);
+}
+
+/* Makes the TTL or hop limit of a pod's frame one less; false when there is no memory for it. */
+static __always_inline bool write_hop(struct __sk_buff *skb, const struct inner *inner)
+{
+	struct {
+		__u8 ttl, protocol;
+		__be16 check;
+	} hop;
+
+	/* No checksum covers a hop limit. */
+	if (inner->key.six) {
+		__u8 hop_limit = inner->ttl - 1;
+
+		return !bpf_skb_store_bytes(skb, AT_HOP_LIMIT, &hop_limit, sizeof(hop_limit), 0);
+	}
+	hop.ttl = inner->ttl - 1;
+	hop.protocol = inner->key.protocol;
+	hop.check = check_after_hop(inner->check);
+	return !bpf_skb_store_bytes(skb, AT_TTL, &hop, sizeof(hop), 0);
 }
 
 static __always_inline __u16 fold(__u32 sum)

@@ -24,18 +24,23 @@ static __always_inline bool outer_check_holds(const struct iphdr *ip)
 	return fold((__u32)sum + (__u32)(sum >> 32)) == 0xffff;
 }
 
+/* RFC 6040 §4.2: the inner bits stay as they are in these cells. */
+static __always_inline bool ecn_stays(__u8 outer, const struct inner *inner)
+{
+	return !outer || (outer != ECN_CE && outer == (inner->tos & ECN_MASK));
+}
+
 /* Whether the outer headers are those that the flow's far end sends: UP_REASONS when so. */
-static __always_inline enum up_reason judge_outer(const struct express_flow *flow, const struct iphdr *ip, __u32 len,
-						  const struct inner *inner)
+static __always_inline enum up_reason judge_ipv4(const struct express_flow *flow, const struct iphdr *ip, __u32 len,
+						 const struct inner *inner)
 {
 	const struct udphdr *udp = (const void *)(ip + 1);
 	const __u8 *vxlan = (const void *)(udp + 1);
 	const __u8 *eth = vxlan + 8;
-	__u8 ecn = ip->tos & ECN_MASK;
 
 	if (bpf_ntohs(ip->tot_len) + ETH_HLEN != len || bpf_ntohs(udp->len) + ETH_HLEN + sizeof(*ip) != len)
 		return UP_LENGTH;
-	if (ip->saddr != *(const __be32 *)(flow->headers + AT_DESTINATION) ||
+	if (is_over_ipv6(flow) || ip->saddr != *(const __be32 *)(flow->headers + AT_DESTINATION) ||
 	    ip->daddr != *(const __be32 *)(flow->headers + AT_SOURCE) || !outer_check_holds(ip) ||
 	    udp->dest != *(const __be16 *)(flow->headers + AT_PORT) ||
 	    *(const __u32 *)vxlan != *(const __u32 *)(flow->headers + AT_VXLAN) ||
@@ -46,65 +51,96 @@ static __always_inline enum up_reason judge_outer(const struct express_flow *flo
 		if (((const __u16 *)eth)[half] != ((const __u16 *)(flow->headers + AT_INNER))[half + 3] ||
 		    ((const __u16 *)eth)[half + 3] != ((const __u16 *)(flow->headers + AT_INNER))[half])
 			return UP_SPOOFED;
-	/* RFC 6040 §4.2: the inner bits stay as they are in these cells. */
-	if (ecn && (ecn == ECN_CE || ecn != (inner->tos & ECN_MASK)))
-		return UP_ECN;
-	return UP_REASONS;
+	return ecn_stays(ip->tos & ECN_MASK, inner) ? UP_REASONS : UP_ECN;
+}
+
+/* The same over IPv6. That there are no extension headers is known. */
+static __always_inline enum up_reason judge_ipv6(const struct express_flow *flow, const struct ipv6hdr *ip, __u32 len,
+						 const struct inner *inner)
+{
+	const struct udphdr *udp = (const void *)(ip + 1);
+	const __u16 *vxlan = (const void *)(udp + 1);
+	const __u16 *eth = vxlan + 4;
+	const __u16 *end = (const __u16 *)flow->headers_end; /* the VXLAN header but for its first half-word, the inner addresses */
+	const __be32 *source = (const __be32 *)(flow->headers + AT6_SOURCE);
+	const __be32 *destination = (const __be32 *)(flow->headers + AT6_DESTINATION);
+
+	if (bpf_ntohs(ip->payload_len) + ETH_HLEN + sizeof(*ip) != len || bpf_ntohs(udp->len) + ETH_HLEN + sizeof(*ip) != len)
+		return UP_LENGTH;
+	/* Whether that is allowed, a worker knows (RFC 6935 §5). */
+	if (!udp->check)
+		return UP_CHECKSUM;
+	if (!is_over_ipv6(flow) || udp->dest != *(const __be16 *)(flow->headers + AT6_PORT) ||
+	    vxlan[0] != *(const __u16 *)(flow->headers + AT6_VXLAN))
+		return UP_SPOOFED;
+	for (int word = 0; word < 4; word++)
+		if (ip->saddr.in6_u.u6_addr32[word] != destination[word] || ip->daddr.in6_u.u6_addr32[word] != source[word])
+			return UP_SPOOFED;
+	for (int half = 0; half < 3; half++)
+		if (vxlan[half + 1] != end[half] || eth[half] != end[half + 6] || eth[half + 3] != end[half + 3])
+			return UP_SPOOFED;
+	return ecn_stays(bpf_ntohl(*(const __be32 *)ip) >> 20 & ECN_MASK, inner) ? UP_REASONS : UP_ECN;
 }
 
 /* Makes the frame one that the pod is sent by its gateway; false when it is shorter than it was before, which it is not. */
-static __always_inline bool route(struct xdp_md *ctx, const struct express_flow *flow, __be16 check)
+static __always_inline bool route(struct xdp_md *ctx, const struct express_flow *flow, const struct inner *inner)
 {
 	struct ethhdr *eth = (void *)(long)ctx->data;
-	struct iphdr *ip = (void *)(eth + 1);
+	struct ipv6hdr *six = (void *)(eth + 1);
+	struct iphdr *four = (void *)(eth + 1);
 
-	if ((void *)(ip + 1) > (void *)(long)ctx->data_end)
+	/* A hop limit is within that, too. */
+	if ((void *)(four + 1) > (void *)(long)ctx->data_end)
 		return false;
 	__builtin_memcpy(eth->h_dest, flow->pod_mac, ETH_ALEN);
 	__builtin_memcpy(eth->h_source, flow->gateway_mac, ETH_ALEN);
-	ip->ttl--;
-	ip->check = check;
+	if (inner->key.six) {
+		six->hop_limit--;
+	} else {
+		four->ttl--;
+		four->check = check_after_hop(inner->check);
+	}
 	return true;
 }
 
 /* Takes the outer headers off, and sends the frame on its way. XDP_ABORTED, and the frame as it was, when there is no room for
  * what the classifier is told. */
-static __always_inline int hand_over(struct xdp_md *ctx, const struct express_flow *flow, const struct inner *inner)
+static __always_inline int hand_over(struct xdp_md *ctx, const struct express_flow *flow, const struct inner *inner, int outer_len)
 {
-	__be16 check = check_after_hop(inner->check);
 	struct handover *handover;
 
 	if (flow->by_xdp) {
-		if (bpf_xdp_adjust_head(ctx, OUTER_LEN))
+		if (bpf_xdp_adjust_head(ctx, outer_len))
 			return XDP_ABORTED;
-		if (!route(ctx, flow, check))
+		if (!route(ctx, flow, inner))
 			return XDP_DROP;
 		count_delivered(1, inner->len);
 		return bpf_redirect(flow->pod, 0);
 	}
 	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*handover)))
 		return XDP_ABORTED;
-	if (bpf_xdp_adjust_head(ctx, OUTER_LEN)) {
+	if (bpf_xdp_adjust_head(ctx, outer_len)) {
 		bpf_xdp_adjust_meta(ctx, sizeof(*handover));
 		return XDP_ABORTED;
 	}
 	handover = (void *)(long)ctx->data_meta;
-	if ((void *)(handover + 1) > (void *)(long)ctx->data || !route(ctx, flow, check))
+	if ((void *)(handover + 1) > (void *)(long)ctx->data || !route(ctx, flow, inner))
 		return XDP_DROP;
 	handover->magic = HANDOVER_MAGIC;
 	handover->pod = flow->pod;
 	return XDP_PASS;
 }
 
-/* Takes a frame that is VXLAN for us, if it is one of a promoted flow and as all others of it, and tells its length without outer
- * headers. XDP_ABORTED when it is not. */
-static __always_inline int take_express(struct xdp_md *ctx, __u32 *inner_len)
+/* Takes a frame that is VXLAN for us over IPv6 (`six`) or IPv4, if it is one of a promoted flow and as all others of it, and tells
+ * its length without outer headers. XDP_ABORTED when it is not. */
+static __always_inline int take_from(struct xdp_md *ctx, bool six, __u32 *inner_len)
 {
+	const int outer_len = six ? OUTER6_LEN : OUTER_LEN;
 	__u32 zero = 0;
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct direct_state *state = bpf_map_lookup_elem(&direct_state, &zero);
 	__u32 len = end - data;
-	struct inner inner = {};
+	struct inner inner;
 	struct direct_counts *counts = counts_of(WAY_IN);
 	struct express_flow *flow;
 	struct express_peer *peer;
@@ -117,15 +153,15 @@ static __always_inline int take_express(struct xdp_md *ctx, __u32 *inner_len)
 	why = UP_UNSETTLED;
 	if (!state->generation)
 		goto up;
-	if (data + OUTER_LEN + ETH_HLEN + sizeof(struct iphdr) + sizeof(struct udphdr) > end ||
-	    ((struct ethhdr *)data)->h_proto != bpf_htons(ETH_P_IP) || ((struct ethhdr *)data)->h_dest[0] & 1) {
+	if (data + outer_len + ETH_HLEN + sizeof(struct iphdr) + sizeof(struct udphdr) > end ||
+	    ((struct ethhdr *)data)->h_dest[0] & 1) {
 		why = UP_OTHER_PROTOCOL;
 		goto up;
 	}
-	why = read_inner(data + OUTER_LEN, end, len - OUTER_LEN, false, &inner);
+	why = read_inner(data + outer_len, end, len - outer_len, false, state, &inner);
 	if (why != UP_REASONS)
 		goto up;
-	flow = find_flow(&inner.key, state, FLOW_IN);
+	flow = find_flow(&inner, state, FLOW_IN);
 	why = UP_NO_FLOW;
 	if (!flow)
 		goto up;
@@ -133,7 +169,7 @@ static __always_inline int take_express(struct xdp_md *ctx, __u32 *inner_len)
 	inner.now_ns = bpf_ktime_get_coarse_ns();
 	if (!listened(state, inner.now_ns))
 		goto up;
-	why = judge_outer(flow, data + ETH_HLEN, len, &inner);
+	why = six ? judge_ipv6(flow, data + ETH_HLEN, len, &inner) : judge_ipv4(flow, data + ETH_HLEN, len, &inner);
 	if (why != UP_REASONS)
 		goto up;
 	/* A group's address is no VTEP's, and a frame that came in by another NIC is not routed as this flow was. */
@@ -144,7 +180,7 @@ static __always_inline int take_express(struct xdp_md *ctx, __u32 *inner_len)
 	if (why != UP_REASONS)
 		goto up;
 	why = UP_NO_ROOM;
-	verdict = hand_over(ctx, flow, &inner);
+	verdict = hand_over(ctx, flow, &inner, outer_len);
 	if (verdict == XDP_ABORTED)
 		goto up;
 	if (verdict == XDP_DROP) {
@@ -166,6 +202,17 @@ static __always_inline int take_express(struct xdp_md *ctx, __u32 *inner_len)
 up:
 	counts->up[why]++;
 	return XDP_ABORTED;
+}
+
+static __always_inline int take_express(struct xdp_md *ctx, __u32 *inner_len)
+{
+	struct ethhdr *eth = (void *)(long)ctx->data;
+
+	if ((void *)(eth + 1) > (void *)(long)ctx->data_end)
+		return XDP_ABORTED;
+	if (eth->h_proto == bpf_htons(ETH_P_IPV6))
+		return take_from(ctx, true, inner_len);
+	return take_from(ctx, false, inner_len);
 }
 
 #endif

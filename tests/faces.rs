@@ -329,7 +329,7 @@ fn the_schema_says_what_the_parser_says() {
     }
 }
 
-/// A TOML text of strings, numbers and lists.
+/// A TOML text of strings, numbers, truth values and lists.
 fn as_json(text: &str) -> Value {
     fn value(value: &DeValue<'_>) -> Value {
         match value {
@@ -340,6 +340,7 @@ fn as_json(text: &str) -> Value {
             DeValue::Float(number) => {
                 Value::from(number.as_str().parse::<f64>().expect("a number"))
             }
+            DeValue::Boolean(yes) => Value::from(*yes),
             DeValue::Array(entries) => entries
                 .iter()
                 .map(|entry| value_of(entry.get_ref()))

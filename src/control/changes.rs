@@ -7,9 +7,10 @@
 //! What comes anew is no change where no frame can have been judged by its absence: a link has no frames yet, and a neighbour
 //! that was not known led nowhere. An FDB entry is one, because frames to nobody known go everywhere.
 //!
-//! Not listened to: multicast databases, IPv6 addresses, routes and rules, since only IPv4 flows between two stations go the
-//! direct path. IPv6 neighbours are, for an IPv4 route may lead to one. What the kernel decides by without an announcement, it is
-//! not heard of here; the direct path is not for a node that uses it (`gateway/direct/refused.rs` looks for that).
+//! Not listened to: multicast databases, since only flows between two stations go the direct path. What of IPv6 concerns one
+//! link, or groups, is no change either: link-local addresses, and the routes to them, come and go with every pod's device, and no
+//! frame that is routed has such an address. What the kernel decides by without an announcement, it is not heard of here; the
+//! direct path is not for a node that uses it (`gateway/direct/refused.rs` looks for that).
 
 use std::collections::HashMap;
 use std::io;
@@ -21,7 +22,7 @@ use foldhash::fast::FixedState;
 use crate::flows::PodSide;
 use crate::netlink::{
     self, Address, Group, LinkKind, Message, Neighbour, Received, Socket, Subscription, attributes,
-    neighbour_flag, neighbour_state, u32_from, xdp_feature_changes,
+    ip_from, neighbour_flag, neighbour_state, u32_from, xdp_feature_changes,
 };
 use crate::wire::MacAddr;
 
@@ -43,6 +44,11 @@ const RULE: std::ops::RangeInclusive<u16> = 32..=33;
 const NETCONF: std::ops::RangeInclusive<u16> = 80..=81;
 /// `RTM_NEWNEXTHOP` to `RTM_GETNEXTHOPBUCKET`.
 const NEXTHOP: std::ops::RangeInclusive<u16> = 104..=118;
+/// `RTA_DST`, `sizeof(struct rtmsg)`, and how long the prefixes of all link-local addresses, and of all groups, of IPv6 are.
+const ROUTE_DESTINATION: u16 = 1;
+const ROUTE_HEADER_LEN: usize = 12;
+const LINK_LOCAL_PREFIX_LEN: u8 = 10;
+const GROUP_PREFIX_LEN: u8 = 8;
 /// `IFA_CACHEINFO`: how long an address is valid, and when it was changed.
 const ADDRESS_AGE: u16 = 6;
 /// `sizeof(struct ifaddrmsg)`.
@@ -52,7 +58,7 @@ const ADDRESS_HEADER_LEN: usize = 8;
 const GENERIC_HEADER_LEN: usize = 4;
 const FEATURES_IFINDEX: u16 = 1;
 
-const GROUPS: [Group; 8] = [
+const GROUPS: [Group; 12] = [
     Group::Link,
     Group::Neighbour,
     Group::TrafficControl,
@@ -60,14 +66,19 @@ const GROUPS: [Group; 8] = [
     Group::Ipv4Netconf,
     Group::Ipv4Route,
     Group::Ipv4Rule,
+    Group::Ipv6Address,
+    Group::Ipv6Netconf,
+    Group::Ipv6Route,
+    Group::Ipv6Rule,
     Group::Nexthop,
 ];
 
-/// What all is there to begin with: the requests for links, IPv4 addresses, neighbours and FDB entries (`linux/rtnetlink.h`), with
-/// their empty headers.
-const DUMPS: [(u16, &[u8]); 4] = [
+/// What all is there to begin with: the requests for links, addresses of both families, neighbours and FDB entries
+/// (`linux/rtnetlink.h`), with their empty headers.
+const DUMPS: [(u16, &[u8]); 5] = [
     (18, &[0; 16]),
     (22, &[2, 0, 0, 0, 0, 0, 0, 0]),
+    (22, &[10, 0, 0, 0, 0, 0, 0, 0]),
     (30, &[0; 12]),
     (30, &[7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
 ];
@@ -93,7 +104,7 @@ pub enum Change {
     Nexthop,
     /// A queueing discipline or classifier.
     TrafficControl,
-    /// Forwarding and the like (`net.ipv4.conf`).
+    /// Forwarding and the like (`net.ipv4.conf`, `net.ipv6.conf`).
     Netconf,
     /// What devices can do for XDP.
     XdpFeatures,
@@ -312,13 +323,17 @@ impl Known {
         } else if let Some((exists, found)) = LinkKind::decode(message) {
             self.link(exists, found, heard);
         } else if let Some((exists, address)) = Address::decode(message) {
-            if self.address(exists, address, message.payload) {
+            if !is_of_a_link(&address.local) && self.address(exists, address, message.payload) {
                 heard.note(Change::Address);
             }
         } else {
             match message.kind {
                 kind if TRAFFIC_CONTROL.contains(&kind) => heard.note_links(Change::TrafficControl),
-                kind if ROUTE.contains(&kind) => heard.note(Change::Route),
+                kind if ROUTE.contains(&kind) => {
+                    if !leads_to_a_link(message.payload) {
+                        heard.note(Change::Route);
+                    }
+                }
                 kind if RULE.contains(&kind) => heard.note(Change::Rule),
                 kind if NETCONF.contains(&kind) => heard.note(Change::Netconf),
                 kind if NEXTHOP.contains(&kind) => heard.note(Change::Nexthop),
@@ -417,6 +432,26 @@ impl Known {
         } else {
             before.is_some() && before != place
         }
+    }
+}
+
+/// Whether no frame that is routed has this address.
+fn is_of_a_link(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(addr) if addr.is_unicast_link_local())
+}
+
+/// Whether a route is to such addresses, or to groups of IPv6.
+fn leads_to_a_link(route: &[u8]) -> bool {
+    // struct rtmsg: u8 family, u8 length of the destination's prefix, …
+    let Some([_, prefix_len, ..]) = route.first_chunk::<ROUTE_HEADER_LEN>() else {
+        return false;
+    };
+    let mut said = attributes(route.get(ROUTE_HEADER_LEN..).unwrap_or_default());
+    let destination = said.find(|(number, _)| *number == ROUTE_DESTINATION);
+    match destination.and_then(|(_, value)| ip_from(value)) {
+        Some(addr @ IpAddr::V6(_)) if is_of_a_link(&addr) => *prefix_len >= LINK_LOCAL_PREFIX_LEN,
+        Some(IpAddr::V6(addr)) if addr.is_multicast() => *prefix_len >= GROUP_PREFIX_LEN,
+        _ => false,
     }
 }
 
@@ -589,6 +624,35 @@ mod tests {
         assert!(changed(20, 0, 1800), "it is no longer permanent");
         assert!(changed(21, 0, 1800));
         assert!(changed(20, 0, 1800));
+    }
+
+    #[test]
+    fn what_of_ipv6_concerns_one_link_is_no_change_and_the_rest_is() {
+        const INET6: u8 = 10;
+        let mut known = Known::default();
+        let mut address = |addr: &str| {
+            let octets = addr.parse::<std::net::Ipv6Addr>().unwrap().octets();
+            let body = RequestBody::new(&[INET6, 64, 0, 0, 3, 0, 0, 0]).with(1, &octets);
+            heard(&mut known, 20, body.as_bytes()).is(Change::Address)
+        };
+        assert!(!address("fe80::1"));
+        assert!(address("fd00::1"));
+        assert!(!address("fd00::1"), "it is known");
+        let route = |kind, prefix_len, addr: &str| {
+            let octets = addr.parse::<std::net::Ipv6Addr>().unwrap().octets();
+            let body = RequestBody::new(&[INET6, prefix_len, 0, 0, 254, 2, 0, 1, 0, 0, 0, 0])
+                .with(ROUTE_DESTINATION, &octets);
+            heard(&mut Known::default(), kind, body.as_bytes()).is(Change::Route)
+        };
+        for kind in ROUTE {
+            assert!(!route(kind, 64, "fe80::") && !route(kind, 8, "ff00::"));
+            assert!(!route(kind, 128, "fe80::5"));
+            assert!(route(kind, 64, "fd00:10:244:1::"));
+            assert!(route(kind, 7, "fe00::"), "and all else beside them");
+        }
+        // A default route has no destination.
+        let default = [INET6, 0, 0, 0, 254, 2, 0, 1, 0, 0, 0, 0];
+        assert!(heard(&mut Known::default(), 24, &default).is(Change::Route));
     }
 
     #[test]

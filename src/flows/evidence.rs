@@ -114,7 +114,7 @@ impl Evidence {
 impl Departure {
     /// Whether frames that arrive so come back from where those that leave go to, by the same devices.
     pub fn meets(&self, arrived: &Arrival) -> bool {
-        self.destination() == arrived.source
+        self.destination() == Some(arrived.source)
             && self.device == arrived.device
             && self.nic == arrived.nic
     }
@@ -180,7 +180,7 @@ mod tests {
         judge.hear(&arrived(key(5, 1), FAR), 0);
         let promoted = decide(&mut judge, is_sent());
         assert_eq!((promoted[0].ways, promoted[0].more), (Ways::In, false));
-        assert_eq!(promoted[0].departure.destination().octets(), FAR);
+        assert_eq!(promoted[0].departure.destination(), Some(FAR.into()));
         assert_eq!(hitch(&judge), Some(Hitch::NotSeenLeaving));
         // It goes on as before while it leaves to elsewhere, or from another pod.
         let Some(elsewhere) = pod().map(|pod| PodSide { pod: 10, ..pod }) else {

@@ -14,11 +14,11 @@
 //!
 //! The judge sees no device and no program. It is told what was seen, asks for the pod's side, and says what to write where.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::{
-    Arrival, AtPods, Departure, Evidence, FlowKey, FlowTable, Generation, PodSide, Seen, Sighting,
-    Slot, Ways,
+    Arrival, AtPods, Departure, Evidence, FlowKey, FlowTable, Generation, PodSide, Seed, Seen,
+    Sighting, Slot, Ways,
 };
 
 /// How long a flow of which not everything was seen keeps its place from another: until a worker tells of it again.
@@ -116,7 +116,7 @@ pub struct Standing {
     /// When it was first heard of in this generation, in nanoseconds (`CLOCK_MONOTONIC`).
     pub born_ns: u64,
     /// The VTEP at its other end, as far as it is known.
-    pub vtep: Option<Ipv4Addr>,
+    pub vtep: Option<IpAddr>,
     /// Which ways it is promoted.
     pub ways: Option<Ways>,
     /// Why it is not promoted, or not both ways.
@@ -147,7 +147,7 @@ pub struct Judge {
 
 impl Judge {
     /// One that knows no flow. It has room for [`super::WAYS`] flows in each of so many sets.
-    pub fn new(sets: usize, seed: u64) -> Self {
+    pub fn new(sets: usize, seed: Seed) -> Self {
         Self {
             table: FlowTable::new(sets, seed),
             generation: Generation::NONE,
@@ -317,7 +317,7 @@ impl Judge {
     pub fn flows(&self) -> impl Iterator<Item = Standing> {
         self.table.iter().map(|(slot, key, known)| {
             let arrived = known.arrived.map(|arrival| arrival.source);
-            let leaves = known.out.map(|departure| departure.destination());
+            let leaves = known.out.and_then(|departure| departure.destination());
             Standing {
                 slot,
                 key: *key,
@@ -374,18 +374,10 @@ impl Known {
     }
 }
 
-impl Departure {
-    /// The VTEP that the flow's frames go to.
-    pub fn destination(&self) -> Ipv4Addr {
-        let [a, b, c, d] = [30, 31, 32, 33].map(|at| self.headers[at]);
-        Ipv4Addr::new(a, b, c, d)
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::HEADERS_LEN;
-    use super::super::key::tests::key;
+    use super::super::key::tests::{key, seed};
     use super::*;
     use crate::stats::PeerId;
     use crate::wire::{MacAddr, Vni};
@@ -395,6 +387,7 @@ pub(super) mod tests {
 
     pub(in super::super) fn out(key: FlowKey) -> Sighting {
         let mut headers = [0; HEADERS_LEN];
+        headers[12..14].copy_from_slice(&[8, 0]);
         headers[30..34].copy_from_slice(&FAR);
         let departure = Departure {
             headers,
@@ -447,7 +440,7 @@ pub(super) mod tests {
     }
 
     pub(in super::super) fn judge() -> Judge {
-        let mut judge = Judge::new(16, 1);
+        let mut judge = Judge::new(16, seed(1));
         assert!(judge.begin(7, 0).is_empty());
         judge
     }
@@ -500,7 +493,7 @@ pub(super) mod tests {
 
     #[test]
     fn another_generation_demotes_all_and_their_places_rest() {
-        let mut judge = Judge::new(1, 1);
+        let mut judge = Judge::new(1, seed(1));
         judge.begin(7, 0);
         for port in 0..4 {
             judge.hear(&out(key(5, port)), 0);

@@ -1,24 +1,26 @@
 //! What a worker says of the flows whose frames it carries: each once, and then ever more rarely.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 
-use super::{FlowKey, Way};
+use super::{FlowKey, Seed, Way};
 use crate::stats::PeerId;
+use crate::wire::ethernet::{self, EthernetHeader};
+use crate::wire::ipv4::Ipv4Header;
+use crate::wire::ipv6::Ipv6Header;
 use crate::wire::{MacAddr, Vni, vxlan};
 
-/// Outer Ethernet, IPv4, UDP and VXLAN headers, and the inner Ethernet header.
-pub const HEADERS_LEN: usize = 64;
-/// Where in these stand the source and the destination of the IPv4 header, the destination port, the VXLAN header, and the inner
+/// Outer Ethernet, IPv6, UDP and VXLAN headers, and the inner Ethernet header: over IPv4, they are shorter.
+pub const HEADERS_LEN: usize = 84;
+/// Where the outer EtherType stands in these.
+const AT_ETHER_TYPE: usize = 12;
+/// And, over IPv4 and over IPv6, source and destination of the IP header, the destination port, the VXLAN header, and the inner
 /// Ethernet header.
-const AT_LOCAL: usize = 26;
-const AT_REMOTE: usize = 30;
-const AT_PORT: usize = 36;
-const AT_VXLAN: usize = 42;
-const AT_INNER: usize = 50;
+const PLACES4: [usize; 5] = [26, 30, 36, 42, 50];
+const PLACES6: [usize; 5] = [22, 38, 56, 62, 70];
 /// Flows that a lookout remembers: 64 KB, which is what a worker may lose of its cache.
 const PLACES: usize = 8192;
 /// Sightings that wait for the judge. More than that are lost, and made again later.
@@ -47,7 +49,7 @@ pub enum Seen {
 /// How a flow's frames leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Departure {
-    /// The headers that this frame was given, over IPv4.
+    /// The headers that this frame was given; over IPv4, zeros follow.
     pub headers: [u8; HEADERS_LEN],
     /// The index of the vxlan device.
     pub device: u32,
@@ -63,11 +65,30 @@ pub struct Departure {
     pub peer: PeerId,
 }
 
+impl Departure {
+    /// Whether the outer headers are of IPv6.
+    pub fn is_over_ipv6(&self) -> bool {
+        let ethernet = EthernetHeader::parse(&self.headers);
+        ethernet.is_some_and(|(ethernet, _)| ethernet.ether_type() == ethernet::IPV6)
+    }
+
+    /// The VTEP that the flow's frames go to.
+    pub fn destination(&self) -> Option<IpAddr> {
+        let (_, packet) = EthernetHeader::parse(&self.headers)?;
+        if self.is_over_ipv6() {
+            let header = Ipv6Header::parse(packet)?;
+            return Some(header.destination().into());
+        }
+        let header = Ipv4Header::parse(packet)?;
+        Some(header.destination().into())
+    }
+}
+
 /// How a flow's frames arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrival {
     /// The VTEP that sent it.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// The index of the vxlan device.
     pub device: u32,
     /// The index of the underlay device.
@@ -75,7 +96,7 @@ pub struct Arrival {
     /// Where the VTEP is counted.
     pub peer: PeerId,
     /// The address that it sends to: the vxlan device's own.
-    pub local: Ipv4Addr,
+    pub local: IpAddr,
     /// The port.
     pub port: u16,
     /// The VNI.
@@ -93,13 +114,23 @@ impl Arrival {
                 place.copy_from_slice(bytes);
             }
         };
-        put(AT_LOCAL, &self.local.octets());
-        put(AT_REMOTE, &self.source.octets());
-        put(AT_PORT, &self.port.to_be_bytes());
-        put(AT_VXLAN, &vxlan::header(self.vni));
+        let (ether_type, places) = match self.source {
+            IpAddr::V4(_) => (ethernet::IPV4, PLACES4),
+            IpAddr::V6(_) => (ethernet::IPV6, PLACES6),
+        };
+        let [local, remote, port, vxlan, inner] = places;
+        put(AT_ETHER_TYPE, &ether_type.to_be_bytes());
+        for (at, address) in [(local, self.local), (remote, self.source)] {
+            match address {
+                IpAddr::V4(address) => put(at, &address.octets()),
+                IpAddr::V6(address) => put(at, &address.octets()),
+            }
+        }
+        put(port, &self.port.to_be_bytes());
+        put(vxlan, &vxlan::header(self.vni));
         let [far, own] = self.macs;
-        put(AT_INNER, &far.0);
-        put(AT_INNER + far.0.len(), &own.0);
+        put(inner, &far.0);
+        put(inner + far.0.len(), &own.0);
         Departure {
             headers,
             device: self.device,
@@ -137,12 +168,12 @@ impl Generation {
 pub struct Sightings {
     queue: Arc<ArrayQueue<Sighting>>,
     generation: Generation,
-    seed: u64,
+    seed: Seed,
 }
 
 impl Sightings {
     /// An empty one. `seed` is that of the flows' hashes.
-    pub fn new(generation: Generation, seed: u64) -> Self {
+    pub fn new(generation: Generation, seed: Seed) -> Self {
         let queue = Arc::new(ArrayQueue::new(QUEUE));
         Self {
             queue,
@@ -198,7 +229,7 @@ impl Lookout {
         generation: u32,
         seen: impl FnOnce() -> Option<Seen>,
     ) {
-        let hash = key.hash(self.sightings.seed);
+        let hash = key.hash(&self.sightings.seed);
         // The directions of a flow that one worker carries must not take each other's place.
         let place = (hash << 1 | (way == Way::In) as u32) as usize & (PLACES - 1);
         let mark = hash.rotate_left(16) ^ generation.wrapping_mul(0x9e37_79b9);
@@ -224,7 +255,7 @@ impl Lookout {
 
 #[cfg(test)]
 mod tests {
-    use super::super::key::tests::key;
+    use super::super::key::tests::{key, seed};
     use super::*;
 
     fn arrival() -> Option<Seen> {
@@ -247,18 +278,30 @@ mod tests {
         };
         let departure = arrival.departure();
         let headers = departure.headers;
-        assert_eq!(departure.destination(), arrival.source);
+        assert_eq!(departure.destination(), Some(arrival.source));
         assert_eq!(headers[26..34], [10, 0, 0, 10, 10, 0, 0, 11]);
         assert_eq!(headers[36..38], [0x21, 0x18]);
         assert_eq!(headers[42..50], [8, 0, 0, 0, 0, 0, 1, 0]);
         assert_eq!(headers[50..62], [6, 6, 6, 6, 6, 6, 8, 8, 8, 8, 8, 8]);
         assert!(departure.meets(&arrival));
+        let over_ipv6 = Arrival {
+            source: "2001:db8::2".parse().unwrap(),
+            local: "2001:db8::1".parse().unwrap(),
+            ..arrival
+        };
+        let departure = over_ipv6.departure();
+        let headers = departure.headers;
+        assert!(departure.is_over_ipv6() && departure.meets(&over_ipv6));
+        assert_eq!((headers[37], headers[53]), (1, 2));
+        assert_eq!(headers[56..58], [0x21, 0x18]);
+        assert_eq!(headers[62..70], [8, 0, 0, 0, 0, 0, 1, 0]);
+        assert_eq!(headers[70..82], [6, 6, 6, 6, 6, 6, 8, 8, 8, 8, 8, 8]);
     }
 
     #[test]
     fn a_flow_is_told_of_once_and_then_ever_more_rarely_and_anew_in_each_generation() {
         let generation = Generation::default();
-        let sightings = Sightings::new(generation.clone(), 1);
+        let sightings = Sightings::new(generation.clone(), seed(1));
         let mut lookout = sightings.lookout();
         assert_eq!(lookout.generation(), None);
         generation.set(5);
@@ -278,7 +321,7 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_lost_and_nobody_waits() {
-        let sightings = Sightings::new(Generation::default(), 1);
+        let sightings = Sightings::new(Generation::default(), seed(1));
         let mut lookout = sightings.lookout();
         for port in 0..u16::MAX {
             lookout.note(&key(1, port), Way::In, 1, arrival);

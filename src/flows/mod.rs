@@ -24,7 +24,7 @@ mod table;
 
 pub use evidence::{AtPods, Evidence, PodSide, Ways};
 pub use judge::{Hitch, Judge, Promoted, Standing, Verdict};
-pub use key::{FlowKey, KEY_LEN, Way, begins_or_ends};
+pub use key::{FlowKey, KEY_LEN, Seed, Way};
 pub use lookout::{
     Arrival, Departure, Generation, HEADERS_LEN, Lookout, Seen, Sighting, Sightings,
 };

@@ -4,7 +4,7 @@
 //! A place whose flow went can rest: nobody gets it before then. What programs read in a place of the same number, they read
 //! of one flow only.
 
-use super::FlowKey;
+use super::{FlowKey, Seed};
 
 /// Places of a set: `FLOW_WAYS` of `bpf/direct.h`.
 pub const WAYS: usize = 4;
@@ -18,7 +18,7 @@ pub struct Slot(pub usize);
 pub struct FlowTable<T> {
     places: Box<[Place<T>]>,
     hands: Box<[u8]>,
-    seed: u64,
+    seed: Seed,
     len: usize,
 }
 
@@ -31,7 +31,7 @@ enum Place<T> {
 
 impl<T> FlowTable<T> {
     /// An empty one with at least so many sets. `seed` is that of the flows' hashes.
-    pub fn new(sets: usize, seed: u64) -> Self {
+    pub fn new(sets: usize, seed: Seed) -> Self {
         let sets = sets.next_power_of_two();
         let places = std::iter::repeat_with(|| Place::Free(0));
         Self {
@@ -135,17 +135,17 @@ impl<T> FlowTable<T> {
     }
 
     fn set_of(&self, key: &FlowKey) -> usize {
-        key.hash(self.seed) as usize & (self.hands.len() - 1)
+        key.hash(&self.seed) as usize & (self.hands.len() - 1)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::key::tests::key;
+    use super::super::key::tests::{key, seed};
     use super::*;
 
     fn full() -> (FlowTable<u32>, Vec<Slot>) {
-        let mut table = FlowTable::new(1, 3);
+        let mut table = FlowTable::new(1, seed(3));
         let slots = (0..4).map(|port| {
             let inserted = table.insert(key(1, port), u32::from(port), 0, |_, _| false);
             inserted.unwrap()

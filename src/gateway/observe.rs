@@ -1,7 +1,7 @@
 //! The books: what a running gateway can say of itself, as plain data. `show` renders it; nothing here formats.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -119,13 +119,13 @@ pub struct FlowState {
     /// `tcp` or `udp`.
     pub protocol: String,
     /// The local pod's end.
-    pub local: SocketAddrV4,
+    pub local: SocketAddr,
     /// The other end.
-    pub remote: SocketAddrV4,
+    pub remote: SocketAddr,
     /// The pod's device on the host's side, of a promoted flow.
     pub device: Option<String>,
     /// The VTEP that the other end is behind.
-    pub vtep: Option<Ipv4Addr>,
+    pub vtep: Option<IpAddr>,
     /// `express`, or `transparent` for the kernel's routing and filters.
     pub gear: String,
     /// Which ways it is promoted: `both`, `in` (to the pod) or `out` (from it); none of one that is not.

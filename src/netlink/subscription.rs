@@ -36,6 +36,8 @@ pub enum Group {
     Ipv6Rule = 19,
     /// What the kernel does with IPv4 packets: forwarding, reverse-path filtering (`net.ipv4.conf`).
     Ipv4Netconf = 24,
+    /// What the kernel does with IPv6 packets (`net.ipv6.conf`).
+    Ipv6Netconf = 25,
     /// Multicast databases of bridges and vxlan devices.
     Mdb = 26,
     /// Nexthop objects.

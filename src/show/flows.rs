@@ -59,15 +59,22 @@ impl fmt::Display for Flows {
                 _ => "",
             }
         )?;
+        let widths = Widths::of(&state.flows);
         if !state.flows.is_empty() {
+            let head = ["POD", "REMOTE", "VTEP"];
             writeln!(
                 f,
-                "{:<5} {:<21} {:<21} {:<15} {:<11} {:>9} {:>12} {:>12}  WHY NOT HIGHER",
-                "PROTO", "POD", "REMOTE", "VTEP", "GEAR", "AGE", "OUT", "IN"
+                "{:<5} {} {:<11} {:>9} {:>12} {:>12}  WHY NOT HIGHER",
+                "PROTO",
+                widths.line(head.map(str::to_owned)),
+                "GEAR",
+                "AGE",
+                "OUT",
+                "IN"
             )?;
         }
         for flow in &state.flows {
-            writeln!(f, "{}", FlowLine(flow))?;
+            writeln!(f, "{}", FlowLine(flow, &widths))?;
         }
         match state.known.checked_sub(state.flows.len() as u64) {
             None | Some(0) => Ok(()),
@@ -76,20 +83,44 @@ impl fmt::Display for Flows {
     }
 }
 
-struct FlowLine<'a>(&'a FlowState);
+/// Of the columns with addresses: those of IPv4 fit without a look at them.
+struct Widths([usize; 3]);
+
+impl Widths {
+    fn of(flows: &[FlowState]) -> Self {
+        let lens = flows
+            .iter()
+            .map(|flow| addresses(flow).map(|text| text.len()));
+        let longest = |[a, b, c]: [usize; 3], [d, e, f]: [usize; 3]| [a.max(d), b.max(e), c.max(f)];
+        Self(lens.fold([21, 21, 15], longest))
+    }
+
+    fn line(&self, [pod, remote, vtep]: [String; 3]) -> String {
+        let Self([one, two, three]) = *self;
+        format!("{pod:<one$} {remote:<two$} {vtep:<three$}")
+    }
+}
+
+fn addresses(flow: &FlowState) -> [String; 3] {
+    let vtep = flow.vtep.map(|vtep| vtep.to_string());
+    [
+        flow.local.to_string(),
+        flow.remote.to_string(),
+        vtep.unwrap_or_else(|| "-".to_owned()),
+    ]
+}
+
+struct FlowLine<'a>(&'a FlowState, &'a Widths);
 
 impl fmt::Display for FlowLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let flow = self.0;
-        let vtep = flow.vtep.map(|vtep| vtep.to_string());
+        let Self(flow, widths) = *self;
         let age = format!("{}.{} s", flow.age_ms / 1000, flow.age_ms % 1000 / 100);
         write!(
             f,
-            "{:<5} {:<21} {:<21} {:<15} {:<11} {:>9} {:>12} {:>12}  {}",
+            "{:<5} {} {:<11} {:>9} {:>12} {:>12}  {}",
             flow.protocol,
-            flow.local.to_string(),
-            flow.remote.to_string(),
-            vtep.as_deref().unwrap_or("-"),
+            widths.line(addresses(flow)),
             flow.gear,
             age,
             flow.out_frames,
@@ -149,6 +180,32 @@ mod tests {
         }
         let json = serde_json::to_value(&flows).unwrap();
         assert_eq!(json["flows"][0]["remote"], "10.244.1.14:53");
+        assert_eq!(serde_json::from_value::<Flows>(json).unwrap(), flows);
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_the_longest_address() {
+        let six = FlowState {
+            local: "[fd00:10:244::14]:40000".parse().unwrap(),
+            remote: "[fd00:10:244:1:1234:5678:9abc:def0]:53".parse().unwrap(),
+            vtep: Some("fd00:a::11".parse().unwrap()),
+            ..flow()
+        };
+        let flows = Flows::new(Some(FlowsState {
+            known: 2,
+            flows: vec![flow(), six],
+            ..FlowsState::default()
+        }));
+        let text = flows.to_string();
+        let columns = |line: &str| line.find("express").or(line.find("GEAR"));
+        let places: Vec<_> = text.lines().skip(1).map(columns).collect();
+        assert_eq!(places.len(), 3);
+        assert!(
+            places[0].is_some() && places.iter().all(|at| *at == places[0]),
+            "{text}"
+        );
+        let json = serde_json::to_value(&flows).unwrap();
+        assert_eq!(json["flows"][1]["local"], "[fd00:10:244::14]:40000");
         assert_eq!(serde_json::from_value::<Flows>(json).unwrap(), flows);
     }
 

@@ -29,13 +29,13 @@ macro_rules! up_reasons {
 
 up_reasons! {
     NoFlow        "no_flow"        "Of a flow that is not promoted, or not this way, or was demoted.";
-    OtherProtocol "other_protocol" "Neither TCP nor UDP over IPv4, or tagged.";
-    Options       "options"        "An inner IPv4 header with options.";
+    OtherProtocol "other_protocol" "Neither TCP nor UDP right behind an IP header, or tagged.";
+    Options       "options"        "An inner IP header with options, or with extension headers.";
     Fragment      "fragment"       "An inner fragment.";
     Length        "length"         "Lengths that contradict each other, or padding.";
-    Checksum      "checksum"       "An inner UDP datagram without a checksum.";
+    Checksum      "checksum"       "An inner UDP datagram without a checksum, or an outer one over IPv6.";
     TcpFlags      "tcp_flags"      "A TCP segment that begins or ends a connection: the flow is demoted.";
-    Ttl           "ttl"            "An inner TTL that is used up: the kernel tells the sender.";
+    Ttl           "ttl"            "An inner TTL or hop limit that is used up: the kernel tells the sender.";
     Ecn           "ecn"            "ECN bits that the way through the tunnel changes, or may.";
     Superframe    "superframe"     "A pod's superframe, or a frame of a flow that has some: they have a lane of their own.";
     Oversize      "oversize"       "A pod's frame that does not fit the path once it is encapsulated: the kernel tells the pod.";

@@ -6,6 +6,7 @@
 //! Its attachments are tcx links, and nothing else: they end with the process.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -15,18 +16,18 @@ use super::copy::{self, Copy, Settings};
 use super::heartbeat::Cells;
 use super::hooks::{self, Hook, Side};
 use super::{Error, attach_error};
-use crate::flows::{AtPods, FlowKey, Generation, PodSide, Promoted, Slot, Verdict, WAYS};
+use crate::flows::{AtPods, FlowKey, Generation, PodSide, Promoted, Seed, Slot, Verdict, WAYS};
 use crate::stats::{PeerCounts, PeerId, PeerTally, Tally, UpReason};
 use crate::wire::{MacAddr, checksum};
 
-/// Sets of promoted flows: 65,536 flows, 14 MB.
+/// Sets of promoted flows: 65,536 flows, 18 MB.
 pub(super) const SETS: u32 = 16_384;
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/direct.bpf.o"));
 
 /// `sizeof(struct flow_set)`, `sizeof(struct express_flow)`, `sizeof(struct direct_state)`.
 const SET_STRIDE: usize = 64;
-const FLOW_STRIDE: usize = 192;
-const STATE_LEN: usize = 24;
+const FLOW_STRIDE: usize = 256;
+const STATE_LEN: usize = 56;
 /// `enum direct_way`.
 const WAY_OUT: u32 = 0;
 const WAY_IN: u32 = 1;
@@ -35,6 +36,7 @@ const WAY_DELIVERED: u32 = 2;
 const GENERATION: usize = 0;
 const SEED: usize = 1;
 const HEARD: usize = 2;
+const FOLD: usize = 3;
 /// Words of `struct express_flow`.
 mod word {
     pub const SHOWN_OUT: usize = 0;
@@ -54,16 +56,21 @@ mod word {
     pub const SUPERFRAME: usize = 21;
     pub const PEERS: usize = 22;
     pub const WAYS: usize = 23;
+    pub const ENDS: usize = 24;
+    pub const HEADERS_END: usize = 28;
 }
 /// `sizeof(struct express_peer)`, and its words.
 const PEER_STRIDE: usize = 64;
 const PEER_RECEIVED: usize = 0;
 const PEER_SENT: usize = 3;
 /// Of the outer headers: where the IPv4 header, the addresses, the UDP ports, the VXLAN header and the inner Ethernet header are.
-const IP: std::ops::Range<usize> = 14..34;
-const ADDRESSES: std::ops::Range<usize> = 26..34;
-const PORTS: std::ops::Range<usize> = 34..38;
-const VXLAN_AND_INNER: std::ops::Range<usize> = 42..64;
+const IP: Range<usize> = 14..34;
+const COVERED: [Range<usize>; 3] = [26..34, 34..38, 42..64];
+/// The same over IPv6, whose header has no sum.
+const COVERED6: [Range<usize>; 3] = [22..54, 54..58, 62..84];
+/// `HEADERS_LEN`, and what `headers_end` has room for.
+const HEADERS_LEN: usize = 64;
+const HEADERS_END_LEN: usize = 24;
 const UDP: u32 = 17;
 
 /// The gear of one session.
@@ -76,7 +83,7 @@ pub struct Express {
     to_pods: MapHandle,
     counters: DirectCounters,
     peers: ExpressPeers,
-    seed: u64,
+    seed: Seed,
     pods: BTreeMap<u32, Pod>,
     _nics: Vec<Hook>,
 }
@@ -158,8 +165,11 @@ impl Express {
             cpus,
             places,
         };
-        let seed = seed();
-        state.store_word(0, SEED, seed);
+        let seed = Seed::draw(random);
+        state.store_word(0, SEED, seed.hash);
+        for (at, word) in seed.fold.into_iter().enumerate() {
+            state.store_word(0, FOLD + at, word);
+        }
         let deliver = object.program("vxgate_deliver")?;
         let nics = nics.map(|(ifindex, name)| {
             // What comes to it decapsulated is none of the NIC's for anybody else.
@@ -184,7 +194,7 @@ impl Express {
     }
 
     /// The seed of the flows' hashes.
-    pub fn seed(&self) -> u64 {
+    pub fn seed(&self) -> Seed {
         self.seed
     }
 
@@ -262,7 +272,7 @@ impl Express {
     /// What was seen of a flow at the pods' devices in this generation.
     pub fn at_pods(&self, key: &FlowKey, generation: u32) -> AtPods {
         let side = |map| {
-            let seen = Sighting::read(map, key)?;
+            let seen = Sighting::read(map, key, &self.seed)?;
             (seen.generation == generation).then_some(seen.side)
         };
         AtPods {
@@ -288,10 +298,13 @@ impl Express {
         put(word::SHOWN_OUT, now_ns);
         put(word::SHOWN_IN, now_ns);
         self.write_way_out(flow);
+        for (at, bytes) in flow.key.ends().as_chunks::<8>().0.iter().enumerate() {
+            put(word::ENDS + at, u64::from_ne_bytes(*bytes));
+        }
         let pod = self.pods.get(&flow.pod.pod);
         let by_xdp = u8::from(pod.is_some_and(|pod| pod.by_xdp));
         put(word::GATEWAY_MAC, mac_word(flow.pod.gateway_mac, by_xdp, 0));
-        let [first, second] = flow.key.words();
+        let [first, second] = flow.key.words(&self.seed);
         put(word::KEY, first);
         put(word::KEY + 1, second);
         put(word::SUPERFRAME, 0);
@@ -310,9 +323,13 @@ impl Express {
             word::NIC_FRAME_MAX,
             pair(departure.nic, departure.frame_max),
         );
-        let (words, _) = departure.headers.as_chunks::<8>();
-        for (at, bytes) in words.iter().enumerate() {
-            put(word::HEADERS + at, u64::from_ne_bytes(*bytes));
+        let (headers, rest) = departure.headers.split_at(HEADERS_LEN);
+        let mut end = [0; HEADERS_END_LEN];
+        end.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        for (word, bytes) in [(word::HEADERS, headers), (word::HEADERS_END, &end)] {
+            for (at, bytes) in bytes.as_chunks::<8>().0.iter().enumerate() {
+                put(word + at, u64::from_ne_bytes(*bytes));
+            }
         }
         let with_checksum = u8::from(departure.checksum);
         put(
@@ -433,13 +450,14 @@ struct Sighting {
 }
 
 impl Sighting {
-    fn read(map: &MapHandle, key: &FlowKey) -> Option<Self> {
-        let bytes = map.lookup(&key.bytes(), MapFlags::ANY).ok()??;
+    /// None when it is of another flow with the same name.
+    fn read(map: &MapHandle, key: &FlowKey, seed: &Seed) -> Option<Self> {
+        let bytes = map.lookup(&key.bytes(seed), MapFlags::ANY).ok()??;
         let (generation, rest) = bytes.split_first_chunk::<4>()?;
         let (pod, rest) = rest.split_first_chunk::<4>()?;
         let (pod_mac, rest) = rest.split_first_chunk::<6>()?;
-        let gateway_mac = rest.first_chunk::<6>()?;
-        Some(Self {
+        let (gateway_mac, ends) = rest.split_first_chunk::<6>()?;
+        ends.starts_with(&key.ends()).then_some(Self {
             generation: u32::from_ne_bytes(*generation),
             side: PodSide {
                 pod: u32::from_ne_bytes(*pod),
@@ -468,18 +486,21 @@ fn unpair(word: u64) -> [u32; 2] {
 
 /// `ip_sum` and `udp_sum`: what the checksums of each frame start from.
 fn sums(flow: &Promoted) -> u64 {
-    let of = |range: std::ops::Range<usize>| {
+    let of = |range: Range<usize>| {
         let headers = &flow.departure.headers;
         headers.get(range).map_or(0, checksum::sum)
     };
-    // The inner packet adds up to the complement of its pseudo-header, of which only the length is the frame's.
-    let inner = !checksum::fold(flow.key.pseudo_sum());
-    let udp = of(ADDRESSES) + UDP + of(PORTS) + of(VXLAN_AND_INNER) + u32::from(inner);
-    pair(of(IP), udp)
+    let (ip, covered) = if flow.departure.is_over_ipv6() {
+        (0, COVERED6)
+    } else {
+        (of(IP), COVERED)
+    };
+    let headers: u32 = covered.into_iter().map(of).sum();
+    pair(ip, headers + UDP + flow.key.packet_sum())
 }
 
 /// Anything that a sender cannot know.
-fn seed() -> u64 {
+fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new()
         .build_hasher()
@@ -493,6 +514,8 @@ const _: () = assert!(
 
 #[cfg(test)]
 mod tests {
+    mod six;
+
     use etherparse::{Ipv4HeaderSlice, PacketBuilder, UdpHeaderSlice};
     use libbpf_rs::ProgramInput;
 
@@ -500,7 +523,7 @@ mod tests {
     use super::super::copy::tests::{TC_ACT_REDIRECT, TCX_NEXT, loaded_settings, pretend_alive};
     use super::*;
     use crate::flows::{Arrival, Departure, Way, Ways};
-    use crate::wire::{Vni, ethernet, vxlan};
+    use crate::wire::{Vni, vxlan};
 
     /// The device that the kernel runs test programs on.
     const LOOPBACK: u32 = 1;
@@ -558,16 +581,18 @@ mod tests {
         /// The flow of this frame, to be promoted both ways.
         fn flow(&self, frame: &[u8]) -> Promoted {
             let key = FlowKey::of(frame, Way::Out).unwrap();
-            let set = key.hash(self.express.seed()) & (SETS - 1);
-            let mut headers = [0; 64];
-            headers[..6].copy_from_slice(&FAR_NIC.0);
-            headers[6..12].copy_from_slice(&NIC.0);
-            headers[12..26].copy_from_slice(&[8, 0, 0x45, 0xb8, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0]);
-            headers[26..30].copy_from_slice(&NODE);
-            headers[30..34].copy_from_slice(&FAR_NODE);
-            headers[34..38].copy_from_slice(&[0xab, 0xcd, 0x21, 0x18]);
-            headers[42..50].copy_from_slice(&vxlan::header(Vni::new(1).unwrap()));
-            ethernet::write(&mut headers[50..], FAR, OWN, ethernet::IPV4);
+            self.promoted(key, headers(frame), FAR_NODE.into())
+        }
+
+        /// Promotes a flow whose frames leave with these headers, to the far node.
+        fn promote_with(&self, key: FlowKey, headers: [u8; 84], far: std::net::IpAddr) {
+            let flow = self.promoted(key, headers, far);
+            self.express
+                .promote(&flow, GENERATION, crate::port::now_ns());
+        }
+
+        fn promoted(&self, key: FlowKey, headers: [u8; 84], far: std::net::IpAddr) -> Promoted {
+            let set = key.hash(&self.express.seed()) & (SETS - 1);
             Promoted {
                 slot: Slot(set as usize * WAYS + 2),
                 key,
@@ -581,7 +606,7 @@ mod tests {
                     peer: PeerId(4),
                 },
                 arrival: Some(Arrival {
-                    source: FAR_NODE.into(),
+                    source: far,
                     device: 4,
                     nic: LOOPBACK,
                     peer: PeerId(3),
@@ -615,6 +640,21 @@ mod tests {
             assert_eq!(moved.len(), 1, "{moved:?}");
             *moved[0]
         }
+    }
+
+    /// Of a flow over IPv4, around a frame of its.
+    fn headers(inner: &[u8]) -> [u8; 84] {
+        let mut headers = [0; 84];
+        headers[..6].copy_from_slice(&FAR_NIC.0);
+        headers[6..12].copy_from_slice(&NIC.0);
+        headers[12..26].copy_from_slice(&[8, 0, 0x45, 0xb8, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0]);
+        headers[26..30].copy_from_slice(&NODE);
+        headers[30..34].copy_from_slice(&FAR_NODE);
+        headers[34..38].copy_from_slice(&[0xab, 0xcd, 0x21, 0x18]);
+        headers[42..50].copy_from_slice(&vxlan::header(Vni::new(1).unwrap()));
+        headers[50..62].copy_from_slice(&[FAR.0, OWN.0].concat());
+        headers[62..64].copy_from_slice(&inner[12..14]);
+        headers
     }
 
     fn run(copy: &Copy, name: &str, frame: &[u8]) -> (u32, Vec<u8>) {
@@ -818,7 +858,7 @@ mod tests {
         let key = FlowKey::of(&of_pod(false), Way::Out).unwrap();
         gear.promote(&of_pod(false));
         gear.send_from_pod(&of_pod(false));
-        let set = key.hash(gear.express.seed()) & (SETS - 1);
+        let set = key.hash(&gear.express.seed()) & (SETS - 1);
         let slot = Slot(set as usize * WAYS + 2);
         assert_eq!(gear.express.look(slot), Verdict::Frames(1));
         let (counters, pod) = gear.express.flow(slot);

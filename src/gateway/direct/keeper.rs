@@ -351,7 +351,7 @@ fn confirmed(changes: &Changes, key: &FlowKey, seen: AtPods) -> AtPods {
     if seen.agreed().is_some() {
         return seen;
     }
-    let addr = (*key.local.ip()).into();
+    let addr = key.local.ip();
     AtPods {
         sender: seen.sender.filter(|pod| changes.lead_to(addr, pod)),
         receiver: seen.receiver.filter(|pod| changes.lead_to(addr, pod)),

@@ -11,8 +11,11 @@ use crate::steer;
 const KERNEL: (u32, u32) = (6, 15);
 /// `1`: conntrack takes segments whose predecessors it has not seen.
 const LIBERAL: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal";
-/// Tables of `iptables-legacy`, one a line.
-const LEGACY_TABLES: &str = "/proc/thread-self/net/ip_tables_names";
+/// Tables of `iptables-legacy` and `ip6tables-legacy`, one a line.
+const LEGACY_TABLES: [(&str, &str); 2] = [
+    ("ip", "/proc/thread-self/net/ip_tables_names"),
+    ("ip6", "/proc/thread-self/net/ip6_tables_names"),
+];
 
 /// Why not.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +82,7 @@ impl Explained for Refused {
     fn remedy(&self) -> Option<String> {
         let words = match self {
             Self::LegacyRules { .. } => {
-                "use iptables-nft, or nft; or --direct always, where no rule is to stop a flow"
+                "use iptables-nft and ip6tables-nft, or nft; or --direct always, where no rule is to stop a flow"
             }
             Self::Ipsets { .. } => {
                 "use sets of nft; or --direct always, where no rule is to stop a flow"
@@ -113,8 +116,12 @@ fn version(release: &str) -> Option<(u32, u32)> {
 
 /// Whether everything in this namespace that may filter frames says so when it changes.
 pub(super) fn filters() -> Result<(), Refused> {
-    let tables = fs::read_to_string(LEGACY_TABLES).unwrap_or_default();
-    let tables: Vec<_> = tables.split_whitespace().collect();
+    let mut tables = Vec::new();
+    for (family, file) in LEGACY_TABLES {
+        let named = fs::read_to_string(file).unwrap_or_default();
+        let named = named.split_whitespace();
+        tables.extend(named.map(|table| format!("{family} {table}")));
+    }
     if !tables.is_empty() {
         let tables = tables.join(", ");
         return Err(Refused::LegacyRules { tables });
