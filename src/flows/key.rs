@@ -331,7 +331,7 @@ pub(in crate::flows) mod tests {
         let short = |number, addr: u128| seed(number).fold(addr.into());
         // Among 2^17 addresses two pairs are to be expected.
         let mut met = std::collections::BTreeMap::new();
-        let addresses = (0..1u128 << 20).map(|n| n.wrapping_mul(u128::MAX / 25 * 9 | 1));
+        let addresses = (0..1u128 << 20).map(|n| n.wrapping_mul((u128::MAX / 25 * 9) | 1));
         let mut pairs =
             addresses.filter_map(|addr| Some((met.insert(short(1, addr), addr)?, addr)));
         let (one, other) = pairs.next().expect("they are many");

@@ -5,7 +5,9 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket,
+};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -50,7 +52,8 @@ pub struct Talk {
 
 impl Talk {
     pub fn start(from: &Netns, to: &Netns, to_address: &str) -> Self {
-        let inlet = to.enter(|| UdpSocket::bind("0.0.0.0:0").expect("a socket"));
+        let any = any_of(to_address);
+        let inlet = to.enter(|| UdpSocket::bind(any).expect("a socket"));
         let port = inlet.local_addr().expect("it is bound").port();
         let wait = Some(Duration::from_millis(50));
         inlet.set_read_timeout(wait).expect("SO_RCVTIMEO");
@@ -65,7 +68,7 @@ impl Talk {
                 }
             }
         });
-        let socket = from.enter(|| UdpSocket::bind("0.0.0.0:0").expect("a socket"));
+        let socket = from.enter(|| UdpSocket::bind(any).expect("a socket"));
         socket.connect((to_address, port)).expect("an address");
         socket.set_read_timeout(Some(ANSWER)).expect("SO_RCVTIMEO");
         Self {
@@ -77,7 +80,7 @@ impl Talk {
     }
 
     /// Says something, and does not wait for an answer.
-    fn say(&mut self, len: usize) -> Option<Vec<u8>> {
+    pub fn say(&mut self, len: usize) -> Option<Vec<u8>> {
         let said: Vec<u8> = (0..len).map(|_| self.random.next() as u8).collect();
         self.socket.send(&said).is_ok().then_some(said)
     }
@@ -97,6 +100,11 @@ impl Talk {
         }
     }
 
+    /// The socket of the end that asks.
+    pub fn twin(&self) -> UdpSocket {
+        self.socket.try_clone().expect("a second handle")
+    }
+
     /// Hears out whatever somebody else had said in its name.
     pub fn hear_out(&self) {
         let mut heard = [0; 2048];
@@ -114,17 +122,14 @@ impl Talk {
     }
 
     /// Both ends, as the one that asks knows them.
-    pub fn ends(&self) -> [SocketAddrV4; 2] {
+    pub fn ends(&self) -> [SocketAddr; 2] {
         let ends = [self.socket.local_addr(), self.socket.peer_addr()];
-        ends.map(|end| match end.expect("it is connected") {
-            SocketAddr::V4(end) => end,
-            SocketAddr::V6(end) => panic!("{end} is of IPv4"),
-        })
+        ends.map(|end| end.expect("it is connected"))
     }
 
     /// The next frame that its second end could send, between the two nodes' vxlan devices.
     fn answer(&self, devices: [[u8; 6]; 2]) -> Vec<u8> {
-        let [local, remote] = self.ends();
+        let [local, remote] = self.ends().map(four);
         let mut frame = Vec::new();
         PacketBuilder::ethernet2(devices[0], devices[1])
             .ipv4(remote.ip().octets(), local.ip().octets(), 63)
@@ -136,7 +141,7 @@ impl Talk {
 
     /// The next frame that its first end could send, by another hand.
     pub fn forged(&self, from: &str, to: &str) -> Vec<u8> {
-        let [local, remote] = self.ends();
+        let [local, remote] = self.ends().map(four);
         let mut frame = Vec::new();
         PacketBuilder::ethernet2(mac(from), mac(to))
             .ipv4(local.ip().octets(), remote.ip().octets(), 64)
@@ -144,6 +149,24 @@ impl Talk {
             .write(&mut frame, &[0; 64])
             .expect("writing to memory");
         frame
+    }
+}
+
+/// Any address and port of the family of this one.
+fn any_of(address: &str) -> SocketAddr {
+    let any = if address.contains(':') {
+        IpAddr::from(Ipv6Addr::UNSPECIFIED)
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
+    };
+    SocketAddr::new(any, 0)
+}
+
+/// An end over IPv4.
+fn four(end: SocketAddr) -> SocketAddrV4 {
+    match end {
+        SocketAddr::V4(end) => end,
+        SocketAddr::V6(end) => panic!("{end} is of IPv4"),
     }
 }
 
@@ -158,11 +181,11 @@ impl Drop for Talk {
 
 /// Connections over which questions go round: one over each, then the answers are heard.
 pub struct Calls {
-    count: usize,
     stop: Arc<AtomicBool>,
     rounds: Arc<AtomicU64>,
     caller: JoinHandle<()>,
     echo: JoinHandle<()>,
+    count: u64,
 }
 
 impl Calls {
@@ -174,7 +197,8 @@ impl Calls {
             ..allowed
         };
         setrlimit(Resource::Nofile, enough).expect("more descriptors");
-        let listener = to.enter(|| TcpListener::bind("0.0.0.0:0").expect("a socket"));
+        let any = any_of(to_address);
+        let listener = to.enter(|| TcpListener::bind(any).expect("a socket"));
         let port = listener.local_addr().expect("it is bound").port();
         let ends = (0..count).map(|_| {
             let near = from.enter(|| TcpStream::connect((to_address, port)).expect("connecting"));
@@ -189,11 +213,11 @@ impl Calls {
         let (stop, rounds) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let (stopped, done) = (Arc::clone(&stop), Arc::clone(&rounds));
         Self {
-            count,
             stop,
             rounds,
             caller: thread::spawn(move || call(near, &stopped, &done)),
             echo: thread::spawn(move || repeat(far)),
+            count: count as u64,
         }
     }
 
@@ -322,12 +346,12 @@ pub fn mac_text(pod: &Netns) -> String {
 }
 
 /// What `vxgate flows` says of a conversation that the node's client began; nothing when it is not known.
-fn flow_of(vxgate: &Vxgate, talk: &Talk) -> Value {
+pub fn flow_of(vxgate: &Vxgate, talk: &Talk) -> Value {
     flow_between(vxgate, talk.ends())
 }
 
 /// What it says of a flow between a pod of this node and another; nothing when it is not known.
-pub fn flow_between(vxgate: &Vxgate, ends: [SocketAddrV4; 2]) -> Value {
+pub fn flow_between(vxgate: &Vxgate, ends: [SocketAddr; 2]) -> Value {
     let output = Command::new(BINARY)
         .args(["flows", "--json", "--socket"])
         .arg(vxgate.socket())
@@ -417,7 +441,7 @@ fn a_rule_that_forbids_the_flow_takes_effect_at_once() {
     let after = direct(&vxgate.balanced());
     assert_eq!((after.out, after.into), (before.out, before.into));
     assert_eq!(after.flows, 0);
-    assert!(dropped(&node, "np") > FORBIDDEN, "the rule saw them all");
+    assert!(dropped(&node, "ip np") > FORBIDDEN, "the rule saw them all");
     node.run("nft flush chain ip np forward");
     talk.until_direct(&vxgate);
 }
@@ -425,7 +449,7 @@ fn a_rule_that_forbids_the_flow_takes_effect_at_once() {
 /// Frames that the first counter of a table has seen.
 pub fn dropped(node: &Netns, table: &str) -> u64 {
     let listed: Value =
-        serde_json::from_str(&node.run(&format!("nft -j list table ip {table}"))).expect("JSON");
+        serde_json::from_str(&node.run(&format!("nft -j list table {table}"))).expect("JSON");
     let rules = listed["nftables"].as_array().expect("a list").iter();
     let mut expressions = rules.filter_map(|rule| rule["rule"]["expr"].as_array());
     let counter = expressions.find_map(|rule| {
@@ -495,17 +519,17 @@ fn a_thousand_connections_survive_their_gateway_when_it_hangs_drains_ends_or_die
     vxgate.signal(Signal::SIGKILL);
     vxgate.wait();
     calls.wait_for_answers(20);
-    println!("    invalid to conntrack: {}", dropped(&node, "kube"));
+    println!("    invalid to conntrack: {}", dropped(&node, "ip kube"));
     calls.finish();
 }
 
 /// Waits until every connection goes the direct path, and sees that it does.
 pub fn all_go_direct(calls: &Calls, vxgate: &Vxgate) {
     wait_until("the connections go the direct path", PATIENCE, || {
-        direct(&vxgate.status()).flows >= calls.count as u64
+        direct(&vxgate.status()).flows >= calls.count
     });
     let before = direct(&vxgate.status());
-    let many = 20 * calls.count as u64;
+    let many = 20 * calls.count;
     wait_until("they do", PATIENCE, || {
         let now = direct(&vxgate.status());
         now.out >= before.out + many && now.into >= before.into + many

@@ -3,7 +3,7 @@
 //!
 //! Node 1 runs `vxgate`, node 2 the plain kernel, as in `direct.rs`.
 
-use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -64,12 +64,9 @@ impl Lecture {
     }
 
     /// Both ends, the speaker's first.
-    fn ends(&self) -> [SocketAddrV4; 2] {
+    fn ends(&self) -> [SocketAddr; 2] {
         let ends = [self.speaker.local_addr(), self.speaker.peer_addr()];
-        ends.map(|end| match end.expect("it is connected") {
-            SocketAddr::V4(end) => end,
-            SocketAddr::V6(end) => panic!("{end} is of IPv4"),
-        })
+        ends.map(|end| end.expect("it is connected"))
     }
 }
 
@@ -154,7 +151,7 @@ fn whom_a_service_is_translated_for_is_answered_and_does_not_go_direct() {
     assert_eq!((after.out, after.into), (before.out, before.into));
     // At the tunnel it is known by the pod's address behind the service.
     let [local, service] = inside.ends();
-    let behind = SocketAddrV4::new(far.parse().expect("an address"), service.port());
+    let behind = SocketAddr::new(far.parse().expect("an address"), service.port());
     let listed = flow_between(&vxgate, [local, behind]);
     assert_eq!(
         listed["why_not_higher"], "not seen at the pod's device that its address is behind",

@@ -14,6 +14,7 @@ mod cleanup;
 mod cli;
 mod direct;
 mod direct_always;
+mod direct_ipv6;
 mod doctor;
 mod drain;
 mod drops;

@@ -369,7 +369,7 @@ fn namesakes(gear: &Gear) -> [Vec<u8>; 2] {
         local: SocketAddr::new(Ipv6Addr::from(addr).into(), key.local.port()),
         ..key
     };
-    let random = (1..).map(|n: u128| n.wrapping_mul(u128::MAX / 25 * 9 | 1));
+    let random = (1..).map(|n: u128| n.wrapping_mul((u128::MAX / 25 * 9) | 1));
     // Two that share a name are soon found; one that shares a given name is not.
     let mut pairs = random.filter_map(|addr| {
         let other = by_name.insert(renamed(addr).bytes(&seed), addr)?;
