@@ -20,9 +20,12 @@ usage: scripts/bench.sh [--only PATTERN] [--device NAMES] [--rounds N] [--full |
   --vxgate FILE    this binary, instead of building one
 
 Rows: decap|encap / 64|imix|1400 / ndr|pdr|overload|cpu, decap|encap / 64|imix / livelock, decap|encap/64/first,
-tcp/1|8/out|in/rate|cpu (the device on one node), tcp/1|8/both/out|in/rate|cpu (on both), rr/p50|p99, rr/half/p50|p99, idle/cpu; and, of kernel and vxgate only, with a bridge in
-front of the pod and vxgate run --direct flows: direct/decap|encap/64|imix/overload|livelock|cpu, direct/tcp/1|8/out|in/rate|cpu,
-direct/rr/p50|p99, direct/rr/half/p50|p99
+tcp/1|8/out|in/rate|cpu (the device on one node), tcp/1|8/both/out|in/rate|cpu (on both), rr/p50|p99, rr/half/p50|p99, idle/cpu.
+With a bridge in front of the pod and vxgate run --direct flows: direct/decap|encap/64|imix/overload|livelock|cpu|cpu300; of kernel
+and vxgate only direct/tcp/1|8/out|in/rate|cpu, direct/rr/p50|p99, direct/rr/half/p50|p99; beside 1,000 services and conntrack
+direct/services/decap|encap/64/overload|cpu; with 100,000 flows, or 10,000 new ones a second direct/flows/decap|encap/64/many|new;
+with --express false direct/ring/decap|encap/64/overload|livelock|cpu, direct/ring/decap|encap/imix/overload, and not on one core
+direct/cores/decap|encap/64/overload
 EOT
 }
 die() { printf '\nbench.sh: %s\n' "$*" >&2; exit 1; }
@@ -30,6 +33,8 @@ warn() { printf '\nbench.sh: %s\n' "$*" >&2; }
 . scripts/packages.sh
 . scripts/bench/lab.sh
 . scripts/bench/rows.sh
+. scripts/bench/flows.sh
+. scripts/bench/services.sh
 . scripts/bench/sockets.sh
 . scripts/bench/settings.sh
 . scripts/bench/plots.sh
@@ -77,6 +82,7 @@ DEVICE=''
 cleanup() {
     local device
     load_down || true
+    answers_down || true
     for device in kernel ovs vxgate; do "${device}_down" || true; done
     lab_down
     rm -rf "$RUN"
@@ -87,6 +93,7 @@ trap 'exit 130' INT TERM
 scripts/setup.sh
 need_packages iperf3 sockperf                            # TCP; requests and responses
 [[ " ${DEVICES[*]} " != *" ovs "* ]] || need_packages openvswitch-switch
+[[ " ${PLAN[*]} " != *" direct/services/"* ]] || need_packages iptables
 if [ -z "$VXGATE" ]; then
     echo "building vxgate"
     cargo build --release --locked --quiet
@@ -103,7 +110,7 @@ mkdir -p "$(dirname "$OUTPUT")"
 taskset -cp $GENERATOR_CORE $$ >/dev/null
 
 # ---- rounds ---------------------------------------------------------------------------------------------------------
-# device_up NAME [direct/]: a new network with this device in it, proved to carry frames; that of the rows direct/*, if so.
+# device_up NAME [NETWORK]: a new network with this device in it, proved to carry frames; one of NETWORKS.
 device_up() {
     BRIDGED=${2:-}
     # `kernel_up` may choose another one.
@@ -113,7 +120,7 @@ device_up() {
     "${DEVICE}_up"
     endpoints_threaded 0
     check_ping "$DEVICE"
-    if [[ " ${PLAN[*]} " == *"tcp/"* ]]; then check_wire; fi
+    if [[ " ${PLAN[*]} " == *"tcp/"* && $BRIDGED != direct/*/ ]]; then check_wire; fi
 }
 
 device_down() {
@@ -145,20 +152,16 @@ control_round() {
 }
 
 device_round() {
-    steps_on "$1" ''
-    steps_on "$1" direct/
+    local network
+    for network in "${NETWORKS[@]}"; do steps_on "$1" "$network"; done
 }
 
-# plan DEVICE NETWORK: the steps of the plan that are of this network ('' or direct/), in STEPS_HERE.
+# plan DEVICE NETWORK: the steps of the plan that are of this device and this network, in STEPS_HERE.
 plan() {
     local step
     STEPS_HERE=()
     for step in "${PLAN[@]}"; do
-        case $step in
-            # Open vSwitch is measured on the plain network only.
-            direct/*) [ "$2" != direct/ ] || [ "$1" = ovs ] || STEPS_HERE+=("$step") ;;
-            *) [ -n "$2" ] || STEPS_HERE+=("$step") ;;
-        esac
+        if [ "$(network_of "$step")" = "$2" ] && measures "$1" "$step"; then STEPS_HERE+=("$step"); fi
     done
 }
 
@@ -179,7 +182,7 @@ steps_on() {
 
 START=$SECONDS DONE=0 TOTAL=0 ROUND=0
 for device in "${DEVICES[@]}"; do
-    for network in '' direct/; do
+    for network in "${NETWORKS[@]}"; do
         plan "$device" "$network"
         TOTAL=$((TOTAL + ROUNDS * ${#STEPS_HERE[@]}))
     done

@@ -17,6 +17,7 @@ route replace 10.244.0.0/24 via 10.244.0.0 dev flannel.1 onlink
 LINES
     in_ns "$GW" bridge fdb replace $MAC_VTEP_G dev flannel.1 dst $WIRE_G self permanent
     [ -z "$BRIDGED" ] || bridge_up
+    [ "$BRIDGED" != direct/services/ ] || services_up
 }
 
 # A bridge in front of the pod, with what bpod had.
@@ -36,7 +37,8 @@ LINES
 kernel_up() {
     kernel_node_up
     DEVICE_SETTING=$KERNEL_SETTING
-    kernel_receive "$KERNEL_SETTING"
+    [ "$BRIDGED" != direct/cores/ ] || DEVICE_SETTING=$KERNEL_CORES_SETTING
+    kernel_receive "$DEVICE_SETTING"
 }
 
 # Where the receive work is done: by threads on the device's core, by RPS on it, or where the frame comes from.

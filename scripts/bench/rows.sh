@@ -14,7 +14,13 @@
 #   rr/half            -> rr/half/p50, rr/half/p99
 #   idle               -> idle/cpu
 #
-#   direct/...         -> the same with a bridge in front of the pod, and vxgate with --direct flows: of kernel and vxgate
+#   direct/...           -> the same with a bridge in front of the pod, and vxgate with --direct flows; TCP and requests
+#                           without Open vSwitch
+#   direct/services/...  -> with the rules of flannel and of a thousand services, and conntrack: of kernel and vxgate
+#   direct/flows/DIR/64/many, direct/flows/DIR/64/new
+#                        -> 100,000 flows at once, and 10,000 new ones a second: % of what few flows get
+#   direct/ring/...      -> vxgate with --express false: the ring gear alone
+#   direct/cores/...     -> the same, and nobody is kept to one core: of kernel and vxgate
 
 STEPS=()
 for size in 64 imix 1400; do
@@ -27,10 +33,40 @@ done
 STEPS+=(decap/64/first encap/64/first tcp/1/out tcp/1/in tcp/8/out tcp/8/in tcp/both rr rr/half idle)
 for size in 64 imix; do
     for direction in decap encap; do
-        STEPS+=("direct/$direction/$size/overload" "direct/$direction/$size/livelock" "direct/$direction/$size/cpu")
+        STEPS+=("direct/$direction/$size/overload" "direct/$direction/$size/livelock" "direct/$direction/$size/cpu"
+            "direct/$direction/$size/cpu300")
     done
 done
 STEPS+=(direct/tcp/1/out direct/tcp/1/in direct/tcp/8/out direct/tcp/8/in direct/rr direct/rr/half)
+for direction in decap encap; do
+    STEPS+=("direct/services/$direction/64/overload" "direct/services/$direction/64/cpu" "direct/flows/$direction/64/many"
+        "direct/flows/$direction/64/new" "direct/ring/$direction/64/overload" "direct/ring/$direction/64/livelock"
+        "direct/ring/$direction/64/cpu" "direct/ring/$direction/imix/overload" "direct/cores/$direction/64/overload")
+done
+# All networks that there are, those of the rows whose names begin so.
+NETWORKS=('' direct/ direct/services/ direct/flows/ direct/ring/ direct/cores/)
+
+# The network of a step.
+network_of() {
+    case $1 in
+        direct/services/* | direct/flows/* | direct/ring/* | direct/cores/*)
+            local rest=${1#direct/}
+            echo "direct/${rest%%/*}/" ;;
+        direct/*) echo direct/ ;;
+    esac
+}
+
+# measures DEVICE STEP: whether it is a row of this device.
+measures() {
+    case $1/$2 in
+        # Flows are not judged by Open vSwitch: the frame loads of a bridged pod are what it does, too.
+        ovs/direct/decap/* | ovs/direct/encap/* | ovs/direct/ring/*) ;;
+        ovs/direct/*) return 1 ;;
+        vxgate/direct/ring/* | vxgate/direct/cores/*) vxgate_takes express ;;
+        # They are there to be compared with what the same device does with few flows; the kernel counts none.
+        kernel/direct/flows/*) ;;
+    esac
+}
 
 # The rows of a step.
 rows_of() {
@@ -82,9 +118,10 @@ declare -A FLAT_OUT=()
 # ---- frame loads ----------------------------------------------------------------------------------------------------
 # The flags of a load: TESTER, from a direction and a size.
 tester_flags() {
-    local size=$2
+    local size=$2 far=$POD_G far_ports=5000-$((4999 + FLOWS)) near_ports=7000-$((6999 + FLOWS)) more=()
     [ "$size" != imix ] || size=$IMIX
-    TESTER=(--size "$size" --flows "$FLOWS" --engine live --tx-core $GENERATOR_CORE)
+    [ "$FLOWS" != "${MANY:-}" ] || many_flows
+    TESTER=(--size "$size" --flows "$FLOWS" --engine live --tx-core $GENERATOR_CORE "${more[@]}")
     case $1 in
         decap) TESTER+=(--tx wire --tx-netns $G --vni $VNI --vxlan-port $PORT --vtep-src $WIRE_G --vtep-dst $WIRE_GW
             --outer-dst-mac $MAC_WIRE_GW --src-mac $MAC_VTEP_G --dst-mac $MAC_VTEP_GW) ;;
@@ -95,20 +132,35 @@ tester_flags() {
     case $DEVICE/$1 in
         none/decap) TESTER+=(--rx bwire --rx-netns $GW) ;;
         none/encap) TESTER+=(--rx bpod --rx-netns $GW) ;;
-        */decap) TESTER+=(--src $POD_G --dst $POD --rx eth0 --rx-netns $P --arrival-mac $MAC_POD) ;;
-        */encap) TESTER+=(--src $POD --dst $POD_G --rx wire --rx-netns $G --arrival-mac $MAC_VTEP_G) ;;
+        */decap) TESTER+=(--src "$far" --dst $POD --rx eth0 --rx-netns $P --arrival-mac $MAC_POD) ;;
+        */encap) TESTER+=(--src $POD --dst "$far" --rx wire --rx-netns $G --arrival-mac $MAC_VTEP_G) ;;
     esac
     # The flows of one direction are those of the other, so that they can be judged.
-    case $BRIDGED$1 in
-        direct/decap) TESTER+=(--src-port 5000-$((4999 + FLOWS)) --dst-port 7000-$((6999 + FLOWS))) ;;
-        direct/encap) TESTER+=(--src-port 7000-$((6999 + FLOWS)) --dst-port 5000-$((4999 + FLOWS)) --src-mac $MAC_POD) ;;
+    case ${BRIDGED:+bridged/}$1 in
+        bridged/decap) TESTER+=(--src-port $far_ports --dst-port $near_ports) ;;
+        bridged/encap) TESTER+=(--src-port $near_ports --dst-port $far_ports --src-mac $MAC_POD) ;;
     esac
+    [ -z "${PROFILE:-}" ] || profile_flags "$1"
 }
 
-# judged DIRECTION SIZE: the flows of the load that follows go direct, where they may.
+# judged DIRECTION SIZE: the flows of the load that follows go direct, where they may; conntrack, where it is, has seen answers.
 judged() {
-    [ "$BRIDGED$DEVICE" != direct/vxgate ] || vxgate_judge_flows
+    case ${BRIDGED:-/}$DEVICE in
+        direct/*/vxgate | direct/vxgate) vxgate_judge_flows ;;
+        direct/services/kernel) both_ways ;;
+    esac
     tester_flags "$1" "$2"
+}
+
+# Both directions of the load's flows at once, slowly.
+both_ways() {
+    local direction pid pids=() PROFILE=''
+    for direction in decap encap; do
+        tester_flags $direction 64
+        "$VXGATE" bench rate --rate "${JUDGE_RATE:-5k}" --duration "${JUDGE_S:-0.5}" "${TESTER[@]}" --json >/dev/null 2>"$RUN/judge.log" &
+        pids+=($!)
+    done
+    for pid in "${pids[@]}"; do wait "$pid" || warn "vxgate bench rate: $(tail -n 1 "$RUN/judge.log" | cut -c 1-300)"; done
 }
 
 # bench VERB FLAGS...: a measurement of vxgate bench; its report in $REPORT, or FAILURE says why there is none. One that does not
@@ -205,12 +257,13 @@ measure_first() {
 }
 
 # What the device's processes and receive threads used, with the softirqs that they ran. (Not /proc/stat, whose ticks see little
-# of a core that sleeps between frames; and not all cores, since the generator's is busy at any rate.)
+# of a core that sleeps between frames; and not all cores, since the generator's is busy at any rate.) The second argument is the
+# rate: at a low one, much of the time is waking up for each frame.
 measure_cpu() {
     local before after
     judged "${LOADED[@]}"
     before=$(device_runtime_ns)
-    bench rate --rate "$CPU_RATE" --duration "$CPU_S"
+    bench rate --rate "$2" --duration "$CPU_S"
     after=$(device_runtime_ns)
     measure "$1" "$(value "$((after - before)) / .trials[0].books.total.received | round")" ns/frame lower "$FAILURE"
 }
@@ -253,8 +306,10 @@ run_step() {
                 */search) measure_search "$name" ;;
                 */overload) measure_overload "$step" ;;
                 */livelock) measure_livelock "$step" ;;
-                */cpu) measure_cpu "$step" ;;
+                */cpu) measure_cpu "$step" $CPU_RATE ;;
+                */cpu300) measure_cpu "$step" $CPU300_RATE ;;
                 */first) measure_first "$step" ;;
+                */many | */new) measure_flows "$step" ;;
             esac ;;
         tcp/both) measure_tcp_both ;;
         tcp/*) measure_tcp "$step" ;;

@@ -4,7 +4,7 @@
 # The mix: CSIT's, with the largest size that fits the overlay's MTU in place of 1518.
 IMIX=64:7,570:4,1400:1
 FLOWS=64
-CPU_RATE=50k
+CPU_RATE=50k CPU300_RATE=300k
 FIRST_RATE=30
 BENCH_TIMEOUT_S=4000
 SOFTIRQ_SHARE_MAX=0.05
@@ -45,7 +45,7 @@ settings_of_run() {
     setting frames "inner sizes with FCS; imix = $IMIX; $FLOWS UDP flows; live generator; XDP sink, on the device's core"
     setting search "${SEARCH_FLAGS[*]}"
     setting overload "received frames/s with the generator flat out for $OVERLOAD_S s"
-    setting cpu_row "processor time of the device's processes and receive threads a delivered frame, at $CPU_RATE frames/s for $CPU_S s; a polling device is always busy"
+    setting cpu_row "processor time of the device's processes and receive threads a delivered frame, at $CPU_RATE frames/s for $CPU_S s (cpu300: at $CPU300_RATE); a polling device is always busy"
     setting livelock "what arrives flat out, in % of the most that arrives at any load: of that, and of trials of $PEAK_S s from there on, each 1.3 times the last, until more offered brings no more"
     setting tcp "iperf3, $TCP_S s, 1 and 8 streams; out: from the pod, in: to it; cpu: busy seconds of all cores a Gbit"
     setting tcp_both "the far node, which is kernel vxlan elsewhere, has the same device as the near one, on the generator's core with both pods; kernel vxlan is on both nodes in any case, so its values are those of tcp"
@@ -53,6 +53,9 @@ settings_of_run() {
     setting rr "sockperf ping-pong, UDP, 64 bytes, $RR_S s, whole round trip"
     setting rr_half "requests.py, else the same, beside frames of 64 bytes to be decapsulated; what takes requests and answers at both ends comes before the generator (SCHED_FIFO), which never sleeps and has the same core; a lost one counts as 50 ms"
     setting direct "direct/*: bpod is a port of a bridge, cni0, for both; vxgate runs with --direct flows, and of frame loads and requests only frames of its express gear count; every flow was seen both ways before"
+    setting direct_services "direct/services/*: with flannel's rules, and kube-proxy's of $SERVICES services with two end points each (iptables-nft), and conntrack; it has seen both directions of every flow before"
+    setting direct_flows "direct/flows/*: in % of what the same device carried of $FLOWS flows right before. many: $MANY flows; vxgate has room for $MANY_ROOM. new: beside $FLOWS flows $NEW_RATE new ones a second, of which one frame goes each way"
+    setting direct_ring "direct/ring/*: vxgate with --express false. direct/cores/*: the same, and receive work is where the kernel's best setting of all has it; of vxgate where frames come from, the generator's core"
     setting idle "processor time of the device's processes and receive threads without load, in % of a core, over $IDLE_S s"
 }
 
@@ -77,10 +80,11 @@ flat_out() {
 # Which way of receiving is the best for kernel vxlan, of those that keep it to its own core as the others are kept: RPS is
 # none where it leaves the first half of receiving to the core that sends, and the default leaves it all there.
 choose_kernel_setting() {
-    local name best=0 winner=threaded line=''
+    local name best=0 most=0 winner=threaded line=''
     for name in threaded rps default; do
         KERNEL_SETTING=$name
         flat_out kernel
+        if [ $SUM -gt $most ]; then most=$SUM KERNEL_CORES_SETTING=$name; fi
         line+="$name $SUM frames/s with $SHARE_MAX % of the sender's core in softirq; "
         if [ $name != default ] && [ "$SHARE_MAX" -le 5 ] && [ $SUM -gt $best ]; then
             best=$SUM winner=$name KERNEL_DECAP_FPS=$DECAP_FPS
