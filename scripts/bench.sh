@@ -138,12 +138,12 @@ progress() {
     printf '%s  round %s/%s  %-7s %-20s %s\n' "$(date +%T)" "$ROUND" "$ROUNDS" "$DEVICE" "$1" "$left"
 }
 
-# The control: what the generator and the sink can do by themselves.
+# The control: what the generator and the sink can do by themselves, and what of a core that takes.
 control_round() {
     local step
     device_up none
     for step in "${PLAN[@]}"; do
-        if [[ $step == */overload && $step != direct/* ]]; then
+        if [[ ($step == */overload || $step == */cpu) && $step != direct/* ]]; then
             run_step "$step"
             [ -z "$LAST" ] || progress "$LAST"
         fi

@@ -165,6 +165,9 @@ check_ping() {
     in_ns $G ping -q -c 2 -i 0.05 -W 2 -I $POD_G $POD >/dev/null || die "$1: no ping from the far pod to the pod"
 }
 
+# Without a device, the receive threads are there all the same: the sink is on one of them.
+none_tasks() { napi_threads bwire bpod; }
+
 # Processor time that the device's processes and threads have used so far, with the softirqs that they ran.
 device_runtime_ns() {
     local task file time sum=0
