@@ -1,8 +1,8 @@
 //! What is sent: streams of flows, validated before anything leaves.
 //!
 //! Flow *i* of a stream takes the *i*-th source address, destination address, station, VTEP and VNI of their ranges, each
-//! range from its start again when it ends. Source ports move on when the source addresses have been through, so that a
-//! stream has as many distinct flows as it has pairs of address and port.
+//! range from its start again when it ends. Source ports move on when the source addresses have been through. So a stream has as
+//! many distinct flows as it takes until all of these begin again together: at least the pairs of source address and port.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -74,7 +74,7 @@ pub enum ProfileError {
     Flows(u32),
     /// More flows than there are distinct ones.
     #[error(
-        "{flows} flows, but the source addresses and ports give only {distinct}: widen --src or --src-port"
+        "{flows} flows, but the addresses and ports give only {distinct}: widen --src or --src-port"
     )]
     Distinct {
         /// Asked for.
@@ -133,7 +133,9 @@ impl Stream {
         if !(1..=FLOWS_MAX).contains(&self.flows) {
             return Err(ProfileError::Flows(self.flows));
         }
-        let distinct = self.source.len().saturating_mul(self.source_port.len());
+        let sources = self.source.len().saturating_mul(self.source_port.len());
+        let (destinations, ports) = (self.destination.len(), self.destination_port.len());
+        let distinct = together(together(sources, destinations), ports);
         if u64::from(self.flows) > distinct {
             let flows = self.flows;
             return Err(ProfileError::Distinct { flows, distinct });
@@ -203,6 +205,15 @@ impl Tunnel {
             zero_checksum: source.is_ipv4() || self.zero_checksum6,
         }
     }
+}
+
+/// After how many steps two counters, of which each begins again after so many, begin again together.
+fn together(one: u64, other: u64) -> u64 {
+    let (mut divisor, mut rest) = (one, other);
+    while rest > 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    (one / divisor).saturating_mul(other)
 }
 
 fn alike(from: Range<IpAddr>, to: Range<IpAddr>) -> Result<(), MixedFamilies> {
@@ -319,6 +330,7 @@ mod tests {
         assert_eq!(
             error(Stream {
                 flows: 1001,
+                destination: "198.19.0.1".parse().unwrap(),
                 ..stream()
             }),
             ProfileError::Distinct {
@@ -326,6 +338,20 @@ mod tests {
                 distinct: 1000
             }
         );
+        // One source with one port, and still each flow has another pair of ends.
+        let mirrored = Stream {
+            flows: 150,
+            source: "198.18.0.1-198.18.0.3".parse().unwrap(),
+            source_port: "9".parse().unwrap(),
+            destination: "198.19.0.1".parse().unwrap(),
+            destination_port: "1000-1049".parse().unwrap(),
+            ..stream()
+        };
+        mirrored.validate().unwrap();
+        let tuples: HashSet<_> = (0..150)
+            .map(|n| mirrored.headers(n).unwrap().bytes[26..38].to_vec())
+            .collect();
+        assert_eq!(tuples.len(), 150);
         assert_eq!(
             error(Stream {
                 transport: Transport::Tcp,
