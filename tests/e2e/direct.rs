@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use etherparse::PacketBuilder;
 use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{AddressFamily, SocketType, bind, socket, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 
@@ -76,6 +77,29 @@ impl Talk {
             random: Random(7),
             stop,
             echo: Some(echo),
+        }
+    }
+
+    /// Another conversation from the same port: with who listens behind another address, where this one's answers.
+    pub fn beside(&self, from: &Netns, to_address: &str) -> Self {
+        let [local, remote] = self.ends();
+        sockopt::set_socket_reuseaddr(&self.socket, true).expect("SO_REUSEADDR");
+        let socket = from.enter(|| {
+            let socket = socket(AddressFamily::INET, SocketType::DGRAM, None).expect("a socket");
+            sockopt::set_socket_reuseaddr(&socket, true).expect("SO_REUSEADDR");
+            let here = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, local.port());
+            bind(&socket, &here).expect("the port");
+            UdpSocket::from(socket)
+        });
+        socket
+            .connect((to_address, remote.port()))
+            .expect("an address");
+        socket.set_read_timeout(Some(ANSWER)).expect("SO_RCVTIMEO");
+        Self {
+            socket,
+            random: Random(8),
+            stop: Arc::default(),
+            echo: None,
         }
     }
 

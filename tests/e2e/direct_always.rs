@@ -162,6 +162,32 @@ fn whom_a_service_is_translated_for_is_answered_and_does_not_go_direct() {
 }
 
 #[test]
+fn a_pod_that_asks_a_service_and_who_is_behind_it_from_one_port_is_answered_by_both() {
+    for mode in ["flows", "always"] {
+        let lab = Lab::up();
+        let node = lab.node(Node::Master);
+        let far = lab.client_address(Node::Worker);
+        node.script(&format!(
+            "nft 'table ip svc {{ chain pre {{ type nat hook prerouting priority dstnat; ip daddr 10.96.0.99 dnat to {far}; }}; }}'"
+        ));
+        let vxgate = Vxgate::start(&node, &["--direct", mode]);
+        let (client, server) = (lab.client(Node::Master), lab.client(Node::Worker));
+        let mut service = Talk::start(&client, &server, "10.96.0.99");
+        assert!(service.ask(64), "it has the 5-tuple at the tunnel");
+        // And this one, which has it at the pod, gets another port there.
+        let mut behind = service.beside(&client, &far);
+        let mut other = talk(&lab);
+        other.until_direct(&vxgate);
+        for _ in 0..200 {
+            assert!(service.ask(64) && behind.ask(64), "{mode}");
+        }
+        let listed = flow_between(&vxgate, behind.ends());
+        assert_eq!(listed["gear"], "transparent", "{listed}");
+        other.until_direct(&vxgate);
+    }
+}
+
+#[test]
 fn a_rule_does_not_stop_a_flow() {
     let lab = Lab::up();
     let node = lab.node(Node::Master);

@@ -19,7 +19,7 @@ use crate::control::{Change, Changes, Pods, pods};
 use crate::fault::{self, Explained};
 use crate::flows::{AtPods, Evidence, FlowKey, Generation, Judge, Sightings, Standing, Ways};
 use crate::gateway::observe::{FlowState, FlowsState};
-use crate::netlink::{self, Socket, XdpFeatures};
+use crate::netlink::{self, Conntrack, Socket, XdpFeatures};
 use crate::port::now_ns;
 use crate::steer::{self, Express};
 
@@ -51,6 +51,8 @@ pub(super) struct Keeper {
     /// When the next one may begin; none while one holds.
     settles_ns: Option<u64>,
     look_ns: u64,
+    /// Where there is any.
+    conntrack: Option<Conntrack>,
     /// Whether filters matter; or, where they do not, this node's own tables.
     heeds_filters: bool,
     /// What forbids the direct path for now, and for TCP.
@@ -82,6 +84,7 @@ impl Keeper {
         let judge = Judge::new(gear.express.sets(), gear.express.seed());
         let keeper = Self {
             judge: judge.content_with(evidence),
+            conntrack: None,
             heeds_filters,
             express: gear.express,
             sightings: gear.sightings,
@@ -191,6 +194,7 @@ impl Keeper {
 
     fn begin_generation(&mut self, now_ns: u64) {
         self.settles_ns = None;
+        self.follow_conntrack();
         self.number = self.number.checked_add(1).unwrap_or(1);
         self.judge.begin(self.number, now_ns);
         self.express.begin(self.number);
@@ -204,12 +208,23 @@ impl Keeper {
         }
         let (express, generation) = (&self.express, self.number);
         let changes = (!self.heeds_filters).then_some(&self.changes);
+        let conntrack = &mut self.conntrack;
         let mut promotions = 0;
         self.judge.decide(
             now_ns,
-            |key| match (express.at_pods(key, generation), changes) {
-                (seen, Some(changes)) => confirmed(changes, key, seen),
-                (seen, None) => seen,
+            |key| {
+                let seen = express.at_pods(key, generation);
+                let seen = match changes {
+                    Some(changes) => confirmed(changes, key, seen),
+                    None => seen,
+                };
+                let is_translated =
+                    seen != AtPods::default() && is_translated(conntrack.as_mut(), key, &seen);
+                if is_translated {
+                    AtPods::default()
+                } else {
+                    seen
+                }
             },
             |flow| {
                 promotions += u64::from(!flow.more);
@@ -223,8 +238,16 @@ impl Keeper {
         }
     }
 
+    /// Asks conntrack from now on, when there is one: to ask where there is none would load it.
+    fn follow_conntrack(&mut self) {
+        if self.conntrack.is_none() && refused::is_tracked() {
+            self.conntrack = Conntrack::open().ok();
+        }
+    }
+
     /// Looks at the promoted flows, and at what nobody announces.
     fn look(&mut self, now_ns: u64) {
+        self.follow_conntrack();
         let express = &self.express;
         self.judge.sweep(
             now_ns,
@@ -356,6 +379,23 @@ fn confirmed(changes: &Changes, key: &FlowKey, seen: AtPods) -> AtPods {
         sender: seen.sender.filter(|pod| changes.lead_to(addr, pod)),
         receiver: seen.receiver.filter(|pod| changes.lead_to(addr, pod)),
     }
+}
+
+/// Whether conntrack translates the flow that has this name where it was seen. Two flows may have it, one at the tunnel and one at
+/// the pod: a pod that asks a service, and from the same port who is behind it, has conntrack choose another port for one of them.
+fn is_translated(conntrack: Option<&mut Conntrack>, key: &FlowKey, seen: &AtPods) -> bool {
+    let Some(conntrack) = conntrack else {
+        return false;
+    };
+    let answer = match seen.sender {
+        Some(_) => conntrack.translates(key.local, key.remote, key.protocol),
+        None => conntrack.translates(key.remote, key.local, key.protocol),
+    };
+    answer.unwrap_or_else(|error| {
+        tracing::debug!(%error, flow = %key, "conntrack does not tell whether it translates a flow");
+        // A kernel whose conntrack cannot be asked at all leaves it at what was seen.
+        error.code().is_none()
+    })
 }
 
 /// What a flow goes that does not go both ways.

@@ -133,6 +133,11 @@ pub(super) fn filters() -> Result<(), Refused> {
     }
 }
 
+/// Whether there is a conntrack in this namespace.
+pub(super) fn is_tracked() -> bool {
+    fs::exists(LIBERAL).unwrap_or(false)
+}
+
 /// Whether connections can come back from the direct path without conntrack calling them invalid.
 pub(super) fn conntrack() -> Result<(), Refused> {
     // Without conntrack there is no such setting.

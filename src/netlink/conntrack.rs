@@ -1,0 +1,115 @@
+//! What conntrack knows of a flow (`linux/netfilter/nfnetlink_conntrack.h`).
+
+use std::io;
+use std::net::SocketAddr;
+
+use netlink_sys::protocols::NETLINK_NETFILTER;
+
+use super::attribute::{attributes, family_of};
+use super::{Error, RequestBody, Socket};
+
+/// `NFNL_SUBSYS_CTNETLINK` and `IPCTNL_MSG_CT_GET`, and what answers: `IPCTNL_MSG_CT_NEW`.
+const GET: u16 = 1 << 8 | 1;
+const NEW: u16 = 1 << 8;
+/// `NLA_F_NESTED`.
+const NESTED: u16 = 1 << 15;
+/// `CTA_TUPLE_ORIG`: what an answer is sought by, whichever way the flow began.
+const TUPLE: u16 = 1;
+/// `CTA_STATUS`, in network byte order.
+const STATUS: u16 = 3;
+/// `IPS_SRC_NAT`, `IPS_DST_NAT`.
+const TRANSLATED: u32 = 1 << 4 | 1 << 5;
+/// `CTA_TUPLE_IP`, and in it `CTA_IP_V4_SRC` and the next; over IPv6, two more.
+const TUPLE_IP: u16 = 1;
+const SOURCE: u16 = 1;
+const DESTINATION: u16 = 2;
+const OF_IPV6: u16 = 2;
+/// `CTA_TUPLE_PROTO`, and in it `CTA_PROTO_NUM`, `CTA_PROTO_SRC_PORT` and `CTA_PROTO_DST_PORT`.
+const TUPLE_PROTO: u16 = 2;
+const PROTOCOL: u16 = 1;
+const SOURCE_PORT: u16 = 2;
+const DESTINATION_PORT: u16 = 3;
+/// It knows no such flow.
+const ENOENT: i32 = 2;
+
+/// Asks conntrack in the network namespace of the thread that opened it.
+#[derive(Debug)]
+pub struct Conntrack(Socket);
+
+impl Conntrack {
+    /// Opens a socket to it. Asking loads it, where it is not.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn open() -> io::Result<Self> {
+        Socket::open_to(NETLINK_NETFILTER).map(Self)
+    }
+
+    /// Whether it translates the flow that has frames from here to there. Not one that it does not know.
+    ///
+    /// # Errors
+    /// When it does not answer, or nobody is there to.
+    pub fn translates(
+        &mut self,
+        from: impl Into<SocketAddr>,
+        to: impl Into<SocketAddr>,
+        protocol: u8,
+    ) -> Result<bool, Error> {
+        let (from, to) = (from.into(), to.into());
+        let body = RequestBody::new(&[family_of(from.ip()), 0, 0, 0])
+            .with(TUPLE | NESTED, tuple(from, to, protocol).as_bytes());
+        let mut translated = false;
+        let answer = self.0.exchange(GET, 0, body.as_bytes(), |message| {
+            if message.kind != NEW {
+                return;
+            }
+            // struct nfgenmsg in front.
+            let said = message.payload.get(4..).unwrap_or_default();
+            let status = attributes(said).find(|(number, _)| *number == STATUS);
+            let status = status.and_then(|(_, value)| value.first_chunk());
+            translated |= status.is_some_and(|bytes| u32::from_be_bytes(*bytes) & TRANSLATED != 0);
+        });
+        match answer {
+            Ok(()) => Ok(translated),
+            Err(Error::Kernel { code: ENOENT, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn tuple(from: SocketAddr, to: SocketAddr, protocol: u8) -> RequestBody {
+    let family = if from.is_ipv4() { 0 } else { OF_IPV6 };
+    let ends = RequestBody::default()
+        .with_ip(SOURCE + family, from.ip())
+        .with_ip(DESTINATION + family, to.ip());
+    let transport = RequestBody::default()
+        .with(PROTOCOL, &[protocol])
+        .with(SOURCE_PORT, &from.port().to_be_bytes())
+        .with(DESTINATION_PORT, &to.port().to_be_bytes());
+    RequestBody::default()
+        .with(TUPLE_IP | NESTED, ends.as_bytes())
+        .with(TUPLE_PROTO | NESTED, transport.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tuple_has_both_ends_in_the_byte_order_of_the_wire() {
+        let (from, to) = ("10.0.0.1:1000", "10.0.0.2:53");
+        let four = tuple(from.parse().unwrap(), to.parse().unwrap(), 17);
+        let expected = [
+            &[20, 0, 1, 0x80][..],
+            &[8, 0, 1, 0, 10, 0, 0, 1, 8, 0, 2, 0, 10, 0, 0, 2],
+            &[28, 0, 2, 0x80],
+            &[5, 0, 1, 0, 17, 0, 0, 0, 6, 0, 2, 0, 3, 232, 0, 0],
+            &[6, 0, 3, 0, 0, 53, 0, 0],
+        ];
+        assert_eq!(four.as_bytes(), expected.concat());
+        let (from, to) = ("[fd00::1]:1", "[fd00::2]:2");
+        let six = tuple(from.parse().unwrap(), to.parse().unwrap(), 6);
+        assert_eq!(six.as_bytes()[4..8], [20, 0, 3, 0]);
+        assert_eq!(six.as_bytes()[24..28], [20, 0, 4, 0]);
+    }
+}
