@@ -36,22 +36,23 @@ static __always_inline bool bypassed(void)
 	return !on || *on;
 }
 
-static __always_inline bool fresh(__u32 worker)
+/* At `now_ns`, CLOCK_MONOTONIC_COARSE. */
+static __always_inline bool fresh(__u32 worker, __u64 now_ns)
 {
 	struct heartbeat_cell *cell = bpf_map_lookup_elem(&heartbeats, &worker);
 
 	if (!cell || !cell->at_ns)
 		return false;
 	/* The coarse clock lags behind the worker's: the age may be negative. */
-	return (__s64)(bpf_ktime_get_coarse_ns() - cell->at_ns) <= HEARTBEAT_STALE_NS;
+	return (__s64)(now_ns - cell->at_ns) <= HEARTBEAT_STALE_NS;
 }
 
-static __always_inline bool all_fresh(void)
+static __always_inline bool all_fresh(__u64 now_ns)
 {
 	for (__u32 worker = 0; worker < VXGATE_WORKERS_MAX; worker++) {
 		if (worker >= settings.workers)
 			break;
-		if (!fresh(worker))
+		if (!fresh(worker, now_ns))
 			return false;
 	}
 	return true;

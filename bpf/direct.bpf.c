@@ -236,7 +236,7 @@ int vxgate_from_pod(struct __sk_buff *skb)
 	}
 	why = UP_NOT_ALIVE;
 	inner.now_ns = bpf_ktime_get_coarse_ns();
-	if (bypassed() || !all_fresh() || !listened(state, inner.now_ns))
+	if (bypassed() || !all_fresh(inner.now_ns) || !listened(state, inner.now_ns))
 		goto up;
 	why = judge_sender(skb, flow, &inner);
 	if (why != UP_REASONS)

@@ -131,9 +131,36 @@ static __always_inline int hand_over(struct xdp_md *ctx, const struct express_fl
 	return XDP_PASS;
 }
 
-/* Takes a frame that is VXLAN for us over IPv6 (`six`) or IPv4, if it is one of a promoted flow and as all others of it, and tells
- * its length without outer headers. XDP_ABORTED when it is not. */
-static __always_inline int take_from(struct xdp_md *ctx, bool six, __u32 *inner_len)
+/* Whether a frame is to the NIC's own address and has nothing but an IP header, over IPv6 (`six`) or IPv4, in front of one of UDP:
+ * as many bytes are there. */
+static __always_inline bool is_plain_outer(const struct ethhdr *eth, bool six)
+{
+	const struct iphdr *ip = (const void *)(eth + 1);
+	const struct ipv6hdr *ip6 = (const void *)(eth + 1);
+	const __u16 *destination = (const __u16 *)eth->h_dest;
+
+	if (destination[0] != settings.mac[0] || destination[1] != settings.mac[1] || destination[2] != settings.mac[2])
+		return false;
+	if (six)
+		return eth->h_proto == bpf_htons(ETH_P_IPV6) && ip6->version == 6 && ip6->nexthdr == IPPROTO_UDP;
+	return eth->h_proto == bpf_htons(ETH_P_IP) && *(const __u8 *)ip == PLAIN_VERSION_IHL && ip->protocol == IPPROTO_UDP &&
+	       !(ip->frag_off & bpf_htons(0xffff & ~IP_DONT_FRAGMENT));
+}
+
+/* A frame that is VXLAN for us, and was not taken. */
+static __always_inline void count_up(enum up_reason why)
+{
+	struct direct_counts *counts = why < UP_REASONS ? counts_of(WAY_IN) : NULL;
+
+	if (counts) {
+		counts->up[why]++;
+		counts->received++;
+	}
+}
+
+/* Takes a frame over IPv6 (`six`) or IPv4, if it is one of a promoted flow and as all others of it, and tells its length without
+ * outer headers. XDP_ABORTED, and why, when it is not: nobody knows yet whether it is ours. */
+static __always_inline int take_from(struct xdp_md *ctx, bool six, __u64 now_ns, __u32 *inner_len, enum up_reason *told)
 {
 	const int outer_len = six ? OUTER6_LEN : OUTER_LEN;
 	__u32 zero = 0;
@@ -149,12 +176,10 @@ static __always_inline int take_from(struct xdp_md *ctx, bool six, __u32 *inner_
 
 	if (!state || !counts)
 		return XDP_ABORTED;
-	counts->received++;
 	why = UP_UNSETTLED;
 	if (!state->generation)
 		goto up;
-	if (data + outer_len + ETH_HLEN + sizeof(struct iphdr) + sizeof(struct udphdr) > end ||
-	    ((struct ethhdr *)data)->h_dest[0] & 1) {
+	if (data + outer_len + ETH_HLEN + sizeof(struct iphdr) + sizeof(struct udphdr) > end || !is_plain_outer(data, six)) {
 		why = UP_OTHER_PROTOCOL;
 		goto up;
 	}
@@ -166,7 +191,7 @@ static __always_inline int take_from(struct xdp_md *ctx, bool six, __u32 *inner_
 	if (!flow)
 		goto up;
 	why = UP_NOT_ALIVE;
-	inner.now_ns = bpf_ktime_get_coarse_ns();
+	inner.now_ns = now_ns;
 	if (!listened(state, inner.now_ns))
 		goto up;
 	why = six ? judge_ipv6(flow, data + ETH_HLEN, len, &inner) : judge_ipv4(flow, data + ETH_HLEN, len, &inner);
@@ -183,6 +208,7 @@ static __always_inline int take_from(struct xdp_md *ctx, bool six, __u32 *inner_
 	verdict = hand_over(ctx, flow, &inner, outer_len);
 	if (verdict == XDP_ABORTED)
 		goto up;
+	counts->received++;
 	if (verdict == XDP_DROP) {
 		counts->lost++;
 		return verdict;
@@ -200,19 +226,19 @@ static __always_inline int take_from(struct xdp_md *ctx, bool six, __u32 *inner_
 	*inner_len = inner.len;
 	return verdict;
 up:
-	counts->up[why]++;
+	*told = why;
 	return XDP_ABORTED;
 }
 
-static __always_inline int take_express(struct xdp_md *ctx, __u32 *inner_len)
+static __always_inline int take_express(struct xdp_md *ctx, __u64 now_ns, __u32 *inner_len, enum up_reason *told)
 {
 	struct ethhdr *eth = (void *)(long)ctx->data;
 
 	if ((void *)(eth + 1) > (void *)(long)ctx->data_end)
 		return XDP_ABORTED;
 	if (eth->h_proto == bpf_htons(ETH_P_IPV6))
-		return take_from(ctx, true, inner_len);
-	return take_from(ctx, false, inner_len);
+		return take_from(ctx, true, now_ns, inner_len, told);
+	return take_from(ctx, false, now_ns, inner_len, told);
 }
 
 #endif

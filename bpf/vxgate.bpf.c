@@ -160,10 +160,12 @@ static __always_inline void count_express(__u32 kind, __u64 bytes)
 
 static __always_inline bool any_fresh(void)
 {
+	__u64 now_ns = bpf_ktime_get_coarse_ns();
+
 	for (__u32 worker = 0; worker < VXGATE_WORKERS_MAX; worker++) {
 		if (worker >= settings.workers)
 			break;
-		if (fresh(worker))
+		if (fresh(worker, now_ns))
 			return true;
 	}
 	return false;
@@ -270,18 +272,27 @@ SEC("xdp")
 int steer_underlay(struct xdp_md *ctx)
 {
 	enum pass_reason why = PASS_NOT_OURS;
+	enum up_reason up_why = UP_REASONS;
 	__u32 queue = ctx->rx_queue_index;
+	__u64 now_ns = bpf_ktime_get_coarse_ns();
+	bool forbidden = bypassed(), alive = fresh(queue % settings.workers, now_ns);
 	__u32 inner_len = 0;
-	int express;
 
-	if (judge((void *)(long)ctx->data, (void *)(long)ctx->data_end, ctx->ingress_ifindex, &why)) {
-		if (bypassed()) {
-			why = PASS_BYPASS;
-		} else if (!fresh(queue % settings.workers)) {
-			why = PASS_HEARTBEAT_STALE;
-		} else if (settings.flow_sets && (express = take_express(ctx, &inner_len)) != XDP_ABORTED) {
+	/* Before anything is looked up: that a flow was promoted says all that `judge` would. */
+	if (settings.flow_sets && !forbidden && alive) {
+		int express = take_express(ctx, now_ns, &inner_len, &up_why);
+
+		if (express != XDP_ABORTED) {
 			count_express(COUNTS_UNDERLAY, inner_len);
 			return express;
+		}
+	}
+	if (judge((void *)(long)ctx->data, (void *)(long)ctx->data_end, ctx->ingress_ifindex, &why)) {
+		count_up(up_why);
+		if (forbidden) {
+			why = PASS_BYPASS;
+		} else if (!alive) {
+			why = PASS_HEARTBEAT_STALE;
 		} else if ((void *)(long)ctx->data_end - (void *)(long)ctx->data > settings.frame_max) {
 			/* A veth whose program is generic gets its peer's superframes uncut. No socket could take one. */
 			why = PASS_OVERSIZE;
@@ -477,7 +488,7 @@ int steer_egress(struct __sk_buff *skb)
 		count_passed(COUNTS_EGRESS, PASS_BYPASS, frames);
 		return NEXT;
 	}
-	if (!all_fresh()) {
+	if (!all_fresh(bpf_ktime_get_coarse_ns())) {
 		count_passed(COUNTS_EGRESS, PASS_HEARTBEAT_STALE, frames);
 		return NEXT;
 	}
