@@ -271,20 +271,34 @@ static __always_inline bool same_key(const struct flow_key *one, const struct fl
 	return a[0] == b[0] && a[1] == b[1];
 }
 
-/* The flow of a frame that was read, when it is promoted this way; none when everything was demoted since. */
+/* The place of this key in a set; FLOW_WAYS when it is not there. */
+static __always_inline __u32 way_in(__u32 set, const struct flow_key *key)
+{
+	struct flow_set *keys = bpf_map_lookup_elem(&flow_sets, &set);
+	__u32 found = FLOW_WAYS;
+
+	if (!keys)
+		return found;
+	for (__u32 way = 0; way < FLOW_WAYS; way++)
+		if (same_key(&keys->key[way], key))
+			found = way;
+	return found;
+}
+
+/* The flow of a frame that was read, when it is promoted this way; none when everything was demoted since. It may be in either of
+ * two sets: `FlowTable` of `src/flows`. */
 static __always_inline struct express_flow *find_flow(const struct inner *inner, const struct direct_state *state, __u8 way)
 {
 	const struct flow_key *key = &inner->key;
-	__u32 set = flow_hash(key, state->seed) & (settings.flow_sets - 1);
-	struct flow_set *keys = bpf_map_lookup_elem(&flow_sets, &set);
+	__u32 hash = flow_hash(key, state->seed);
+	__u32 set = hash & (settings.flow_sets - 1);
+	__u32 place = way_in(set, key);
 	struct express_flow *flow;
-	__u32 place = FLOW_WAYS;
 
-	if (!keys)
-		return NULL;
-	for (__u32 way = 0; way < FLOW_WAYS; way++)
-		if (same_key(&keys->key[way], key))
-			place = way;
+	if (place == FLOW_WAYS) {
+		set = (hash << 16 | hash >> 16) & (settings.flow_sets - 1);
+		place = way_in(set, key);
+	}
 	if (place == FLOW_WAYS)
 		return NULL;
 	place += set * FLOW_WAYS;
