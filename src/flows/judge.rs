@@ -14,6 +14,7 @@
 //!
 //! The judge sees no device and no program. It is told what was seen, asks for the pod's side, and says what to write where.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use super::{
@@ -27,6 +28,11 @@ const PATIENCE_NS: u64 = 1_000_000_000;
 const MEMORY_NS: u64 = 60_000_000_000;
 /// A flow without a frame for so long is demoted: longer than the kernel is shown one, shorter than it forgets.
 const IDLE_NS: u64 = 25_000_000_000;
+/// The same while the table is crowded: one that has said all it had to say leaves its place to others.
+const CROWDED_IDLE_NS: u64 = 3_000_000_000;
+/// So many flows' pods' sides are asked for at a time; the others' turn comes later. A flow that is translated on its way is never
+/// seen there, and of thousands of those nobody is to be kept from listening.
+const ASKED_AT_ONCE: usize = 1000;
 /// How long the place of a promoted flow rests: many times what a program may be held up in which still reads it.
 const REST_NS: u64 = 1_000_000_000;
 
@@ -138,7 +144,7 @@ pub struct Judge {
     table: FlowTable<Known>,
     generation: u32,
     /// Flows that only the pod's side is missing of.
-    waiting: Vec<Slot>,
+    waiting: VecDeque<Slot>,
     promoted: usize,
     /// Whether TCP may go direct.
     tcp: bool,
@@ -151,7 +157,7 @@ impl Judge {
         Self {
             table: FlowTable::new(sets, seed),
             generation: Generation::NONE,
-            waiting: Vec::new(),
+            waiting: VecDeque::new(),
             promoted: 0,
             tcp: true,
             evidence: Evidence::default(),
@@ -227,7 +233,7 @@ impl Judge {
         }
         if allowed && known.gains(self.evidence) && !known.waits {
             known.waits = true;
-            self.waiting.push(slot);
+            self.waiting.push_back(slot);
         }
     }
 
@@ -241,8 +247,8 @@ impl Judge {
     ) {
         let (table, promoted) = (&mut self.table, &mut self.promoted);
         let evidence = self.evidence;
-        self.waiting.retain(|slot| {
-            let Some((key, known)) = table.get_mut(*slot) else {
+        let mut waits_on = |slot| {
+            let Some((key, known)) = table.get_mut(slot) else {
                 return false;
             };
             // Its place may have become another flow's meanwhile.
@@ -267,7 +273,7 @@ impl Judge {
                 *promoted += 1;
             }
             promote(&Promoted {
-                slot: *slot,
+                slot,
                 key,
                 departure,
                 arrival: known.arrived,
@@ -276,7 +282,14 @@ impl Judge {
                 more: before.is_some(),
             });
             false
-        });
+        };
+        for _ in 0..self.waiting.len().min(ASKED_AT_ONCE) {
+            if let Some(slot) = self.waiting.pop_front()
+                && waits_on(slot)
+            {
+                self.waiting.push_back(slot);
+            }
+        }
     }
 
     /// Looks at every promoted flow, and gives up those that are idle or were demoted where their frames are handled; `look`
@@ -288,6 +301,11 @@ impl Judge {
         mut vacate: impl FnMut(Slot, Verdict),
     ) {
         let promoted = &mut self.promoted;
+        let idle_ns = if self.table.is_crowded() {
+            CROWDED_IDLE_NS
+        } else {
+            IDLE_NS
+        };
         self.table.sweep(|slot, _, known| {
             let Some(going) = &mut known.going else {
                 let silent_ns = now_ns.saturating_sub(known.since_ns);
@@ -300,7 +318,7 @@ impl Judge {
                     known.since_ns = now_ns;
                     return None;
                 }
-                Verdict::Frames(_) if now_ns.saturating_sub(known.since_ns) < IDLE_NS => {
+                Verdict::Frames(_) if now_ns.saturating_sub(known.since_ns) < idle_ns => {
                     return None;
                 }
                 Verdict::Frames(_) | Verdict::Demoted => {}
@@ -465,6 +483,51 @@ pub(super) mod tests {
         assert_eq!(judge.promoted(), 1);
         judge.hear(&out(flow), 5);
         assert_eq!(decide(&mut judge, 6, pod()), [], "it is");
+    }
+
+    #[test]
+    fn of_very_many_so_many_are_asked_for_at_a_time_and_all_in_turn() {
+        let mut judge = Judge::new(1024, seed(1));
+        judge.begin(7, 0);
+        for port in 0..1500 {
+            judge.hear(&out(key(5, port)), 0);
+            judge.hear(&arrived(key(5, port), FAR), 0);
+        }
+        let asked = |judge: &mut Judge| {
+            let mut asked = Vec::new();
+            let ask = |key: &FlowKey| {
+                asked.push(key.local.port());
+                AtPods::default()
+            };
+            judge.decide(1, ask, |_| ());
+            asked
+        };
+        let ports: Vec<u16> = (0..1500).collect();
+        assert_eq!(asked(&mut judge), ports[..1000]);
+        assert_eq!(asked(&mut judge), [&ports[1000..], &ports[..500]].concat());
+        assert_eq!(decide(&mut judge, 2, pod()).len(), 1000);
+        assert_eq!(decide(&mut judge, 3, pod()).len(), 500);
+    }
+
+    #[test]
+    fn the_idle_make_room_where_there_is_little() {
+        let idle_ns = |flows| {
+            let mut judge = Judge::new(4, seed(1));
+            judge.begin(7, 0);
+            for port in 0..flows {
+                judge.hear(&out(key(5, port)), 0);
+                judge.hear(&arrived(key(5, port), FAR), 0);
+            }
+            let promoted = decide(&mut judge, 0, pod()).len();
+            let seconds = (1..60).find(|second| {
+                let (mut gone, now_ns) = (0, second * 1000 * MS);
+                judge.sweep(now_ns, |_| Verdict::Frames(0), |_, _| gone += 1);
+                gone == promoted
+            });
+            seconds.map(|seconds| seconds * 1000 * MS)
+        };
+        assert_eq!(idle_ns(4), Some(IDLE_NS));
+        assert_eq!(idle_ns(12), Some(CROWDED_IDLE_NS));
     }
 
     #[test]
