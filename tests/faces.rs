@@ -208,6 +208,7 @@ fn every_setting_tells_where_it_comes_from() {
     superframes = "auto"             # default
     direct = "off"                   # default
     express = true                   # default
+    direct_flows_max = 65536         # default
     [control]
     socket = "/s"                    # file x.toml
     [metrics]
@@ -291,6 +292,8 @@ fn the_schema_says_what_the_parser_says() {
         ("[worker]\ncount = 65", false),
         ("[worker]\nnice = -21", false),
         ("[worker]\nnice = 1.5", false),
+        ("[worker]\ndirect_flows_max = 1024", true),
+        ("[worker]\ndirect_flows_max = 1023", false),
         ("[control]\nsocket = 'relative'", false),
         ("[control]\nsocket = '/absolute'", true),
         ("[worker]\nsuperframes = 'cut'", true),

@@ -31,6 +31,10 @@ pub(super) struct SettingFlags {
     /// workers [default: true].
     #[arg(long, value_name = "BOOL", env = "VXGATE_EXPRESS")]
     express: Option<bool>,
+    /// For how many flows the direct path has room, 1024 to 262144: with half as many, next to none finds no place, and goes the
+    /// node's own path. 65536 take some 40 MB, of the kernel's memory and of ours [default: 65536].
+    #[arg(long, value_name = "N", env = "VXGATE_DIRECT_FLOWS_MAX")]
+    direct_flows_max: Option<u32>,
     /// The workers' nice value, -20 to 19. At -20 they come before the kernel's threads on their cores, which otherwise may
     /// hold them up under overload; values below 0 need CAP_SYS_NICE, without which they run as all do [default: -20].
     #[arg(
@@ -117,6 +121,9 @@ impl SettingFlags {
         }
         if let Some(nice) = self.nice {
             given.set_nice(nice)?;
+        }
+        if let Some(count) = self.direct_flows_max {
+            given.set_direct_flows_max(count)?;
         }
         if let Some(listen) = &self.metrics.metrics_listen {
             given.set_metrics_listen(listen)?;

@@ -58,6 +58,7 @@ impl Key {
             | Self::Workers
             | Self::Nice
             | Self::Express
+            | Self::DirectFlowsMax
             | Self::Socket
             | Self::Word(WordKey::Superframes | WordKey::Direct | WordKey::LogFormat) => {
                 Applies::Restart

@@ -15,6 +15,7 @@
 //! superframes = "auto"        # cut, off
 //! direct = "off"              # flows, always
 //! express = true              # false
+//! direct_flows_max = 65536
 //!
 //! [control]
 //! socket = "/run/vxgate/vxgate.sock"
@@ -178,6 +179,7 @@ impl Reading<'_> {
             Some(Key::Workers) => self.count(value.get_ref()),
             Some(Key::Nice) => self.nice(value.get_ref()),
             Some(Key::Express) => self.express(value.get_ref()),
+            Some(Key::DirectFlowsMax) => self.direct_flows_max(value.get_ref()),
             Some(Key::Socket) => self.socket(value.get_ref()),
             Some(Key::MetricsListen) => self.listen(value.get_ref()),
             Some(Key::MetricsMaxPeers) => self.max_peers(value.get_ref()),
@@ -283,6 +285,16 @@ impl Reading<'_> {
         // What is no number is judged as one beyond all, as above.
         let judged = settings::metrics_max_peers(number.unwrap_or(u64::MAX));
         self.settings.metrics_max_peers = Some(judged?);
+        Ok(())
+    }
+
+    fn direct_flows_max(&mut self, value: &DeValue<'_>) -> Result<(), String> {
+        let number = match value {
+            DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
+            _ => None,
+        };
+        let judged = settings::direct_flows_max(number.unwrap_or(u64::MAX));
+        self.settings.direct_flows_max = Some(judged?);
         Ok(())
     }
 
@@ -406,7 +418,7 @@ mod tests {
         assert!(wrong(text).contains("overlay.worker"), "{}", wrong(text));
         let text = text.replace(
             "worker.count = 3",
-            "[worker]\ncount = 0x3\nnice = -7\nsuperframes = 'off'\ndirect = 'flows'\nexpress = false\n[control]\nsocket = '/run/x.sock'\n\
+            "[worker]\ncount = 0x3\nnice = -7\nsuperframes = 'off'\ndirect = 'flows'\nexpress = false\ndirect_flows_max = 4096\n[control]\nsocket = '/run/x.sock'\n\
              [metrics]\nlisten = '[::1]:9472'\nmax_peers = 0\n[log]\nlevel = 'warn'\nformat = 'json'",
         );
         let expected = Settings {
@@ -429,6 +441,7 @@ mod tests {
             log_format: Some(LogFormat::Json),
             direct: Some(Direct::Flows),
             express: Some(false),
+            direct_flows_max: Some(4096),
         };
         assert_eq!(parse(&text).unwrap(), expected);
         // Inline and dotted tables are the same to TOML.
@@ -455,6 +468,7 @@ mod tests {
         assert_eq!(read.nice, Some(super::super::NICE_DEFAULT));
         assert_eq!(read.metrics_listen, Some(Listen::default()));
         assert_eq!(read.metrics_max_peers, Some(super::super::METRICS_PEERS));
+        assert_eq!(read.direct_flows_max, Some(super::super::DIRECT_FLOWS));
         assert_eq!(
             (read.log_level.as_deref(), read.log_format),
             (Some("info"), Some(LogFormat::Text))
@@ -497,7 +511,8 @@ mod tests {
             ),
             (
                 "[worker]\nzzz = 1",
-                "line 2: worker.zzz: no such key; there is count, nice, superframes, direct, express",
+                "line 2: worker.zzz: no such key; there is count, nice, superframes, direct, express, \
+                 direct_flows_max",
             ),
             (
                 "[zzz]",

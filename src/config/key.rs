@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::settings::{METRICS_PEERS_MAX, NICE, Settings, WordKey};
+use super::settings::{DIRECT_FLOWS_RANGE, METRICS_PEERS_MAX, NICE, Settings, WordKey};
 use super::{Devices, EXPRESS_DEFAULT, NICE_DEFAULT, WORKERS_MAX};
 use super::{listen, log};
 
@@ -20,6 +20,8 @@ pub enum Key {
     Nice,
     /// Whether flows go the direct path in XDP.
     Express,
+    /// For how many flows of the direct path there is room.
+    DirectFlowsMax,
     /// Where the control socket goes.
     Socket,
     /// Where metrics and health are served.
@@ -44,6 +46,7 @@ impl Key {
         Self::Word(WordKey::Superframes),
         Self::Word(WordKey::Direct),
         Self::Express,
+        Self::DirectFlowsMax,
         Self::Socket,
         Self::MetricsListen,
         Self::MetricsMaxPeers,
@@ -72,7 +75,7 @@ impl Key {
         match self {
             Self::Devices => "overlay",
             Self::Word(word) => word.table(),
-            Self::Workers | Self::Nice | Self::Express => "worker",
+            Self::Workers | Self::Nice | Self::Express | Self::DirectFlowsMax => "worker",
             Self::Socket => "control",
             Self::MetricsListen | Self::MetricsMaxPeers => "metrics",
             Self::LogLevel => "log",
@@ -87,6 +90,7 @@ impl Key {
             Self::Workers => "count",
             Self::Nice => "nice",
             Self::Express => "express",
+            Self::DirectFlowsMax => "direct_flows_max",
             Self::Socket => "socket",
             Self::MetricsListen => "listen",
             Self::MetricsMaxPeers => "max_peers",
@@ -102,6 +106,7 @@ impl Key {
             Self::Workers => "workers",
             Self::Nice => "nice",
             Self::Express => "express",
+            Self::DirectFlowsMax => "direct-flows-max",
             Self::Socket => "socket",
             Self::MetricsListen => "metrics-listen",
             Self::MetricsMaxPeers => "metrics-max-peers",
@@ -128,7 +133,7 @@ impl Key {
             Self::Nice => Some(json!(NICE_DEFAULT)),
             Self::Express => Some(json!(EXPRESS_DEFAULT)),
             Self::Socket => None,
-            Self::MetricsListen | Self::MetricsMaxPeers | Self::LogLevel => {
+            Self::DirectFlowsMax | Self::MetricsListen | Self::MetricsMaxPeers | Self::LogLevel => {
                 self.value(&Settings::defaults())
             }
         }
@@ -145,6 +150,7 @@ impl Key {
             Self::Workers => settings.workers.map(Value::from),
             Self::Nice => settings.nice.map(Value::from),
             Self::Express => settings.express.map(Value::from),
+            Self::DirectFlowsMax => settings.direct_flows_max.map(Value::from),
             Self::Socket => {
                 let path = settings.socket.as_ref();
                 path.map(|path| Value::from(path.to_string_lossy()))
@@ -179,6 +185,13 @@ impl Key {
                 "Whether flows go the direct path in XDP, which needs no worker for a frame: true or false. Without it they may \
                  still go it through the workers."
                     .into()
+            }
+            Self::DirectFlowsMax => {
+                let (least, most) = (DIRECT_FLOWS_RANGE.start(), DIRECT_FLOWS_RANGE.end());
+                format!(
+                    "For how many flows the direct path has room, {least} to {most}: with half as many, next to none finds no \
+                     place, and goes the node's own path. 65536 take some 40 MB, of the kernel's memory and of ours."
+                )
             }
             Self::Socket => {
                 "Path of the control socket. Without it, one for each network namespace: /run/vxgate/netns-INODE.sock.".into()
@@ -220,6 +233,11 @@ impl Key {
                 json!({"type": "integer", "minimum": NICE.start(), "maximum": NICE.end()})
             }
             Self::Express => json!({"type": "boolean"}),
+            Self::DirectFlowsMax => json!({
+                "type": "integer",
+                "minimum": DIRECT_FLOWS_RANGE.start(),
+                "maximum": DIRECT_FLOWS_RANGE.end(),
+            }),
             Self::Socket => json!({"type": "string", "pattern": "^/"}),
             Self::MetricsListen => listen::schema(),
             Self::MetricsMaxPeers => {

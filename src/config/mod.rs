@@ -41,6 +41,8 @@ pub const NICE_DEFAULT: i32 = -20;
 pub const EXPRESS_DEFAULT: bool = true;
 /// VTEPs that have metrics of their own, unless the operator says otherwise.
 pub const METRICS_PEERS: u32 = 512;
+/// Flows of the direct path that there is room for, unless the operator says otherwise.
+pub const DIRECT_FLOWS: u32 = 65_536;
 
 /// The settings of one `vxgate run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +71,8 @@ pub struct Config {
     pub direct: Direct,
     /// Whether they may in XDP, without waking a worker.
     pub express: bool,
+    /// For how many of them there is room.
+    pub direct_flows_max: u32,
 }
 
 /// Which flows may go straight between the underlay and the pods' own devices.
@@ -177,6 +181,7 @@ impl Config {
             superframes: settings.superframes.unwrap_or_default(),
             direct: settings.direct.unwrap_or_default(),
             express: settings.express.unwrap_or(EXPRESS_DEFAULT),
+            direct_flows_max: settings.direct_flows_max.unwrap_or(DIRECT_FLOWS),
             nice: settings.nice.unwrap_or(NICE_DEFAULT),
             metrics: listen.endpoint(&socket),
             metrics_max_peers: settings.metrics_max_peers.unwrap_or(METRICS_PEERS),

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::log::{self, LOG_LEVEL_DEFAULT, LogFormat};
 use super::{
-    ConfigError, Devices, Direct, EXPRESS_DEFAULT, Listen, METRICS_PEERS, NICE_DEFAULT,
-    Superframes, WORKERS_MAX,
+    ConfigError, DIRECT_FLOWS, Devices, Direct, EXPRESS_DEFAULT, Listen, METRICS_PEERS,
+    NICE_DEFAULT, Superframes, WORKERS_MAX,
 };
 use crate::table::{EcnEncap, InnerVlan, PeerCheck, Policy, ReservedBits, UdpChecksumRx};
 
@@ -16,6 +16,9 @@ use crate::table::{EcnEncap, InnerVlan, PeerCheck, Policy, ReservedBits, UdpChec
 pub(super) const NICE: RangeInclusive<i32> = -20..=19;
 /// More VTEPs with metrics of their own than this, and a scrape takes megabytes.
 pub(super) const METRICS_PEERS_MAX: u32 = 10_000;
+/// Flows of the direct path that there may be room for: with more, looking at each of them once a second would keep those who
+/// listen for changes from it for too long.
+pub(super) const DIRECT_FLOWS_RANGE: RangeInclusive<u32> = 1024..=1 << 18;
 
 /// What one source says: each setting judged, or none where it is silent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub struct Settings {
     pub direct: Option<Direct>,
     /// Whether flows may go the direct path in XDP, without waking a worker.
     pub express: Option<bool>,
+    /// For how many flows of the direct path there is room.
+    pub direct_flows_max: Option<u32>,
 }
 
 impl Settings {
@@ -71,6 +76,7 @@ impl Settings {
             superframes: Some(Superframes::default()),
             direct: Some(Direct::default()),
             express: Some(EXPRESS_DEFAULT),
+            direct_flows_max: Some(DIRECT_FLOWS),
             metrics_listen: Some(Listen::default()),
             metrics_max_peers: Some(METRICS_PEERS),
             log_level: Some(LOG_LEVEL_DEFAULT.to_owned()),
@@ -98,6 +104,7 @@ impl Settings {
             log_format: self.log_format.or(others.log_format),
             direct: self.direct.or(others.direct),
             express: self.express.or(others.express),
+            direct_flows_max: self.direct_flows_max.or(others.direct_flows_max),
         }
     }
 
@@ -163,6 +170,18 @@ impl Settings {
         let judged =
             judged.map_err(|may_be| flag("metrics-max-peers", &count.to_string(), may_be))?;
         self.metrics_max_peers = Some(judged);
+        Ok(())
+    }
+
+    /// Takes over what `--direct-flows-max` says.
+    ///
+    /// # Errors
+    /// Says how many there may be.
+    pub fn set_direct_flows_max(&mut self, count: u32) -> Result<(), ConfigError> {
+        let judged = direct_flows_max(u64::from(count));
+        let judged =
+            judged.map_err(|may_be| flag("direct-flows-max", &count.to_string(), may_be))?;
+        self.direct_flows_max = Some(judged);
         Ok(())
     }
 
@@ -409,6 +428,18 @@ pub(super) fn metrics_max_peers(count: u64) -> Result<u32, String> {
         .ok_or_else(|| format!("use 0 (none has any) to {METRICS_PEERS_MAX}"))
 }
 
+/// Judges for how many flows of the direct path there is to be room.
+///
+/// # Errors
+/// What it may be.
+pub(super) fn direct_flows_max(count: u64) -> Result<u32, String> {
+    let (least, most) = (DIRECT_FLOWS_RANGE.start(), DIRECT_FLOWS_RANGE.end());
+    u32::try_from(count)
+        .ok()
+        .filter(|count| DIRECT_FLOWS_RANGE.contains(count))
+        .ok_or_else(|| format!("use {least} to {most}"))
+}
+
 /// Judges a nice value.
 ///
 /// # Errors
@@ -524,6 +555,13 @@ mod tests {
             words.to_string(),
             "--metrics-max-peers 10001: use 0 (none has any) to 10000"
         );
+        for count in [1023, 262_145] {
+            let words = settings.set_direct_flows_max(count).unwrap_err();
+            assert_eq!(
+                words.to_string(),
+                format!("--direct-flows-max {count}: use 1024 to 262144")
+            );
+        }
         for nice in [-21, 20] {
             let words = settings.set_nice(nice).unwrap_err().to_string();
             assert!(

@@ -70,6 +70,7 @@ pub(super) fn node() -> Facts {
             superframes: Superframes::default(),
             direct: Direct::default(),
             express: true,
+            direct_flows_max: 65_536,
         },
         frame_memory: 32 << 20,
         links: links(),

@@ -37,6 +37,8 @@ pub struct Plan {
     pub direct: Direct,
     /// Whether they may in the express gear.
     pub express: bool,
+    /// For how many of them there is room.
+    pub direct_flows_max: u32,
 }
 
 /// An underlay device.
@@ -139,6 +141,7 @@ impl Plan {
             superframes: config.superframes,
             direct: config.direct,
             express: config.express,
+            direct_flows_max: config.direct_flows_max,
         }
     }
 

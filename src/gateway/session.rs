@@ -34,7 +34,7 @@ use crate::fault::{Explained, Fault};
 use crate::port::{OpenError, ROOM, XskPort, now_ns};
 use crate::state::{self, SegmentState, State};
 use crate::stats::{PeerBook, StageSwitch};
-use crate::steer::{self, AccessPair, DevicePlan, NicPlan, SteerPlan, Steering, Tap};
+use crate::steer::{self, AccessPair, DevicePlan, DirectPlan, NicPlan, SteerPlan, Steering, Tap};
 use crate::table::{OUTER_IPV4_LEN, OUTER_IPV6_LEN, Policy, Segment, VtepKey, publication};
 use crate::worker;
 
@@ -647,7 +647,10 @@ fn steer_plan(plan: &Plan, accesses: &[AccessPair], lanes: &Lanes) -> SteerPlan 
     SteerPlan {
         workers: plan.workers,
         chains: plan.needs_chains(),
-        direct: direct::is_wanted(plan).then(|| PeerBook::places_for(plan.devices.len()) as u32),
+        direct: direct::is_wanted(plan).then(|| DirectPlan {
+            flows: plan.direct_flows_max,
+            peers: PeerBook::places_for(plan.devices.len()) as u32,
+        }),
         frame_max: plan.chunk().bytes() - ROOM as u32,
         nics: nics.collect(),
         devices: devices.collect(),

@@ -15,13 +15,11 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use super::copy::{self, Copy, Settings};
 use super::heartbeat::Cells;
 use super::hooks::{self, Hook, Side};
-use super::{Error, attach_error};
+use super::{DirectPlan, Error, attach_error};
 use crate::flows::{AtPods, FlowKey, Generation, PodSide, Promoted, Seed, Slot, Verdict, WAYS};
 use crate::stats::{PeerCounts, PeerId, PeerTally, Tally, UpReason};
 use crate::wire::{MacAddr, checksum};
 
-/// Sets of promoted flows: 65,536 flows, 18 MB.
-pub(super) const SETS: u32 = 16_384;
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/direct.bpf.o"));
 
 /// `sizeof(struct flow_set)`, `sizeof(struct express_flow)`, `sizeof(struct direct_state)`.
@@ -84,6 +82,7 @@ pub struct Express {
     counters: DirectCounters,
     peers: ExpressPeers,
     seed: Seed,
+    set_count: usize,
     pods: BTreeMap<u32, Pod>,
     _nics: Vec<Hook>,
 }
@@ -139,27 +138,29 @@ pub struct DirectCounters {
 }
 
 impl Express {
-    /// Loads the programs beside the steering programs of `first`, whose arrays they share, and attaches those of the NICs. There
-    /// are so many workers, and places for peers.
+    /// Loads the programs beside the steering programs of `first`, whose arrays they share and which were planned alike, and attaches
+    /// those of the NICs.
     pub(super) fn load<'a>(
         first: &Copy,
-        (workers, peers): (u32, u32),
+        workers: u32,
+        plan: DirectPlan,
         nics: impl Iterator<Item = (u32, &'a str)>,
     ) -> Result<Self, Error> {
         let settings = Settings {
             workers,
-            flow_sets: SETS,
-            peers,
+            flow_sets: plan.sets(),
+            peers: plan.peers,
             ..Settings::default()
         };
+        let set_count = plan.sets() as usize;
         let object = Copy::load_object(OBJECT, &settings, Some(first))?;
         let cells = |name, count, stride| {
             Cells::map(object.map(name)?, count, stride).map_err(Error::Heartbeat)
         };
         let state = cells("direct_state", 1, STATE_LEN)?;
-        let sets = cells("flow_sets", SETS as usize, SET_STRIDE)?;
-        let flows = cells("express_flows", SETS as usize * WAYS, FLOW_STRIDE)?;
-        let (cpus, places) = (copy::cpus() as usize, peers as usize);
+        let sets = cells("flow_sets", set_count, SET_STRIDE)?;
+        let flows = cells("express_flows", set_count * WAYS, FLOW_STRIDE)?;
+        let (cpus, places) = (copy::cpus() as usize, plan.peers as usize);
         let peers = ExpressPeers {
             cells: Arc::new(cells("express_peers", cpus * places, PEER_STRIDE)?),
             cpus,
@@ -189,6 +190,7 @@ impl Express {
             sets,
             flows,
             seed,
+            set_count,
             pods: BTreeMap::new(),
         })
     }
@@ -200,7 +202,7 @@ impl Express {
 
     /// How many sets of flows there are.
     pub fn sets(&self) -> usize {
-        SETS as usize
+        self.set_count
     }
 
     /// A look at the counters.
@@ -544,6 +546,7 @@ mod tests {
         pod_mac: POD,
         gateway_mac: GATEWAY,
     };
+    const SETS: u32 = 256;
     const OUTER_LEN: usize = 50;
     const HANDOVER_MAGIC: u32 = 0x7678_6731;
 
@@ -564,7 +567,12 @@ mod tests {
             .add_segment(local, LOOPBACK, 8472, Vni::new(1).unwrap())
             .unwrap();
         pretend_alive(&steering, u64::MAX);
-        let express = Express::load(&steering, (1, PEERS), std::iter::empty()).unwrap();
+        let plan = DirectPlan {
+            flows: SETS * WAYS as u32 - 3,
+            peers: PEERS,
+        };
+        let express = Express::load(&steering, 1, plan, std::iter::empty()).unwrap();
+        assert_eq!(express.sets(), SETS as usize);
         express.begin(GENERATION);
         express.heard(i64::MAX as u64 / 2);
         Gear { steering, express }

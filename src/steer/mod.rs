@@ -39,6 +39,7 @@ pub use inspect::{Leftover, XdpProgram, has_tcx, is_ours, leftovers, tcx_program
 pub use kernel_share::KernelShares;
 pub use tap::Tap;
 
+use crate::flows::WAYS;
 use crate::netlink::{self, Socket};
 use crate::stats::PassReason;
 use crate::wire::{MacAddr, Vni, ethernet};
@@ -58,12 +59,28 @@ pub struct SteerPlan {
     pub chains: bool,
     /// The longest frame that a socket takes, in bytes: longer ones of the underlay are left to the kernel.
     pub frame_max: u32,
-    /// Whether flows may be promoted to the express gear, and then how many places their peers are counted at.
-    pub direct: Option<u32>,
+    /// Whether flows may be promoted, and then for how much there is room.
+    pub direct: Option<DirectPlan>,
     /// The underlay devices.
     pub nics: Vec<NicPlan>,
     /// The vxlan devices.
     pub devices: Vec<DevicePlan>,
+}
+
+/// The direct path's room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DirectPlan {
+    /// For how many flows there is room, at least.
+    pub flows: u32,
+    /// How many places their peers are counted at.
+    pub peers: u32,
+}
+
+impl DirectPlan {
+    /// How many sets of flows there are.
+    fn sets(self) -> u32 {
+        self.flows.div_ceil(WAYS as u32).next_power_of_two()
+    }
 }
 
 /// An underlay device.
@@ -135,8 +152,7 @@ pub struct Steering {
     frame_limits: FrameLimits,
     kernel_shares: KernelShares,
     workers: u32,
-    /// Places that the express gear counts peers at.
-    peers: u32,
+    direct: DirectPlan,
     by_link: bool,
     /// What a killed process closes first.
     lifelines: Vec<OwnedFd>,
@@ -221,7 +237,7 @@ impl Steering {
             frame_limits,
             kernel_shares,
             workers: plan.workers,
-            peers: plan.direct.unwrap_or(0),
+            direct: plan.direct.unwrap_or_default(),
             by_link: true,
             lifelines: Vec::new(),
         })
@@ -255,7 +271,7 @@ impl Steering {
         let first = with_arrays.ok_or_else(|| Error::Plan("there is no underlay device".into()))?;
         let nics = self.nics.iter();
         let nics = nics.map(|nic| (nic.plan.ifindex, nic.plan.name.as_str()));
-        Express::load(first, (self.workers, self.peers), nics)
+        Express::load(first, self.workers, self.direct, nics)
     }
 
     /// How long frames may be that leave the vxlan devices: without a limit until one is set.
@@ -479,8 +495,8 @@ fn load_copies(plan: &SteerPlan) -> Result<Vec<Copy>, Error> {
     } = *plan;
     let nics = plan.nics.iter().map(|nic| Settings {
         workers,
-        flow_sets: direct.map_or(0, |_| express::SETS),
-        peers: direct.unwrap_or(0),
+        flow_sets: direct.map_or(0, DirectPlan::sets),
+        peers: direct.map_or(0, |direct| direct.peers),
         device: nic.ifindex,
         frame_max,
         chains,

@@ -340,6 +340,9 @@ fn written(settings: &Settings) -> String {
     if let Some(express) = settings.express {
         let _ = writeln!(text, "express = {express}");
     }
+    if let Some(flows) = settings.direct_flows_max {
+        let _ = writeln!(text, "direct_flows_max = {flows}");
+    }
     if let Some(socket) = &settings.socket {
         let socket = socket.to_str().expect("it came from text");
         let _ = writeln!(text, "[control]\nsocket = {}", quoted(socket));
