@@ -410,6 +410,10 @@ impl Known {
         if entry.fdb && (entry.dst.is_some() || entry.flags & neighbour_flag::SELF != 0) {
             return true;
         }
+        // Nobody has announced it, but the kernel announces that it has forgotten it: groups are nobody's neighbours.
+        if !entry.fdb && entry.dst.is_some_and(|addr| addr.is_multicast()) {
+            return false;
+        }
         let usable = exists && entry.state & VALID != 0;
         let (station, place) = match (entry.fdb, entry.mac, entry.dst) {
             (true, Some(mac), _) => (Station::Fdb(mac), Some(Place::Port(entry.ifindex))),
@@ -520,6 +524,21 @@ mod tests {
         assert!(!changed(NEW, REACHABLE, 2));
         assert!(changed(DEL, STALE, 2));
         assert!(!changed(DEL, FAILED, 2));
+    }
+
+    #[test]
+    fn a_group_that_the_kernel_forgets_is_no_change() {
+        const NOARP: u8 = 0x40;
+        let mut known = Known::default();
+        let mut changed = |kind, addr: &str| {
+            let octets = addr.parse::<std::net::Ipv6Addr>().unwrap().octets();
+            let body = RequestBody::new(&[10, 0, 0, 0, 5, 0, 0, 0, NOARP, 0, 0, 0])
+                .with(1, &octets)
+                .with(2, &[2, 0, 0, 0, 0, 1]);
+            heard(&mut known, kind, body.as_bytes()).is(Change::Neighbour)
+        };
+        assert!(!changed(NEW, "ff02::1") && !changed(DEL, "ff02::1"));
+        assert!(!changed(NEW, "fd00::1") && changed(DEL, "fd00::1"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use rustix::net::sockopt::set_ipv6_unicast_hops;
 use crate::direct::{
     Calls, PATIENCE, Talk, all_go_direct, changes, direct, dropped, flow_of, handed_up, mac_text,
 };
+use crate::support::bulk::Transfer;
 use crate::support::frames::{RawSocket, mac};
 use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::netns::Netns;
@@ -134,7 +135,11 @@ fn wrong_checksums(node: &Netns) -> u64 {
 
 #[test]
 fn flows_within_and_over_ipv6_are_promoted_and_every_answer_is_what_was_said() {
-    for (offloads, crossed) in [(true, false), (false, true)] {
+    for (mode, offloads, crossed) in [
+        ("flows", true, false),
+        ("flows", false, true),
+        ("always", true, false),
+    ] {
         let lab = if crossed {
             crossed_lab(offloads)
         } else {
@@ -143,7 +148,7 @@ fn flows_within_and_over_ipv6_are_promoted_and_every_answer_is_what_was_said() {
         let node = lab.node(Node::Master);
         // So that no checksum is left to be trusted, but all to be verified.
         node.run("ethtool -K eth1 tx off");
-        let vxgate = Vxgate::start(&node, &DIRECT);
+        let vxgate = Vxgate::start(&node, &["--direct", mode]);
         for six in [true, false] {
             let mut talk = talk(&lab, six);
             talk.until_direct(&vxgate);
@@ -300,6 +305,21 @@ fn a_datagram_on_its_last_hop_is_the_kernels_to_answer() {
     set_ipv6_unicast_hops(talk.twin(), None).expect("the default");
     talk.hear_out();
     talk.until_direct(&vxgate);
+}
+
+#[test]
+fn a_bulk_transfer_over_ipv6_arrives_whole() {
+    let lab = lab(true);
+    let node = lab.node(Node::Master);
+    node.script(KUBE_PROXY);
+    let vxgate = Vxgate::start(&node, &DIRECT);
+    let (client, far) = (lab.client(Node::Master), lab.client(Node::Worker));
+    let address = lab.client_address6(Node::Worker);
+    Transfer::start(&client, &far, &address, 20 << 20, None).finish();
+    let status = vxgate.balanced();
+    let now = direct(&status);
+    assert!(now.into > 100, "{}", status.0["direct"]);
+    assert_eq!(status.0["direct"]["in"]["in_flight"], 0);
 }
 
 #[test]
