@@ -177,7 +177,7 @@ impl Talk {
 }
 
 /// Any address and port of the family of this one.
-fn any_of(address: &str) -> SocketAddr {
+pub fn any_of(address: &str) -> SocketAddr {
     let any = if address.contains(':') {
         IpAddr::from(Ipv6Addr::UNSPECIFIED)
     } else {

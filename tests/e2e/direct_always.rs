@@ -9,11 +9,11 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::direct::{
-    Calls, FORGED, KUBE_PROXY, PATIENCE, Talk, all_go_direct, changes, direct, flow_between,
-    handed_up, mac_text, talk,
+    Calls, FORGED, KUBE_PROXY, PATIENCE, Talk, all_go_direct, any_of, changes, direct,
+    flow_between, handed_up, mac_text, talk,
 };
 use crate::support::frames::RawSocket;
-use crate::support::lab::{Lab, Node};
+use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::netns::Netns;
 use crate::support::vxgate::Vxgate;
 use crate::support::wait_until;
@@ -33,7 +33,7 @@ struct Lecture {
 
 impl Lecture {
     fn start(from: &Netns, to: &Netns, to_address: &str) -> Self {
-        let bind = || UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        let bind = || UdpSocket::bind(any_of(to_address)).expect("a socket");
         let (speaker, hearer) = (from.enter(bind), to.enter(bind));
         hearer
             .set_read_timeout(Some(PATIENCE))
@@ -47,18 +47,23 @@ impl Lecture {
         }
     }
 
-    /// Says some numbers, and sees that each of them is heard, in order. Whom they were from.
+    /// Says some numbers, and sees that each of them is heard: once, and in any order, for where a flow is promoted some may
+    /// overtake others. Whom they were from.
     fn give(&mut self) -> SocketAddr {
-        for number in self.said..self.said + TRAIN {
+        let said: Vec<u32> = (self.said..self.said + TRAIN).collect();
+        for number in &said {
             self.speaker.send(&number.to_be_bytes()).expect("sending");
         }
         let mut from = None;
-        for number in self.said..self.said + TRAIN {
-            let mut heard = [0; 64];
+        let numbers = said.iter().map(|_| {
+            let mut heard = [0; 4];
             let (len, whom) = self.hearer.recv_from(&mut heard).expect("it arrives");
-            assert_eq!(heard[..len], number.to_be_bytes());
-            from = Some(whom);
-        }
+            assert_eq!((len, *from.get_or_insert(whom)), (heard.len(), whom));
+            u32::from_be_bytes(heard)
+        });
+        let mut numbers: Vec<u32> = numbers.collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, said);
         self.said += TRAIN;
         from.expect("there was one")
     }
@@ -72,11 +77,18 @@ impl Lecture {
 
 #[test]
 fn what_is_only_said_or_only_heard_goes_direct_and_all_of_it_arrives() {
-    let lab = Lab::up();
+    let lab = Lab::with(LabOptions {
+        dual_stack: true,
+        ..LabOptions::default()
+    });
     let vxgate = Vxgate::start(&lab.node(Node::Master), &ALWAYS);
     let (near, far) = (lab.client(Node::Master), lab.client(Node::Worker));
-    let [to_near, to_far] = [Node::Master, Node::Worker].map(|node| lab.client_address(node));
-    for out in [true, false] {
+    for (six, out) in [(false, true), (false, false), (true, true), (true, false)] {
+        let address = |node| match six {
+            true => lab.client_address6(node),
+            false => lab.client_address(node),
+        };
+        let [to_near, to_far] = [Node::Master, Node::Worker].map(address);
         let mut lecture = if out {
             Lecture::start(&near, &far, &to_far)
         } else {
