@@ -191,7 +191,8 @@ fn a_pod_that_asks_a_service_and_who_is_behind_it_from_one_port_is_answered_by_b
         let mut other = talk(&lab);
         other.until_direct(&vxgate);
         for _ in 0..200 {
-            assert!(service.ask(64) && behind.ask(64), "{mode}");
+            assert!(service.ask(64), "{mode}: the service");
+            assert!(behind.ask(64), "{mode}: who is behind it");
         }
         let listed = flow_between(&vxgate, behind.ends());
         assert_eq!(listed["gear"], "transparent", "{listed}");

@@ -219,7 +219,7 @@ impl Keeper {
                     None => seen,
                 };
                 let is_translated =
-                    seen != AtPods::default() && is_translated(conntrack.as_mut(), key, &seen);
+                    seen != AtPods::default() && is_translated(conntrack.as_mut(), key);
                 if is_translated {
                     AtPods::default()
                 } else {
@@ -381,16 +381,16 @@ fn confirmed(changes: &Changes, key: &FlowKey, seen: AtPods) -> AtPods {
     }
 }
 
-/// Whether conntrack translates the flow that has this name where it was seen. Two flows may have it, one at the tunnel and one at
-/// the pod: a pod that asks a service, and from the same port who is behind it, has conntrack choose another port for one of them.
-fn is_translated(conntrack: Option<&mut Conntrack>, key: &FlowKey, seen: &AtPods) -> bool {
+/// Whether conntrack translates the flow that has this name at the tunnel. Two flows may have it, one there and one at the pod: a
+/// pod that asks a service, and from the same port who is behind it, has conntrack choose another port for one of them.
+///
+/// The flow at the tunnel is the one that conntrack knows by what comes from there, whoever began it; and it has known it since
+/// before a worker saw what leaves.
+fn is_translated(conntrack: Option<&mut Conntrack>, key: &FlowKey) -> bool {
     let Some(conntrack) = conntrack else {
         return false;
     };
-    let answer = match seen.sender {
-        Some(_) => conntrack.translates(key.local, key.remote, key.protocol),
-        None => conntrack.translates(key.remote, key.local, key.protocol),
-    };
+    let answer = conntrack.translates(key.remote, key.local, key.protocol);
     answer.unwrap_or_else(|error| {
         tracing::debug!(%error, flow = %key, "conntrack does not tell whether it translates a flow");
         // A kernel whose conntrack cannot be asked at all leaves it at what was seen.
