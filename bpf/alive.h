@@ -8,6 +8,9 @@
 #include <stdbool.h>
 #include "shared.h"
 
+/* A frame is left to the next program, and then to the kernel, by the same value for tcx (TCX_NEXT) and clsact. */
+#define NEXT (-1)
+
 /* Set before loading, one copy of the object for each device; `workers` is at least 1. */
 const volatile struct steer_settings settings = { .workers = 1 };
 

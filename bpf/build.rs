@@ -22,13 +22,14 @@ const SOURCES: [Source; 7] = [
             "bpf/alive.h",
             "bpf/direct.h",
             "bpf/express.h",
+            "bpf/ring.h",
         ],
         arguments: &[],
     },
     Source {
         name: "direct",
         file: "bpf/direct.bpf.c",
-        headers: &["bpf/shared.h", "bpf/alive.h", "bpf/direct.h"],
+        headers: &["bpf/shared.h", "bpf/alive.h", "bpf/direct.h", "bpf/ring.h"],
         arguments: &[],
     },
     // Exchanging and comparing atomically takes the instructions of v3 (kernel 5.12).

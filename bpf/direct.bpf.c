@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 /* The direct path, at the pods' devices on the host's side and at the NIC.
  *
- *   vxgate_from_pod  tcx ingress on a pod's device:  of a promoted flow       -> encapsulated, to the NIC
+ *   vxgate_from_pod  tcx ingress on a pod's device:  of a promoted flow       -> encapsulated, to the NIC: express;
+ *                                                                              or routed, to the workers: `ring.h`
  *                                                    any other                -> noted, on to the kernel
  *   vxgate_to_pod    tcx egress on a pod's device:   every frame              -> noted, on to the pod
  *   vxgate_deliver   tcx ingress on the NIC:         what the NIC's program
@@ -21,12 +22,9 @@
 #include <stdbool.h>
 #include "alive.h"
 #include "direct.h"
+#include "ring.h"
 #include "shared.h"
 
-#define NEXT (-1)
-/* Ethernet, IPv4, TCP; and with IPv6. */
-#define INNER_HEADERS_LEN 54
-#define INNER6_HEADERS_LEN 74
 #define AT_TOS 15
 #define AT_TOTAL_LEN 16
 #define AT_ID 18
@@ -73,24 +71,6 @@ static __always_inline __u16 next_id(void)
 	return *next * settings.cpus + bpf_get_smp_processor_id();
 }
 
-/* Reads the headers of a frame; UP_REASONS when it may be of a promoted flow. */
-static __always_inline enum up_reason read_frame(struct __sk_buff *skb, bool from_pod, const struct direct_state *state,
-						 struct inner *inner)
-{
-	__u32 headers_len = skb->protocol == bpf_htons(ETH_P_IPV6) ? INNER6_HEADERS_LEN : INNER_HEADERS_LEN;
-	void *data = (void *)(long)skb->data;
-
-	if (skb->vlan_present)
-		return UP_OTHER_PROTOCOL;
-	/* Headers that are not in the frame's first piece. */
-	if (data + headers_len > (void *)(long)skb->data_end && skb->len >= headers_len) {
-		if (bpf_skb_pull_data(skb, headers_len))
-			return UP_LENGTH;
-		data = (void *)(long)skb->data;
-	}
-	return read_inner(data, (void *)(long)skb->data_end, skb->len, from_pod, state, inner);
-}
-
 /* Notes that the kernel carries this flow, unless that is known. */
 static __always_inline void note(struct __sk_buff *skb, void *map, const struct inner *inner, __u32 generation, bool from_pod)
 {
@@ -118,7 +98,7 @@ static __always_inline bool same_mac(const __u8 *one, const __u8 *other)
 }
 
 /* Whether a pod's frame is as those which were seen of its flow: UP_REASONS when so. */
-static __always_inline enum up_reason judge_sender(struct __sk_buff *skb, struct express_flow *flow, const struct inner *inner)
+static __always_inline enum up_reason judge_sender(struct __sk_buff *skb, const struct express_flow *flow)
 {
 	struct ethhdr *eth = (void *)(long)skb->data;
 
@@ -126,14 +106,22 @@ static __always_inline enum up_reason judge_sender(struct __sk_buff *skb, struct
 		return UP_LENGTH;
 	if (flow->pod != skb->ifindex || !same_mac(eth->h_source, flow->pod_mac) || !same_mac(eth->h_dest, flow->gateway_mac))
 		return UP_SPOOFED;
-	/* The lane of superframes does more for these than this one could. A flow that has any takes it with all of its frames:
-	 * none is to overtake another. */
-	if (skb->gso_size)
-		flow->superframe_ns = inner->now_ns;
-	if (flow->superframe_ns && (__s64)(inner->now_ns - flow->superframe_ns) <= SUPERFRAMES_FOR_NS)
+	return UP_REASONS;
+}
+
+/* Why a frame that was judged does not go express, but as it may in the ring gear; UP_REASONS when it does. */
+static __always_inline enum up_reason choose_gear(struct __sk_buff *skb, struct express_flow *flow, const struct inner *inner)
+{
+	__u32 now = ticks(inner->now_ns);
+
+	if (flow->gear == GEAR_RING)
+		return UP_RING;
+	/* The workers do more for these than this gear could. A flow that has any takes their way with all of its frames: none is
+	 * to overtake another. */
+	if (skb->gso_size && flow->superframe_at != now)
+		flow->superframe_at = now;
+	if (skb->gso_size || lately(flow->superframe_at, now))
 		return UP_SUPERFRAME;
-	if (inner->len > flow->frame_max)
-		return UP_OVERSIZE;
 	if ((inner->tos & ECN_MASK) == ECN_CE)
 		return UP_ECN;
 	return UP_REASONS;
@@ -238,11 +226,19 @@ int vxgate_from_pod(struct __sk_buff *skb)
 	inner.now_ns = bpf_ktime_get_coarse_ns();
 	if (bypassed() || !all_fresh(inner.now_ns) || !listened(state, inner.now_ns))
 		goto up;
-	why = judge_sender(skb, flow, &inner);
+	why = judge_sender(skb, flow);
 	if (why != UP_REASONS)
 		goto up;
 	why = judge_frame(flow, &inner, &flow->shown_out_ns);
 	if (why != UP_REASONS)
+		goto up;
+	why = choose_gear(skb, flow, &inner);
+	if (why != UP_REASONS) {
+		counts->up[why]++;
+		return send_to_workers(skb, flow, &inner);
+	}
+	why = UP_OVERSIZE;
+	if (inner.len > flow->frame_max)
 		goto up;
 	if (!encapsulate(skb, flow, &inner)) {
 		counts->lost++;

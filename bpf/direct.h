@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* The direct path's express gear: what its programs share with each other and with `src/steer/express`.
+/* The direct path: what its programs share with each other and with `src/steer/express`.
  *
  * A flow is named by its inner 5-tuple as the pod knows it, `local` being the pod's end: the same name for both directions. In a
  * name, an IPv6 address is as long as one of IPv4 (`fold_address`), so that four names are a cache line still; who finds one looks
@@ -9,7 +9,8 @@
  * frames need. Only one thread writes there, so that no lock is needed; a place that was given up is not used again before
  * every program that still reads it has ended.
  *
- * Whenever a frame is not as all others of its flow are, it is handed up: to the workers, or the kernel, which know all kinds.
+ * Whenever a frame is not as all others of its flow are, it is handed up: from the express gear to the ring gear (`ring.h`), and
+ * from there to the kernel, which knows all kinds.
  */
 #ifndef VXGATE_DIRECT_H
 #define VXGATE_DIRECT_H
@@ -101,7 +102,8 @@ struct express_flow {
 	__u32 generation;
 	__u32 pod;       /* index of the pod's device on the host's side */
 	__u32 nic;       /* index of the underlay device */
-	__u32 frame_max; /* the longest inner frame, Ethernet header included */
+	__u16 frame_max; /* the longest inner frame from the pod, Ethernet header included, and */
+	__u16 deliver_max; /* to it */
 	/* Outer Ethernet, IP, UDP and VXLAN headers and the inner Ethernet header, as the pod's frames leave; without
 	 * lengths, identification, ECN and checksums. What of them is longer than this is in `headers_end`. */
 	__u8 headers[HEADERS_LEN];
@@ -110,15 +112,18 @@ struct express_flow {
 	__u8 checksum;   /* whether it has a UDP checksum */
 	__u8 gateway_mac[ETH_ALEN];
 	__u8 by_xdp;     /* whether the pod's device takes frames from a program on the NIC as they are */
-	__u8 zero;
+	__u8 gear;       /* the highest that it may be in: `enum direct_gear` */
 	__u32 ip_sum;    /* over the outer IPv4 header as it stands in `headers` */
 	__u32 udp_sum;   /* over all that the outer UDP checksum covers but the lengths; see `udp_checksum` */
 	struct flow_key key;
-	__u64 superframe_ns; /* when the pod last sent a superframe of it */
+	__u32 superframe_at; /* when the pod last sent a superframe of it, and */
+	__u32 bulk_at;     /* when it last was sent many large segments: in ticks */
 	__u32 received_at; /* the place of the peer at the other end, for frames from it, and */
 	__u32 sent_at;     /* for frames to it */
 	__u8 ways;       /* of `headers`, one that goes to its pod only has but what tells whom frames are from */
-	__u8 padding[7];
+	__u8 padding;
+	__u16 large;       /* large segments to the pod: how many, and in which window of time; see `is_bulk` */
+	__u32 place;       /* its own place */
 	/* A fourth cache line, of IPv6 alone. */
 	struct flow_ends ends;
 	__u8 headers_end[HEADERS_END_LEN];
@@ -204,6 +209,18 @@ struct inner {
 static __always_inline struct direct_counts *counts_of(__u32 way)
 {
 	return bpf_map_lookup_elem(&direct_counts, &way);
+}
+
+/* Time is kept in ticks where it need not be exact: 2^20 ns, about a millisecond. 0 is long ago. */
+static __always_inline __u32 ticks(__u64 now_ns)
+{
+	return now_ns >> TICK_SHIFT;
+}
+
+/* Whether that was within the last BULK_FOR_TICKS. Another CPU may have been a tick ahead. */
+static __always_inline bool lately(__u32 at, __u32 now)
+{
+	return now + 1 - at <= BULK_FOR_TICKS + 1;
 }
 
 /* Frames that reached their pod's device. */

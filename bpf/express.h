@@ -12,6 +12,7 @@
 #define VXGATE_EXPRESS_H
 
 #include "direct.h"
+#include "ring.h"
 
 static __always_inline bool outer_check_holds(const struct iphdr *ip)
 {
@@ -80,6 +81,15 @@ static __always_inline enum up_reason judge_ipv6(const struct express_flow *flow
 		if (vxlan[half + 1] != end[half] || eth[half] != end[half + 6] || eth[half + 3] != end[half + 3])
 			return UP_SPOOFED;
 	return ecn_stays(bpf_ntohl(*(const __be32 *)ip) >> 20 & ECN_MASK, inner) ? UP_REASONS : UP_ECN;
+}
+
+/* Has the ring gear leave the flow to the kernel while this frame may be with a worker. */
+static __always_inline void note_foreign(const struct express_flow *flow, __u64 now_ns)
+{
+	struct ring_flow *ring = ring_of(flow);
+
+	if (ring)
+		ring->foreign_ns = now_ns;
 }
 
 /* Makes the frame one that the pod is sent by its gateway; false when it is shorter than it was before, which it is not. */
@@ -172,6 +182,7 @@ static __always_inline int take_from(struct xdp_md *ctx, bool six, __u64 now_ns,
 	struct express_flow *flow;
 	struct express_peer *peer;
 	enum up_reason why;
+	__u64 shown_ns;
 	int verdict;
 
 	if (!state || !counts)
@@ -195,14 +206,27 @@ static __always_inline int take_from(struct xdp_md *ctx, bool six, __u64 now_ns,
 	if (!listened(state, inner.now_ns))
 		goto up;
 	why = six ? judge_ipv6(flow, data + ETH_HLEN, len, &inner) : judge_ipv4(flow, data + ETH_HLEN, len, &inner);
-	if (why != UP_REASONS)
-		goto up;
 	/* A group's address is no VTEP's, and a frame that came in by another NIC is not routed as this flow was. */
-	why = UP_SPOOFED;
-	if (flow->nic != ctx->ingress_ifindex)
+	if (why == UP_REASONS && flow->nic != ctx->ingress_ifindex)
+		why = UP_SPOOFED;
+	if (why != UP_REASONS) {
+		if (why != UP_ECN)
+			note_foreign(flow, inner.now_ns);
 		goto up;
-	why = judge_frame(flow, &inner, &flow->shown_in_ns);
+	}
+	/* Who shows it to the kernel is the ring gear, behind the worker that gets it now. */
+	shown_ns = flow->shown_in_ns;
+	why = judge_frame(flow, &inner, &shown_ns);
 	if (why != UP_REASONS)
+		goto up;
+	why = UP_OVERSIZE;
+	if (inner.len > flow->deliver_max)
+		goto up;
+	why = UP_RING;
+	if (flow->gear == GEAR_RING)
+		goto up;
+	why = UP_BULK;
+	if (flow->gear == GEAR_EXPRESS && is_bulk(flow, &inner))
 		goto up;
 	why = UP_NO_ROOM;
 	verdict = hand_over(ctx, flow, &inner, outer_len);

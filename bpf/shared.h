@@ -98,12 +98,21 @@ enum share_kind {
 /* Flows of which it is known that the kernel carries them, each way: beyond that, the oldest are forgotten. */
 #define SIGHTINGS_MAX 65536
 
-/* The ways of the express gear. */
+/* The ways of the direct path. */
 enum direct_way {
-	WAY_OUT,       /* from a pod to the underlay */
-	WAY_IN,        /* from the underlay: decapsulated */
+	WAY_OUT,       /* express, from a pod to the underlay */
+	WAY_IN,        /* express, from the underlay: decapsulated */
 	WAY_DELIVERED, /* and of these: handed to a pod's device */
+	WAY_RING_OUT,  /* from a pod to the workers, in frames of the wire */
+	WAY_RING_IN,   /* from the workers to a pod, in frames of the wire */
 	DIRECT_WAYS,
+};
+
+/* The gears of a promoted flow. */
+enum direct_gear {
+	GEAR_EXPRESS,       /* but bulk TCP to the pod is for the workers to join */
+	GEAR_RING,          /* and no higher */
+	GEAR_EXPRESS_WHOLE, /* bulk TCP, too: the workers join nothing */
 };
 
 /* Why a frame was handed up. The order is that of src/stats/up_reason.rs, where the meanings stand. */
@@ -124,6 +133,8 @@ enum up_reason {
 	UP_NO_ROOM,
 	UP_NOT_ALIVE,
 	UP_UNSETTLED,
+	UP_BULK,
+	UP_RING,
 	UP_REASONS,
 };
 
@@ -156,7 +167,17 @@ struct express_peer {
  * (30 s), and a bridge an address (300 s). */
 #define SHOW_EVERY_NS 10000000000LL
 
-/* How long a pod's flow stays with the lane of superframes after the last one. */
-#define SUPERFRAMES_FOR_NS 1000000000LL
+/* See `ticks` in direct.h. */
+#define TICK_SHIFT 20
+
+/* For so long, a second, a flow stays in the ring gear after the last superframe of its pod's, or the last moment that its pod was
+ * sent many large segments in. */
+#define BULK_FOR_TICKS 954
+
+/* A large segment of TCP is longer than this, in bytes with its header; many are so many in a window of WINDOW_TICKS, 16.8 ms. With
+ * 32 that is 22 Mbit/s, or a burst of 46 KB: more than an answer of an ordinary request. */
+#define LARGE_LEN 1000
+#define LARGE_MANY 32
+#define WINDOW_TICKS 16
 
 #endif

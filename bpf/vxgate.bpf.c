@@ -9,7 +9,8 @@
  *                                               not the kernel alone can bring home        -> access device (TCP and
  *                                                                                             superframes to its
  *                                                                                             TAP), else kernel
- *   vxgate_ingress   tcx on the access device:  what a worker decapsulated                 -> the vxlan device's ingress
+ *   vxgate_ingress   tcx on the access device:  what a worker decapsulated                 -> the vxlan device's ingress;
+ *                                               of a promoted flow (`ring.h`)              -> routed, to its pod
  *   vxgate_wire      tcx on the wire TAP:       superframes that a worker encapsulated     -> the NIC's egress, to be cut
  *
  * Each program first asks whether the workers live: a cell that a worker has not stored into for HEARTBEAT_STALE_NS says
@@ -34,9 +35,6 @@
 #include "alive.h"
 #include "express.h"
 #include "shared.h"
-
-/* A frame is left to the next program, and then to the kernel, by the same value for tcx (TCX_NEXT) and clsact. */
-#define NEXT (-1)
 
 #define IP_FRAGMENT_OR_OFFSET 0x3fff
 #define IHL_WITHOUT_OPTIONS 5
@@ -532,6 +530,8 @@ static __always_inline __u64 joined(struct __sk_buff *skb)
 SEC("tc")
 int vxgate_ingress(struct __sk_buff *skb)
 {
+	__u32 pod;
+
 	/* Whatever comes in while no worker lives was not decapsulated by one. Bypass does not stop frames here: a worker
 	 * that drains still hands on what it had received. */
 	if (!any_fresh()) {
@@ -543,6 +543,8 @@ int vxgate_ingress(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	}
 	count_steered(COUNTS_INGRESS, 1);
+	if (settings.flow_sets && (pod = take_from_worker(skb, joined(skb))))
+		return bpf_redirect(pod, 0);
 	return bpf_redirect(settings.device, BPF_F_INGRESS);
 }
 

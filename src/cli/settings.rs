@@ -24,11 +24,11 @@ pub(super) struct SettingFlags {
     /// Which flows go straight between the underlay and the pods' own devices, without the node's routing, bridge and
     /// filters: off (none), flows (those that the kernel was seen to carry unchanged both ways, until anything changes that it
     /// decides by), always (those that it was seen to carry unchanged one way, until routes, neighbours or devices change:
-    /// rules and NetworkPolicies that come later do not stop them). Linux 6.15 and later [default: off].
+    /// rules and NetworkPolicies that come later do not stop them). Linux 6.6 and later [default: off].
     #[arg(long, value_name = "WORD", env = "VXGATE_DIRECT")]
     direct: Option<String>,
-    /// Whether flows go the direct path in XDP, which needs no worker for a frame; without it they may still go it through the
-    /// workers [default: true].
+    /// Whether flows go the direct path in XDP, which needs no worker for a frame, and Linux 6.15; without it they still go it
+    /// through the workers [default: true].
     #[arg(long, value_name = "BOOL", env = "VXGATE_EXPRESS")]
     express: Option<bool>,
     /// For how many flows the direct path has room, 1024 to 262144: with half as many, next to none finds no place, and goes the

@@ -182,7 +182,7 @@ impl Key {
                 )
             }
             Self::Express => {
-                "Whether flows go the direct path in XDP, which needs no worker for a frame: true or false. Without it they may \
+                "Whether flows go the direct path in XDP, which needs no worker for a frame: true or false. Without it they \
                  still go it through the workers."
                     .into()
             }

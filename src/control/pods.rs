@@ -20,6 +20,8 @@ pub struct PodPort {
     pub ifindex: u32,
     /// Its name there.
     pub name: String,
+    /// Its MTU in bytes.
+    pub mtu: u32,
 }
 
 /// The pods' devices of a namespace.
@@ -53,6 +55,7 @@ pub fn pods(links: &[LinkKind], with_clsact: &[u32]) -> Pods {
         let port = PodPort {
             ifindex: link.link.ifindex,
             name: link.link.name.clone(),
+            mtu: link.link.mtu,
         };
         if with_clsact.contains(&port.ifindex) {
             let why = "it has classifiers (clsact), which its frames would go around";

@@ -382,11 +382,6 @@ faults! {
         "Flows on the direct path go back to the kernel when anything changes that it decides by, which netlink tells. The kernel refused to, so no flow goes it."
         "Look at the kernel's answer: memory for sockets, open files (`ulimit -n`), or a security module in the way."
     }
-    "0797" GearOff Failed {
-        "the gear of the direct path is switched off"
-        "A direct path was asked for, and the express gear, which is the only one, was switched off (express = false): no flow goes it."
-        "Say --express true, or leave the direct path off (--direct off)."
-    }
     "0801" DaemonSilent NotRunning {
         "no vxgate answers"
         "No daemon listens on the control socket. It is not running, runs in another network namespace, or has another socket."

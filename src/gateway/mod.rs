@@ -43,10 +43,10 @@ pub use fdb::{FdbEntryState, FdbPage, FdbPlace, FdbQuery};
 pub use flight::DroppedFrame;
 pub use lock::{LockError, lock_name, peer_may_change, peer_pid};
 pub use observe::{
-    AccessState, DeviceState, DirectState, DirectWayState, DropState, FlowState, FlowsState,
-    GroupState, MemberState, MirrorState, Observation, OffenderState, PeerState, PolicyState,
-    PortState, QueueState, RefusedState, RingState, StagesState, SuperframesState, Traffic,
-    VniState, VtepState, WorkerState,
+    AccessState, DeviceState, DirectState, DirectWayState, DropState, EXPRESS, FlowState,
+    FlowsState, GroupState, MemberState, MirrorState, Observation, OffenderState, PeerState,
+    PolicyState, PortState, QueueState, RING, RefusedState, RingState, StagesState,
+    SuperframesState, Traffic, VniState, VtepState, WorkerState,
 };
 pub use order::{Drained, Orders, Resumed, Stopping};
 pub use plan::{Nic, Plan, PlanError, receive_queues, refusal_words};

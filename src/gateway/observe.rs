@@ -73,6 +73,9 @@ pub struct DirectState {
     pub why_not: Option<String>,
     /// Why no TCP flow goes it.
     pub why_not_tcp: Option<String>,
+    /// Why no flow goes higher than the ring gear.
+    #[serde(default)]
+    pub why_not_express: Option<String>,
     /// The pods' devices that are looked after.
     pub pods: u64,
     /// Those among them that take frames from XDP as they are, because their pod's end has GRO on or a program.
@@ -81,6 +84,9 @@ pub struct DirectState {
     pub pods_left_out: BTreeMap<String, String>,
     /// Flows in the express gear.
     pub express_flows: u64,
+    /// Flows in the ring gear, now or lately.
+    #[serde(default)]
+    pub ring_flows: u64,
     /// Flows promoted since the start of the session.
     pub promotions: u64,
     /// How often every flow was demoted at once, because something changed that the kernel decides by.
@@ -88,11 +94,30 @@ pub struct DirectState {
     /// What had changed, of several things at once the first.
     #[serde(default)]
     pub changes_by: BTreeMap<String, u64>,
-    /// From pods to the underlay.
+    /// From pods to the underlay, express.
     pub out: DirectWayState,
-    /// From the underlay to pods.
+    /// From the underlay to pods, express.
     #[serde(rename = "in")]
     pub into: DirectWayState,
+    /// From pods to the workers, in the ring gear: what express left to it. Its frames are of the wire, as many as a superframe has
+    /// segments; from there on they are among the ports'.
+    #[serde(default)]
+    pub ring_out: DirectWayState,
+    /// From the workers to pods, in the ring gear: all that they decapsulate.
+    #[serde(default)]
+    pub ring_in: DirectWayState,
+}
+
+impl DirectState {
+    /// All ways of both gears, by name.
+    pub fn ways(&self) -> [(&DirectWayState, &'static str); 4] {
+        [
+            (&self.out, "express from pods"),
+            (&self.into, "express to pods"),
+            (&self.ring_out, "ring from pods"),
+            (&self.ring_in, "ring to pods"),
+        ]
+    }
 }
 
 /// Flows that are known, those first that carried the most.
@@ -107,8 +132,11 @@ pub struct FlowsState {
     pub why_not_tcp: Option<String>,
     /// How many are known.
     pub known: u64,
-    /// How many of them go the direct path.
+    /// How many of them go express.
     pub express: u64,
+    /// How many of them are in the ring gear, now or lately.
+    #[serde(default)]
+    pub ring: u64,
     /// Not all, where there are too many.
     pub flows: Vec<FlowState>,
 }
@@ -126,7 +154,7 @@ pub struct FlowState {
     pub device: Option<String>,
     /// The VTEP that the other end is behind.
     pub vtep: Option<IpAddr>,
-    /// `express`, or `transparent` for the kernel's routing and filters.
+    /// `express` past the workers, `ring` through them, both around the kernel's routing and filters; `transparent` through these.
     pub gear: String,
     /// Which ways it is promoted: `both`, `in` (to the pod) or `out` (from it); none of one that is not.
     #[serde(default)]
@@ -143,12 +171,47 @@ pub struct FlowState {
     pub in_frames: u64,
     /// Their bytes.
     pub in_bytes: u64,
+    /// Frames from the pod in the ring gear: of the wire.
+    #[serde(default)]
+    pub ring_out_frames: u64,
+    /// Their bytes, of a superframe with one set of inner headers.
+    #[serde(default)]
+    pub ring_out_bytes: u64,
+    /// Frames to the pod in the ring gear: of the wire.
+    #[serde(default)]
+    pub ring_in_frames: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub ring_in_bytes: u64,
 }
 
-/// One way of the express gear.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// The word for the gear past the workers.
+pub const EXPRESS: &str = "express";
+/// That for the one through them.
+pub const RING: &str = "ring";
+/// That for the path through the kernel's routing and filters.
+pub const TRANSPARENT: &str = "transparent";
+
+impl FlowState {
+    /// Frames that went the direct path, in any gear: from the pod, and to it.
+    pub fn frames(&self) -> (u64, u64) {
+        (
+            self.out_frames + self.ring_out_frames,
+            self.in_frames + self.ring_in_frames,
+        )
+    }
+
+    /// Whether it does not go the direct path.
+    pub fn is_transparent(&self) -> bool {
+        self.gear == TRANSPARENT
+    }
+}
+
+/// One way of a gear.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DirectWayState {
-    /// Frames that came: of pods' devices all, of the underlay those for one of our VTEPs. A superframe is one.
+    /// Frames that came: of pods' devices all, of the underlay those for one of our VTEPs, and a superframe is one. In the ring gear
+    /// what express left to it, or what workers decapsulated, and a superframe is as many as its segments.
     pub received: u64,
     /// Frames forwarded.
     pub forwarded: u64,
@@ -162,6 +225,21 @@ pub struct DirectWayState {
     pub balance_ok: bool,
     /// Frames handed up to the workers or the kernel, by reason, and their `total`.
     pub handed_up: BTreeMap<String, u64>,
+}
+
+impl Default for DirectWayState {
+    /// Of a way that no frame has come: nothing is missing.
+    fn default() -> Self {
+        Self {
+            received: 0,
+            forwarded: 0,
+            forwarded_bytes: 0,
+            lost: 0,
+            in_flight: 0,
+            balance_ok: true,
+            handed_up: BTreeMap::new(),
+        }
+    }
 }
 
 /// What the data path does where the kernel and the RFC leave a choice, in the words of the configuration.

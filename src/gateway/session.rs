@@ -569,7 +569,7 @@ fn judge(seen: &mut Observation) {
         }
     }
     if let Some(direct) = &seen.direct {
-        for (way, name) in [(&direct.out, "from pods"), (&direct.into, "to pods")] {
+        for (way, name) in direct.ways() {
             if !way.balance_ok {
                 let count = way.in_flight;
                 seen.reasons.push(format!(

@@ -51,9 +51,10 @@ impl fmt::Display for Flows {
         }
         writeln!(
             f,
-            "{} flows known, {} in the express gear{}",
+            "{} flows known, {} express, {} in the ring gear{}",
             state.known,
             state.express,
+            state.ring,
             match state.mode.as_deref() {
                 Some("always") => " (always: whatever filters say)",
                 _ => "",
@@ -115,6 +116,7 @@ struct FlowLine<'a>(&'a FlowState, &'a Widths);
 impl fmt::Display for FlowLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(flow, widths) = *self;
+        let (out, into) = flow.frames();
         let age = format!("{}.{} s", flow.age_ms / 1000, flow.age_ms % 1000 / 100);
         write!(
             f,
@@ -123,8 +125,8 @@ impl fmt::Display for FlowLine<'_> {
             widths.line(addresses(flow)),
             flow.gear,
             age,
-            flow.out_frames,
-            flow.in_frames,
+            out,
+            into,
             flow.why_not_higher.as_deref().unwrap_or("-")
         )
     }
@@ -149,6 +151,10 @@ mod tests {
             out_bytes: 64_000,
             in_frames: 999,
             in_bytes: 63_936,
+            ring_out_frames: 0,
+            ring_out_bytes: 0,
+            ring_in_frames: 0,
+            ring_in_bytes: 0,
         }
     }
 
@@ -161,18 +167,26 @@ mod tests {
             vtep: None,
             ..flow()
         };
+        let bulk = FlowState {
+            gear: "ring".into(),
+            why_not_higher: Some("its pod sends superframes".into()),
+            ring_out_frames: 44,
+            ..flow()
+        };
         let flows = Flows::new(Some(FlowsState {
             why_not_tcp: Some("conntrack is strict".into()),
-            known: 5,
+            known: 6,
             express: 1,
-            flows: vec![flow(), waits],
+            ring: 1,
+            flows: vec![flow(), bulk, waits],
             ..FlowsState::default()
         }));
         let text = flows.to_string();
         for line in [
             "no direct path for TCP: conntrack is strict\n",
-            "5 flows known, 1 in the express gear\n",
+            "6 flows known, 1 express, 1 in the ring gear\n",
             "udp   10.244.0.14:40000     10.244.1.14:53        10.0.0.11       express        12.3 s         1000          999  -\n",
+            "10.0.0.11       ring           12.3 s         1044          999  its pod sends superframes\n",
             "  not seen leaving\n",
             "and 3 more\n",
         ] {

@@ -255,8 +255,13 @@ impl fmt::Display for DirectLines<'_> {
         let times = if direct.changes == 1 { "time" } else { "times" };
         write!(
             f,
-            "  direct    {}: {} flows of {} pods in the express gear; {} promoted, all demoted {} {times}",
-            direct.mode, direct.express_flows, direct.pods, direct.promotions, direct.changes
+            "  direct    {}: {} flows of {} pods express, {} in the ring gear; {} promoted, all demoted {} {times}",
+            direct.mode,
+            direct.express_flows,
+            direct.pods,
+            direct.ring_flows,
+            direct.promotions,
+            direct.changes
         )?;
         let causes = direct.changes_by.iter();
         let causes = causes.map(|(what, times)| format!("{what} {times}"));
@@ -266,11 +271,14 @@ impl fmt::Display for DirectLines<'_> {
         } else {
             writeln!(f, " ({})", causes.join(", "))?;
         }
+        if let Some(why) = &direct.why_not_express {
+            writeln!(f, "            none express: {why}")?;
+        }
         for (name, why) in &direct.pods_left_out {
             writeln!(f, "            not {name}: {why}")?;
         }
-        for (way, word) in [(&direct.out, "from pods"), (&direct.into, "to pods")] {
-            writeln!(f, "            {word}: {}", DirectWayWords(way))?;
+        for (way, name) in direct.ways() {
+            writeln!(f, "            {name}: {}", DirectWayWords(way))?;
         }
         Ok(())
     }
@@ -683,8 +691,11 @@ mod tests {
             changes: 1,
             changes_by: BTreeMap::from([("filters".into(), 1)]),
             pods_left_out: BTreeMap::from([("veth7".into(), "it is limited".into())]),
+            ring_flows: 1,
+            why_not_express: Some("it is forbidden".into()),
             out: way(100),
             into: way(101),
+            ring_out: way(100),
             ..DirectState::default()
         };
         let observation = Observation {
@@ -693,11 +704,14 @@ mod tests {
         };
         let status = Status::new(observation, 7);
         let text = status.to_string();
-        let lines = "  direct    flows: 3 flows of 2 pods in the express gear; 9 promoted, all demoted 1 time (filters 1)\n            \
+        let lines = "  direct    flows: 3 flows of 2 pods express, 1 in the ring gear; 9 promoted, all demoted 1 time (filters 1)\n            \
+            none express: it is forbidden\n            \
             not veth7: it is limited\n            \
-            from pods: received 100 = forwarded 90 + handed up 7 + lost 1 + in flight 2   balance OK\n            \
+            express from pods: received 100 = forwarded 90 + handed up 7 + lost 1 + in flight 2   balance OK\n            \
             handed up 7 tcp_flags\n            \
-            to pods: received 101 = forwarded 90 + handed up 7 + lost 1 + in flight 2   BALANCE BROKEN\n";
+            express to pods: received 101 = forwarded 90 + handed up 7 + lost 1 + in flight 2   BALANCE BROKEN\n            \
+            handed up 7 tcp_flags\n            \
+            ring from pods: received 100 = forwarded 90 + handed up 7 + lost 1 + in flight 2   balance OK\n";
         assert!(text.contains(lines), "{text}");
         let json = serde_json::to_value(&status).unwrap();
         assert_eq!(json["direct"]["in"]["handed_up"]["tcp_flags"], 7);

@@ -1,4 +1,4 @@
-//! Every way the express gear hands a frame up: to the workers, or the kernel. The order is the order of the counters in
+//! Every way a gear of the direct path hands a frame up: express to the ring gear or the workers, and that to the kernel. The order is the order of the counters in
 //! `bpf/shared.h`.
 
 macro_rules! up_reasons {
@@ -36,14 +36,16 @@ up_reasons! {
     Checksum      "checksum"       "An inner UDP datagram without a checksum, or an outer one over IPv6.";
     TcpFlags      "tcp_flags"      "A TCP segment that begins or ends a connection: the flow is demoted.";
     Ttl           "ttl"            "An inner TTL or hop limit that is used up: the kernel tells the sender.";
-    Ecn           "ecn"            "ECN bits that the way through the tunnel changes, or may.";
-    Superframe    "superframe"     "A pod's superframe, or a frame of a flow that has some: they have a lane of their own.";
-    Oversize      "oversize"       "A pod's frame that does not fit the path once it is encapsulated: the kernel tells the pod.";
+    Ecn           "ecn"            "ECN bits that the way through the tunnel changes, or may: the workers do that.";
+    Superframe    "superframe"     "A pod's superframe, or a frame of a flow that has some: the ring gear takes them whole.";
+    Oversize      "oversize"       "A frame that does not fit the path once it is encapsulated, or the pod's device: the kernel tells its sender.";
     Spoofed       "spoofed"        "A frame with addresses, a port, a VNI or a device that are not its flow's.";
     Shown         "shown"          "One frame in ten seconds, so that the kernel does not forget the flow.";
     NoRoom        "no_room"        "No room in front of the frame for what the classifier behind has to know.";
     NotAlive      "not_alive"      "A worker hangs, or who listens to what changes, or bypass was asked for.";
     Unsettled     "unsettled"      "Something that the kernel decides by has just changed, or forbids the direct path: see why_not.";
+    Bulk          "bulk"           "A segment of bulk TCP to a pod: the workers join it to a superframe, and the ring gear delivers that.";
+    Ring          "ring"           "Of a flow that goes no higher than the ring gear.";
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ impl Settings {
         match map {
             _ if self.flow_sets == 0 => None,
             "flow_sets" => Some(self.flow_sets),
-            "express_flows" => Some(self.flow_sets * WAYS as u32),
+            "express_flows" | "ring_flows" => Some(self.flow_sets * WAYS as u32),
             "express_peers" => Some(cpus() * self.peers),
             _ => None,
         }
@@ -76,7 +76,7 @@ impl Settings {
 }
 
 /// Maps that all copies share with the first.
-const SHARED: [&str; 10] = [
+const SHARED: [&str; 11] = [
     "heartbeats",
     "bypass",
     "endpoints",
@@ -85,6 +85,7 @@ const SHARED: [&str; 10] = [
     "direct_state",
     "flow_sets",
     "express_flows",
+    "ring_flows",
     "express_peers",
     "direct_counts",
 ];

@@ -1,6 +1,7 @@
-//! The express gear: its programs at the pods' devices and at the NICs, and the arrays of promoted flows that they read.
+//! The direct path's two gears: their programs at the pods' devices and at the NICs, and the arrays of promoted flows that they
+//! read.
 //!
-//! `bpf/direct.h` says what is in the arrays. They are mapped, so that promoting and demoting a flow, and beginning another
+//! `bpf/direct.h` and `bpf/ring.h` say what is in the arrays. They are mapped, so that promoting and demoting a flow, and beginning another
 //! generation, take stores and no system call. One thread writes them: whoever owns [`Express`].
 //!
 //! Its attachments are tcx links, and nothing else: they end with the process.
@@ -15,10 +16,11 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use super::copy::{self, Copy, Settings};
 use super::heartbeat::Cells;
 use super::hooks::{self, Hook, Side};
+use super::ring::{RingCounters, RingFlows};
 use super::{DirectPlan, Error, attach_error};
 use crate::flows::{AtPods, FlowKey, Generation, PodSide, Promoted, Seed, Slot, Verdict, WAYS};
 use crate::stats::{PeerCounts, PeerId, PeerTally, Tally, UpReason};
-use crate::wire::{MacAddr, checksum};
+use crate::wire::{MacAddr, checksum, ethernet};
 
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/direct.bpf.o"));
 
@@ -27,9 +29,11 @@ const SET_STRIDE: usize = 64;
 const FLOW_STRIDE: usize = 256;
 const STATE_LEN: usize = 56;
 /// `enum direct_way`.
-const WAY_OUT: u32 = 0;
-const WAY_IN: u32 = 1;
+pub(super) const WAY_OUT: u32 = 0;
+pub(super) const WAY_IN: u32 = 1;
 const WAY_DELIVERED: u32 = 2;
+pub(super) const WAY_RING_OUT: u32 = 3;
+pub(super) const WAY_RING_IN: u32 = 4;
 /// Words of `struct direct_state`.
 const GENERATION: usize = 0;
 const SEED: usize = 1;
@@ -51,9 +55,9 @@ mod word {
     pub const GATEWAY_MAC: usize = 17;
     pub const SUMS: usize = 18;
     pub const KEY: usize = 19;
-    pub const SUPERFRAME: usize = 21;
+    pub const BULK: usize = 21;
     pub const PEERS: usize = 22;
-    pub const WAYS: usize = 23;
+    pub const WAYS_PLACE: usize = 23;
     pub const ENDS: usize = 24;
     pub const HEADERS_END: usize = 28;
 }
@@ -71,18 +75,30 @@ const HEADERS_LEN: usize = 64;
 const HEADERS_END_LEN: usize = 24;
 const UDP: u32 = 17;
 
-/// The gear of one session.
+/// `enum direct_gear`.
+const GEAR_EXPRESS: u8 = 0;
+const GEAR_RING: u8 = 1;
+const GEAR_EXPRESS_WHOLE: u8 = 2;
+/// `TICK_SHIFT` and `BULK_FOR_TICKS` of `bpf/shared.h`.
+const TICK_SHIFT: u32 = 20;
+const BULK_FOR_TICKS: u32 = 954;
+
+/// The gears of one session.
 pub struct Express {
-    object: Copy,
+    pub(super) object: Copy,
     state: Cells,
     sets: Cells,
     flows: Cells,
+    ring: RingFlows,
     from_pods: MapHandle,
     to_pods: MapHandle,
     counters: DirectCounters,
     peers: ExpressPeers,
     seed: Seed,
     set_count: usize,
+    highest: Gear,
+    /// The vxlan devices, by index.
+    devices: BTreeMap<u32, Device>,
     pods: BTreeMap<u32, Pod>,
     _nics: Vec<Hook>,
 }
@@ -93,9 +109,51 @@ struct Pod {
     _hooks: [Hook; 2],
     /// Takes frames from programs on other devices.
     by_xdp: bool,
+    /// In bytes.
+    mtu: u32,
 }
 
-/// What one way of the gear did, in frames.
+/// What flows need to know of a vxlan device.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Device {
+    /// The longest frame that it takes, in bytes.
+    pub frame_max: u32,
+    /// Whether the workers join segments of TCP for it.
+    pub joins: bool,
+}
+
+/// How a promoted flow's frames go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gear {
+    /// Through the workers.
+    Ring,
+    /// Past them, where they can.
+    Express,
+}
+
+/// Why a promoted flow is in the ring gear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InRing {
+    /// No flow goes higher.
+    Highest,
+    /// Its pod sends superframes.
+    Superframes,
+    /// Its pod is sent bulk TCP.
+    Bulk,
+}
+
+impl InRing {
+    /// In words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Highest => "no flow goes express",
+            Self::Superframes => "its pod sends superframes, which the workers take whole",
+            Self::Bulk => "its pod is sent bulk TCP, which the workers join to superframes",
+        }
+    }
+}
+
+/// What one way of a gear did, in frames.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WayCounters {
     /// Forwarded.
@@ -110,7 +168,7 @@ pub struct WayCounters {
     pub received: u64,
 }
 
-/// What went of one flow since it was promoted.
+/// What went express of one flow since it was promoted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FlowCounters {
     /// Frames from the pod.
@@ -131,7 +189,7 @@ pub struct ExpressPeers {
     places: usize,
 }
 
-/// A look at the gear's counters from other threads.
+/// A look at the gears' counters from other threads.
 #[derive(Debug, Clone)]
 pub struct DirectCounters {
     map: Arc<MapHandle>,
@@ -139,12 +197,14 @@ pub struct DirectCounters {
 
 impl Express {
     /// Loads the programs beside the steering programs of `first`, whose arrays they share and which were planned alike, and attaches
-    /// those of the NICs.
+    /// those of the NICs, which express needs.
     pub(super) fn load<'a>(
         first: &Copy,
         workers: u32,
         plan: DirectPlan,
+        highest: Gear,
         nics: impl Iterator<Item = (u32, &'a str)>,
+        devices: BTreeMap<u32, Device>,
     ) -> Result<Self, Error> {
         let settings = Settings {
             workers,
@@ -172,6 +232,7 @@ impl Express {
             state.store_word(0, FOLD + at, word);
         }
         let deliver = object.program("vxgate_deliver")?;
+        let nics = nics.filter(|_| highest == Gear::Express);
         let nics = nics.map(|(ifindex, name)| {
             // What comes to it decapsulated is none of the NIC's for anybody else.
             let attached = hooks::attach_tcx_first(deliver.as_fd(), ifindex, Side::Ingress);
@@ -185,12 +246,15 @@ impl Express {
                 map: Arc::new(object.map("direct_counts")?),
             },
             peers,
+            ring: RingFlows::map(&object, set_count * WAYS)?,
             object,
             state,
             sets,
             flows,
             seed,
             set_count,
+            highest,
+            devices,
             pods: BTreeMap::new(),
         })
     }
@@ -238,6 +302,7 @@ impl Express {
             name: name.to_owned(),
             _hooks: hooks,
             by_xdp: false,
+            mtu: u32::MAX,
         };
         self.pods.insert(ifindex, pod);
         Ok(())
@@ -248,6 +313,18 @@ impl Express {
         if let Some(pod) = self.pods.get_mut(&ifindex) {
             pod.by_xdp = by_xdp;
         }
+    }
+
+    /// Says how long the packets are that a pod's device takes, in bytes: of flows that are promoted from now on.
+    pub fn set_mtu(&mut self, ifindex: u32, mtu: u32) {
+        if let Some(pod) = self.pods.get_mut(&ifindex) {
+            pod.mtu = mtu;
+        }
+    }
+
+    /// The highest gear that flows go in.
+    pub fn highest(&self) -> Gear {
+        self.highest
     }
 
     /// How many pods' devices take frames from programs on other devices.
@@ -303,13 +380,24 @@ impl Express {
         for (at, bytes) in flow.key.ends().as_chunks::<8>().0.iter().enumerate() {
             put(word::ENDS + at, u64::from_ne_bytes(*bytes));
         }
+        let device = self.devices.get(&flow.departure.device);
+        // TCP's segments are joined on the NIC's own receive path, before the pod sees them: 4.8 Gbit/s instead of 3.8.
         let pod = self.pods.get(&flow.pod.pod);
-        let by_xdp = u8::from(pod.is_some_and(|pod| pod.by_xdp));
-        put(word::GATEWAY_MAC, mac_word(flow.pod.gateway_mac, by_xdp, 0));
+        let by_xdp = u8::from(!flow.key.is_tcp() && pod.is_some_and(|pod| pod.by_xdp));
+        let gear = match self.highest {
+            Gear::Express if device.is_none_or(|device| device.joins) => GEAR_EXPRESS,
+            Gear::Express => GEAR_EXPRESS_WHOLE,
+            Gear::Ring => GEAR_RING,
+        };
+        put(
+            word::GATEWAY_MAC,
+            mac_word(flow.pod.gateway_mac, by_xdp, gear),
+        );
         let [first, second] = flow.key.words(&self.seed);
         put(word::KEY, first);
         put(word::KEY + 1, second);
-        put(word::SUPERFRAME, 0);
+        put(word::BULK, 0);
+        self.ring.begin(slot, flow.departure.device);
         self.write_ways(flow);
         put(word::GENERATION_POD, pair(generation, flow.pod.pod));
         let (set, way) = (slot / WAYS, slot % WAYS);
@@ -321,9 +409,14 @@ impl Express {
     fn write_way_out(&self, flow: &Promoted) {
         let departure = &flow.departure;
         let put = |word, number| self.flows.store_word(flow.slot.0, word, number);
+        let pod = self.pods.get(&flow.pod.pod);
+        let device = self.devices.get(&departure.device);
+        let device_max = device.map_or(u32::MAX, |device| device.frame_max);
+        let frame_max = departure.frame_max.min(device_max);
+        let deliver_max = pod.map_or(u32::MAX, |pod| pod.mtu.saturating_add(ethernet::LEN as u32));
         put(
             word::NIC_FRAME_MAX,
-            pair(departure.nic, departure.frame_max),
+            pair(departure.nic, lengths(frame_max, deliver_max)),
         );
         let (headers, rest) = departure.headers.split_at(HEADERS_LEN);
         let mut end = [0; HEADERS_END_LEN];
@@ -346,9 +439,10 @@ impl Express {
 
     /// Which ways it goes: behind all that a way needs.
     fn write_ways(&self, flow: &Promoted) {
-        let ways = [flow.ways.bits(), 0, 0, 0, 0, 0, 0, 0];
-        self.flows
-            .store_word(flow.slot.0, word::WAYS, u64::from_ne_bytes(ways));
+        let ways = u32::from_ne_bytes([flow.ways.bits(), 0, 0, 0]);
+        let slot = flow.slot.0;
+        let word = pair(ways, slot as u32);
+        self.flows.store_word(slot, word::WAYS_PLACE, word);
     }
 
     /// Takes a flow out of the arrays.
@@ -359,7 +453,22 @@ impl Express {
         self.flows.store_word(slot, word::GENERATION_POD, 0);
     }
 
-    /// What went of a promoted flow, and the name of its pod's device.
+    /// What went of a promoted flow by the ring gear, and why it is there at `now_ns`, if it is.
+    pub fn ring(&self, Slot(slot): Slot, now_ns: u64) -> (RingCounters, Option<InRing>) {
+        let now = (now_ns >> TICK_SHIFT) as u32;
+        let lately = |at: u32| now.wrapping_sub(at) <= BULK_FOR_TICKS;
+        let [superframe_at, bulk_at] = unpair(self.flows.load_word(slot, word::BULK));
+        let why = if self.highest == Gear::Ring {
+            Some(InRing::Highest)
+        } else if lately(superframe_at) {
+            Some(InRing::Superframes)
+        } else {
+            lately(bulk_at).then_some(InRing::Bulk)
+        };
+        (self.ring.counters(slot), why)
+    }
+
+    /// What went express of a promoted flow, and the name of its pod's device.
     pub fn flow(&self, Slot(slot): Slot) -> (FlowCounters, Option<&str>) {
         let count = |word| self.flows.load_word(slot, word);
         let [_, pod] = unpair(count(word::GENERATION_POD));
@@ -379,7 +488,14 @@ impl Express {
             return Verdict::Demoted;
         }
         let frames = |word| self.flows.load_word(slot, word);
-        Verdict::Frames(frames(word::OUT_FRAMES).wrapping_add(frames(word::IN_FRAMES)))
+        let by_ring = self.ring.counters(slot);
+        let frames = [
+            frames(word::OUT_FRAMES),
+            frames(word::IN_FRAMES),
+            by_ring.out_frames,
+            by_ring.in_frames,
+        ];
+        Verdict::Frames(frames.into_iter().fold(0, u64::wrapping_add))
     }
 }
 
@@ -391,19 +507,25 @@ impl Drop for Express {
 }
 
 impl DirectCounters {
-    /// What went from pods to the underlay, from the underlay, and to pods.
+    /// What went express from pods to the underlay, from the underlay, and to pods; and by the ring gear from pods, and to them.
     ///
     /// # Errors
     /// When the kernel does not tell.
-    pub fn read(&self) -> Result<[WayCounters; 3], Error> {
+    pub fn read(&self) -> Result<[WayCounters; 5], Error> {
         // In this order: what was delivered by the first look was taken by the second.
         let delivered = self.way(WAY_DELIVERED)?;
-        Ok([self.way(WAY_OUT)?, self.way(WAY_IN)?, delivered])
+        Ok([
+            self.way(WAY_OUT)?,
+            self.way(WAY_IN)?,
+            delivered,
+            self.way(WAY_RING_OUT)?,
+            self.way(WAY_RING_IN)?,
+        ])
     }
 
     fn way(&self, way: u32) -> Result<WayCounters, Error> {
         let failed = |source| Error::Map {
-            what: "the express gear's counters".to_owned(),
+            what: "the direct path's counters".to_owned(),
             source,
         };
         let by_cpu = self
@@ -476,9 +598,16 @@ fn mac_word(MacAddr([a, b, c, d, e, f]): MacAddr, g: u8, h: u8) -> u64 {
 }
 
 /// Two fields of 32 bits, one behind the other in memory.
-fn pair(first: u32, second: u32) -> u64 {
+pub(super) fn pair(first: u32, second: u32) -> u64 {
     let ([a, b, c, d], [e, f, g, h]) = (first.to_ne_bytes(), second.to_ne_bytes());
     u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// `frame_max` and `deliver_max`.
+fn lengths(frame_max: u32, deliver_max: u32) -> u32 {
+    let bytes = |max| u16::try_from(max).unwrap_or(u16::MAX).to_ne_bytes();
+    let ([a, b], [c, d]) = (bytes(frame_max), bytes(deliver_max));
+    u32::from_ne_bytes([a, b, c, d])
 }
 
 fn unpair(word: u64) -> [u32; 2] {
@@ -510,12 +639,12 @@ fn random() -> u64 {
 }
 
 const _: () = assert!(
-    UpReason::COUNT == 16,
+    UpReason::COUNT == 18,
     "enum up_reason of bpf/shared.h has as many"
 );
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     mod six;
 
     use etherparse::{Ipv4HeaderSlice, PacketBuilder, UdpHeaderSlice};
@@ -529,13 +658,13 @@ mod tests {
 
     /// The device that the kernel runs test programs on.
     const LOOPBACK: u32 = 1;
-    const XDP_PASS: u32 = 2;
+    pub(in super::super) const XDP_PASS: u32 = 2;
     const NIC: MacAddr = MacAddr([4; 6]);
     const FAR_NIC: MacAddr = MacAddr([6; 6]);
-    const OWN: MacAddr = MacAddr([0x0e, 0, 0, 0, 0, 1]);
-    const FAR: MacAddr = MacAddr([0x0e, 0, 0, 0, 0, 2]);
-    const POD: MacAddr = MacAddr([2, 0, 0, 0, 0, 5]);
-    const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+    pub(in super::super) const OWN: MacAddr = MacAddr([0x0e, 0, 0, 0, 0, 1]);
+    pub(in super::super) const FAR: MacAddr = MacAddr([0x0e, 0, 0, 0, 0, 2]);
+    pub(in super::super) const POD: MacAddr = MacAddr([2, 0, 0, 0, 0, 5]);
+    pub(in super::super) const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
     const NODE: [u8; 4] = [192, 0, 2, 1];
     const FAR_NODE: [u8; 4] = [192, 0, 2, 2];
     const ENDS: [[u8; 4]; 2] = [[10, 244, 0, 5], [10, 244, 1, 7]];
@@ -546,19 +675,26 @@ mod tests {
         pod_mac: POD,
         gateway_mac: GATEWAY,
     };
-    const SETS: u32 = 256;
+    pub(in super::super) const SETS: u32 = 256;
+    /// The vxlan device.
+    const DEVICE: u32 = 4;
     const OUTER_LEN: usize = 50;
     const HANDOVER_MAGIC: u32 = 0x7678_6731;
 
-    struct Gear {
-        steering: Copy,
-        express: Express,
+    pub(in super::super) struct Loaded {
+        pub steering: Copy,
+        pub express: Express,
     }
 
-    fn gear() -> Gear {
+    pub(in super::super) fn gear() -> Loaded {
+        loaded(Gear::Express)
+    }
+
+    pub(in super::super) fn loaded(highest: Gear) -> Loaded {
         let settings = Settings {
             flow_sets: SETS,
             peers: PEERS,
+            device: DEVICE,
             ..loaded_settings()
         };
         let steering = Copy::load(&settings, None).unwrap();
@@ -571,19 +707,23 @@ mod tests {
             flows: SETS * WAYS as u32 - 3,
             peers: PEERS,
         };
-        let express = Express::load(&steering, 1, plan, std::iter::empty()).unwrap();
+        let (nics, devices) = (std::iter::empty(), BTreeMap::new());
+        let express = Express::load(&steering, 1, plan, highest, nics, devices).unwrap();
         assert_eq!(express.sets(), SETS as usize);
         express.begin(GENERATION);
         express.heard(i64::MAX as u64 / 2);
-        Gear { steering, express }
+        Loaded { steering, express }
     }
 
-    impl Gear {
+    impl Loaded {
         /// Promotes the flow of this frame.
-        fn promote(&self, frame: &[u8]) {
-            let flow = self.flow(frame);
-            self.express
-                .promote(&flow, GENERATION, crate::port::now_ns());
+        pub fn promote(&self, frame: &[u8]) {
+            self.promote_at(frame, crate::port::now_ns());
+        }
+
+        /// The same, when the kernel was last shown a frame of it at `now_ns`.
+        pub fn promote_at(&self, frame: &[u8], now_ns: u64) {
+            self.express.promote(&self.flow(frame), GENERATION, now_ns);
         }
 
         /// The flow of this frame, to be promoted both ways.
@@ -606,7 +746,7 @@ mod tests {
                 key,
                 departure: Departure {
                     headers,
-                    device: 4,
+                    device: DEVICE,
                     nic: LOOPBACK,
                     frame_max: 1464,
                     ecn: 3,
@@ -615,7 +755,7 @@ mod tests {
                 },
                 arrival: Some(Arrival {
                     source: far,
-                    device: 4,
+                    device: DEVICE,
                     nic: LOOPBACK,
                     peer: PeerId(3),
                     local: NODE.into(),
@@ -630,12 +770,12 @@ mod tests {
         }
 
         /// Has the kernel run a program of the gear on a frame of a pod's: what it says, and what became of the frame.
-        fn send_from_pod(&self, frame: &[u8]) -> (u32, Vec<u8>) {
+        pub fn send_from_pod(&self, frame: &[u8]) -> (u32, Vec<u8>) {
             run(&self.express.object, "vxgate_from_pod", frame)
         }
 
         /// Why the frame that is handed up by `act` was.
-        fn why(&self, way: usize, act: impl FnOnce()) -> UpReason {
+        pub fn why(&self, way: usize, act: impl FnOnce()) -> UpReason {
             let before = self.express.counters().read().unwrap()[way];
             act();
             let after = self.express.counters().read().unwrap()[way];
@@ -665,7 +805,7 @@ mod tests {
         headers
     }
 
-    fn run(copy: &Copy, name: &str, frame: &[u8]) -> (u32, Vec<u8>) {
+    pub(in super::super) fn run(copy: &Copy, name: &str, frame: &[u8]) -> (u32, Vec<u8>) {
         let mut programs = copy.object.progs_mut();
         let program = programs.find(|program| program.name() == name).unwrap();
         let mut out = vec![0; frame.len() + 256];
@@ -679,7 +819,12 @@ mod tests {
         (output.return_value, output.data.unwrap().to_vec())
     }
 
-    fn frame(macs: [MacAddr; 2], ends: [[u8; 4]; 2], ttl: u8, tcp: bool) -> Vec<u8> {
+    pub(in super::super) fn frame(
+        macs: [MacAddr; 2],
+        ends: [[u8; 4]; 2],
+        ttl: u8,
+        tcp: bool,
+    ) -> Vec<u8> {
         let ip = PacketBuilder::ethernet2(macs[0].0, macs[1].0).ipv4(ends[0], ends[1], ttl);
         let (mut bytes, payload) = (Vec::new(), [0x5a; 101]);
         if tcp {
@@ -691,12 +836,12 @@ mod tests {
         bytes
     }
 
-    fn of_pod(tcp: bool) -> Vec<u8> {
+    pub(in super::super) fn of_pod(tcp: bool) -> Vec<u8> {
         frame([POD, GATEWAY], ENDS, 64, tcp)
     }
 
     /// From the far node, to the same flow's pod: what `promote` swaps the ends of.
-    fn of_wire(tcp: bool) -> Vec<u8> {
+    pub(in super::super) fn of_wire(tcp: bool) -> Vec<u8> {
         let mut inner = frame([FAR, OWN], [ENDS[1], ENDS[0]], 63, tcp);
         // The ports, too; their sum stays as it is.
         inner[34..38].copy_from_slice(&[0x07, 0xd0, 0x03, 0xe8]);
@@ -710,7 +855,7 @@ mod tests {
         bytes
     }
 
-    fn sealed(frame: &[u8], at: usize) -> bool {
+    pub(in super::super) fn sealed(frame: &[u8], at: usize) -> bool {
         let header = Ipv4HeaderSlice::from_slice(&frame[at..])
             .unwrap()
             .to_header();
@@ -752,19 +897,21 @@ mod tests {
     }
 
     #[test]
-    fn ecn_is_copied_and_congestion_is_for_others() {
+    fn ecn_is_copied_and_congestion_is_for_the_workers() {
         let gear = gear();
         gear.promote(&of_pod(false));
-        for (ecn, direct) in [(0, true), (1, true), (2, true), (3, false)] {
+        for (ecn, express) in [(0, true), (1, true), (2, true), (3, false)] {
             let mut sent = of_pod(false);
             sent[15] = ecn;
             let sum = Ipv4HeaderSlice::from_slice(&sent[14..])
                 .unwrap()
                 .to_header();
             sent[24..26].copy_from_slice(&sum.calc_header_checksum().to_be_bytes());
+            // Not encapsulated, but routed: to the workers.
             let (verdict, out) = gear.send_from_pod(&sent);
-            assert_eq!(verdict == TC_ACT_REDIRECT, direct, "{ecn}");
-            assert_eq!(out[15], if direct { 0xb8 | ecn } else { ecn });
+            let added = if express { OUTER_LEN } else { 0 };
+            assert_eq!((verdict, out.len()), (TC_ACT_REDIRECT, sent.len() + added));
+            assert_eq!(out[15], if express { 0xb8 | ecn } else { ecn });
         }
     }
 
@@ -915,7 +1062,7 @@ mod tests {
             run(&gear.steering, "vxgate_underlay", &of_wire(true));
             run(&gear.steering, "vxgate_underlay", &of_wire(false));
         }
-        let [out, taken, _] = gear.express.counters().read().unwrap();
+        let [out, taken, ..] = gear.express.counters().read().unwrap();
         for way in [out, taken] {
             let up: u64 = way.up.iter().sum();
             assert_eq!((way.received, way.forwarded, way.lost, up), (10, 5, 0, 5));

@@ -20,6 +20,7 @@ mod inspect;
 mod kernel_share;
 mod messages;
 mod qdisc;
+mod ring;
 mod tap;
 
 use std::net::IpAddr;
@@ -31,12 +32,13 @@ pub use error::Error;
 pub use ethtool::{
     Channels, channels, driver, finishes_checksums, hiding, offloads, spreads_by_port,
 };
-pub use express::{DirectCounters, Express, ExpressPeers, FlowCounters, WayCounters};
+pub use express::{DirectCounters, Express, ExpressPeers, FlowCounters, Gear, InRing, WayCounters};
 pub use frame_limit::FrameLimits;
 pub use heartbeat::Heartbeat;
 pub use hooks::XdpMode;
 pub use inspect::{Leftover, XdpProgram, has_tcx, is_ours, leftovers, tcx_programs, xdp_program};
 pub use kernel_share::KernelShares;
+pub use ring::RingCounters;
 pub use tap::Tap;
 
 use crate::flows::WAYS;
@@ -262,16 +264,24 @@ impl Steering {
         Heartbeat::new(Arc::clone(&self.cells), worker as usize)
     }
 
-    /// The express gear of this session, with no flow in it and at no pod's device yet.
+    /// The direct path of this session up to this gear, with no flow in it and at no pod's device yet.
     ///
     /// # Errors
     /// When the session was planned without, or the kernel refuses.
-    pub fn express(&self) -> Result<Express, Error> {
+    pub fn express(&self, highest: Gear) -> Result<Express, Error> {
         let with_arrays = self.nics.first().map(|nic| &nic.copy);
         let first = with_arrays.ok_or_else(|| Error::Plan("there is no underlay device".into()))?;
         let nics = self.nics.iter();
         let nics = nics.map(|nic| (nic.plan.ifindex, nic.plan.name.as_str()));
-        Express::load(first, self.workers, self.direct, nics)
+        let devices = self.devices.iter().map(|SteeredDevice { plan, .. }| {
+            let device = express::Device {
+                frame_max: plan.mtu.saturating_add(ethernet::LEN as u32),
+                joins: plan.access_tap.is_some(),
+            };
+            (plan.ifindex, device)
+        });
+        let devices = devices.collect();
+        Express::load(first, self.workers, self.direct, highest, nics, devices)
     }
 
     /// How long frames may be that leave the vxlan devices: without a limit until one is set.
@@ -506,6 +516,8 @@ fn load_copies(plan: &SteerPlan) -> Result<Vec<Copy>, Error> {
     let devices = plan.devices.iter().map(|device| Settings {
         workers,
         chains,
+        flow_sets: direct.map_or(0, DirectPlan::sets),
+        peers: direct.map_or(0, |plan| plan.peers),
         kernel_side: device.kernel_side.ifindex,
         device: device.ifindex,
         frame_max: device.mtu.saturating_add(ethernet::LEN as u32),

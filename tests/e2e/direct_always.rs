@@ -341,18 +341,3 @@ fn connections_survive_their_gateway_when_it_hangs_drains_or_dies() {
     calls.wait_for_answers(20);
     calls.finish();
 }
-
-#[test]
-fn with_its_only_gear_switched_off_no_flow_goes_direct_and_status_says_so() {
-    let lab = Lab::up();
-    let arguments = ["--direct", "flows", "--express", "false"];
-    let vxgate = Vxgate::start(&lab.node(Node::Master), &arguments);
-    let mut talk = talk(&lab);
-    for _ in 0..50 {
-        assert!(talk.ask(64));
-    }
-    let status = vxgate.balanced();
-    let why = status.0["direct"]["why_not"].as_str().expect("a reason");
-    assert!(why.contains("express = false"), "{why}");
-    assert_eq!((direct(&status).out, direct(&status).flows), (0, 0));
-}

@@ -15,6 +15,7 @@ mod cli;
 mod direct;
 mod direct_always;
 mod direct_ipv6;
+mod direct_ring;
 mod doctor;
 mod drain;
 mod drops;

@@ -467,7 +467,7 @@ impl Status {
     /// Where a way of the direct path has frames without a fate, or with two.
     fn unbalanced_direct(&self) -> String {
         let mut complaints = String::new();
-        for way in ["out", "in"] {
+        for way in ["out", "in", "ring_out", "ring_in"] {
             let gear = &self.0["direct"][way];
             if gear.is_null() {
                 continue;

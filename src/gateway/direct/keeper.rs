@@ -18,10 +18,10 @@ use crate::config;
 use crate::control::{Change, Changes, Pods, pods};
 use crate::fault::{self, Explained};
 use crate::flows::{AtPods, Evidence, FlowKey, Generation, Judge, Sightings, Standing, Ways};
-use crate::gateway::observe::{FlowState, FlowsState};
+use crate::gateway::observe::{EXPRESS, FlowState, FlowsState, RING, TRANSPARENT};
 use crate::netlink::{self, Conntrack, Socket, XdpFeatures};
 use crate::port::now_ns;
-use crate::steer::{self, Express};
+use crate::steer::{self, Express, Gear as FlowGear};
 
 /// How often sightings are looked at, and the programs told that somebody listens: a tenth of `LISTENER_STALE_NS`
 /// (`bpf/shared.h`).
@@ -186,7 +186,7 @@ impl Keeper {
             self.express.vacate(slot);
         }
         let mut shared = lock(&self.shared);
-        shared.flows = 0;
+        (shared.flows, shared.in_ring) = (0, 0);
         if let Some(change) = change {
             *shared.changes.entry(change).or_default() += 1;
         }
@@ -235,6 +235,9 @@ impl Keeper {
             let mut shared = lock(&self.shared);
             shared.promotions += promotions;
             shared.flows = self.judge.promoted();
+            if self.express.highest() == FlowGear::Ring {
+                shared.in_ring = shared.flows;
+            }
         }
     }
 
@@ -248,10 +251,14 @@ impl Keeper {
     /// Looks at the promoted flows, and at what nobody announces.
     fn look(&mut self, now_ns: u64) {
         self.follow_conntrack();
-        let express = &self.express;
+        let (express, mut in_ring) = (&self.express, 0);
         self.judge.sweep(
             now_ns,
-            |slot| express.look(slot),
+            |slot| {
+                let (_, why) = express.ring(slot, now_ns);
+                in_ring += usize::from(why.is_some());
+                express.look(slot)
+            },
             |slot, _| express.vacate(slot),
         );
         let filters = self.heeds_filters.then(refused::filters);
@@ -270,6 +277,7 @@ impl Keeper {
         shared.why_not.clone_from(&self.forbidden);
         shared.why_not_tcp.clone_from(&self.tcp_forbidden);
         shared.flows = self.judge.promoted();
+        shared.in_ring = in_ring.min(shared.flows);
     }
 
     /// The flows that are known, those first that carried the most.
@@ -281,13 +289,16 @@ impl Keeper {
             .collect();
         let known = flows.len();
         flows.sort_by_cached_key(|flow| {
-            let frames = flow.out_frames + flow.in_frames;
-            (flow.ways.is_none(), Reverse(frames), flow.age_ms)
+            let (out, into) = flow.frames();
+            (flow.is_transparent(), Reverse(out + into), flow.age_ms)
         });
+        let in_gear = |gear| flows.iter().filter(|flow| flow.gear == gear).count() as u64;
+        let (express, ring) = (in_gear(EXPRESS), in_gear(RING));
         flows.truncate(FLOWS_MAX);
         FlowsState {
             known: known as u64,
-            express: self.judge.promoted() as u64,
+            express,
+            ring,
             flows,
             ..FlowsState::default()
         }
@@ -298,6 +309,19 @@ impl Keeper {
             Some(_) => self.express.flow(standing.slot),
             None => Default::default(),
         };
+        let (ring, in_ring) = match standing.ways {
+            Some(_) => self.express.ring(standing.slot, now_ns),
+            None => Default::default(),
+        };
+        let gear = match (standing.ways, in_ring) {
+            (None, _) => TRANSPARENT,
+            (Some(_), Some(_)) => RING,
+            (Some(_), None) => EXPRESS,
+        };
+        let why_not = standing.hitch.map(|hitch| match standing.ways {
+            Some(ways) => format!("{}: {}", one_way(ways), hitch.words()),
+            None => hitch.words().to_owned(),
+        });
         let words = |tcp, udp| if standing.key.is_tcp() { tcp } else { udp };
         FlowState {
             protocol: words("tcp", "udp").to_owned(),
@@ -305,20 +329,18 @@ impl Keeper {
             remote: standing.key.remote,
             device: device.map(str::to_owned),
             vtep: standing.vtep,
-            gear: standing
-                .ways
-                .map_or("transparent", |_| "express")
-                .to_owned(),
+            gear: gear.to_owned(),
             ways: standing.ways.map(|ways| ways.label().to_owned()),
-            why_not_higher: standing.hitch.map(|hitch| match standing.ways {
-                Some(ways) => format!("{}: {}", one_way(ways), hitch.words()),
-                None => hitch.words().to_owned(),
-            }),
+            why_not_higher: why_not.or(in_ring.map(|why| why.words().to_owned())),
             age_ms: now_ns.saturating_sub(standing.born_ns) / 1_000_000,
             out_frames: counters.out_frames,
             out_bytes: counters.out_bytes,
             in_frames: counters.in_frames,
             in_bytes: counters.in_bytes,
+            ring_out_frames: ring.out_frames,
+            ring_out_bytes: ring.out_bytes,
+            ring_in_frames: ring.in_frames,
+            ring_in_bytes: ring.in_bytes,
         }
     }
 
@@ -340,11 +362,15 @@ impl Keeper {
         gone.for_each(|ifindex| self.express.detach_pod(*ifindex));
         for port in ports {
             if known.contains(&port.ifindex) {
+                self.express.set_mtu(port.ifindex, port.mtu);
                 continue;
             }
-            if let Err(error) = self.express.attach_pod(port.ifindex, &port.name) {
-                tracing::debug!(%error, pod = port.name, "not looked after");
-                left_out.push((port, error.to_string()));
+            match self.express.attach_pod(port.ifindex, &port.name) {
+                Ok(()) => self.express.set_mtu(port.ifindex, port.mtu),
+                Err(error) => {
+                    tracing::debug!(%error, pod = port.name, "not looked after");
+                    left_out.push((port, error.to_string()));
+                }
             }
         }
         for ifindex in self.express.pods().collect::<Vec<_>>() {

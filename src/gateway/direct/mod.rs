@@ -1,4 +1,4 @@
-//! The direct path of a session: which flows go it, why others do not, and what its gear has counted.
+//! The direct path of a session: which flows go it, why others do not, and what its gears have counted.
 //!
 //! ```text
 //!   workers ── sightings ──▶ Judge ◀── sightings of the pods' devices (BPF maps)
@@ -41,7 +41,7 @@ use crate::control::Change;
 use crate::fault::{self, Explained};
 use crate::flows::{Generation, Sightings};
 use crate::stats::{PeerBook, UpReason};
-use crate::steer::{DirectCounters, Express, Steering, WayCounters};
+use crate::steer::{self, DirectCounters, Express, Steering, WayCounters};
 use keeper::Keeper;
 use refused::Refused;
 
@@ -52,7 +52,7 @@ const IN_FLIGHT_MAX: i64 = 4096;
 
 /// Whether flows of this plan may go the direct path, as far as that is known beforehand.
 pub(super) fn is_wanted(plan: &Plan) -> bool {
-    plan.direct != config::Direct::Off && plan.express && refused::kernel().is_ok()
+    plan.direct != config::Direct::Off && refused::kernel().is_ok()
 }
 
 /// A direct path that is made with the session and begins when all else is in place.
@@ -66,6 +66,8 @@ pub(super) struct Prepared {
 
 struct Gear {
     express: Express,
+    /// Why no flow goes express.
+    why_not_express: Option<String>,
     sightings: Sightings,
     generation: Generation,
 }
@@ -83,14 +85,17 @@ pub(super) fn prepare(plan: &Plan, steering: &Steering) -> Prepared {
 
 impl Gear {
     fn load(plan: &Plan, steering: &Steering) -> Result<Self, Refused> {
-        if !plan.express {
-            return Err(Refused::ExpressOff);
-        }
         refused::kernel()?;
-        let (express, generation) = (steering.express()?, Generation::default());
+        let why_not_express = why_not_express(plan);
+        let highest = match why_not_express {
+            None => steer::Gear::Express,
+            Some(_) => steer::Gear::Ring,
+        };
+        let (express, generation) = (steering.express(highest)?, Generation::default());
         Ok(Self {
             sightings: Sightings::new(generation.clone(), express.seed()),
             express,
+            why_not_express,
             generation,
         })
     }
@@ -121,6 +126,9 @@ impl Prepared {
         let shared = Arc::new(Mutex::new(Shared::default()));
         let mode = self.mode;
         let running = self.gear?.and_then(|gear| {
+            lock(&shared)
+                .why_not_express
+                .clone_from(&gear.why_not_express);
             let (doubt, shared) = (self.doubt, Arc::clone(&shared));
             Keeper::start(gear, doubt, shared, mode, self.nice)
         });
@@ -189,10 +197,13 @@ impl Desk {
 struct Shared {
     why_not: Option<String>,
     why_not_tcp: Option<String>,
+    why_not_express: Option<String>,
     pods: usize,
     pods_by_xdp: usize,
     left_out: Vec<(String, String)>,
+    /// In any gear, and by the last look in the ring gear.
     flows: usize,
+    in_ring: usize,
     promotions: u64,
     changes: BTreeMap<Change, u64>,
 }
@@ -219,7 +230,7 @@ impl Direct {
     pub fn state(&self) -> DirectState {
         let counters = self.running.as_ref().map(|running| running.counters.read());
         let mut trouble = None;
-        let [out, taken, delivered] = match counters {
+        let [out, taken, delivered, ring_out, ring_in] = match counters {
             Some(Ok(ways)) => ways,
             Some(Err(error)) => {
                 trouble = Some(fault::line(&error));
@@ -234,15 +245,19 @@ impl Direct {
             mode: self.mode.label().to_owned(),
             why_not: shared.why_not.clone().or(trouble),
             why_not_tcp: shared.why_not_tcp.clone(),
+            why_not_express: shared.why_not_express.clone(),
             pods: shared.pods as u64,
             pods_by_xdp: shared.pods_by_xdp as u64,
             pods_left_out: shared.left_out.iter().cloned().collect(),
-            express_flows: shared.flows as u64,
+            express_flows: shared.flows.saturating_sub(shared.in_ring) as u64,
+            ring_flows: shared.in_ring.min(shared.flows) as u64,
             promotions: shared.promotions,
             changes: shared.changes.values().sum(),
             changes_by: by_what.collect(),
             out: way(&out, out.forwarded),
             into: way(&taken, delivered.forwarded),
+            ring_out: way(&ring_out, ring_out.forwarded),
+            ring_in: way(&ring_in, ring_in.forwarded),
         }
     }
 }
@@ -263,6 +278,17 @@ fn way(counters: &WayCounters, forwarded: u64) -> DirectWayState {
         balance_ok: (0..=IN_FLIGHT_MAX).contains(&in_flight),
         handed_up: up.chain([("total".to_owned(), handed_up)]).collect(),
     }
+}
+
+/// Why no flow may go express, when so.
+fn why_not_express(plan: &Plan) -> Option<String> {
+    if !plan.express {
+        return Some("express = false".to_owned());
+    }
+    let error = refused::kernel_for_express().err()?;
+    let code = error.fault().code();
+    tracing::info!(code, error = fault::line(&error), "no flow goes express");
+    Some(fault::line(&error))
 }
 
 fn tell(error: &Refused) {

@@ -1,4 +1,4 @@
-//! Why flows do not go the direct path, or TCP does not: what the kernel is too old for, and what would be bypassed unheard.
+//! Why flows do not go the direct path, or TCP does not, or none goes express: what the kernel is too old for, and what would be bypassed unheard.
 
 use std::fs;
 use std::io;
@@ -7,8 +7,13 @@ use crate::fault::{Explained, Fault};
 use crate::netlink;
 use crate::steer;
 
-/// The first kernel that keeps what XDP writes in front of a frame on its way to a classifier, whatever the device.
-const KERNEL: (u32, u32) = (6, 15);
+/// A version of Linux.
+type Version = (u32, u32);
+
+/// The first kernel with tcx.
+const KERNEL: Version = (6, 6);
+/// The first that keeps what XDP writes in front of a frame on its way to a classifier, whatever the device: express needs it.
+const KERNEL_FOR_EXPRESS: Version = (6, 15);
 /// `1`: conntrack takes segments whose predecessors it has not seen.
 const LIBERAL: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal";
 /// Tables of `iptables-legacy` and `ip6tables-legacy`, one a line.
@@ -21,8 +26,10 @@ const LEGACY_TABLES: [(&str, &str); 2] = [
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refused {
     /// The kernel lacks what the gear needs.
-    #[error("Linux {major}.{minor} or later is needed, this is {release}", major = KERNEL.0, minor = KERNEL.1)]
+    #[error("Linux {major}.{minor} or later is needed, this is {release}", major = needed.0, minor = needed.1)]
     Kernel {
+        /// The first that has it.
+        needed: Version,
         /// What it says of itself.
         release: String,
     },
@@ -44,9 +51,6 @@ pub(super) enum Refused {
     /// Connections could not come back.
     #[error("conntrack would call segments invalid whose predecessors it has not seen")]
     StrictConntrack,
-    /// The one gear there is was switched off.
-    #[error("the express gear is switched off (express = false), and there is no other")]
-    ExpressOff,
     /// Programs or maps of the gear.
     #[error(transparent)]
     Programs(#[from] steer::Error),
@@ -66,7 +70,6 @@ impl Explained for Refused {
                 Fault::FiltersUnheard
             }
             Self::StrictConntrack => Fault::ConntrackStrict,
-            Self::ExpressOff => Fault::GearOff,
             Self::Programs(error) => error.fault(),
             Self::Deaf(_) | Self::Unasked(_) => Fault::ChangesUnheard,
         }
@@ -87,7 +90,6 @@ impl Explained for Refused {
             Self::Ipsets { .. } => {
                 "use sets of nft; or --direct always, where no rule is to stop a flow"
             }
-            Self::ExpressOff => "say --express true, or --direct off",
             Self::StrictConntrack => "sysctl net.netfilter.nf_conntrack_tcp_be_liberal=1",
             Self::Programs(error) => return error.remedy(),
             Self::Kernel { .. } | Self::IpsetsUnknown(_) | Self::Deaf(_) | Self::Unasked(_) => {
@@ -98,17 +100,26 @@ impl Explained for Refused {
     }
 }
 
-/// Whether the kernel has what the gear needs.
+/// Whether the kernel has what the direct path needs.
 pub(super) fn kernel() -> Result<(), Refused> {
+    at_least(KERNEL)
+}
+
+/// Whether it has what express needs.
+pub(super) fn kernel_for_express() -> Result<(), Refused> {
+    at_least(KERNEL_FOR_EXPRESS)
+}
+
+fn at_least(needed: Version) -> Result<(), Refused> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    if version(&release) < Some(KERNEL) {
+    if version(&release) < Some(needed) {
         let release = release.trim().to_owned();
-        return Err(Refused::Kernel { release });
+        return Err(Refused::Kernel { needed, release });
     }
     Ok(())
 }
 
-fn version(release: &str) -> Option<(u32, u32)> {
+fn version(release: &str) -> Option<Version> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());
     let mut next = || parts.next()?.parse().ok();
     Some((next()?, next()?))
@@ -162,6 +173,8 @@ mod tests {
         ] {
             assert_eq!(version(release), found, "{release}");
         }
-        assert!(Some((6, 9)) < Some(KERNEL) && Some((7, 0)) > Some(KERNEL));
+        let (first, express) = (Some(KERNEL), Some(KERNEL_FOR_EXPRESS));
+        assert!(Some((6, 1)) < first && first < Some((6, 9)));
+        assert!(Some((6, 9)) < express && express < Some((7, 0)));
     }
 }

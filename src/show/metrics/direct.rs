@@ -1,9 +1,9 @@
-//! The direct path's metrics: how many flows go it, and what became of the frames that its gear looked at.
+//! The direct path's metrics: how many flows go it, and what became of the frames that its gears looked at.
 
 use super::exposition::{Exposition, Labels, Total};
 use super::families::flag;
 use crate::control::Change;
-use crate::gateway::{DirectState, DirectWayState};
+use crate::gateway::{DirectState, DirectWayState, EXPRESS, RING};
 use crate::stats::UpReason;
 
 /// Writes them.
@@ -24,7 +24,10 @@ pub(super) fn write(page: &mut Exposition<'_>, direct: &DirectState) {
     page.gauge(
         "vxgate_direct_flows",
         "Flows that go the direct path now.",
-        [(vec![gear()], direct.express_flows as f64)],
+        [
+            (vec![gear(EXPRESS)], direct.express_flows as f64),
+            (vec![gear(RING)], direct.ring_flows as f64),
+        ],
     );
     let pods = [
         ("attended", direct.pods),
@@ -53,12 +56,17 @@ pub(super) fn write(page: &mut Exposition<'_>, direct: &DirectState) {
 }
 
 fn ways(page: &mut Exposition<'_>, direct: &DirectState) {
-    let ways = [("encap", &direct.out), ("decap", &direct.into)];
+    let ways = [
+        ((EXPRESS, "encap"), &direct.out),
+        ((EXPRESS, "decap"), &direct.into),
+        ((RING, "encap"), &direct.ring_out),
+        ((RING, "decap"), &direct.ring_in),
+    ];
     type Pick = fn(&DirectWayState) -> u64;
     let counters: [(&str, &str, Pick); 4] = [
         (
             "vxgate_direct_received_packets_total",
-            "Frames that the gear looked at; a superframe is one.",
+            "Frames that the gear looked at; to express a superframe is one, to the ring gear as many as its segments.",
             |way| way.received,
         ),
         (
@@ -78,17 +86,17 @@ fn ways(page: &mut Exposition<'_>, direct: &DirectState) {
         ),
     ];
     for (name, help, pick) in counters {
-        let series = ways.map(|(direction, way)| (labels(direction), Total::Count(pick(way))));
+        let series = ways.map(|(way, state)| (labels(way), Total::Count(pick(state))));
         page.counter(name, help, series);
     }
     page.counter(
         "vxgate_direct_handed_up_packets_total",
-        "Frames that it handed up to the workers or the kernel, by reason.",
-        ways.iter().flat_map(|(direction, way)| {
+        "Frames that it handed up, by reason: express to the ring gear, the workers or the kernel, the ring gear to the kernel.",
+        ways.iter().flat_map(|(way, state)| {
             UpReason::ALL.iter().map(move |reason| {
-                let mut labels = labels(direction);
+                let mut labels = labels(*way);
                 labels.push(("reason", reason.label().to_owned()));
-                let count = way.handed_up.get(reason.label()).copied();
+                let count = state.handed_up.get(reason.label()).copied();
                 (labels, Total::Count(count.unwrap_or(0)))
             })
         }),
@@ -96,19 +104,19 @@ fn ways(page: &mut Exposition<'_>, direct: &DirectState) {
     page.gauge(
         "vxgate_direct_in_flight_packets",
         "Frames that it has taken and that have no fate yet.",
-        ways.map(|(direction, way)| (labels(direction), way.in_flight as f64)),
+        ways.map(|(way, state)| (labels(way), state.in_flight as f64)),
     );
     page.gauge(
         "vxgate_direct_balance_ok",
         "Whether received = forwarded + handed up + lost + in flight (0 or 1).",
-        ways.map(|(direction, way)| (labels(direction), flag(way.balance_ok))),
+        ways.map(|(way, state)| (labels(way), flag(state.balance_ok))),
     );
 }
 
-fn gear() -> (&'static str, String) {
-    ("gear", "express".to_owned())
+fn gear(gear: &str) -> (&'static str, String) {
+    ("gear", gear.to_owned())
 }
 
-fn labels(direction: &str) -> Labels {
-    vec![gear(), ("direction", direction.to_owned())]
+fn labels((of, direction): (&str, &str)) -> Labels {
+    vec![gear(of), ("direction", direction.to_owned())]
 }

@@ -220,6 +220,8 @@ mod tests {
             "vxgate_direct_allowed{protocol=\"tcp\"} 0\n",
             "vxgate_direct_allowed{protocol=\"udp\"} 1\n",
             "vxgate_direct_flows{gear=\"express\"} 3\n",
+            "vxgate_direct_flows{gear=\"ring\"} 1\n",
+            "vxgate_direct_forwarded_packets_total{gear=\"ring\",direction=\"encap\"} 10\n",
             "vxgate_direct_pods{state=\"attended\"} 2\n",
             "vxgate_direct_promotions_total 9\n",
             "vxgate_direct_changes_total{what=\"filters\"} 1\n",

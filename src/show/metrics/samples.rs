@@ -85,8 +85,10 @@ pub(in super::super) fn with_direct() -> Observation {
             promotions: 9,
             changes: 1,
             changes_by: [("filters".to_owned(), 1)].into(),
+            ring_flows: 1,
             out: way(100),
             into: way(55),
+            ring_out: way(20),
             ..DirectState::default()
         }),
         ..observation()

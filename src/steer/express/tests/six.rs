@@ -27,8 +27,12 @@ fn with_each(families: [Families; 3]) -> impl Iterator<Item = (Families, bool)> 
     families.flat_map(|families| [false, true].map(|tcp| (families, tcp)))
 }
 
-fn gear6() -> Gear {
-    let gear = gear();
+fn gear6() -> Loaded {
+    loaded6(Gear::Express)
+}
+
+fn loaded6(highest: Gear) -> Loaded {
+    let gear = loaded(highest);
     let vni = Vni::new(1).unwrap();
     gear.steering
         .add_segment(NODE6.into(), LOOPBACK, 8472, vni)
@@ -103,7 +107,7 @@ fn headers6(inner: &[u8]) -> [u8; 84] {
     headers
 }
 
-impl Gear {
+impl Loaded {
     /// Promotes the flow of this frame over a tunnel of this family.
     fn promote_over(&self, over: bool, frame: &[u8]) {
         let key = FlowKey::of(frame, Way::Out).unwrap();
@@ -196,11 +200,11 @@ fn assert_outer(over: bool, out: &[u8], inner_len: usize) {
 }
 
 #[test]
-fn ecn_is_copied_and_congestion_is_for_others() {
+fn ecn_is_copied_and_congestion_is_for_the_workers() {
     for (over, within) in FAMILIES {
         let gear = gear6();
         gear.promote_over(over, &of_pods(within, false));
-        for (ecn, direct) in [(0, true), (1, true), (2, true), (3, false)] {
+        for (ecn, express) in [(0, true), (1, true), (2, true), (3, false)] {
             let mut sent = of_pods(within, false);
             if within {
                 sent[15] = sent[15] & !0x30 | ecn << 4;
@@ -211,8 +215,10 @@ fn ecn_is_copied_and_congestion_is_for_others() {
                 sent[24..26].copy_from_slice(&sum.to_be_bytes());
             }
             let (verdict, out) = gear.send_from_pod(&sent);
-            assert_eq!(verdict == TC_ACT_REDIRECT, direct, "{ecn}");
-            if direct {
+            // Not encapsulated, but routed: to the workers.
+            let added = if express { outer_len(over) } else { 0 };
+            assert_eq!((verdict, out.len()), (TC_ACT_REDIRECT, sent.len() + added));
+            if express {
                 let class = if over {
                     out[14] << 4 | out[15] >> 4
                 } else {
@@ -361,7 +367,7 @@ fn a_segment_that_ends_a_connection_demotes_its_flow() {
 }
 
 /// Frames of two flows that have the same name.
-fn namesakes(gear: &Gear) -> [Vec<u8>; 2] {
+fn namesakes(gear: &Loaded) -> [Vec<u8>; 2] {
     let seed = gear.express.seed();
     let key = FlowKey::of(&of_pod6(false), Way::Out).unwrap();
     let mut by_name = BTreeMap::new();
@@ -430,7 +436,7 @@ fn every_frame_that_comes_has_one_fate() {
                 run(&gear.steering, "vxgate_underlay", &of_wires(families, tcp));
             }
         }
-        let [out, taken, _] = gear.express.counters().read().unwrap();
+        let [out, taken, ..] = gear.express.counters().read().unwrap();
         let bytes = of_pods(within, true).len() as u64;
         for way in [out, taken] {
             let up: u64 = way.up.iter().sum();
@@ -472,5 +478,35 @@ fn a_flow_that_was_only_seen_arriving_goes_to_its_pod_over_either_tunnel() {
             drop(gear.send_from_pod(&of_pod6(false)));
         });
         assert_eq!(why, UpReason::NoFlow);
+    }
+}
+
+#[test]
+fn the_ring_gear_routes_either_family_both_ways() {
+    for (families @ (over, within), tcp) in with_each(FAMILIES) {
+        let gear = loaded6(Gear::Ring);
+        let sent = of_pods(within, tcp);
+        gear.promote_over(over, &sent);
+        let (verdict, out) = gear.send_from_pod(&sent);
+        assert_eq!(verdict, TC_ACT_REDIRECT);
+        assert_routed(within, (&sent, &out), [FAR, OWN]);
+        let came = of_wires(families, tcp).split_off(outer_len(over));
+        let (verdict, out) = run(&gear.steering, "vxgate_ingress", &came);
+        assert_eq!(verdict, TC_ACT_REDIRECT);
+        assert_routed(within, (&came, &out), [POD, GATEWAY]);
+    }
+}
+
+/// Judges a frame that was routed, by what it was before.
+fn assert_routed(six: bool, (before, after): (&[u8], &[u8]), [to, from]: [MacAddr; 2]) {
+    assert_eq!((&after[..6], &after[6..12]), (&to.0[..], &from.0[..]));
+    let hop = if six { 21 } else { 22 };
+    assert_eq!(after[12..hop], before[12..hop]);
+    assert_eq!(after[hop], before[hop] - 1);
+    if six {
+        assert_eq!(after[22..], before[22..]);
+    } else {
+        assert!(sealed(after, 14));
+        assert_eq!((after[23], &after[26..]), (before[23], &before[26..]));
     }
 }

@@ -1,0 +1,326 @@
+//! The ring gear's part of what is kept of promoted flows: `struct ring_flow` of `bpf/ring.h`, in an array beside that of the
+//! express gear.
+
+use super::Error;
+use super::copy::Copy;
+use super::express::pair;
+use super::heartbeat::Cells;
+
+/// `sizeof(struct ring_flow)`, and its words.
+const STRIDE: usize = 64;
+const OUT_FRAMES: usize = 0;
+const OUT_BYTES: usize = 1;
+const IN_FRAMES: usize = 2;
+const IN_BYTES: usize = 3;
+const FOREIGN: usize = 4;
+const DEVICE: usize = 5;
+
+/// What went of one flow by the ring gear since it was promoted, in frames of the wire.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RingCounters {
+    /// Frames from the pod.
+    pub out_frames: u64,
+    /// Their bytes, without outer headers; of a superframe with one set of inner headers.
+    pub out_bytes: u64,
+    /// Frames to the pod.
+    pub in_frames: u64,
+    /// Their bytes.
+    pub in_bytes: u64,
+}
+
+/// The array.
+pub(super) struct RingFlows(Cells);
+
+impl RingFlows {
+    /// Maps the one of this object, for so many flows.
+    pub fn map(object: &Copy, flows: usize) -> Result<Self, Error> {
+        let cells = Cells::map(object.map("ring_flows")?, flows, STRIDE);
+        cells.map(Self).map_err(Error::Heartbeat)
+    }
+
+    /// Begins a flow that goes by this vxlan device.
+    pub fn begin(&self, slot: usize, device: u32) {
+        for word in OUT_FRAMES..=FOREIGN {
+            self.0.store_word(slot, word, 0);
+        }
+        self.0.store_word(slot, DEVICE, pair(device, 0));
+    }
+
+    /// What went of a flow.
+    pub fn counters(&self, slot: usize) -> RingCounters {
+        RingCounters {
+            out_frames: self.0.load_word(slot, OUT_FRAMES),
+            out_bytes: self.0.load_word(slot, OUT_BYTES),
+            in_frames: self.0.load_word(slot, IN_FRAMES),
+            in_bytes: self.0.load_word(slot, IN_BYTES),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libbpf_rs::ProgramInput;
+
+    use super::super::Gear;
+    use super::super::copy::tests::{TC_ACT_REDIRECT, TCX_NEXT};
+    use super::super::express::tests::{
+        FAR, GATEWAY, Loaded, OWN, POD, SETS, gear, loaded, of_pod, of_wire, run, sealed,
+    };
+    use super::super::express::{WAY_IN, WAY_OUT, WAY_RING_IN, WAY_RING_OUT};
+    use super::*;
+    use crate::flows::{FlowKey, Slot, Verdict, WAYS, Way};
+    use crate::stats::UpReason;
+    use crate::steer::InRing;
+
+    const OUTER_LEN: usize = 50;
+    /// What the flows of these tests may be long, Ethernet header included.
+    const FRAME_MAX: usize = 1464;
+
+    /// A pod's frame, or one from the wire, with so many bytes more of payload. A receiver would miss the checksum of TCP or UDP;
+    /// nobody looks at it here.
+    fn longer(mut frame: Vec<u8>, at: usize, more: usize) -> Vec<u8> {
+        let outer = (at > 0).then_some(0);
+        frame.resize(frame.len() + more, 0x5a);
+        for start in outer.into_iter().chain([at]) {
+            let len = (frame.len() - start - 14) as u16;
+            frame[start + 16..start + 18].copy_from_slice(&len.to_be_bytes());
+            if frame[start + 23] == 17 {
+                frame[start + 38..start + 40].copy_from_slice(&(len - 20).to_be_bytes());
+            }
+            frame[start + 24..start + 26].fill(0);
+            let header = etherparse::Ipv4HeaderSlice::from_slice(&frame[start + 14..]);
+            let sum = header.unwrap().to_header().calc_header_checksum();
+            frame[start + 24..start + 26].copy_from_slice(&sum.to_be_bytes());
+        }
+        frame
+    }
+
+    /// What a worker makes of a frame from the wire.
+    fn decapsulated(tcp: bool) -> Vec<u8> {
+        of_wire(tcp).split_off(OUTER_LEN)
+    }
+
+    /// Has a classifier see a superframe of segments with so many bytes.
+    fn run_superframe(copy: &Copy, name: &str, frame: &[u8], gso_size: u32) -> u32 {
+        // Of `struct __sk_buff`, where these two are, and all.
+        const GSO_SEGS: usize = 164;
+        const GSO_SIZE: usize = 176;
+        const LEN: usize = 192;
+        let mut context = [0; LEN];
+        let segments = (frame.len() as u32 - 54).div_ceil(gso_size);
+        context[GSO_SEGS..GSO_SEGS + 4].copy_from_slice(&segments.to_ne_bytes());
+        context[GSO_SIZE..GSO_SIZE + 4].copy_from_slice(&gso_size.to_ne_bytes());
+        let mut programs = copy.object.progs_mut();
+        let program = programs.find(|program| program.name() == name).unwrap();
+        let mut out = vec![0; frame.len() + 256];
+        let output = program.test_run(ProgramInput {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            context_in: Some(&mut context),
+            ..ProgramInput::default()
+        });
+        output.unwrap().return_value
+    }
+
+    impl Loaded {
+        fn slot(&self, frame: &[u8]) -> Slot {
+            let key = FlowKey::of(frame, Way::Out).unwrap();
+            let set = key.hash(&self.express.seed()) & (SETS - 1);
+            Slot(set as usize * WAYS + 2)
+        }
+
+        fn receive_from_worker(&self, frame: &[u8]) -> Vec<u8> {
+            let (verdict, out) = run(&self.steering, "vxgate_ingress", frame);
+            assert_eq!(verdict, TC_ACT_REDIRECT);
+            out
+        }
+
+        fn receive_from_wire(&self, frame: &[u8]) {
+            run(&self.steering, "vxgate_underlay", frame);
+        }
+
+        fn forwarded(&self, way: u32) -> [u64; 2] {
+            let counters = self.express.counters().read().unwrap()[way as usize];
+            [counters.received, counters.forwarded]
+        }
+    }
+
+    #[test]
+    fn a_pods_frame_leaves_routed_for_the_workers() {
+        for tcp in [false, true] {
+            let gear = loaded(Gear::Ring);
+            let sent = of_pod(tcp);
+            gear.promote(&sent);
+            let mut routed = Vec::new();
+            let why = gear.why(WAY_OUT as usize, || {
+                let (verdict, out) = gear.send_from_pod(&sent);
+                assert_eq!(verdict, TC_ACT_REDIRECT);
+                routed = out;
+            });
+            assert_eq!(why, UpReason::Ring);
+            assert_eq!((&routed[..6], &routed[6..12]), (&FAR.0[..], &OWN.0[..]));
+            assert!(sealed(&routed, 14));
+            assert_eq!(routed[12..22], sent[12..22]);
+            assert_eq!((routed[22], &routed[26..]), (sent[22] - 1, &sent[26..]));
+            assert_eq!(gear.forwarded(WAY_RING_OUT), [1, 1]);
+            let slot = gear.slot(&sent);
+            let (counters, why) = gear.express.ring(slot, crate::port::now_ns());
+            let bytes = sent.len() as u64;
+            assert_eq!((counters.out_frames, counters.out_bytes), (1, bytes));
+            assert_eq!(why, Some(InRing::Highest));
+            assert_eq!(gear.express.look(slot), Verdict::Frames(1));
+        }
+    }
+
+    #[test]
+    fn a_superframe_goes_whole_and_the_flow_with_it_if_its_segments_fit() {
+        let gear = gear();
+        let sent = of_pod(true);
+        gear.promote(&sent);
+        assert_eq!(gear.send_from_pod(&sent).0, TC_ACT_REDIRECT);
+        let superframe = longer(sent.clone(), 0, 3000);
+        let send = |mss| run_superframe(&gear.express.object, "vxgate_from_pod", &superframe, mss);
+        // Ethernet, IPv4 and TCP without options in front of each.
+        let mss = FRAME_MAX as u32 - 54;
+        assert_eq!(send(mss + 1), TCX_NEXT);
+        assert_eq!(gear.forwarded(WAY_RING_OUT), [3, 0]);
+        assert_eq!(send(mss), TC_ACT_REDIRECT);
+        assert_eq!(gear.forwarded(WAY_RING_OUT), [6, 3]);
+        let why = gear.why(WAY_OUT as usize, || drop(gear.send_from_pod(&sent)));
+        assert_eq!(why, UpReason::Superframe);
+        let (counters, why) = gear.express.ring(gear.slot(&sent), crate::port::now_ns());
+        assert_eq!((counters.out_frames, why), (4, Some(InRing::Superframes)));
+    }
+
+    #[test]
+    fn what_is_too_long_for_the_path_or_the_pod_is_the_kernels() {
+        let gear = loaded(Gear::Ring);
+        let sent = of_pod(false);
+        gear.promote(&sent);
+        for (len, verdict) in [(FRAME_MAX, TC_ACT_REDIRECT), (FRAME_MAX + 1, TCX_NEXT)] {
+            let long = longer(sent.clone(), 0, len - sent.len());
+            let (found, out) = gear.send_from_pod(&long);
+            assert_eq!(found, verdict);
+            assert_eq!(out == long, verdict == TCX_NEXT, "unchanged");
+        }
+        let [_, _, _, out, _] = gear.express.counters().read().unwrap();
+        assert_eq!((out.forwarded, out.up[UpReason::Oversize as usize]), (1, 1));
+    }
+
+    #[test]
+    fn what_a_worker_decapsulated_reaches_the_pod_as_routing_would_send_it() {
+        for tcp in [false, true] {
+            let gear = gear();
+            let came = decapsulated(tcp);
+            assert_eq!(gear.receive_from_worker(&came), came, "nobody's yet");
+            gear.promote(&of_pod(tcp));
+            let out = gear.receive_from_worker(&came);
+            assert_eq!((&out[..6], &out[6..12]), (&POD.0[..], &GATEWAY.0[..]));
+            assert!(sealed(&out, 14));
+            assert_eq!((out[22], &out[26..]), (came[22] - 1, &came[26..]));
+            assert_eq!(gear.forwarded(WAY_RING_IN), [2, 1]);
+            let (counters, _) = gear.express.ring(gear.slot(&of_pod(tcp)), 0);
+            assert_eq!(
+                (counters.in_frames, counters.in_bytes),
+                (1, came.len() as u64)
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_as_all_others_of_the_flow_is_the_kernels_unchanged() {
+        let gear = gear();
+        gear.promote(&of_pod(false));
+        let cases: [(usize, u8, UpReason); 9] = [
+            (22, 1, UpReason::Ttl),
+            (14, 0x46, UpReason::Options),
+            (20, 0x20, UpReason::Fragment),
+            (23, 1, UpReason::OtherProtocol),
+            (17, 1, UpReason::Length),
+            (5, 77, UpReason::Spoofed),
+            (11, 77, UpReason::Spoofed),
+            (35, 77, UpReason::NoFlow),
+            (29, 77, UpReason::NoFlow),
+        ];
+        for (at, value, why) in cases {
+            let mut came = decapsulated(false);
+            came[at] = value;
+            let found = gear.why(WAY_RING_IN as usize, || {
+                assert_eq!(gear.receive_from_worker(&came), came);
+            });
+            assert_eq!(found, why, "{at}: {value}");
+        }
+        gear.express.heard(crate::port::now_ns() - 200_000_000);
+        let why = gear.why(WAY_RING_IN as usize, || {
+            gear.receive_from_worker(&decapsulated(false));
+        });
+        assert_eq!(why, UpReason::NotAlive);
+    }
+
+    #[test]
+    fn while_somebody_forges_frames_of_the_flow_what_comes_of_it_is_the_kernels() {
+        let gear = gear();
+        gear.promote(&of_pod(false));
+        let mut forged = of_wire(false);
+        forged[29] = 77;
+        let why = gear.why(WAY_IN as usize, || gear.receive_from_wire(&forged));
+        assert_eq!(why, UpReason::Spoofed);
+        let came = decapsulated(false);
+        let why = gear.why(WAY_RING_IN as usize, || {
+            assert_eq!(gear.receive_from_worker(&came), came);
+        });
+        assert_eq!(why, UpReason::Spoofed);
+        // Express can tell whose a frame is.
+        let [_, before] = gear.forwarded(WAY_IN);
+        gear.receive_from_wire(&of_wire(false));
+        assert_eq!(gear.forwarded(WAY_IN)[1], before + 1);
+    }
+
+    #[test]
+    fn the_kernel_is_shown_a_frame_by_who_brings_it_there() {
+        let gear = gear();
+        let long_ago = crate::port::now_ns() - 11_000_000_000;
+        gear.promote_at(&of_pod(false), long_ago);
+        for _ in 0..2 {
+            let why = gear.why(WAY_IN as usize, || gear.receive_from_wire(&of_wire(false)));
+            assert_eq!(why, UpReason::Shown);
+        }
+        let came = decapsulated(false);
+        let why = gear.why(WAY_RING_IN as usize, || {
+            assert_eq!(gear.receive_from_worker(&came), came);
+        });
+        assert_eq!(why, UpReason::Shown);
+        assert_ne!(gear.receive_from_worker(&came), came);
+        gear.receive_from_wire(&of_wire(false));
+        assert_eq!(gear.forwarded(WAY_IN)[1], 1);
+    }
+
+    #[test]
+    fn bulk_tcp_to_a_pod_is_left_to_the_workers_and_datagrams_are_not() {
+        let (gear, of_datagrams) = (gear(), gear());
+        gear.promote(&of_pod(true));
+        of_datagrams.promote(&of_pod(false));
+        let large = |tcp| longer(of_wire(tcp), OUTER_LEN, 1200);
+        for _ in 0..1000 {
+            of_datagrams.receive_from_wire(&large(false));
+        }
+        assert_eq!(of_datagrams.forwarded(WAY_IN), [1000, 1000]);
+        let bulk =
+            || gear.express.counters().read().unwrap()[WAY_IN as usize].up[UpReason::Bulk as usize];
+        // Many within 16 ms, and then a small one within a second: a machine that is too busy for that now will not be for ever.
+        let tried = (0..100_000).any(|_| {
+            (0..100).for_each(|_| gear.receive_from_wire(&large(true)));
+            let before = bulk();
+            gear.receive_from_wire(&of_wire(true));
+            before > 0 && bulk() > before
+        });
+        assert!(tried, "small ones go the same way");
+        let (_, why) = gear
+            .express
+            .ring(gear.slot(&of_pod(true)), crate::port::now_ns());
+        assert!(matches!(why, Some(InRing::Bulk) | None), "{why:?}");
+        let slot = of_datagrams.slot(&of_pod(false));
+        let (_, why) = of_datagrams.express.ring(slot, crate::port::now_ns());
+        assert_eq!(why, None);
+    }
+}

@@ -1,0 +1,247 @@
+//! The ring gear of the direct path: bulk TCP of promoted flows goes through the workers in superframes, around the kernel's
+//! routing and filters, and comes back to it as all flows do.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::direct::{
+    DIRECT, KUBE_PROXY, Talk, changes, direct, dropped, flow_of, handed_up, mac_text, talk,
+};
+use crate::support::bulk::Transfer;
+use crate::support::frames::RawSocket;
+use crate::support::lab::{Lab, Node};
+use crate::support::vxgate::{Status, Vxgate};
+use crate::support::wait_until;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Each way of a transfer that takes its time, and how many of them a second: far more than what makes a flow bulk, far less than
+/// a busy machine carries.
+const BYTES: u64 = 64 << 20;
+const RATE: u64 = 16 << 20;
+/// No flow goes past the workers.
+const RING_ONLY: [&str; 4] = ["--direct", "flows", "--express", "false"];
+/// Answers that are counted.
+const ANSWERS: u64 = 200;
+/// More than the vxlan device takes, and less than the test's own buffers.
+const LARGE: usize = 2000;
+/// Frames that another pod forges.
+const FORGED: u64 = 20;
+
+/// Frames of the wire that tell that a flow is in the ring gear.
+const MANY: u64 = 500;
+
+/// Frames of the wire that the ring gear forwarded: from pods, and to them.
+fn ring(status: &Status) -> [u64; 2] {
+    ["ring_out", "ring_in"].map(|way| {
+        let way = &status.0["direct"][way];
+        way["forwarded"]
+            .as_u64()
+            .unwrap_or_else(|| panic!("a count: {way}"))
+    })
+}
+
+/// A transfer between node 1's client and node 2's, both ways at once.
+fn transfer(lab: &Lab, bytes: u64, rate: Option<u64>) -> Transfer {
+    let (client, far) = (lab.client(Node::Master), lab.client(Node::Worker));
+    Transfer::start(
+        &client,
+        &far,
+        &lab.client_address(Node::Worker),
+        bytes,
+        rate,
+    )
+}
+
+fn until_in_ring(vxgate: &Vxgate) {
+    let before = ring(&vxgate.status());
+    wait_until("bulk goes by the ring gear, both ways", PATIENCE, || {
+        let now = ring(&vxgate.status());
+        now[0] >= before[0] + MANY && now[1] >= before[1] + MANY
+    });
+}
+
+#[test]
+fn bulk_tcp_goes_through_the_workers_whole_and_around_the_kernel() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Master);
+    node.script(KUBE_PROXY);
+    // What the kernel routes, it counts here.
+    node.script(
+        "nft 'table ip seen { chain forward { type filter hook forward priority 1; counter; }; }'",
+    );
+    let vxgate = Vxgate::start(&node, &DIRECT);
+    let running = transfer(&lab, BYTES, Some(RATE));
+    until_in_ring(&vxgate);
+    let mut bulk = Value::Null;
+    wait_until("the flow is listed as what it is", PATIENCE, || {
+        let flows = vxgate.ask_json(&["flows"]);
+        let mut flows = flows["flows"].as_array().expect("a list").iter();
+        bulk = flows
+            .find(|flow| flow["gear"] == "ring")
+            .cloned()
+            .unwrap_or_default();
+        !bulk.is_null()
+    });
+    let why = bulk["why_not_higher"].as_str().expect("a reason");
+    assert!(why.contains("workers"), "{bulk}");
+    assert!(bulk["ring_out_frames"].as_u64() > Some(0), "{bulk}");
+    // Some later frames do not pass the kernel's hooks: it sees those that it is shown, and those of a moment without a flow.
+    let (before, by_kernel) = (ring(&vxgate.status()), dropped(&node, "seen"));
+    wait_until("the workers carry more", PATIENCE, || {
+        let now = ring(&vxgate.status());
+        now[0] >= before[0] + 4 * MANY && now[1] >= before[1] + 4 * MANY
+    });
+    let seen = dropped(&node, "seen") - by_kernel;
+    println!("    the kernel saw {seen} frames meanwhile");
+    running.finish();
+    let status = vxgate.balanced();
+    assert_eq!(status.state(), "healthy", "{}", status.0);
+    let [out, into] = ring(&status);
+    let frames = BYTES / 1500;
+    println!(
+        "    ring gear: {out} out, {into} in, of some {frames}; express: {:?}",
+        direct(&status)
+    );
+    let superframes = |role| {
+        let mut ports = status.list("ports").filter(|port| port["role"] == role);
+        ports.any(|port| port["superframes"].as_u64() > Some(0))
+    };
+    assert!(superframes("access") && superframes("underlay"));
+    vxgate.stop();
+}
+
+#[test]
+fn a_transfer_in_the_ring_gear_survives_its_gateway_when_it_hangs_drains_ends_or_dies() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Master);
+    node.script(KUBE_PROXY);
+    let vxgate = Vxgate::start(&node, &DIRECT);
+    let running = transfer(&lab, 4 * BYTES, Some(RATE));
+    let goes_on = |what: &str| {
+        let before = running.progress();
+        wait_until(what, PATIENCE, || running.progress() >= before + 0.01);
+    };
+    until_in_ring(&vxgate);
+    vxgate.signal(Signal::SIGSTOP);
+    goes_on("the transfer goes on past who hangs");
+    vxgate.signal(Signal::SIGCONT);
+    until_in_ring(&vxgate);
+    vxgate.tell(&["drain"]).printed();
+    let drained = ring(&vxgate.status());
+    goes_on("the transfer goes on while it is drained");
+    assert!(ring(&vxgate.status())[0] <= drained[0] + MANY);
+    vxgate.tell(&["resume"]).printed();
+    until_in_ring(&vxgate);
+    vxgate.balanced();
+    vxgate.stop();
+    goes_on("the transfer goes on without it");
+    let mut vxgate = Vxgate::start(&node, &DIRECT);
+    until_in_ring(&vxgate);
+    vxgate.signal(Signal::SIGKILL);
+    vxgate.wait();
+    goes_on("the transfer goes on when it is dead");
+    running.finish();
+    println!("    invalid to conntrack: {}", dropped(&node, "kube"));
+}
+
+#[test]
+fn a_rule_that_forbids_a_transfer_in_the_ring_gear_stops_it() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Master);
+    node.script(KUBE_PROXY);
+    node.script("nft 'table ip np { chain forward { type filter hook forward priority 0; }; }'");
+    let vxgate = Vxgate::start(&node, &DIRECT);
+    let running = transfer(&lab, BYTES, Some(RATE));
+    until_in_ring(&vxgate);
+    let pod = lab.client_address(Node::Master);
+    let heard = changes(&vxgate.status());
+    node.run(&format!(
+        "nft add rule ip np forward ip saddr {pod} counter drop"
+    ));
+    wait_until("the rule is heard of", PATIENCE, || {
+        changes(&vxgate.status()) > heard
+    });
+    let before = ring(&vxgate.status());
+    wait_until("the rule meets what the pod sends again", PATIENCE, || {
+        dropped(&node, "np") >= 3
+    });
+    assert_eq!(ring(&vxgate.balanced()), before, "none goes around it");
+    node.run("nft flush chain ip np forward");
+    until_in_ring(&vxgate);
+    running.finish();
+}
+
+/// Asks until every frame of a conversation goes by the ring gear, both ways, and is counted there once.
+fn until_all_in_ring(talk: &mut Talk, vxgate: &Vxgate) {
+    wait_until("every frame goes by the ring gear", PATIENCE, || {
+        let before = ring(&vxgate.status());
+        let answers = (0..ANSWERS).filter(|_| talk.ask(64)).count() as u64;
+        let now = ring(&vxgate.status());
+        let counted = [now[0] - before[0], now[1] - before[1]];
+        assert!(counted.iter().all(|count| *count <= ANSWERS), "{counted:?}");
+        answers == ANSWERS && counted == [ANSWERS; 2]
+    });
+}
+
+#[test]
+fn without_express_every_frame_of_a_flow_goes_by_the_ring_gear_or_to_the_kernel() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Master);
+    let vxgate = Vxgate::start(&node, &RING_ONLY);
+    let mut talk = talk(&lab);
+    until_all_in_ring(&mut talk, &vxgate);
+    for len in [1, 2, 555, 1400] {
+        assert!(talk.ask(len), "{len} bytes");
+    }
+    let status = vxgate.balanced();
+    assert_eq!((direct(&status).out, direct(&status).into), (0, 0));
+    assert_eq!(status.0["direct"]["why_not_express"], "express = false");
+    assert_eq!(status.state(), "healthy", "{}", status.0);
+    let listed = flow_of(&vxgate, &talk);
+    assert_eq!(listed["gear"], "ring", "{listed}");
+
+    // What has no hop left, the kernel tells its sender.
+    let pod = lab.client(Node::Master);
+    let wire = RawSocket::open(&pod, "eth0");
+    let socket = talk.twin();
+    socket.set_ttl(1).expect("IP_TTL");
+    let before = handed_up(&vxgate.status(), "out", "ttl");
+    wait_until("the pod is told that its TTL is used up", PATIENCE, || {
+        talk.say(64);
+        let mut frames = std::iter::from_fn(|| wire.receive());
+        frames.any(|frame| frame.len() >= 35 && frame[23] == 1 && frame[34] == 11)
+    });
+    assert!(handed_up(&vxgate.status(), "out", "ttl") > before);
+    socket.set_ttl(64).expect("IP_TTL");
+    until_all_in_ring(&mut talk, &vxgate);
+
+    // In the pod's name, by another pod.
+    let forger = lab.netns("web1");
+    forger.run("ping -q -c 1 -W 3 10.244.0.1");
+    let (own, gateway) = (mac_text(&forger), lab.mac(Node::Master, "cni0"));
+    let other = RawSocket::open(&forger, "eth0");
+    wait_until("the forged frames are handed up", PATIENCE, || {
+        until_all_in_ring(&mut talk, &vxgate);
+        let before = vxgate.status();
+        (0..FORGED).for_each(|_| other.send(&talk.forged(&own, &gateway)));
+        let more =
+            |reason| handed_up(&vxgate.status(), "out", reason) - handed_up(&before, "out", reason);
+        wait_until("they have a fate", PATIENCE, || more("total") >= FORGED);
+        assert_eq!(ring(&vxgate.status())[0], ring(&before)[0], "none goes out");
+        talk.hear_out();
+        more("spoofed") >= FORGED
+    });
+
+    // What is too long for the vxlan device, the kernel tells its sender, who cuts it.
+    pod.run("ip link set eth0 mtu 3000");
+    let device = flow_of(&vxgate, &talk)["device"].clone();
+    let device = device.as_str().expect("the pod's device");
+    node.run(&format!("ip link set {device} mtu 3000"));
+    until_all_in_ring(&mut talk, &vxgate);
+    wait_until("the pod has learned", PATIENCE, || talk.ask(LARGE));
+    assert!(handed_up(&vxgate.status(), "ring_out", "oversize") > 0);
+    vxgate.balanced();
+    vxgate.stop();
+}
