@@ -44,9 +44,9 @@ pub use flight::DroppedFrame;
 pub use lock::{LockError, lock_name, peer_may_change, peer_pid};
 pub use observe::{
     AccessState, DeviceState, DirectState, DirectWayState, DropState, FlowState, FlowsState,
-    GroupState, MemberState, MirrorState, Observation, OffenderState, PeerState, PolicyState,
-    PortState, QueueState, RefusedState, RingState, StagesState, SuperframesState, Traffic,
-    VniState, VtepState, WorkerState,
+    GroupState, MemberState, MirrorState, Observation, OffenderState, PeerState, PodState,
+    PolicyState, PortState, QueueState, RefusedState, RingState, StagesState, SuperframesState,
+    Traffic, VniState, VtepState, WorkerState,
 };
 pub use order::{Drained, Orders, Resumed, Stopping};
 pub use plan::{Nic, Plan, PlanError, receive_queues, refusal_words};

@@ -9,6 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Effective;
+#[cfg(test)]
+use crate::gateway::PodState;
 use crate::gateway::{
     CaptureState, DeviceState, DirectState, DirectWayState, GroupState, Observation, OffenderState,
     PolicyState, PortState, SuperframesState, VtepState, WorkerState,
@@ -266,6 +268,9 @@ impl fmt::Display for DirectLines<'_> {
         } else {
             writeln!(f, " ({})", causes.join(", "))?;
         }
+        if !direct.pod_devices.is_empty() {
+            writeln!(f, "            {}", PodsLine(direct))?;
+        }
         for (name, why) in &direct.pods_left_out {
             writeln!(f, "            not {name}: {why}")?;
         }
@@ -273,6 +278,38 @@ impl fmt::Display for DirectLines<'_> {
             writeln!(f, "            {word}: {}", DirectWayWords(way))?;
         }
         Ok(())
+    }
+}
+
+/// What the direct path means to its pods.
+struct PodsLine<'a>(&'a DirectState);
+
+impl fmt::Display for PodsLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let direct = self.0;
+        let pods = || direct.pod_devices.iter();
+        let mtus = || pods().map(|(_, pod)| pod.mtu);
+        let (shortest, longest) = (mtus().min().unwrap_or(0), mtus().max().unwrap_or(0));
+        write!(
+            f,
+            "pods: {} of at most {}, {} by XDP; MTU {shortest}",
+            direct.pods, direct.pods_max, direct.pods_by_xdp
+        )?;
+        if longest != shortest {
+            write!(f, " to {longest}")?;
+        }
+        let mut losers = pods().filter(|(_, pod)| !pod.offloads_lost.is_empty());
+        match losers.next() {
+            None => write!(f, " and offloads as they were"),
+            Some((name, pod)) => {
+                let (lost, more) = (pod.offloads_lost.join(", "), losers.count());
+                write!(f, " as it was; {name} lost {lost}")?;
+                if more > 0 {
+                    write!(f, ", and {more} more lost offloads")?;
+                }
+                Ok(())
+            }
+        }
     }
 }
 
@@ -675,6 +712,14 @@ mod tests {
                 ("ttl".into(), 0),
             ]),
         };
+        let pod = |(name, mtu): (&str, u32)| {
+            let pod = PodState {
+                mtu,
+                delivery: "classifier".into(),
+                ..PodState::default()
+            };
+            (name.to_owned(), pod)
+        };
         let direct = DirectState {
             mode: "flows".into(),
             pods: 2,
@@ -683,6 +728,8 @@ mod tests {
             changes: 1,
             changes_by: BTreeMap::from([("filters".into(), 1)]),
             pods_left_out: BTreeMap::from([("veth7".into(), "it is limited".into())]),
+            pods_max: 448,
+            pod_devices: [("veth1", 1450), ("veth2", 1400)].map(pod).into(),
             out: way(100),
             into: way(101),
             ..DirectState::default()
@@ -694,6 +741,7 @@ mod tests {
         let status = Status::new(observation, 7);
         let text = status.to_string();
         let lines = "  direct    flows: 3 flows of 2 pods in the express gear; 9 promoted, all demoted 1 time (filters 1)\n            \
+            pods: 2 of at most 448, 0 by XDP; MTU 1400 to 1450 and offloads as they were\n            \
             not veth7: it is limited\n            \
             from pods: received 100 = forwarded 90 + handed up 7 + lost 1 + in flight 2   balance OK\n            \
             handed up 7 tcp_flags\n            \
@@ -701,6 +749,13 @@ mod tests {
         assert!(text.contains(lines), "{text}");
         let json = serde_json::to_value(&status).unwrap();
         assert_eq!(json["direct"]["in"]["handed_up"]["tcp_flags"], 7);
+        let mut direct = status.observation.direct.clone().unwrap();
+        let lost = &mut direct.pod_devices.get_mut("veth2").unwrap().offloads_lost;
+        lost.push("tx-tcp-segmentation".into());
+        assert_eq!(
+            PodsLine(&direct).to_string(),
+            "pods: 2 of at most 448, 0 by XDP; MTU 1400 to 1450 as it was; veth2 lost tx-tcp-segmentation"
+        );
         assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
     }
 

@@ -1,6 +1,7 @@
 //! The thread that looks after the pods' devices, listens to what changes, and promotes flows: the one owner of the gear.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -18,7 +19,7 @@ use crate::config;
 use crate::control::{Change, Changes, Pods, pods};
 use crate::fault::{self, Explained};
 use crate::flows::{AtPods, Evidence, FlowKey, Generation, Judge, Sightings, Standing, Ways};
-use crate::gateway::observe::{FlowState, FlowsState};
+use crate::gateway::observe::{FlowState, FlowsState, PodState};
 use crate::netlink::{self, Conntrack, Socket, XdpFeatures};
 use crate::port::now_ns;
 use crate::steer::{self, Express};
@@ -249,9 +250,13 @@ impl Keeper {
     fn look(&mut self, now_ns: u64) {
         self.follow_conntrack();
         let express = &self.express;
+        let mut by_pod = BTreeMap::<u32, u64>::new();
         self.judge.sweep(
             now_ns,
-            |slot| express.look(slot),
+            |slot| {
+                *by_pod.entry(express.pod_of(slot)).or_default() += 1;
+                express.look(slot)
+            },
             |slot, _| express.vacate(slot),
         );
         let filters = self.heeds_filters.then(refused::filters);
@@ -270,6 +275,9 @@ impl Keeper {
         shared.why_not.clone_from(&self.forbidden);
         shared.why_not_tcp.clone_from(&self.tcp_forbidden);
         shared.flows = self.judge.promoted();
+        for pod in shared.pod_devices.values_mut() {
+            pod.express_flows = by_pod.get(&pod.ifindex).copied().unwrap_or(0);
+        }
     }
 
     /// The flows that are known, those first that carried the most.
@@ -338,6 +346,7 @@ impl Keeper {
             .iter()
             .filter(|ifindex| !ports.iter().any(|port| port.ifindex == **ifindex));
         gone.for_each(|ifindex| self.express.detach_pod(*ifindex));
+        let mtus: BTreeMap<u32, u32> = ports.iter().map(|port| (port.ifindex, port.mtu)).collect();
         for port in ports {
             if known.contains(&port.ifindex) {
                 continue;
@@ -359,6 +368,22 @@ impl Keeper {
         shared.pods_by_xdp = self.express.pods_by_xdp();
         let left_out = left_out.into_iter().map(|(port, why)| (port.name, why));
         shared.left_out = left_out.collect();
+        let before = std::mem::take(&mut shared.pod_devices);
+        let attended = self
+            .express
+            .attended()
+            .map(|(ifindex, name, by_xdp, lost)| {
+                let was = before.get(name).filter(|was| was.ifindex == ifindex);
+                let state = PodState {
+                    ifindex,
+                    delivery: ["classifier", "xdp"][usize::from(by_xdp)].to_owned(),
+                    mtu: mtus.get(&ifindex).copied().unwrap_or(0),
+                    offloads_lost: lost.to_vec(),
+                    express_flows: was.map_or(0, |was| was.express_flows),
+                };
+                (name.to_owned(), state)
+            });
+        shared.pod_devices = attended.collect();
     }
 
     fn find_pods(&mut self) -> Result<Pods, netlink::Error> {

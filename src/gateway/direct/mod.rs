@@ -34,10 +34,10 @@ use std::time::Duration;
 
 use crossbeam::channel::{Sender, bounded};
 
-use super::observe::{DirectState, DirectWayState, FlowsState};
+use super::observe::{DirectState, DirectWayState, FlowsState, PodState};
 use super::plan::Plan;
 use crate::config;
-use crate::control::Change;
+use crate::control::{Change, PODS_MAX};
 use crate::fault::{self, Explained};
 use crate::flows::{Generation, Sightings};
 use crate::stats::{PeerBook, UpReason};
@@ -192,6 +192,7 @@ struct Shared {
     pods: usize,
     pods_by_xdp: usize,
     left_out: Vec<(String, String)>,
+    pod_devices: BTreeMap<String, PodState>,
     flows: usize,
     promotions: u64,
     changes: BTreeMap<Change, u64>,
@@ -237,6 +238,8 @@ impl Direct {
             pods: shared.pods as u64,
             pods_by_xdp: shared.pods_by_xdp as u64,
             pods_left_out: shared.left_out.iter().cloned().collect(),
+            pods_max: PODS_MAX as u64,
+            pod_devices: shared.pod_devices.clone(),
             express_flows: shared.flows as u64,
             promotions: shared.promotions,
             changes: shared.changes.values().sum(),
