@@ -52,6 +52,8 @@ pub(super) struct Keeper {
     /// When the next one may begin; none while one holds.
     settles_ns: Option<u64>,
     look_ns: u64,
+    /// The pods' devices could not be listed, and nothing may change that has them listed again.
+    pods_due: bool,
     /// Where there is any.
     conntrack: Option<Conntrack>,
     /// Whether filters matter; or, where they do not, this node's own tables.
@@ -99,6 +101,7 @@ impl Keeper {
             number: Generation::NONE,
             settles_ns: Some(now_ns() + SETTLE_NS),
             look_ns: 0,
+            pods_due: false,
             forbidden: None,
             tcp_forbidden: None,
         };
@@ -139,10 +142,11 @@ impl Keeper {
                 self.end_generation(Some(change));
             }
             self.express.heard(now_ns);
-            if heard.links {
+            let looks = now_ns >= self.look_ns;
+            if heard.links || (looks && self.pods_due) {
                 self.follow_pods();
             }
-            if now_ns >= self.look_ns {
+            if looks {
                 self.look_ns = now_ns + LOOK_NS;
                 self.look(now_ns);
             }
@@ -334,9 +338,12 @@ impl Keeper {
     fn follow_pods(&mut self) {
         let found = match self.find_pods() {
             Ok(found) => found,
-            // They are looked at again with the next change.
-            Err(error) => return tracing::warn!(%error, "cannot list the pods' devices"),
+            Err(error) => {
+                self.pods_due = true;
+                return tracing::warn!(%error, "cannot list the pods' devices; trying again");
+            }
         };
+        self.pods_due = false;
         let Pods {
             ports,
             mut left_out,
