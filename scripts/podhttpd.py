@@ -22,6 +22,7 @@ SLICES_PER_SECOND = 50
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer is two writes, and the second would wait for the first one to be confirmed
 
     def do_GET(self):
         url = urllib.parse.urlsplit(self.path)

@@ -42,6 +42,8 @@ const ROUTE: std::ops::RangeInclusive<u16> = 24..=25;
 const RULE: std::ops::RangeInclusive<u16> = 32..=33;
 /// `RTM_NEWNETCONF`, `RTM_DELNETCONF`.
 const NETCONF: std::ops::RangeInclusive<u16> = 80..=81;
+/// `RTM_NEWVLAN`, `RTM_DELVLAN`.
+const VLAN: std::ops::RangeInclusive<u16> = 112..=113;
 /// `RTM_NEWNEXTHOP` to `RTM_GETNEXTHOPBUCKET`.
 const NEXTHOP: std::ops::RangeInclusive<u16> = 104..=118;
 /// `RTA_DST`, `sizeof(struct rtmsg)`, and how long the prefixes of all link-local addresses, and of all groups, of IPv6 are.
@@ -58,7 +60,12 @@ const ADDRESS_HEADER_LEN: usize = 8;
 const GENERIC_HEADER_LEN: usize = 4;
 const FEATURES_IFINDEX: u16 = 1;
 
-const GROUPS: [Group; 12] = [
+/// What of a bridge's own settings decides whether a frame gets through (`IFLA_BR_VLAN_FILTERING`, `IFLA_BR_VLAN_PROTOCOL`,
+/// `IFLA_BR_NF_CALL_IPTABLES`, `IFLA_BR_VLAN_DEFAULT_PVID`, `IFLA_BR_MULTI_BOOLOPT`). Between them are timers, which are never
+/// twice the same.
+const BRIDGE_SETTINGS: [u16; 5] = [7, 8, 36, 39, 46];
+
+const GROUPS: [Group; 13] = [
     Group::Link,
     Group::Neighbour,
     Group::TrafficControl,
@@ -71,6 +78,7 @@ const GROUPS: [Group; 12] = [
     Group::Ipv6Route,
     Group::Ipv6Rule,
     Group::Nexthop,
+    Group::BridgeVlan,
 ];
 
 /// What all is there to begin with: the requests for links, addresses of both families, neighbours and FDB entries
@@ -208,6 +216,9 @@ struct LinkFacts {
     running: bool,
     master: Option<u32>,
     qdisc: String,
+    group: u32,
+    /// Of a bridge: `BRIDGE_SETTINGS`.
+    settings: Vec<(u16, Vec<u8>)>,
 }
 
 /// A neighbour by its address, or an FDB entry by its own.
@@ -336,6 +347,8 @@ impl Known {
                 }
                 kind if RULE.contains(&kind) => heard.note(Change::Rule),
                 kind if NETCONF.contains(&kind) => heard.note(Change::Netconf),
+                // In the midst of the nexthops' numbers.
+                kind if VLAN.contains(&kind) => heard.note(Change::Link),
                 kind if NEXTHOP.contains(&kind) => heard.note(Change::Nexthop),
                 // A bridge speaks of its port: which VLANs, which state, isolated or not.
                 16 | 17 => heard.note(Change::Link),
@@ -368,10 +381,21 @@ impl Known {
 
     /// Notes when another thing is true of a link that was there before, or it is gone.
     fn link(&mut self, exists: bool, found: LinkKind, heard: &mut Heard) {
-        let LinkKind { link, qdisc, .. } = found;
+        let LinkKind {
+            link,
+            data,
+            qdisc,
+            group,
+            ..
+        } = found;
         if !exists {
             self.links.remove(&link.ifindex);
             return heard.note_links(Change::Link);
+        }
+        let mut settings = Vec::new();
+        if link.kind.as_deref() == Some("bridge") {
+            let decisive = attributes(&data).filter(|(number, _)| BRIDGE_SETTINGS.contains(number));
+            settings.extend(decisive.map(|(number, value)| (number, value.to_vec())));
         }
         let facts = LinkFacts {
             name: link.name,
@@ -381,6 +405,8 @@ impl Known {
             running: link.running,
             master: link.master,
             qdisc,
+            group,
+            settings,
         };
         match self.links.insert(link.ifindex, facts.clone()) {
             Some(before) if before == facts => {}
@@ -611,6 +637,8 @@ mod tests {
             (33, Change::Rule),
             (80, Change::Netconf),
             (104, Change::Nexthop),
+            (112, Change::Link),
+            (116, Change::Nexthop),
             (16, Change::Link),
             (9999, Change::Unknown),
         ] {
@@ -681,6 +709,31 @@ mod tests {
         assert!(Changes::open(&mut socket, false).unwrap().filters.is_none());
         // The loopback device has the first index of every namespace.
         assert_eq!(changes.known.links[&1].name, "lo");
+    }
+
+    #[test]
+    fn a_bridge_is_a_change_when_a_setting_is_another_and_not_when_its_timers_run() {
+        let mut known = Known::default();
+        let mut changed = |filtering: u8, timer: u8, group: u32| {
+            let mut payload = vec![0, 0, 1, 0, 5, 0, 0, 0, 0x41, 0, 0, 0, 0, 0, 0, 0];
+            let data = RequestBody::default()
+                .with(7, &[filtering])
+                .with(19, &[timer; 8]);
+            let info = RequestBody::default()
+                .with(1, b"bridge\0")
+                .with(2, data.as_bytes());
+            let body = RequestBody::default()
+                .with(3, b"cni0\0")
+                .with(18, info.as_bytes())
+                .with(27, &group.to_ne_bytes());
+            payload.extend(body.as_bytes());
+            heard(&mut known, 16, &payload).is(Change::Link)
+        };
+        assert!(!changed(0, 1, 0), "it is new");
+        assert!(!changed(0, 2, 0));
+        assert!(changed(1, 2, 0));
+        assert!(!changed(1, 3, 0));
+        assert!(changed(1, 3, 7));
     }
 
     #[test]

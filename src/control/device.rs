@@ -458,6 +458,7 @@ mod tests {
             data: data.as_bytes().to_vec(),
             elsewhere: false,
             qdisc: String::new(),
+            group: 0,
         };
         let links = [
             LinkKind {
@@ -465,6 +466,7 @@ mod tests {
                 data: Vec::new(),
                 elsewhere: false,
                 qdisc: String::new(),
+                group: 0,
             },
             vxlan.clone(),
         ];

@@ -4,9 +4,9 @@
 //! vxlan device is a port of, too, bridges what it tunnels, and its frames are not routed here.
 //!
 //! A port on which the operator has put something that frames would go around on the direct path (a queueing discipline, such
-//! as the limit of a pod's bandwidth, or classifiers) is left out, and said so.
+//! as the limit of a pod's bandwidth, or classifiers) is left out, and said so; and so are all ports of a bridge that has it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::netlink::LinkKind;
 
@@ -41,15 +41,17 @@ pub fn pods(links: &[LinkKind], with_clsact: &[u32]) -> Pods {
         .filter(|link| kind_is(link, "vxlan"))
         .filter_map(|link| link.link.master)
         .collect();
-    let bridges: HashSet<u32> = links
+    let bridges: HashMap<u32, &LinkKind> = links
         .iter()
         .filter(|link| kind_is(link, "bridge") && !tunnelling.contains(&link.link.ifindex))
-        .map(|link| link.link.ifindex)
+        .map(|link| (link.link.ifindex, link))
         .collect();
     let mut found = Pods::default();
     for link in links {
-        let on_bridge = link.link.master.is_some_and(|on| bridges.contains(&on));
-        if !(kind_is(link, "veth") && link.elsewhere && link.link.up && on_bridge) {
+        let Some(bridge) = link.link.master.and_then(|on| bridges.get(&on)) else {
+            continue;
+        };
+        if !(kind_is(link, "veth") && link.elsewhere && link.link.up) {
             continue;
         }
         let port = PodPort {
@@ -57,14 +59,9 @@ pub fn pods(links: &[LinkKind], with_clsact: &[u32]) -> Pods {
             name: link.link.name.clone(),
             mtu: link.link.mtu,
         };
-        if with_clsact.contains(&port.ifindex) {
-            let why = "it has classifiers (clsact), which its frames would go around";
-            found.left_out.push((port, why.to_owned()));
-        } else if !matches!(link.qdisc.as_str(), "noqueue" | "") {
-            let why = format!(
-                "it has the queueing discipline {}, which its frames would go around",
-                link.qdisc
-            );
+        let around = obstacle(link, "it", with_clsact);
+        let around = around.or_else(|| obstacle(bridge, &bridge.link.name, with_clsact));
+        if let Some(why) = around {
             found.left_out.push((port, why));
         } else if found.ports.len() == PODS_MAX {
             let why = format!("{PODS_MAX} pods' devices are looked after at most");
@@ -74,6 +71,19 @@ pub fn pods(links: &[LinkKind], with_clsact: &[u32]) -> Pods {
         }
     }
     found
+}
+
+/// What frames would go around that do not pass this link, which is called so in words.
+fn obstacle(link: &LinkKind, name: &str, with_clsact: &[u32]) -> Option<String> {
+    if with_clsact.contains(&link.link.ifindex) {
+        return Some(format!(
+            "{name} has classifiers (clsact), which its frames would go around"
+        ));
+    }
+    let qdisc = Some(link.qdisc.as_str()).filter(|qdisc| !matches!(*qdisc, "noqueue" | ""));
+    qdisc.map(|qdisc| {
+        format!("{name} has the queueing discipline {qdisc}, which its frames would go around")
+    })
 }
 
 #[cfg(test)]
@@ -104,6 +114,7 @@ mod tests {
             data: Vec::new(),
             elsewhere: kind == "veth",
             qdisc: "noqueue".to_owned(),
+            group: 0,
         }
     }
 
@@ -153,6 +164,28 @@ mod tests {
             .collect();
         assert!(why[0].0 == 4 && why[0].1.contains("tbf"), "{why:?}");
         assert!(why[1].0 == 5 && why[1].1.contains("clsact"), "{why:?}");
+    }
+
+    #[test]
+    fn what_frames_would_go_around_on_a_bridge_keeps_all_of_its_ports_out() {
+        let mut limited = link(1, "bridge", None);
+        limited.qdisc = "tbf".to_owned();
+        let links = [
+            limited,
+            link(2, "bridge", None),
+            link(3, "bridge", None),
+            link(4, "veth", Some(1)),
+            link(5, "veth", Some(2)),
+            link(6, "veth", Some(3)),
+        ];
+        let found = pods(&links, &[2]);
+        assert_eq!(indexes(&found), [6]);
+        let why: Vec<_> = found.left_out.iter().map(|(_, why)| why.as_str()).collect();
+        assert!(
+            why[0].starts_with("bridge1 has the queueing discipline tbf"),
+            "{why:?}"
+        );
+        assert!(why[1].starts_with("bridge2 has classifiers"), "{why:?}");
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub use lock::{LockError, lock_name, peer_may_change, peer_pid};
 pub use observe::{
     AccessState, DeviceState, DirectState, DirectWayState, DropState, EXPRESS, FlowState,
     FlowsState, GroupState, MemberState, MirrorState, Observation, OffenderState, PeerState,
-    PolicyState, PortState, QueueState, RING, RefusedState, RingState, StagesState,
+    PodState, PolicyState, PortState, QueueState, RING, RefusedState, RingState, StagesState,
     SuperframesState, Traffic, VniState, VtepState, WorkerState,
 };
 pub use order::{Drained, Orders, Resumed, Stopping};

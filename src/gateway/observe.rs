@@ -82,6 +82,12 @@ pub struct DirectState {
     pub pods_by_xdp: u64,
     /// Others, and why not.
     pub pods_left_out: BTreeMap<String, String>,
+    /// How many may be looked after.
+    #[serde(default)]
+    pub pods_max: u64,
+    /// Those that are, by their names on the host's side, and what that means to each.
+    #[serde(default)]
+    pub pod_devices: BTreeMap<String, PodState>,
     /// Flows in the express gear.
     pub express_flows: u64,
     /// Flows in the ring gear, now or lately.
@@ -118,6 +124,21 @@ impl DirectState {
             (&self.ring_in, "ring to pods"),
         ]
     }
+}
+
+/// A pod's device that is looked after, and what that means to the pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PodState {
+    /// Its index on the host's side.
+    pub ifindex: u32,
+    /// How frames get to it: `xdp` sends them as they are, `classifier` through the receive path of the NIC, with GRO.
+    pub delivery: String,
+    /// The longest packet that it takes, as it was.
+    pub mtu: u32,
+    /// Offloads that it had until programs were attached to it, and has had no more since.
+    pub offloads_lost: Vec<String>,
+    /// Its flows in the express gear, about a second ago.
+    pub express_flows: u64,
 }
 
 /// Flows that are known, those first that carried the most.

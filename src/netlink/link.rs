@@ -73,6 +73,8 @@ pub struct LinkKind {
     pub elsewhere: bool,
     /// `IFLA_QDISC`: the name of its queueing discipline, such as `noqueue`.
     pub qdisc: String,
+    /// `IFLA_GROUP`: a number that rules may ask for.
+    pub group: u32,
 }
 
 /// Every link of the namespace.
@@ -132,6 +134,7 @@ impl LinkKind {
         let mut data = Vec::new();
         let mut elsewhere = false;
         let mut qdisc = String::new();
+        let mut group = 0;
         for (number, value) in attributes(message.payload.get(16..)?) {
             match number {
                 1 => link.mac = mac_from(value).unwrap_or_default(),
@@ -142,6 +145,7 @@ impl LinkKind {
                 10 => link.master = u32_from(value),
                 18 => read_info(value, &mut link.kind, &mut data),
                 20 => link.alias = Some(text_from(value)),
+                27 => group = u32_from(value)?,
                 31 => link.tx_queues = u32_from(value)?,
                 32 => link.rx_queues = u32_from(value)?,
                 37 => elsewhere = true,
@@ -160,6 +164,7 @@ impl LinkKind {
                 data,
                 elsewhere,
                 qdisc,
+                group,
             },
         ))
     }

@@ -42,6 +42,8 @@ pub enum Group {
     Mdb = 26,
     /// Nexthop objects.
     Nexthop = 32,
+    /// VLANs of bridges and their ports, with what holds for one VLAN alone.
+    BridgeVlan = 33,
 }
 
 /// `NFNLGRP_NFTABLES` (`linux/netfilter/nfnetlink.h`): whatever changes in nftables, and with every change another

@@ -9,6 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Effective;
+#[cfg(test)]
+use crate::gateway::PodState;
 use crate::gateway::{
     CaptureState, DeviceState, DirectState, DirectWayState, GroupState, Observation, OffenderState,
     PolicyState, PortState, SuperframesState, VtepState, WorkerState,
@@ -274,6 +276,9 @@ impl fmt::Display for DirectLines<'_> {
         if let Some(why) = &direct.why_not_express {
             writeln!(f, "            none express: {why}")?;
         }
+        if !direct.pod_devices.is_empty() {
+            writeln!(f, "            {}", PodsLine(direct))?;
+        }
         for (name, why) in &direct.pods_left_out {
             writeln!(f, "            not {name}: {why}")?;
         }
@@ -281,6 +286,38 @@ impl fmt::Display for DirectLines<'_> {
             writeln!(f, "            {name}: {}", DirectWayWords(way))?;
         }
         Ok(())
+    }
+}
+
+/// What the direct path means to its pods.
+struct PodsLine<'a>(&'a DirectState);
+
+impl fmt::Display for PodsLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let direct = self.0;
+        let pods = || direct.pod_devices.iter();
+        let mtus = || pods().map(|(_, pod)| pod.mtu);
+        let (shortest, longest) = (mtus().min().unwrap_or(0), mtus().max().unwrap_or(0));
+        write!(
+            f,
+            "pods: {} of at most {}, {} by XDP; MTU {shortest}",
+            direct.pods, direct.pods_max, direct.pods_by_xdp
+        )?;
+        if longest != shortest {
+            write!(f, " to {longest}")?;
+        }
+        let mut losers = pods().filter(|(_, pod)| !pod.offloads_lost.is_empty());
+        match losers.next() {
+            None => write!(f, " and offloads as they were"),
+            Some((name, pod)) => {
+                let (lost, more) = (pod.offloads_lost.join(", "), losers.count());
+                write!(f, " as it was; {name} lost {lost}")?;
+                if more > 0 {
+                    write!(f, ", and {more} more lost offloads")?;
+                }
+                Ok(())
+            }
+        }
     }
 }
 
@@ -683,6 +720,14 @@ mod tests {
                 ("ttl".into(), 0),
             ]),
         };
+        let pod = |(name, mtu): (&str, u32)| {
+            let pod = PodState {
+                mtu,
+                delivery: "classifier".into(),
+                ..PodState::default()
+            };
+            (name.to_owned(), pod)
+        };
         let direct = DirectState {
             mode: "flows".into(),
             pods: 2,
@@ -693,6 +738,8 @@ mod tests {
             pods_left_out: BTreeMap::from([("veth7".into(), "it is limited".into())]),
             ring_flows: 1,
             why_not_express: Some("it is forbidden".into()),
+            pods_max: 448,
+            pod_devices: [("veth1", 1450), ("veth2", 1400)].map(pod).into(),
             out: way(100),
             into: way(101),
             ring_out: way(100),
@@ -706,6 +753,7 @@ mod tests {
         let text = status.to_string();
         let lines = "  direct    flows: 3 flows of 2 pods express, 1 in the ring gear; 9 promoted, all demoted 1 time (filters 1)\n            \
             none express: it is forbidden\n            \
+            pods: 2 of at most 448, 0 by XDP; MTU 1400 to 1450 and offloads as they were\n            \
             not veth7: it is limited\n            \
             express from pods: received 100 = forwarded 90 + handed up 7 + lost 1 + in flight 2   balance OK\n            \
             handed up 7 tcp_flags\n            \
@@ -715,6 +763,13 @@ mod tests {
         assert!(text.contains(lines), "{text}");
         let json = serde_json::to_value(&status).unwrap();
         assert_eq!(json["direct"]["in"]["handed_up"]["tcp_flags"], 7);
+        let mut direct = status.observation.direct.clone().unwrap();
+        let lost = &mut direct.pod_devices.get_mut("veth2").unwrap().offloads_lost;
+        lost.push("tx-tcp-segmentation".into());
+        assert_eq!(
+            PodsLine(&direct).to_string(),
+            "pods: 2 of at most 448, 0 by XDP; MTU 1400 to 1450 as it was; veth2 lost tx-tcp-segmentation"
+        );
         assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
     }
 

@@ -17,7 +17,7 @@ use super::copy::{self, Copy, Settings};
 use super::heartbeat::Cells;
 use super::hooks::{self, Hook, Side};
 use super::ring::{RingCounters, RingFlows};
-use super::{DirectPlan, Error, attach_error};
+use super::{DirectPlan, Error, attach_error, ethtool};
 use crate::flows::{AtPods, FlowKey, Generation, PodSide, Promoted, Seed, Slot, Verdict, WAYS};
 use crate::stats::{PeerCounts, PeerId, PeerTally, Tally, UpReason};
 use crate::wire::{MacAddr, checksum, ethernet};
@@ -106,6 +106,8 @@ pub struct Express {
 /// A pod's device that is looked after.
 struct Pod {
     name: String,
+    /// Offloads that it had before the programs were attached, and had no more afterwards.
+    offloads_lost: Vec<String>,
     _hooks: [Hook; 2],
     /// Takes frames from programs on other devices.
     by_xdp: bool,
@@ -294,12 +296,17 @@ impl Express {
             hooks::attach_tcx(fd.as_fd(), ifindex, side)
                 .map_err(|source| attach_error(program, name, source))
         };
+        // A device that does not tell has none to lose.
+        let mut offloads_lost = ethtool::offloads(name).unwrap_or_default();
         let hooks = [
             attach("vxgate_to_pod", Side::Egress)?,
             attach("vxgate_from_pod", Side::Ingress)?,
         ];
+        let kept = ethtool::offloads(name).unwrap_or_default();
+        offloads_lost.retain(|offload| !kept.contains(offload));
         let pod = Pod {
             name: name.to_owned(),
+            offloads_lost,
             _hooks: hooks,
             by_xdp: false,
             mtu: u32::MAX,
@@ -325,6 +332,21 @@ impl Express {
     /// The highest gear that flows go in.
     pub fn highest(&self) -> Gear {
         self.highest
+    }
+
+    /// The pods' devices that are looked after: index, name, whether it takes frames from programs on other devices, and which
+    /// offloads it lost when programs were attached to it.
+    pub fn attended(&self) -> impl Iterator<Item = (u32, &str, bool, &[String])> {
+        let pods = self.pods.iter();
+        pods.map(|(ifindex, pod)| {
+            let lost = &pod.offloads_lost[..];
+            (*ifindex, pod.name.as_str(), pod.by_xdp, lost)
+        })
+    }
+
+    /// The index of a promoted flow's pod's device.
+    pub fn pod_of(&self, Slot(slot): Slot) -> u32 {
+        unpair(self.flows.load_word(slot, word::GENERATION_POD))[1]
     }
 
     /// How many pods' devices take frames from programs on other devices.

@@ -27,8 +27,8 @@ use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::netns::Netns;
 use crate::support::vxgate::{BINARY, Status, Vxgate};
 use crate::support::wait_until;
+use crate::who::{DIRECT, KUBE_PROXY};
 
-pub const DIRECT: [&str; 2] = ["--direct", "flows"];
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// An answer that is not there after this was lost.
 const ANSWER: Duration = Duration::from_millis(500);
@@ -38,10 +38,6 @@ pub const FORGED: u64 = 24;
 const FORBIDDEN: u64 = 50;
 const CONNECTIONS: usize = 1000;
 const PAYLOADS: [usize; 5] = [1, 2, 64, 555, 1400];
-
-/// Conntrack follows connections that come back from the direct path, and what it calls invalid is dropped, as kube-proxy does.
-pub const KUBE_PROXY: &str = "sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=1
-    nft 'table ip kube { chain forward { type filter hook forward priority 0; ct state invalid counter drop; ct state established,related accept; }; }'";
 
 /// A conversation over UDP: one end asks, the other repeats what it hears, and each answer has to be what was said.
 pub struct Talk {
@@ -410,7 +406,7 @@ fn a_udp_flow_is_promoted_and_every_answer_is_what_was_said() {
         if gro {
             lab.client(Node::Master).run("ethtool -K eth0 gro on");
         }
-        let vxgate = Vxgate::start(&lab.node(Node::Master), &DIRECT);
+        let vxgate = Vxgate::start(&lab.node(Node::Master), DIRECT);
         let mut talk = talk(&lab);
         talk.until_direct(&vxgate);
         let before = direct(&vxgate.status());
@@ -443,7 +439,7 @@ fn a_rule_that_forbids_the_flow_takes_effect_at_once() {
     let lab = Lab::up();
     let node = lab.node(Node::Master);
     node.script("nft 'table ip np { chain forward { type filter hook forward priority 0; }; }'");
-    let vxgate = Vxgate::start(&node, &DIRECT);
+    let vxgate = Vxgate::start(&node, DIRECT);
     let mut talk = talk(&lab);
     talk.until_direct(&vxgate);
     let pod = lab.client_address(Node::Master);
@@ -488,7 +484,7 @@ fn a_bulk_transfer_arrives_whole_in_whatever_gear() {
     let lab = Lab::up();
     let node = lab.node(Node::Master);
     node.script(KUBE_PROXY);
-    let vxgate = Vxgate::start(&node, &DIRECT);
+    let vxgate = Vxgate::start(&node, DIRECT);
     let (client, far) = (lab.client(Node::Master), lab.client(Node::Worker));
     let address = lab.client_address(Node::Worker);
     Transfer::start(&client, &far, &address, 30 << 20, None).finish();
@@ -505,7 +501,7 @@ fn without_a_liberal_conntrack_no_tcp_goes_direct_and_status_says_why() {
     let lab = Lab::up();
     let node = lab.node(Node::Master);
     node.run("sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=0");
-    let vxgate = Vxgate::start(&node, &DIRECT);
+    let vxgate = Vxgate::start(&node, DIRECT);
     let (client, far) = (lab.client(Node::Master), lab.client(Node::Worker));
     let address = lab.client_address(Node::Worker);
     Transfer::start(&client, &far, &address, 4 << 20, None).finish();
@@ -525,7 +521,7 @@ fn a_thousand_connections_survive_their_gateway_when_it_hangs_drains_ends_or_die
     let lab = Lab::up();
     let node = lab.node(Node::Master);
     node.script(KUBE_PROXY);
-    let vxgate = Vxgate::start(&node, &DIRECT);
+    let vxgate = Vxgate::start(&node, DIRECT);
     let (client, far) = (lab.client(Node::Master), lab.client(Node::Worker));
     let address = lab.client_address(Node::Worker);
     let calls = Calls::start(&client, &far, &address, CONNECTIONS);
@@ -540,7 +536,7 @@ fn a_thousand_connections_survive_their_gateway_when_it_hangs_drains_ends_or_die
     all_go_direct(&calls, &vxgate);
     vxgate.stop();
     calls.wait_for_answers(20);
-    let mut vxgate = Vxgate::start(&node, &DIRECT);
+    let mut vxgate = Vxgate::start(&node, DIRECT);
     all_go_direct(&calls, &vxgate);
     vxgate.signal(Signal::SIGKILL);
     vxgate.wait();
@@ -568,7 +564,7 @@ fn pods_that_come_and_go_leave_nothing_behind() {
     const PODS: u64 = 8;
     let lab = Lab::up();
     let (node, elsewhere) = (lab.node(Node::Master), lab.netns("web1"));
-    let vxgate = Vxgate::start(&node, &DIRECT);
+    let vxgate = Vxgate::start(&node, DIRECT);
     let pods = || {
         let status = vxgate.status();
         let pods = status.0["direct"]["pods"].as_u64();
@@ -606,7 +602,7 @@ fn pods_that_come_and_go_leave_nothing_behind() {
 fn another_pod_with_the_same_address_gets_its_own_frames_and_the_old_one_none() {
     let lab = Lab::up();
     let node = lab.node(Node::Master);
-    let vxgate = Vxgate::start(&node, &DIRECT);
+    let vxgate = Vxgate::start(&node, DIRECT);
     let (old, new) = (lab.client(Node::Master), lab.netns("web1"));
     let address = lab.client_address(Node::Master);
     // Asked from afar, so that the far end's flow stays the same when its pod becomes another.
@@ -636,7 +632,7 @@ fn another_pod_with_the_same_address_gets_its_own_frames_and_the_old_one_none() 
 #[test]
 fn what_another_pod_forges_of_a_promoted_flow_stays_with_the_kernel() {
     let lab = Lab::up();
-    let vxgate = Vxgate::start(&lab.node(Node::Master), &DIRECT);
+    let vxgate = Vxgate::start(&lab.node(Node::Master), DIRECT);
     let forger = lab.netns("web1");
     // The bridge knows it: a pod that speaks for the first time is a change.
     forger.run("ping -q -c 1 -W 3 10.244.0.1");

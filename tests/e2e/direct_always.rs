@@ -9,14 +9,15 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::direct::{
-    Calls, FORGED, KUBE_PROXY, PATIENCE, Talk, all_go_direct, any_of, changes, direct,
-    flow_between, handed_up, mac_text, talk,
+    Calls, FORGED, PATIENCE, Talk, all_go_direct, any_of, changes, direct, flow_between, handed_up,
+    mac_text, talk,
 };
 use crate::support::frames::RawSocket;
 use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::netns::Netns;
 use crate::support::vxgate::Vxgate;
 use crate::support::wait_until;
+use crate::who::KUBE_PROXY;
 
 const ALWAYS: [&str; 2] = ["--direct", "always"];
 const CONNECTIONS: usize = 100;

@@ -18,8 +18,8 @@ use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::netns::Netns;
 use crate::support::vxgate::{Status, Vxgate};
 use crate::support::wait_until;
+use crate::who::DIRECT;
 
-const DIRECT: [&str; 2] = ["--direct", "flows"];
 /// The last is the longest that the path takes: 1500 bytes, less 70 of the tunnel's and 48 of the datagram's headers.
 const PAYLOADS: [usize; 5] = [1, 2, 64, 555, 1382];
 const CONNECTIONS: usize = 100;
@@ -179,7 +179,7 @@ fn a_rule_of_ip6_that_forbids_the_flow_takes_effect_at_once() {
     let lab = lab(true);
     let node = lab.node(Node::Master);
     node.script("nft 'table ip6 np { chain forward { type filter hook forward priority 0; }; }'");
-    let vxgate = Vxgate::start(&node, &DIRECT);
+    let vxgate = Vxgate::start(&node, DIRECT);
     let mut talk = talk(&lab, true);
     talk.until_direct(&vxgate);
     let pod = lab.client_address6(Node::Master);
@@ -209,7 +209,7 @@ fn a_rule_of_ip6_that_forbids_the_flow_takes_effect_at_once() {
 fn what_changes_of_ipv6_demotes_its_flows_and_what_concerns_one_link_does_not() {
     let lab = lab(true);
     let node = lab.node(Node::Master);
-    let vxgate = Vxgate::start(&node, &DIRECT);
+    let vxgate = Vxgate::start(&node, DIRECT);
     let mut talk = talk(&lab, true);
     // What comes first of several at once gives it its name.
     for line in [
@@ -243,7 +243,7 @@ fn what_changes_of_ipv6_demotes_its_flows_and_what_concerns_one_link_does_not() 
 #[test]
 fn what_another_pod_forges_of_a_promoted_ipv6_flow_stays_with_the_kernel() {
     let lab = lab(true);
-    let vxgate = Vxgate::start(&lab.node(Node::Master), &DIRECT);
+    let vxgate = Vxgate::start(&lab.node(Node::Master), DIRECT);
     let forger = lab.netns("web1");
     forger.run("ping -6 -q -c 1 -W 3 fd00:10:244::1");
     let mut talk = talk(&lab, true);
@@ -284,7 +284,7 @@ fn what_another_pod_forges_of_a_promoted_ipv6_flow_stays_with_the_kernel() {
 fn a_datagram_on_its_last_hop_is_the_kernels_to_answer() {
     let lab = lab(true);
     let node = lab.node(Node::Master);
-    let vxgate = Vxgate::start(&node, &DIRECT);
+    let vxgate = Vxgate::start(&node, DIRECT);
     let mut talk = talk(&lab, true);
     talk.until_direct(&vxgate);
     let told = || {
@@ -312,7 +312,7 @@ fn a_bulk_transfer_over_ipv6_arrives_whole() {
     let lab = lab(true);
     let node = lab.node(Node::Master);
     node.script(KUBE_PROXY);
-    let vxgate = Vxgate::start(&node, &DIRECT);
+    let vxgate = Vxgate::start(&node, DIRECT);
     let (client, far) = (lab.client(Node::Master), lab.client(Node::Worker));
     let address = lab.client_address6(Node::Worker);
     Transfer::start(&client, &far, &address, 20 << 20, None).finish();
@@ -327,7 +327,7 @@ fn connections_over_ipv6_survive_their_gateway_when_it_hangs_or_dies() {
     let lab = lab(true);
     let node = lab.node(Node::Master);
     node.script(KUBE_PROXY);
-    let mut vxgate = Vxgate::start(&node, &DIRECT);
+    let mut vxgate = Vxgate::start(&node, DIRECT);
     let (client, far) = (lab.client(Node::Master), lab.client(Node::Worker));
     let address = lab.client_address6(Node::Worker);
     let calls = Calls::start(&client, &far, &address, CONNECTIONS);

@@ -6,14 +6,13 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::direct::{
-    DIRECT, KUBE_PROXY, Talk, changes, direct, dropped, flow_of, handed_up, mac_text, talk,
-};
+use crate::direct::{Talk, changes, direct, dropped, flow_of, handed_up, mac_text, talk};
 use crate::support::bulk::Transfer;
 use crate::support::frames::RawSocket;
 use crate::support::lab::{Lab, Node};
 use crate::support::vxgate::{Status, Vxgate};
 use crate::support::wait_until;
+use crate::who::{DIRECT, KUBE_PROXY};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Each way of a transfer that takes its time, and how many of them a second: far more than what makes a flow bulk, far less than
@@ -71,7 +70,7 @@ fn bulk_tcp_goes_through_the_workers_whole_and_around_the_kernel() {
     node.script(
         "nft 'table ip seen { chain forward { type filter hook forward priority 1; counter; }; }'",
     );
-    let vxgate = Vxgate::start(&node, &DIRECT);
+    let vxgate = Vxgate::start(&node, DIRECT);
     let running = transfer(&lab, BYTES, Some(RATE));
     until_in_ring(&vxgate);
     let mut bulk = Value::Null;
@@ -117,7 +116,7 @@ fn a_transfer_in_the_ring_gear_survives_its_gateway_when_it_hangs_drains_ends_or
     let lab = Lab::up();
     let node = lab.node(Node::Master);
     node.script(KUBE_PROXY);
-    let vxgate = Vxgate::start(&node, &DIRECT);
+    let vxgate = Vxgate::start(&node, DIRECT);
     let running = transfer(&lab, 4 * BYTES, Some(RATE));
     let goes_on = |what: &str| {
         let before = running.progress();
@@ -137,7 +136,7 @@ fn a_transfer_in_the_ring_gear_survives_its_gateway_when_it_hangs_drains_ends_or
     vxgate.balanced();
     vxgate.stop();
     goes_on("the transfer goes on without it");
-    let mut vxgate = Vxgate::start(&node, &DIRECT);
+    let mut vxgate = Vxgate::start(&node, DIRECT);
     until_in_ring(&vxgate);
     vxgate.signal(Signal::SIGKILL);
     vxgate.wait();
@@ -152,7 +151,7 @@ fn a_rule_that_forbids_a_transfer_in_the_ring_gear_stops_it() {
     let node = lab.node(Node::Master);
     node.script(KUBE_PROXY);
     node.script("nft 'table ip np { chain forward { type filter hook forward priority 0; }; }'");
-    let vxgate = Vxgate::start(&node, &DIRECT);
+    let vxgate = Vxgate::start(&node, DIRECT);
     let running = transfer(&lab, BYTES, Some(RATE));
     until_in_ring(&vxgate);
     let pod = lab.client_address(Node::Master);

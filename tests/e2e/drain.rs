@@ -9,13 +9,13 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::failover::{assert_carrying, assert_gaps, under_load};
+use crate::failover::{assert_carrying, assert_gaps, start, under_load};
 use crate::support::http::get;
 use crate::support::lab::{Lab, Node};
 use crate::support::stream::Stream;
 use crate::support::vxgate::{BINARY, Superframes, Vxgate};
 use crate::support::wait_until;
-use crate::who::Who;
+use crate::who::{DIRECT, Who};
 
 /// For either command.
 const GAP_MS: f64 = 50.0;
@@ -24,14 +24,16 @@ const NEW_MAC: &str = "0e:24:40:00:02:97";
 
 #[test]
 fn the_kernel_carries_until_it_is_resumed_and_nothing_is_lost_either_way() {
-    for (who, superframes) in [
-        (Who::Worker, Superframes::Auto),
-        (Who::Worker, Superframes::Off),
-        (Who::Both, Superframes::Auto),
+    for (who, superframes, flags) in [
+        (Who::Worker, Superframes::Auto, &[][..]),
+        (Who::Worker, Superframes::Off, &[]),
+        (Who::Both, Superframes::Auto, &[]),
+        (Who::Both, Superframes::Auto, DIRECT),
     ] {
         let lab = Lab::up();
-        let gateways = who.start_with(&lab, superframes, &[]);
-        let what = format!("drain and resume, vxgate on {who:?}, superframes {superframes:?}");
+        let gateways = start(&lab, who, superframes, flags);
+        let what =
+            format!("drain and resume, vxgate on {who:?}, superframes {superframes:?}, {flags:?}");
         let reports = under_load(&lab, &what, || {
             assert_carrying(&gateways);
             for (_, vxgate) in &gateways {
@@ -81,11 +83,13 @@ fn assert_drained(lab: &Lab, node: Node, vxgate: &Vxgate) {
         let status = vxgate.status();
         (status.forwarded("underlay"), status.forwarded("access"))
     };
-    let (frames, before) = (forwarded(), by_kernel());
+    let direct = || vxgate.status().direct().map(|gear| (gear.out, gear.into));
+    let (frames, gear, before) = (forwarded(), direct(), by_kernel());
     wait_until("the kernel carries, both ways", BOUND, || {
         by_kernel() > before + 300
     });
     assert_eq!(forwarded(), frames, "vxgate forwards nothing");
+    assert_eq!(direct(), gear, "nor does its direct path");
     let status = vxgate.balanced();
     assert_eq!(status.state(), "drained", "{}", status.0);
     assert_eq!(status.0["drained"], true);

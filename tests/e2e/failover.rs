@@ -1,4 +1,5 @@
-//! Promise 1, counted: whatever becomes of the process, of its access device or of its control, traffic goes on.
+//! Promise 1, counted: whatever becomes of the process, of its access device or of its control, traffic goes on. With a direct
+//! path, the streams go it when the fault comes.
 //!
 //! Every fault happens under a numbered stream each way and in the middle of a TCP transfer. Lost frames and the longest gap
 //! are printed for all; a bound is asserted where `vxgate` gives one.
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::direct::mac_text;
 use crate::support::bulk::Transfer;
 use crate::support::hang::Hang;
 use crate::support::lab::{Lab, Node};
@@ -16,7 +18,7 @@ use crate::support::stream::{Stream, StreamReport};
 use crate::support::vxgate::Superframes::{self, Auto, Off};
 use crate::support::vxgate::Vxgate;
 use crate::support::wait_until;
-use crate::who::{Who, statuses};
+use crate::who::{self, DIRECT, Who, statuses};
 
 /// A process that died or was asked to end.
 const DEATH_GAP_MS: f64 = 100.0;
@@ -25,6 +27,8 @@ const HANG_GAP_MS: f64 = 400.0;
 /// What may be lost while a process starts. Nothing is as a rule; a program that steers while another one is still to be
 /// attached loses the frames of a grace period of RCU, some 30.
 const START_LOST_MAX: usize = 5;
+/// Flows go direct again long before.
+const DIRECT_BOUND: Duration = Duration::from_secs(20);
 /// How long a fault that ends by itself lasts.
 const OUTAGE: Duration = Duration::from_millis(1500);
 
@@ -42,12 +46,15 @@ fn streams_lose_nothing_on_the_plain_kernel_when_nothing_happens() {
 
 #[test]
 fn streams_lose_nothing_through_vxgate_when_nothing_happens() {
-    for superframes in Superframes::BOTH {
+    for (superframes, flags) in [(Auto, &[][..]), (Off, &[]), (Auto, DIRECT)] {
         let lab = Lab::up();
-        let gateways = Who::Both.start_with(&lab, superframes, &[]);
+        let gateways = start(&lab, Who::Both, superframes, flags);
         let before = statuses(&gateways);
-        let what = format!("vxgate on both, superframes {superframes:?}, no fault");
-        let reports = under_load(&lab, &what, || thread::sleep(OUTAGE));
+        let what = format!("vxgate on both, superframes {superframes:?}, {flags:?}, no fault");
+        let reports = under_load(&lab, &what, || {
+            assert_carrying(&gateways);
+            thread::sleep(OUTAGE);
+        });
         for report in reports {
             assert_eq!((report.lost, report.duplicated), (0, 0));
         }
@@ -59,15 +66,17 @@ fn streams_lose_nothing_through_vxgate_when_nothing_happens() {
 
 #[test]
 fn sigkill_leaves_the_traffic_to_the_kernel() {
-    for (who, superframes) in [
-        (Who::Worker, Auto),
-        (Who::Master, Auto),
-        (Who::Both, Auto),
-        (Who::Both, Off),
+    for (who, superframes, flags) in [
+        (Who::Worker, Auto, &[][..]),
+        (Who::Master, Auto, &[]),
+        (Who::Both, Auto, &[]),
+        (Who::Both, Off, &[]),
+        (Who::Worker, Auto, DIRECT),
+        (Who::Both, Auto, DIRECT),
     ] {
         let lab = Lab::up();
-        let mut gateways = who.start_with(&lab, superframes, &[]);
-        let what = format!("SIGKILL, vxgate on {who:?}, superframes {superframes:?}");
+        let mut gateways = start(&lab, who, superframes, flags);
+        let what = format!("SIGKILL, vxgate on {who:?}, superframes {superframes:?}, {flags:?}");
         let reports = under_load(&lab, &what, || {
             assert_carrying(&gateways);
             for (_, vxgate) in &mut gateways {
@@ -77,21 +86,6 @@ fn sigkill_leaves_the_traffic_to_the_kernel() {
         });
         assert_gaps(&reports, DEATH_GAP_MS);
     }
-}
-
-#[test]
-fn sigkill_with_a_direct_path_leaves_the_traffic_to_the_kernel() {
-    let lab = Lab::up();
-    let direct = ["--direct", "flows"];
-    let mut gateways = Who::Worker.start_with(&lab, Auto, &direct);
-    let reports = under_load(&lab, "SIGKILL, vxgate with a direct path", || {
-        assert_carrying(&gateways);
-        for (_, vxgate) in &mut gateways {
-            vxgate.signal(Signal::SIGKILL);
-            vxgate.wait();
-        }
-    });
-    assert_gaps(&reports, DEATH_GAP_MS);
 }
 
 #[test]
@@ -122,10 +116,15 @@ fn the_next_one_comes_up_at_once_after_a_sigkill() {
 
 #[test]
 fn sigterm_hands_the_traffic_back_to_the_kernel() {
-    for who in [Who::Worker, Who::Both] {
+    for (who, flags) in [
+        (Who::Worker, &[][..]),
+        (Who::Both, &[]),
+        (Who::Both, DIRECT),
+    ] {
         let lab = Lab::up();
-        let gateways = who.start(&lab);
-        let reports = under_load(&lab, &format!("SIGTERM, vxgate on {who:?}"), || {
+        let gateways = start(&lab, who, Auto, flags);
+        let what = format!("SIGTERM, vxgate on {who:?}, {flags:?}");
+        let reports = under_load(&lab, &what, || {
             assert_carrying(&gateways);
             for (_, vxgate) in gateways {
                 vxgate.stop();
@@ -137,10 +136,19 @@ fn sigterm_hands_the_traffic_back_to_the_kernel() {
 
 #[test]
 fn starting_takes_the_traffic_over() {
+    for flags in [&[][..], DIRECT] {
+        started_under_load(flags);
+    }
+}
+
+fn started_under_load(flags: &[&str]) {
     let lab = Lab::up();
     let mut started = None;
-    let reports = under_load(&lab, "start, vxgate on the worker", || {
-        started = Some(Vxgate::start(&lab.node(Node::Worker), &[]));
+    let what = format!("start, vxgate on the worker, {flags:?}");
+    let reports = under_load(&lab, &what, || {
+        let gateways = start(&lab, Who::Worker, Auto, flags);
+        assert_carrying(&gateways);
+        started = gateways.into_iter().next();
     });
     assert_gaps(&reports, DEATH_GAP_MS);
     for report in &reports {
@@ -149,7 +157,7 @@ fn starting_takes_the_traffic_over() {
             "no program steers frames before all are in place: {report:?}"
         );
     }
-    let vxgate = started.expect("it was started");
+    let (_, vxgate) = started.expect("it was started");
     assert!(
         vxgate.status().forwarded("underlay") > 0,
         "the rest of the traffic goes through vxgate"
@@ -158,24 +166,28 @@ fn starting_takes_the_traffic_over() {
 
 #[test]
 fn a_stopped_process_is_passed_by_and_carries_again_when_it_continues() {
-    for (who, superframes) in [(Who::Worker, Off), (Who::Worker, Auto), (Who::Both, Auto)] {
+    for (who, superframes, flags) in [
+        (Who::Worker, Off, &[][..]),
+        (Who::Worker, Auto, &[]),
+        (Who::Both, Auto, &[]),
+        (Who::Both, Auto, DIRECT),
+    ] {
         let lab = Lab::up();
-        let gateways = who.start_with(&lab, superframes, &[]);
-        let reports = under_load(
-            &lab,
-            &format!("SIGSTOP and SIGCONT, vxgate on {who:?}, superframes {superframes:?}"),
-            || {
-                assert_carrying(&gateways);
-                for (_, vxgate) in &gateways {
-                    vxgate.signal(Signal::SIGSTOP);
-                }
-                thread::sleep(OUTAGE);
-                for (_, vxgate) in &gateways {
-                    vxgate.signal(Signal::SIGCONT);
-                }
-                assert_carrying(&gateways);
-            },
+        let gateways = start(&lab, who, superframes, flags);
+        let what = format!(
+            "SIGSTOP and SIGCONT, vxgate on {who:?}, superframes {superframes:?}, {flags:?}"
         );
+        let reports = under_load(&lab, &what, || {
+            assert_carrying(&gateways);
+            for (_, vxgate) in &gateways {
+                vxgate.signal(Signal::SIGSTOP);
+            }
+            thread::sleep(OUTAGE);
+            for (_, vxgate) in &gateways {
+                vxgate.signal(Signal::SIGCONT);
+            }
+            assert_carrying(&gateways);
+        });
         assert_gaps(&reports, HANG_GAP_MS);
         for (_, vxgate) in &gateways {
             let status = vxgate.balanced();
@@ -240,10 +252,17 @@ fn a_worker_that_spins_is_passed_by_and_put_last_and_carries_again_when_it_goes_
 
 #[test]
 fn a_deleted_access_device_leaves_the_traffic_to_the_kernel_and_comes_back() {
+    for flags in [&[][..], DIRECT] {
+        access_device_deleted(flags);
+    }
+}
+
+fn access_device_deleted(flags: &[&str]) {
     let lab = Lab::up();
-    let gateways = Who::Worker.start(&lab);
+    let gateways = start(&lab, Who::Worker, Auto, flags);
     let node = lab.node(Node::Worker);
-    under_load(&lab, "access device deleted, vxgate on the worker", || {
+    let what = format!("access device deleted, vxgate on the worker, {flags:?}");
+    under_load(&lab, &what, || {
         assert_carrying(&gateways);
         let before = gateways[0].1.status();
         node.run(&format!("ip link del {}", before.kernel_side()));
@@ -263,14 +282,113 @@ fn a_deleted_access_device_leaves_the_traffic_to_the_kernel_and_comes_back() {
     });
 }
 
-/// Waits until each gateway forwards frames both ways, beyond what it had forwarded: a fault proves nothing about a gateway
-/// that carries nothing.
+/// The pod's end of the conversation goes, and comes again under the same name with the same addresses.
+#[test]
+fn a_pods_device_that_goes_and_comes_again_has_its_traffic_back() {
+    let lab = Lab::up();
+    let gateways = start(&lab, Who::Both, Auto, DIRECT);
+    let (node, pod) = (lab.node(Node::Worker), lab.client(Node::Worker));
+    let (mac, subnet) = (mac_text(&pod), Node::Worker.subnet());
+    under_load(&lab, "a pod's device deleted and made again", || {
+        assert_carrying(&gateways);
+        node.run("ip link del veth-cli2");
+        node.run(&format!(
+            "ip link add veth-cli2 mtu 1450 type veth peer name eth0 address {mac} mtu 1450 netns {}",
+            pod.name()
+        ));
+        node.run("ip link set veth-cli2 master cni0 up");
+        pod.run(&format!("ip addr add {subnet}.14/24 brd + dev eth0"));
+        pod.run("ip link set eth0 up");
+        pod.run(&format!("ip route add default via {subnet}.1"));
+        assert_carrying(&gateways);
+    });
+    assert_healthy(gateways);
+}
+
+/// What becomes of another pod is nobody's loss, though every flow is judged anew.
+#[test]
+fn another_pods_device_that_goes_costs_no_frame() {
+    let lab = Lab::up();
+    let gateways = start(&lab, Who::Worker, Auto, DIRECT);
+    let reports = under_load(&lab, "another pod's device deleted", || {
+        assert_carrying(&gateways);
+        lab.node(Node::Worker).run("ip link del veth-web2");
+        assert_carrying(&gateways);
+    });
+    for report in reports {
+        assert_eq!((report.lost, report.duplicated), (0, 0), "{report:?}");
+    }
+    assert_healthy(gateways);
+}
+
+#[test]
+fn a_nic_that_is_down_for_a_while_has_its_traffic_back() {
+    let lab = Lab::up();
+    let gateways = start(&lab, Who::Worker, Auto, DIRECT);
+    let node = lab.node(Node::Worker);
+    under_load(&lab, "the NIC down and up again", || {
+        assert_carrying(&gateways);
+        let before = gateways[0].1.status().direct().map(|gear| gear.out);
+        node.run("ip link set eth1 down");
+        wait_until("no flow goes direct", Duration::from_secs(10), || {
+            let now = gateways[0].1.try_status();
+            now.is_ok_and(|now| now.direct().is_none_or(|gear| gear.flows == 0))
+        });
+        node.run("ip link set eth1 up");
+        node.run("ip route replace default via 10.0.0.1");
+        assert!(before.is_some());
+        assert_carrying(&gateways);
+    });
+    assert_healthy(gateways);
+}
+
+#[test]
+fn one_vxgate_after_the_other_has_the_traffic_and_it_goes_direct() {
+    let lab = Lab::up();
+    let gateways = start(&lab, Who::Worker, Auto, DIRECT);
+    let mut next = None;
+    let reports = under_load(&lab, "stopped, and started again", || {
+        assert_carrying(&gateways);
+        for (_, vxgate) in gateways {
+            vxgate.stop();
+        }
+        let gateways = Who::Worker.start_with(&lab, Auto, DIRECT);
+        assert_carrying(&gateways);
+        next = Some(gateways);
+    });
+    assert_gaps(&reports, DEATH_GAP_MS);
+    assert_healthy(next.expect("it was started"));
+}
+
+fn assert_healthy(gateways: Vec<(Node, Vxgate)>) {
+    for (_, vxgate) in gateways {
+        let status = vxgate.balanced();
+        assert_eq!(status.state(), "healthy", "{}", status.0);
+        vxgate.stop();
+    }
+}
+
+/// Starts `vxgate` where it is to run, with these flags. With a direct path, conntrack and rules are as kube-proxy makes them.
+pub fn start(lab: &Lab, who: Who, superframes: Superframes, flags: &[&str]) -> Vec<(Node, Vxgate)> {
+    if who::is_direct(flags) {
+        who::kube_proxy(lab);
+    }
+    who.start_with(lab, superframes, flags)
+}
+
+/// Waits until each gateway forwards frames both ways, beyond what it had forwarded, and those with a direct path on that, too: a
+/// fault proves nothing about a gateway that carries nothing.
 pub fn assert_carrying(gateways: &[(Node, Vxgate)]) {
     for (node, vxgate) in gateways {
-        vxgate.wait_forwarding(
-            &format!("vxgate on {node:?} carries the traffic"),
-            &vxgate.status(),
-        );
+        let before = vxgate.status();
+        vxgate.wait_forwarding(&format!("vxgate on {node:?} carries the traffic"), &before);
+        if let Some(direct) = before.direct() {
+            let what = format!("vxgate on {node:?} has frames go direct, both ways");
+            wait_until(&what, DIRECT_BOUND, || {
+                let now = vxgate.try_status();
+                now.is_ok_and(|now| now.direct().is_some_and(|now| now.beyond(direct, 20)))
+            });
+        }
     }
 }
 
@@ -283,7 +401,7 @@ pub fn assert_gaps(reports: &[StreamReport], bound_ms: f64) {
     }
 }
 
-/// Runs a stream each way between the client pods and a TCP transfer both ways; breaks something in the middle of the
+/// Runs a stream each way between two sockets of the client pods, and a TCP transfer both ways; breaks something in the middle of the
 /// transfer; returns what became of the streams once the transfer has completed with matching hashes.
 pub fn under_load(lab: &Lab, what: &str, fault: impl FnOnce()) -> [StreamReport; 2] {
     println!("  {what}:");
@@ -294,10 +412,11 @@ pub fn under_load(lab: &Lab, what: &str, fault: impl FnOnce()) -> [StreamReport;
     ];
     // Neighbours resolved and connection tracking warm before anything is counted.
     master.run(&format!("ping -q -c 2 -i 0.05 -W 3 {worker_address}"));
-    let streams = [
-        Stream::start("udp master to worker", &master, &worker, &worker_address),
-        Stream::start("udp worker to master", &worker, &master, &master_address),
-    ];
+    let streams = Stream::both_ways(
+        ["udp master to worker", "udp worker to master"],
+        (&master, &worker_address),
+        (&worker, &master_address),
+    );
     let transfer = Transfer::start(
         &master,
         &worker,

@@ -1,17 +1,24 @@
 //! The three scenes (by address, by name, through a NodePort) and the traffic of every day, for everybody who may run `vxgate`.
 
 use std::fs;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
+use crate::failover::start;
 use crate::support::bulk::{self, Transfer};
 use crate::support::capture::{self, Capture, Decoded};
 use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::netns::Netns;
 use crate::support::vxgate::Superframes::{self, Auto, Cut, Off};
-use crate::who::{Who, assert_forwarded_since, statuses};
+use crate::support::vxgate::Vxgate;
+use crate::support::wait_until;
+use crate::who::{DIRECT, Who, assert_forwarded_since, statuses};
 
+/// Over one connection.
+const REQUESTS: usize = 200;
+const DIRECT_BOUND: Duration = Duration::from_secs(20);
 const BULK_BYTES: u64 = 20 << 20;
 
 #[test]
@@ -47,6 +54,16 @@ fn scenes_play_with_vxgate_on_both_without_superframes() {
 #[test]
 fn scenes_play_with_every_flow_direct_whatever_filters_say() {
     play(Who::Both, Auto, &["--direct", "always"]);
+}
+
+#[test]
+fn scenes_play_with_a_direct_path_on_the_master() {
+    play(Who::Master, Auto, DIRECT);
+}
+
+#[test]
+fn scenes_play_with_a_direct_path_on_both() {
+    play(Who::Both, Auto, DIRECT);
 }
 
 #[test]
@@ -88,16 +105,9 @@ fn wire_decodes(superframes: Superframes) {
     }
 }
 
-fn play(who: Who, superframes: Superframes, arguments: &[&str]) {
+fn play(who: Who, superframes: Superframes, flags: &[&str]) {
     let lab = Lab::up();
-    if !arguments.is_empty() {
-        // Without it no TCP goes direct.
-        for node in who.nodes() {
-            lab.node(*node)
-                .run("sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=1");
-        }
-    }
-    let gateways = who.start_with(&lab, superframes, arguments);
+    let gateways = start(&lab, who, superframes, flags);
     let before = statuses(&gateways);
     let [master, worker] = [lab.client(Node::Master), lab.client(Node::Worker)];
     let wire = Capture::start(&lab.netns("sw"), "p2");
@@ -107,6 +117,9 @@ fn play(who: Who, superframes: Superframes, arguments: &[&str]) {
         ping(&lab, node);
     }
     through_node_ports(&lab);
+    if flags == DIRECT {
+        connections_that_live_on(&lab, &gateways);
+    }
     bulk::udp_flows(&worker, &master, &lab.client_address(Node::Master), 100);
     bulk::tcp_flows(&master, &worker, &lab.client_address(Node::Worker), 24);
     // Decoding takes far longer than sending: the bulk that follows is hashed, not decoded.
@@ -128,7 +141,7 @@ fn play(who: Who, superframes: Superframes, arguments: &[&str]) {
         assert_eq!(status.state(), "healthy");
         let direct = &status.0["direct"];
         assert!(
-            arguments.is_empty() || direct["out"]["forwarded"].as_u64() > Some(100),
+            flags.is_empty() || direct["out"]["forwarded"].as_u64() > Some(100),
             "many frames went direct: {direct}"
         );
         assert_kernel_device_idle(&lab, node);
@@ -178,6 +191,65 @@ fn through_node_ports(lab: &Lab) {
         }
     }
     println!("    through NodePorts");
+}
+
+/// The three scenes over connections with many requests: their frames go direct at the node where nothing is translated between
+/// the pod and the tunnel, and nowhere else.
+fn connections_that_live_on(lab: &Lab, gateways: &[(Node, Vxgate)]) {
+    for node in [Node::Master, Node::Worker] {
+        let (peer, address) = (node.peer().number(), lab.web_address(node.peer()));
+        let answer = format!("pod=web{peer} client={}", lab.client_address(node));
+        let asked = |host: &str, direct_at: &[Node]| {
+            let url = format!("http://{host}/?[1-{REQUESTS}]");
+            ask_until_direct(&lab.client(node), &url, &answer, gateways, direct_at);
+        };
+        asked(&address, &[node, node.peer()]);
+        // Its pod's own end knows the ClusterIP alone.
+        let name = ["web1.default.svc.cluster.local", "web"][peer - 1];
+        asked(name, &[node.peer()]);
+    }
+    for (port, pod) in [(30080, Node::Worker), (30081, Node::Master)] {
+        let entry = pod.peer();
+        let answer = format!("pod=web{} client={}.0", pod.number(), entry.subnet());
+        let url = format!("http://{}:{port}/?[1-{REQUESTS}]", lab.vtep_address(entry));
+        ask_until_direct(&lab.netns("ext"), &url, &answer, gateways, &[pod]);
+    }
+    println!("    over connections that live on");
+}
+
+/// Asks over one connection after the other, until one went direct at those nodes. At the others, none may.
+fn ask_until_direct(
+    client: &Netns,
+    url: &str,
+    answer: &str,
+    gateways: &[(Node, Vxgate)],
+    direct_at: &[Node],
+) {
+    let direct = |vxgate: &Vxgate| vxgate.status().direct().expect("it has a direct path");
+    let before: Vec<_> = gateways.iter().map(|(_, vxgate)| direct(vxgate)).collect();
+    wait_until(&format!("{url} goes direct"), DIRECT_BOUND, || {
+        let answers = get(client, url);
+        assert_eq!(answers.lines().count(), REQUESTS, "{url}");
+        assert!(
+            answers.lines().all(|line| line == answer),
+            "{url}: {answers}"
+        );
+        gateways
+            .iter()
+            .zip(&before)
+            .all(|((node, vxgate), before)| {
+                let now = direct(vxgate);
+                if direct_at.contains(node) {
+                    return now.beyond(*before, REQUESTS as u64 / 2);
+                }
+                assert_eq!(
+                    (now.out, now.into),
+                    (before.out, before.into),
+                    "{url} at {node:?}"
+                );
+                true
+            })
+    });
 }
 
 /// Echoes of all sizes up to the largest that fits, unfragmented; one byte more is refused, as the MTU says.

@@ -3,6 +3,25 @@
 use crate::support::lab::{Lab, Node};
 use crate::support::vxgate::{Status, Superframes, Vxgate};
 
+/// With a direct path.
+pub const DIRECT: &[&str] = &["--direct", "flows"];
+
+/// Conntrack follows connections that come back from the direct path, and what it calls invalid is dropped, as kube-proxy does.
+pub const KUBE_PROXY: &str = "sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=1
+    nft 'table ip kube { chain forward { type filter hook forward priority 0; ct state invalid counter drop; ct state established,related accept; }; }'";
+
+/// Whether `vxgate` is to have a direct path.
+pub fn is_direct(flags: &[&str]) -> bool {
+    flags.contains(&"--direct")
+}
+
+/// Gives both nodes the rules and the conntrack of one that is ready for a direct path.
+pub fn kube_proxy(lab: &Lab) {
+    for node in [Node::Master, Node::Worker] {
+        lab.node(node).script(KUBE_PROXY);
+    }
+}
+
 /// Which nodes run `vxgate`; the others run the plain kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {

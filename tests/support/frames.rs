@@ -147,7 +147,14 @@ impl RawSocket {
     /// The next frame, or `None` when there is none now.
     pub fn receive(&self) -> Option<Vec<u8>> {
         let mut bytes = vec![0; 1 << 16];
-        let len = recv(self.0.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT).ok()?;
+        let len = loop {
+            match recv(self.0.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+                Ok(len) => break len,
+                // The device was down meanwhile, which is told once: what came before it is still there.
+                Err(Errno::ENETDOWN) => {}
+                Err(_) => return None,
+            }
+        };
         bytes.truncate(len);
         Some(bytes)
     }

@@ -184,12 +184,15 @@ impl Lab {
 
     /// The MAC address of a device in a node.
     pub fn mac(&self, node: Node, device: &str) -> String {
-        let links: serde_json::Value = serde_json::from_str(
-            &self
-                .node(node)
-                .run(&format!("ip -json link show dev {device}")),
-        )
-        .expect("ip prints JSON");
+        self.mac_in(&format!("n{}", node.number()), device)
+    }
+
+    /// The same of any namespace of the lab.
+    pub fn mac_in(&self, netns: &str, device: &str) -> String {
+        let text = self
+            .netns(netns)
+            .run(&format!("ip -json link show dev {device}"));
+        let links: serde_json::Value = serde_json::from_str(&text).expect("ip prints JSON");
         links[0]["address"]
             .as_str()
             .expect("a link has an address")

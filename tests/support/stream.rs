@@ -1,4 +1,5 @@
-//! A numbered UDP stream: 1,000 frames a second whose losses, duplicates, damage and silences are counted.
+//! A numbered UDP stream: 1,000 frames a second whose losses, duplicates, damage and silences are counted. Two between the same two
+//! sockets, one each way, are a flow that a direct path takes.
 //!
 //! A silence is measured so that only the network can cause it: from the moment a frame was sent that should have arrived (or
 //! from the last arrival, when that was later) to the next arrival. A sender that the scheduler kept waiting sends nothing, and
@@ -17,6 +18,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setso
 use nix::sys::time::TimeSpec;
 
 use super::netns::Netns;
+use super::wait_until;
 
 const INTERVAL: Duration = Duration::from_millis(1);
 /// How long the receiver listens on after the last frame was sent.
@@ -57,21 +59,37 @@ struct Arrival {
 impl Stream {
     /// Starts sending from a pod to an address of another pod. `name` appears in the report.
     pub fn start(name: &str, from: &Netns, to: &Netns, to_address: &str) -> Self {
-        let inlet =
-            to.enter(|| UdpSocket::bind("0.0.0.0:0").expect("binding in the receiver's namespace"));
-        let port = inlet
-            .local_addr()
-            .expect("a bound socket has an address")
-            .port();
-        setsockopt(&inlet, sockopt::ReceiveTimestampns, &true).expect("SO_TIMESTAMPNS");
-        setsockopt(&inlet, sockopt::RcvBufForce, &(8 << 20)).expect("SO_RCVBUFFORCE");
-        inlet
-            .set_read_timeout(Some(Duration::from_millis(50)))
-            .expect("SO_RCVTIMEO");
-        let target: SocketAddr = format!("{to_address}:{port}").parse().expect("an address");
-        let outlet =
-            from.enter(|| UdpSocket::bind("0.0.0.0:0").expect("binding in the sender's namespace"));
+        let inlet = bind(to);
+        let target = target(&inlet, to_address);
+        Self::between(name, bind(from), inlet, target)
+    }
 
+    /// Starts one each way between two pods, each given with the other's address, over the same two sockets. The first is the
+    /// one from `a`.
+    pub fn both_ways(
+        names: [&str; 2],
+        (a, to_b): (&Netns, &str),
+        (b, to_a): (&Netns, &str),
+    ) -> [Self; 2] {
+        let sockets = [bind(a), bind(b)];
+        let targets = [target(&sockets[1], to_b), target(&sockets[0], to_a)];
+        let [near, far] = &sockets;
+        // Two first frames that meet would be two connections to conntrack, of which one wins.
+        for (from, to, target) in [(near, far, targets[0]), (far, near, targets[1])] {
+            wait_until("the first frame arrives", Duration::from_secs(10), || {
+                from.send_to(&[], target).is_ok() && to.recv(&mut [0]).is_ok()
+            });
+            // Those that were sent too often.
+            while to.recv(&mut [0]).is_ok() {}
+        }
+        let twin = |socket: &UdpSocket| socket.try_clone().expect("a second handle");
+        [
+            Self::between(names[0], twin(near), twin(far), targets[0]),
+            Self::between(names[1], twin(far), twin(near), targets[1]),
+        ]
+    }
+
+    fn between(name: &str, outlet: UdpSocket, inlet: UdpSocket, target: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let sender_done = Arc::new(AtomicBool::new(false));
         let sender = {
@@ -108,6 +126,22 @@ impl Stream {
         );
         report
     }
+}
+
+/// A socket in a pod that tells when what it receives arrived.
+fn bind(pod: &Netns) -> UdpSocket {
+    let socket = pod.enter(|| UdpSocket::bind("0.0.0.0:0").expect("binding in the pod"));
+    setsockopt(&socket, sockopt::ReceiveTimestampns, &true).expect("SO_TIMESTAMPNS");
+    setsockopt(&socket, sockopt::RcvBufForce, &(8 << 20)).expect("SO_RCVBUFFORCE");
+    let wait = Some(Duration::from_millis(50));
+    socket.set_read_timeout(wait).expect("SO_RCVTIMEO");
+    socket
+}
+
+/// Where a socket is reached, by an address of its pod.
+fn target(socket: &UdpSocket, address: &str) -> SocketAddr {
+    let bound = socket.local_addr().expect("it is bound");
+    SocketAddr::new(address.parse().expect("an address"), bound.port())
 }
 
 fn send(outlet: &UdpSocket, target: SocketAddr, stop: &AtomicBool) -> Vec<u64> {

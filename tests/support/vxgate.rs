@@ -556,6 +556,36 @@ impl Status {
     }
 }
 
+/// What the express gear has done.
+#[derive(Debug, Clone, Copy)]
+pub struct Direct {
+    /// Frames from pods that it forwarded.
+    pub out: u64,
+    /// Frames to pods that got there.
+    pub into: u64,
+    /// Flows in it.
+    pub flows: u64,
+}
+
+impl Direct {
+    /// Whether it has forwarded so many more both ways.
+    pub fn beyond(&self, before: Self, more: u64) -> bool {
+        self.out >= before.out + more && self.into >= before.into + more
+    }
+}
+
+impl Status {
+    /// What the express gear has done, where a direct path was asked for.
+    pub fn direct(&self) -> Option<Direct> {
+        let direct = &self.0["direct"];
+        (!direct.is_null()).then(|| Direct {
+            out: number(&direct["out"]["forwarded"]),
+            into: number(&direct["in"]["forwarded"]),
+            flows: number(&direct["express_flows"]),
+        })
+    }
+}
+
 /// Ethernet, IPv4, UDP and VXLAN: what the express gear puts in front of a frame.
 const OUTER_LEN: u64 = 50;
 const LONGER_OVER_IPV6: u64 = 20;

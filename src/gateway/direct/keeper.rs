@@ -1,6 +1,7 @@
 //! The thread that looks after the pods' devices, listens to what changes, and promotes flows: the one owner of the gear.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -18,7 +19,7 @@ use crate::config;
 use crate::control::{Change, Changes, Pods, pods};
 use crate::fault::{self, Explained};
 use crate::flows::{AtPods, Evidence, FlowKey, Generation, Judge, Sightings, Standing, Ways};
-use crate::gateway::observe::{EXPRESS, FlowState, FlowsState, RING, TRANSPARENT};
+use crate::gateway::observe::{EXPRESS, FlowState, FlowsState, PodState, RING, TRANSPARENT};
 use crate::netlink::{self, Conntrack, Socket, XdpFeatures};
 use crate::port::now_ns;
 use crate::steer::{self, Express, Gear as FlowGear};
@@ -51,6 +52,8 @@ pub(super) struct Keeper {
     /// When the next one may begin; none while one holds.
     settles_ns: Option<u64>,
     look_ns: u64,
+    /// The pods' devices could not be listed, and nothing may change that has them listed again.
+    pods_due: bool,
     /// Where there is any.
     conntrack: Option<Conntrack>,
     /// Whether filters matter; or, where they do not, this node's own tables.
@@ -98,6 +101,7 @@ impl Keeper {
             number: Generation::NONE,
             settles_ns: Some(now_ns() + SETTLE_NS),
             look_ns: 0,
+            pods_due: false,
             forbidden: None,
             tcp_forbidden: None,
         };
@@ -138,10 +142,11 @@ impl Keeper {
                 self.end_generation(Some(change));
             }
             self.express.heard(now_ns);
-            if heard.links {
+            let looks = now_ns >= self.look_ns;
+            if heard.links || (looks && self.pods_due) {
                 self.follow_pods();
             }
-            if now_ns >= self.look_ns {
+            if looks {
                 self.look_ns = now_ns + LOOK_NS;
                 self.look(now_ns);
             }
@@ -252,11 +257,13 @@ impl Keeper {
     fn look(&mut self, now_ns: u64) {
         self.follow_conntrack();
         let (express, mut in_ring) = (&self.express, 0);
+        let mut by_pod = BTreeMap::<u32, u64>::new();
         self.judge.sweep(
             now_ns,
             |slot| {
                 let (_, why) = express.ring(slot, now_ns);
                 in_ring += usize::from(why.is_some());
+                *by_pod.entry(express.pod_of(slot)).or_default() += 1;
                 express.look(slot)
             },
             |slot, _| express.vacate(slot),
@@ -278,6 +285,9 @@ impl Keeper {
         shared.why_not_tcp.clone_from(&self.tcp_forbidden);
         shared.flows = self.judge.promoted();
         shared.in_ring = in_ring.min(shared.flows);
+        for pod in shared.pod_devices.values_mut() {
+            pod.express_flows = by_pod.get(&pod.ifindex).copied().unwrap_or(0);
+        }
     }
 
     /// The flows that are known, those first that carried the most.
@@ -348,9 +358,12 @@ impl Keeper {
     fn follow_pods(&mut self) {
         let found = match self.find_pods() {
             Ok(found) => found,
-            // They are looked at again with the next change.
-            Err(error) => return tracing::warn!(%error, "cannot list the pods' devices"),
+            Err(error) => {
+                self.pods_due = true;
+                return tracing::warn!(%error, "cannot list the pods' devices; trying again");
+            }
         };
+        self.pods_due = false;
         let Pods {
             ports,
             mut left_out,
@@ -360,6 +373,7 @@ impl Keeper {
             .iter()
             .filter(|ifindex| !ports.iter().any(|port| port.ifindex == **ifindex));
         gone.for_each(|ifindex| self.express.detach_pod(*ifindex));
+        let mtus: BTreeMap<u32, u32> = ports.iter().map(|port| (port.ifindex, port.mtu)).collect();
         for port in ports {
             if known.contains(&port.ifindex) {
                 self.express.set_mtu(port.ifindex, port.mtu);
@@ -385,6 +399,22 @@ impl Keeper {
         shared.pods_by_xdp = self.express.pods_by_xdp();
         let left_out = left_out.into_iter().map(|(port, why)| (port.name, why));
         shared.left_out = left_out.collect();
+        let before = std::mem::take(&mut shared.pod_devices);
+        let attended = self
+            .express
+            .attended()
+            .map(|(ifindex, name, by_xdp, lost)| {
+                let was = before.get(name).filter(|was| was.ifindex == ifindex);
+                let state = PodState {
+                    ifindex,
+                    delivery: ["classifier", "xdp"][usize::from(by_xdp)].to_owned(),
+                    mtu: mtus.get(&ifindex).copied().unwrap_or(0),
+                    offloads_lost: lost.to_vec(),
+                    express_flows: was.map_or(0, |was| was.express_flows),
+                };
+                (name.to_owned(), state)
+            });
+        shared.pod_devices = attended.collect();
     }
 
     fn find_pods(&mut self) -> Result<Pods, netlink::Error> {

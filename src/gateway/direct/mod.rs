@@ -34,10 +34,10 @@ use std::time::Duration;
 
 use crossbeam::channel::{Sender, bounded};
 
-use super::observe::{DirectState, DirectWayState, FlowsState};
+use super::observe::{DirectState, DirectWayState, FlowsState, PodState};
 use super::plan::Plan;
 use crate::config;
-use crate::control::Change;
+use crate::control::{Change, PODS_MAX};
 use crate::fault::{self, Explained};
 use crate::flows::{Generation, Sightings};
 use crate::stats::{PeerBook, UpReason};
@@ -201,6 +201,7 @@ struct Shared {
     pods: usize,
     pods_by_xdp: usize,
     left_out: Vec<(String, String)>,
+    pod_devices: BTreeMap<String, PodState>,
     /// In any gear, and by the last look in the ring gear.
     flows: usize,
     in_ring: usize,
@@ -249,6 +250,8 @@ impl Direct {
             pods: shared.pods as u64,
             pods_by_xdp: shared.pods_by_xdp as u64,
             pods_left_out: shared.left_out.iter().cloned().collect(),
+            pods_max: PODS_MAX as u64,
+            pod_devices: shared.pod_devices.clone(),
             express_flows: shared.flows.saturating_sub(shared.in_ring) as u64,
             ring_flows: shared.in_ring.min(shared.flows) as u64,
             promotions: shared.promotions,
