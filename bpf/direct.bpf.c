@@ -127,22 +127,11 @@ static __always_inline enum up_reason choose_gear(struct __sk_buff *skb, struct 
 	return UP_REASONS;
 }
 
-/* The outer UDP checksum, without a look at the payload: the inner packet's own checksums say what it adds up to, and that is in
- * `udp_sum`, but for what differs from frame to frame. Of an unfinished one the same is true when the device finishes it.
- *
- * TCP or UDP adds up to the complement of its pseudo-header. Of IPv4 the header adds up to nothing: there remain the addresses
- * and protocol of that complement, and its length. Of IPv6 addresses and length are in the header, too, and cancel out: there
- * remain version, traffic class and flow label, the hop limit, and the protocol twice. */
+/* The outer UDP checksum. Of an inner one that is unfinished it is right when the device finishes that. */
 static __always_inline __be16 udp_checksum(const struct express_flow *flow, __u16 udp_len, const struct inner *inner)
 {
-	__u32 sum = flow->udp_sum + 2 * (__u32)udp_len;
-	__u16 check;
+	__u16 check = ~fold(udp_sum(flow, udp_len, inner, inner->ttl - 1));
 
-	if (inner->key.six)
-		sum += (inner->label >> 16) + (inner->label & 0xffff) + inner->ttl - 1;
-	else
-		sum += (__u16)~inner->l4_len;
-	check = ~fold(sum);
 	return check ? bpf_htons(check) : 0xffff;
 }
 
@@ -164,7 +153,7 @@ static __always_inline bool push_ipv4(struct __sk_buff *skb, const struct expres
 	*(__be16 *)(headers + AT_ID) = bpf_htons(id);
 	*(__be16 *)(headers + AT_IP_CHECK) = bpf_htons(~fold(flow->ip_sum + tos + tot_len + id));
 	*(__be16 *)(headers + AT_UDP_LEN) = bpf_htons(udp_len);
-	*(__be16 *)(headers + AT_UDP_CHECK) = flow->checksum ? udp_checksum(flow, udp_len, inner) : 0;
+	*(__be16 *)(headers + AT_UDP_CHECK) = flow->checksum & CHECKSUM_SENT ? udp_checksum(flow, udp_len, inner) : 0;
 	return !bpf_skb_store_bytes(skb, 0, headers, sizeof(headers), 0);
 }
 
@@ -182,7 +171,7 @@ static __always_inline bool push_ipv6(struct __sk_buff *skb, const struct expres
 	headers[AT_TOS] |= (inner->tos & flow->ecn) << AT6_ECN_SHIFT;
 	*(__be16 *)(headers + AT6_PAYLOAD_LEN) = bpf_htons(udp_len);
 	*(__be16 *)(headers + AT6_UDP_LEN) = bpf_htons(udp_len);
-	*(__be16 *)(headers + AT6_UDP_CHECK) = flow->checksum ? udp_checksum(flow, udp_len, inner) : 0;
+	*(__be16 *)(headers + AT6_UDP_CHECK) = flow->checksum & CHECKSUM_SENT ? udp_checksum(flow, udp_len, inner) : 0;
 	return !bpf_skb_store_bytes(skb, 0, headers, HEADERS6_LEN, 0);
 }
 

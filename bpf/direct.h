@@ -36,6 +36,9 @@
 /* In which ways a flow is promoted: `Ways` of `src/flows`. */
 #define FLOW_OUT 1
 #define FLOW_IN 2
+/* Whether frames of a flow leave with one, and whether that of what arrives is looked at. */
+#define CHECKSUM_SENT 1
+#define CHECKSUM_VERIFIED 2
 /* Where fields are in `express_flow.headers`. */
 #define AT_ETHERTYPE 12
 #define AT_SOURCE 26
@@ -109,12 +112,12 @@ struct express_flow {
 	__u8 headers[HEADERS_LEN];
 	__u8 pod_mac[ETH_ALEN];
 	__u8 ecn;        /* which inner ECN bits the outer header has */
-	__u8 checksum;   /* whether it has a UDP checksum */
+	__u8 checksum;   /* of outer UDP checksums: CHECKSUM_SENT, CHECKSUM_VERIFIED */
 	__u8 gateway_mac[ETH_ALEN];
 	__u8 by_xdp;     /* whether the pod's device takes frames from a program on the NIC as they are */
 	__u8 gear;       /* the highest that it may be in: `enum direct_gear` */
 	__u32 ip_sum;    /* over the outer IPv4 header as it stands in `headers` */
-	__u32 udp_sum;   /* over all that the outer UDP checksum covers but the lengths; see `udp_checksum` */
+	__u32 udp_sum;   /* over all that the outer UDP checksum covers but the lengths; see `udp_sum()` */
 	struct flow_key key;
 	__u32 superframe_at; /* when the pod last sent a superframe of it, and */
 	__u32 bulk_at;     /* when it last was sent many large segments: in ticks */
@@ -488,6 +491,21 @@ static __always_inline __u16 fold(__u32 sum)
 {
 	sum = (sum & 0xffff) + (sum >> 16);
 	return (sum & 0xffff) + (sum >> 16);
+}
+
+/* What an outer UDP checksum covers adds up to this, without a look at the payload: the inner packet's own checksums say what that
+ * adds up to. All but what differs from frame to frame is in the flow's `udp_sum`.
+ *
+ * TCP or UDP adds up to the complement of its pseudo-header. Of IPv4 the header adds up to nothing: there remain the addresses
+ * and protocol of that complement, and its length. Of IPv6 addresses and length are in the header, too, and cancel out: there
+ * remain version, traffic class and flow label, the hop limit, and the protocol twice. */
+static __always_inline __u32 udp_sum(const struct express_flow *flow, __u16 udp_len, const struct inner *inner, __u8 ttl)
+{
+	__u32 sum = flow->udp_sum + 2 * (__u32)udp_len;
+
+	if (inner->key.six)
+		return sum + (inner->label >> 16) + (inner->label & 0xffff) + ttl;
+	return sum + (__u16)~inner->l4_len;
 }
 
 #endif

@@ -83,6 +83,21 @@ static __always_inline enum up_reason judge_ipv6(const struct express_flow *flow
 	return ecn_stays(bpf_ntohl(*(const __be32 *)ip) >> 20 & ECN_MASK, inner) ? UP_REASONS : UP_ECN;
 }
 
+/* Whether the outer UDP checksum, if there is one, is right, and with it the inner ones: else a worker has a look. The far end
+ * chooses its source port itself; all else is as in the other direction. */
+static __always_inline bool udp_check_holds(const struct express_flow *flow, void *data, void *end, bool six, const struct inner *inner)
+{
+	const struct udphdr *udp = data + ETH_HLEN + (six ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+	__be16 port = *(const __be16 *)(flow->headers + (six ? AT6_PORT : AT_PORT) - sizeof(__be16));
+
+	if ((void *)(udp + 1) > end)
+		return false;
+	if (!udp->check)
+		return true;
+	return fold(udp_sum(flow, bpf_ntohs(udp->len), inner, inner->ttl) + (__u16)~bpf_ntohs(port) + bpf_ntohs(udp->source) +
+		    bpf_ntohs(udp->check)) == 0xffff;
+}
+
 /* Has the ring gear leave the flow to the kernel while this frame may be with a worker. */
 static __always_inline void note_foreign(const struct express_flow *flow, __u64 now_ns)
 {
@@ -227,6 +242,9 @@ static __always_inline int take_from(struct xdp_md *ctx, bool six, __u64 now_ns,
 		goto up;
 	why = UP_BULK;
 	if (flow->gear == GEAR_EXPRESS && is_bulk(flow, &inner))
+		goto up;
+	why = UP_CHECKSUM;
+	if (flow->checksum & CHECKSUM_VERIFIED && !udp_check_holds(flow, data, end, six, &inner))
 		goto up;
 	why = UP_NO_ROOM;
 	verdict = hand_over(ctx, flow, &inner, outer_len);

@@ -414,6 +414,7 @@ pub(super) mod tests {
             frame_max: 1464,
             ecn: 3,
             checksum: true,
+            verify: true,
             peer: PeerId(2),
         };
         Sighting {
@@ -433,6 +434,8 @@ pub(super) mod tests {
             port: 8472,
             vni: Vni::new(1).unwrap(),
             macs: [MacAddr([6; 6]), MacAddr([8; 6])],
+            ether_type: 0x0800,
+            verify: true,
         };
         Sighting {
             key,

@@ -61,6 +61,8 @@ pub struct Departure {
     pub ecn: u8,
     /// Whether there is an outer UDP checksum.
     pub checksum: bool,
+    /// Whether that of what arrives is verified.
+    pub verify: bool,
     /// Where the VTEP is counted.
     pub peer: PeerId,
 }
@@ -103,6 +105,10 @@ pub struct Arrival {
     pub vni: Vni,
     /// The inner Ethernet addresses: the far vxlan device's, and that of ours.
     pub macs: [MacAddr; 2],
+    /// The inner Ethernet type.
+    pub ether_type: u16,
+    /// Whether its outer UDP checksum is verified.
+    pub verify: bool,
 }
 
 impl Arrival {
@@ -131,6 +137,7 @@ impl Arrival {
         let [far, own] = self.macs;
         put(inner, &far.0);
         put(inner + far.0.len(), &own.0);
+        put(inner + 2 * far.0.len(), &self.ether_type.to_be_bytes());
         Departure {
             headers,
             device: self.device,
@@ -138,6 +145,7 @@ impl Arrival {
             frame_max: 0,
             ecn: 0,
             checksum: false,
+            verify: self.verify,
             peer: self.peer,
         }
     }
@@ -268,6 +276,8 @@ mod tests {
             port: 8472,
             vni: Vni::new(1).unwrap(),
             macs: [MacAddr([6; 6]), MacAddr([8; 6])],
+            ether_type: ethernet::IPV4,
+            verify: true,
         }))
     }
 

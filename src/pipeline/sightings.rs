@@ -167,6 +167,7 @@ fn departure(
             EcnEncap::Kernel | EcnEncap::Rfc6040 => ECN,
         },
         checksum: config.udp_checksum == UdpChecksum::Compute,
+        verify: config.verify_udp_checksum,
         peer: vtep.peer,
     })
 }
@@ -195,6 +196,8 @@ fn arrival(
         port: config.port,
         vni: config.vni,
         macs: [inner.source(), inner.destination()],
+        ether_type: inner.ether_type(),
+        verify: config.verify_udp_checksum,
     })
 }
 

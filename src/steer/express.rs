@@ -75,6 +75,9 @@ const HEADERS_LEN: usize = 64;
 const HEADERS_END_LEN: usize = 24;
 const UDP: u32 = 17;
 
+/// `CHECKSUM_SENT`, `CHECKSUM_VERIFIED`.
+const CHECKSUM_SENT: u8 = 1;
+const CHECKSUM_VERIFIED: u8 = 2;
 /// `enum direct_gear`.
 const GEAR_EXPRESS: u8 = 0;
 const GEAR_RING: u8 = 1;
@@ -448,10 +451,11 @@ impl Express {
                 put(word + at, u64::from_ne_bytes(*bytes));
             }
         }
-        let with_checksum = u8::from(departure.checksum);
+        let checksum = u8::from(departure.checksum) * CHECKSUM_SENT
+            + u8::from(departure.verify) * CHECKSUM_VERIFIED;
         put(
             word::POD_MAC,
-            mac_word(flow.pod.pod_mac, departure.ecn, with_checksum),
+            mac_word(flow.pod.pod_mac, departure.ecn, checksum),
         );
         put(word::SUMS, sums(flow));
         let to = departure.peer;
@@ -754,13 +758,7 @@ pub(super) mod tests {
             self.promoted(key, headers(frame), FAR_NODE.into())
         }
 
-        /// Promotes a flow whose frames leave with these headers, to the far node.
-        fn promote_with(&self, key: FlowKey, headers: [u8; 84], far: std::net::IpAddr) {
-            let flow = self.promoted(key, headers, far);
-            self.express
-                .promote(&flow, GENERATION, crate::port::now_ns());
-        }
-
+        /// One whose frames leave with these headers, to the far node.
         fn promoted(&self, key: FlowKey, headers: [u8; 84], far: std::net::IpAddr) -> Promoted {
             let set = key.hash(&self.express.seed()) & (SETS - 1);
             Promoted {
@@ -773,6 +771,7 @@ pub(super) mod tests {
                     frame_max: 1464,
                     ecn: 3,
                     checksum: true,
+                    verify: false,
                     peer: PeerId(4),
                 },
                 arrival: Some(Arrival {
@@ -784,6 +783,8 @@ pub(super) mod tests {
                     port: 8472,
                     vni: Vni::new(1).unwrap(),
                     macs: [FAR, OWN],
+                    ether_type: if key.local.is_ipv6() { 0x86dd } else { 0x0800 },
+                    verify: true,
                 }),
                 pod: SIDE,
                 ways: Ways::Both,

@@ -110,11 +110,17 @@ fn headers6(inner: &[u8]) -> [u8; 84] {
 impl Loaded {
     /// Promotes the flow of this frame over a tunnel of this family.
     fn promote_over(&self, over: bool, frame: &[u8]) {
+        let flow = self.flow_over(over, frame);
+        let now_ns = crate::port::now_ns();
+        self.express.promote(&flow, GENERATION, now_ns);
+    }
+
+    fn flow_over(&self, over: bool, frame: &[u8]) -> Promoted {
         let key = FlowKey::of(frame, Way::Out).unwrap();
         if over {
-            self.promote_with(key, headers6(frame), FAR_NODE6.into());
+            self.promoted(key, headers6(frame), FAR_NODE6.into())
         } else {
-            self.promote_with(key, headers(frame), FAR_NODE.into());
+            self.promoted(key, headers(frame), FAR_NODE.into())
         }
     }
 }
@@ -265,6 +271,37 @@ fn a_frame_from_the_wire_reaches_the_pod_as_routing_would_send_it() {
         }
         let counted = gear.steering.counters(COUNTS_UNDERLAY, 0).unwrap();
         assert_eq!((counted.express, counted.steered), (1, 0));
+    }
+}
+
+#[test]
+fn what_an_outer_checksum_does_not_fit_is_handed_up_where_it_is_verified() {
+    for (families @ (over, within), tcp) in with_each(FAMILIES) {
+        let (sent, outer_len) = (of_wires(families, tcp), outer_len(over));
+        let (checksum, source_port) = (outer_len - 10, outer_len - 16);
+        let damaged = |at: usize| {
+            let mut frame = sent.clone();
+            frame[at] ^= 0x10;
+            frame
+        };
+        let gear = gear6();
+        let mut flow = gear.flow_over(over, &of_pods(within, tcp));
+        let promote = |flow: &Promoted| {
+            let now_ns = crate::port::now_ns();
+            gear.express.promote(flow, GENERATION, now_ns);
+        };
+        let receive = |frame: &[u8]| run(&gear.steering, "vxgate_underlay", frame).0;
+        promote(&flow);
+        assert_eq!(receive(&damaged(checksum)), XDP_PASS, "nobody looks at it");
+        flow.departure.verify = true;
+        promote(&flow);
+        for at in [checksum, source_port] {
+            let found = gear.why(WAY_IN as usize, || {
+                receive(&damaged(at));
+            });
+            assert_eq!(found, UpReason::Checksum, "{over} {within} {tcp} {at}");
+        }
+        assert_eq!(receive(&sent), XDP_PASS, "{over} {within} {tcp}");
     }
 }
 
