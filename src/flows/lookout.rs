@@ -23,6 +23,8 @@ const PLACES4: [usize; 5] = [26, 30, 36, 42, 50];
 const PLACES6: [usize; 5] = [22, 38, 56, 62, 70];
 /// Flows that a lookout remembers: 64 KB, which is what a worker may lose of its cache.
 const PLACES: usize = 8192;
+/// After so many frames a flow is told of again, however long it has been there: a slow one that was missed must not wait for ever.
+const AGAIN: u32 = 128;
 /// Sightings that wait for the judge. More than that are lost, and made again later.
 pub(super) const QUEUE: usize = 4096;
 
@@ -228,7 +230,7 @@ impl Lookout {
     }
 
     /// Notes a frame of a flow, and tells of it when it is the first, the second, the fourth, … that came this way in this
-    /// generation: the judge may not have known enough the last time. `seen` is asked only then, and may decline.
+    /// generation, and every [`AGAIN`]th: the judge may not have known enough the last time. `seen` is asked only then, and may decline.
     #[inline]
     pub fn note(
         &mut self,
@@ -248,7 +250,7 @@ impl Lookout {
             *place = Place { mark, frames: 0 };
         }
         place.frames = place.frames.saturating_add(1);
-        if place.frames.is_power_of_two()
+        if (place.frames.is_power_of_two() || place.frames.is_multiple_of(AGAIN))
             && let Some(seen) = seen()
         {
             // Nobody waits for the judge: what finds no room is told later.
@@ -320,7 +322,8 @@ mod tests {
             lookout.note(&key(1, 1), Way::In, 5, arrival);
         }
         let told: Vec<_> = std::iter::from_fn(|| sightings.take()).collect();
-        assert_eq!(told.len(), 10);
+        // 1, 2, 4, … 128, 256, 384, … 896.
+        assert_eq!(told.len(), 8 + 6);
         assert!(
             told.iter()
                 .all(|told| told.key == key(1, 1) && told.generation == 5)
