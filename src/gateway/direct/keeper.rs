@@ -27,9 +27,10 @@ use crate::steer::{self, Express, Gear as FlowGear};
 /// How often sightings are looked at, and the programs told that somebody listens: a tenth of `LISTENER_STALE_NS`
 /// (`bpf/shared.h`).
 const TICK: Duration = Duration::from_millis(10);
-/// How long nothing must have changed before another generation begins: longer than a frame is under way within the node,
-/// and than a sleeping worker takes to look at another snapshot.
-const SETTLE_NS: u64 = 30_000_000;
+/// How long nothing must have changed before another generation begins: longer than a frame may be under way within the node
+/// (`HEARTBEAT_STALE_NS` of `bpf/shared.h`: who holds it longer is passed by), and than a sleeping worker takes to look at another
+/// snapshot. What was judged before the change must not be taken for judged after it.
+const SETTLE_NS: u64 = 250_000_000;
 /// Flows that are told of at most.
 const FLOWS_MAX: usize = 4096;
 /// How often promoted flows are looked at, and what is not announced.
