@@ -36,6 +36,8 @@ const VALID: u16 = !(neighbour_state::INCOMPLETE | neighbour_state::FAILED);
 /// `RTM_NEWQDISC` to `RTM_GETTFILTER` (`linux/rtnetlink.h`).
 const TRAFFIC_CONTROL: std::ops::RangeInclusive<u16> = 36..=46;
 
+/// `RTM_NEWLINK`.
+const NEW_LINK: u16 = 16;
 /// `RTM_NEWROUTE`, `RTM_DELROUTE`.
 const ROUTE: std::ops::RangeInclusive<u16> = 24..=25;
 /// `RTM_NEWRULE`, `RTM_DELRULE`.
@@ -81,10 +83,23 @@ const GROUPS: [Group; 13] = [
     Group::BridgeVlan,
 ];
 
+/// A bridge's ports, with their VLANs as they are announced: `IFLA_EXT_MASK` is `RTEXT_FILTER_BRVLAN_COMPRESSED`.
+const BRIDGE_PORTS: [u8; 24] = [
+    AF_BRIDGE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 29, 0, 4, 0, 0, 0,
+];
+const AF_BRIDGE: u8 = 7;
+/// `sizeof(struct ifinfomsg)`; of what a bridge says of its port: `IFLA_MASTER`, `IFLA_OPERSTATE`, `IFLA_AF_SPEC` (its VLANs),
+/// `IFLA_PROTINFO`, and in that its timers (`IFLA_BRPORT_MESSAGE_AGE_TIMER` to `IFLA_BRPORT_HOLD_TIMER`).
+const LINK_HEADER_LEN: usize = 16;
+const PORT_FACTS: [u16; 3] = [10, 16, 26];
+const PORT_SETTINGS: u16 = 12;
+const PORT_TIMERS: std::ops::RangeInclusive<u16> = 21..=23;
+
 /// What all is there to begin with: the requests for links, addresses of both families, neighbours and FDB entries
 /// (`linux/rtnetlink.h`), with their empty headers.
-const DUMPS: [(u16, &[u8]); 5] = [
+const DUMPS: [(u16, &[u8]); 6] = [
     (18, &[0; 16]),
+    (18, &BRIDGE_PORTS),
     (22, &[2, 0, 0, 0, 0, 0, 0, 0]),
     (22, &[10, 0, 0, 0, 0, 0, 0, 0]),
     (30, &[0; 12]),
@@ -204,6 +219,8 @@ struct Known {
     /// What is said of an address, but for its age.
     addresses: HashMap<Address, Vec<u8>, FixedState>,
     stations: HashMap<Station, Option<Place>, FixedState>,
+    /// What bridges say of their ports, but for timers.
+    ports: HashMap<u32, Vec<u8>, FixedState>,
 }
 
 /// What matters of a link.
@@ -350,7 +367,7 @@ impl Known {
                 // In the midst of the nexthops' numbers.
                 kind if VLAN.contains(&kind) => heard.note(Change::Link),
                 kind if NEXTHOP.contains(&kind) => heard.note(Change::Nexthop),
-                // A bridge speaks of its port: which VLANs, which state, isolated or not.
+                16 | 17 if !self.port(message) => {}
                 16 | 17 => heard.note(Change::Link),
                 _ => heard.note(Change::Unknown),
             }
@@ -377,6 +394,34 @@ impl Known {
         let device = said.find(|(number, _)| *number == FEATURES_IFINDEX);
         let link = device.and_then(|(_, ifindex)| self.links.get(&u32_from(ifindex)?));
         link.is_none_or(|link| link.master.is_some())
+    }
+
+    /// Whether what a bridge says of its port is another thing: which VLANs, which state, isolated or not. It says so again whenever
+    /// something of the device changes, be it a program at its other end.
+    fn port(&mut self, message: &Message<'_>) -> bool {
+        let Some((header, rest)) = message.payload.split_first_chunk::<LINK_HEADER_LEN>() else {
+            return true;
+        };
+        let [family, _, _, _, i0, i1, i2, i3, ..] = *header;
+        let ifindex = u32::from_ne_bytes([i0, i1, i2, i3]);
+        if family != AF_BRIDGE || message.kind != NEW_LINK {
+            self.ports.remove(&ifindex);
+            return true;
+        }
+        let mut said = Vec::new();
+        let mut say = |number: u16, value: &[u8]| {
+            said.extend(number.to_ne_bytes());
+            said.extend(value);
+        };
+        for (number, value) in attributes(rest) {
+            if number == PORT_SETTINGS {
+                let settings = attributes(value).filter(|(of, _)| !PORT_TIMERS.contains(of));
+                settings.for_each(|(of, value)| say(of, value));
+            } else if PORT_FACTS.contains(&number) {
+                say(number, value);
+            }
+        }
+        self.ports.insert(ifindex, said.clone()) != Some(said)
     }
 
     /// Notes when another thing is true of a link that was there before, or it is gone.
@@ -709,6 +754,28 @@ mod tests {
         assert!(Changes::open(&mut socket, false).unwrap().filters.is_none());
         // The loopback device has the first index of every namespace.
         assert_eq!(changes.known.links[&1].name, "lo");
+    }
+
+    #[test]
+    fn what_a_bridge_says_of_its_port_is_a_change_when_it_says_another_thing() {
+        let mut known = Known::default();
+        let mut changed = |kind, isolated: u8, timer: u8| {
+            let mut payload = vec![BRIDGE, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            let settings = RequestBody::default()
+                .with(33, &[isolated])
+                .with(22, &[timer; 8]);
+            let body = RequestBody::default()
+                .with(10, &[9, 0, 0, 0])
+                .with(PORT_SETTINGS, settings.as_bytes());
+            payload.extend(body.as_bytes());
+            heard(&mut known, kind, &payload).is(Change::Link)
+        };
+        assert!(changed(16, 0, 1), "nothing was known of it");
+        assert!(!changed(16, 0, 2));
+        assert!(changed(16, 1, 2));
+        assert!(!changed(16, 1, 3));
+        assert!(changed(17, 1, 3));
+        assert!(changed(16, 1, 3));
     }
 
     #[test]
