@@ -36,8 +36,9 @@ const VALID: u16 = !(neighbour_state::INCOMPLETE | neighbour_state::FAILED);
 /// `RTM_NEWQDISC` to `RTM_GETTFILTER` (`linux/rtnetlink.h`).
 const TRAFFIC_CONTROL: std::ops::RangeInclusive<u16> = 36..=46;
 
-/// `RTM_NEWLINK`.
+/// `RTM_NEWLINK`, `RTM_DELLINK`.
 const NEW_LINK: u16 = 16;
+const DEL_LINK: u16 = 17;
 /// `RTM_NEWROUTE`, `RTM_DELROUTE`.
 const ROUTE: std::ops::RangeInclusive<u16> = 24..=25;
 /// `RTM_NEWRULE`, `RTM_DELRULE`.
@@ -367,8 +368,8 @@ impl Known {
                 // In the midst of the nexthops' numbers.
                 kind if VLAN.contains(&kind) => heard.note(Change::Link),
                 kind if NEXTHOP.contains(&kind) => heard.note(Change::Nexthop),
-                16 | 17 if !self.port(message) => {}
-                16 | 17 => heard.note(Change::Link),
+                NEW_LINK | DEL_LINK if !self.port(message) => {}
+                NEW_LINK | DEL_LINK => heard.note(Change::Link),
                 _ => heard.note(Change::Unknown),
             }
         }

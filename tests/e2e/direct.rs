@@ -31,7 +31,7 @@ use crate::who::{DIRECT, KUBE_PROXY};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Bytes a second of a transfer that is bulk, and takes long enough to be judged while it lasts.
-pub const BULK_RATE: u64 = 16 << 20;
+const BULK_RATE: u64 = 16 << 20;
 /// An answer that is not there after this was lost.
 const ANSWER: Duration = Duration::from_millis(500);
 /// An even number of frames that another pod forges.
@@ -487,9 +487,13 @@ fn a_bulk_transfer_arrives_whole_in_whatever_gear() {
     let node = lab.node(Node::Master);
     node.script(KUBE_PROXY);
     let vxgate = Vxgate::start(&node, DIRECT);
+    transfer_goes_direct(&lab, &vxgate, &lab.client_address(Node::Worker));
+}
+
+/// A bulk transfer to this address of the far client's arrives whole, and goes direct in whatever gear.
+pub fn transfer_goes_direct(lab: &Lab, vxgate: &Vxgate, address: &str) {
     let (client, far) = (lab.client(Node::Master), lab.client(Node::Worker));
-    let address = lab.client_address(Node::Worker);
-    Transfer::start(&client, &far, &address, 32 << 20, Some(BULK_RATE)).finish();
+    Transfer::start(&client, &far, address, 32 << 20, Some(BULK_RATE)).finish();
     let status = vxgate.balanced();
     let direct = &status.0["direct"];
     let forwarded = |way: &str| direct[way]["forwarded"].as_u64().expect("a count");

@@ -10,10 +10,9 @@ use nix::sys::signal::Signal;
 use rustix::net::sockopt::set_ipv6_unicast_hops;
 
 use crate::direct::{
-    BULK_RATE, Calls, PATIENCE, Talk, all_go_direct, changes, direct, dropped, flow_of, handed_up,
-    mac_text,
+    Calls, PATIENCE, Talk, all_go_direct, changes, direct, dropped, flow_of, handed_up, mac_text,
+    transfer_goes_direct,
 };
-use crate::support::bulk::Transfer;
 use crate::support::frames::{RawSocket, mac};
 use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::netns::Netns;
@@ -314,15 +313,7 @@ fn a_bulk_transfer_over_ipv6_arrives_whole() {
     let node = lab.node(Node::Master);
     node.script(KUBE_PROXY);
     let vxgate = Vxgate::start(&node, DIRECT);
-    let (client, far) = (lab.client(Node::Master), lab.client(Node::Worker));
-    let address = lab.client_address6(Node::Worker);
-    Transfer::start(&client, &far, &address, 32 << 20, Some(BULK_RATE)).finish();
-    let status = vxgate.balanced();
-    let direct = &status.0["direct"];
-    let forwarded = |way: &str| direct[way]["forwarded"].as_u64().expect("a count");
-    assert!(forwarded("in") + forwarded("ring_in") > 100, "{direct}");
-    assert!(forwarded("out") + forwarded("ring_out") > 100, "{direct}");
-    assert_eq!(direct["in"]["in_flight"], 0);
+    transfer_goes_direct(&lab, &vxgate, &lab.client_address6(Node::Worker));
 }
 
 #[test]
