@@ -15,7 +15,7 @@ use vxgate::loadgen::engine::{
 use crate::frames::{PLAIN, TUNNELLED, VXLAN_PORT};
 use crate::support::netns::Netns;
 use crate::support::wait_until;
-use crate::wire::{Engine, PATIENCE, Wire, alone, expect, flows, ifindex, run, slow_load};
+use crate::wire::{Engine, PATIENCE, Wire, alone, expect, flows, ifindex, link, run, slow_load};
 
 /// Words of an error that must be one.
 fn words<T>(outcome: Result<T, EngineError>) -> String {
@@ -48,6 +48,10 @@ fn live_a_receiver_that_goes_away_is_noticed_before_the_next_run() {
     let sink = wire.sink(&expect(1));
     let mut generator = wire.generator(Engine::Live);
     drop(sink);
+    // A child that another test has just forked holds the link, as all descriptors, until it runs its program.
+    wait_until("far0 without a program", PATIENCE, || {
+        link(&wire.far, "far0")["xdp"].is_null()
+    });
     let flows = flows(PLAIN, 1);
     let streams = alone(PLAIN, &flows, &[(60, 1)]);
     let refused = words(wire.near.enter(|| generator.run(&slow_load(&streams, 10))));

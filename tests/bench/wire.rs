@@ -77,7 +77,7 @@ pub fn ifindex(netns: &Netns, device: &str) -> u32 {
     link(netns, device)["ifindex"].as_u64().unwrap() as u32
 }
 
-fn link(netns: &Netns, device: &str) -> Value {
+pub fn link(netns: &Netns, device: &str) -> Value {
     let all: Value =
         serde_json::from_str(&netns.run(&format!("ip -d -s -j link show dev {device}"))).unwrap();
     all[0].clone()
