@@ -30,7 +30,7 @@ fn the_kernel_carries_until_it_is_resumed_and_nothing_is_lost_either_way() {
         (Who::Both, Superframes::Auto, &[]),
         (Who::Both, Superframes::Auto, DIRECT),
     ] {
-        let lab = Lab::up();
+        let lab = Lab::alone();
         let gateways = start(&lab, who, superframes, flags);
         let what =
             format!("drain and resume, vxgate on {who:?}, superframes {superframes:?}, {flags:?}");
@@ -109,7 +109,7 @@ fn assert_drained(lab: &Lab, node: Node, vxgate: &Vxgate) {
 
 #[test]
 fn what_happens_to_a_drained_one_leaves_the_traffic_to_the_kernel() {
-    let lab = Lab::up();
+    let lab = Lab::alone();
     let node = lab.node(Node::Worker);
     let ping = || {
         let target = lab.client_address(Node::Master);
@@ -207,7 +207,7 @@ fn what_happens_to_a_drained_one_leaves_the_traffic_to_the_kernel() {
 
 #[test]
 fn everybody_who_can_connect_may_look_and_only_root_may_change() {
-    let lab = Lab::up();
+    let lab = Lab::alone();
     let vxgate = Vxgate::start(&lab.node(Node::Worker), &[]);
     // Where nobody can execute what is in root's directory, a copy in a directory of its own.
     let folder = TempDir::with_prefix("vxgate-binary-").expect("a temporary directory");

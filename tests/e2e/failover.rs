@@ -37,7 +37,7 @@ const TRANSFER_RATE: u64 = 6 << 20;
 
 #[test]
 fn streams_lose_nothing_on_the_plain_kernel_when_nothing_happens() {
-    let lab = Lab::up();
+    let lab = Lab::alone();
     let reports = under_load(&lab, "control, no fault", || thread::sleep(OUTAGE));
     for report in reports {
         assert_eq!((report.lost, report.duplicated), (0, 0));
@@ -47,7 +47,7 @@ fn streams_lose_nothing_on_the_plain_kernel_when_nothing_happens() {
 #[test]
 fn streams_lose_nothing_through_vxgate_when_nothing_happens() {
     for (superframes, flags) in [(Auto, &[][..]), (Off, &[]), (Auto, DIRECT)] {
-        let lab = Lab::up();
+        let lab = Lab::alone();
         let gateways = start(&lab, Who::Both, superframes, flags);
         let before = statuses(&gateways);
         let what = format!("vxgate on both, superframes {superframes:?}, {flags:?}, no fault");
@@ -74,7 +74,7 @@ fn sigkill_leaves_the_traffic_to_the_kernel() {
         (Who::Worker, Auto, DIRECT),
         (Who::Both, Auto, DIRECT),
     ] {
-        let lab = Lab::up();
+        let lab = Lab::alone();
         let mut gateways = start(&lab, who, superframes, flags);
         let what = format!("SIGKILL, vxgate on {who:?}, superframes {superframes:?}, {flags:?}");
         let reports = under_load(&lab, &what, || {
@@ -90,7 +90,7 @@ fn sigkill_leaves_the_traffic_to_the_kernel() {
 
 #[test]
 fn the_next_one_comes_up_at_once_after_a_sigkill() {
-    let lab = Lab::up();
+    let lab = Lab::alone();
     let node = lab.node(Node::Worker);
     let mut vxgate = Vxgate::start(&node, &[]);
     let devices = node.devices().len();
@@ -121,7 +121,7 @@ fn sigterm_hands_the_traffic_back_to_the_kernel() {
         (Who::Both, &[]),
         (Who::Both, DIRECT),
     ] {
-        let lab = Lab::up();
+        let lab = Lab::alone();
         let gateways = start(&lab, who, Auto, flags);
         let what = format!("SIGTERM, vxgate on {who:?}, {flags:?}");
         let reports = under_load(&lab, &what, || {
@@ -142,7 +142,7 @@ fn starting_takes_the_traffic_over() {
 }
 
 fn started_under_load(flags: &[&str]) {
-    let lab = Lab::up();
+    let lab = Lab::alone();
     let mut started = None;
     let what = format!("start, vxgate on the worker, {flags:?}");
     let reports = under_load(&lab, &what, || {
@@ -172,7 +172,7 @@ fn a_stopped_process_is_passed_by_and_carries_again_when_it_continues() {
         (Who::Both, Auto, &[]),
         (Who::Both, Auto, DIRECT),
     ] {
-        let lab = Lab::up();
+        let lab = Lab::alone();
         let gateways = start(&lab, who, superframes, flags);
         let what = format!(
             "SIGSTOP and SIGCONT, vxgate on {who:?}, superframes {superframes:?}, {flags:?}"
@@ -205,7 +205,7 @@ fn a_stopped_process_is_passed_by_and_carries_again_when_it_continues() {
 /// the same.
 #[test]
 fn a_worker_that_spins_is_passed_by_and_put_last_and_carries_again_when_it_goes_on() {
-    let lab = Lab::up();
+    let lab = Lab::alone();
     let node = lab.node(Node::Worker);
     let gateways = Who::Worker.start(&lab);
     let vxgate = &gateways[0].1;
@@ -258,7 +258,7 @@ fn a_deleted_access_device_leaves_the_traffic_to_the_kernel_and_comes_back() {
 }
 
 fn access_device_deleted(flags: &[&str]) {
-    let lab = Lab::up();
+    let lab = Lab::alone();
     let gateways = start(&lab, Who::Worker, Auto, flags);
     let node = lab.node(Node::Worker);
     let what = format!("access device deleted, vxgate on the worker, {flags:?}");
@@ -285,7 +285,7 @@ fn access_device_deleted(flags: &[&str]) {
 /// The pod's end of the conversation goes, and comes again under the same name with the same addresses.
 #[test]
 fn a_pods_device_that_goes_and_comes_again_has_its_traffic_back() {
-    let lab = Lab::up();
+    let lab = Lab::alone();
     let gateways = start(&lab, Who::Both, Auto, DIRECT);
     let (node, pod) = (lab.node(Node::Worker), lab.client(Node::Worker));
     let (mac, subnet) = (mac_text(&pod), Node::Worker.subnet());
@@ -308,7 +308,7 @@ fn a_pods_device_that_goes_and_comes_again_has_its_traffic_back() {
 /// What becomes of another pod is nobody's loss, though every flow is judged anew.
 #[test]
 fn another_pods_device_that_goes_costs_no_frame() {
-    let lab = Lab::up();
+    let lab = Lab::alone();
     let gateways = start(&lab, Who::Worker, Auto, DIRECT);
     let reports = under_load(&lab, "another pod's device deleted", || {
         assert_carrying(&gateways);
@@ -323,7 +323,7 @@ fn another_pods_device_that_goes_costs_no_frame() {
 
 #[test]
 fn a_nic_that_is_down_for_a_while_has_its_traffic_back() {
-    let lab = Lab::up();
+    let lab = Lab::alone();
     let gateways = start(&lab, Who::Worker, Auto, DIRECT);
     let node = lab.node(Node::Worker);
     under_load(&lab, "the NIC down and up again", || {
@@ -344,7 +344,7 @@ fn a_nic_that_is_down_for_a_while_has_its_traffic_back() {
 
 #[test]
 fn one_vxgate_after_the_other_has_the_traffic_and_it_goes_direct() {
-    let lab = Lab::up();
+    let lab = Lab::alone();
     let gateways = start(&lab, Who::Worker, Auto, DIRECT);
     let mut next = None;
     let reports = under_load(&lab, "stopped, and started again", || {

@@ -17,7 +17,7 @@ use serde_json::Value;
 use vxgate::netlink::RequestBody;
 
 use crate::support::frames::{RawSocket, mac};
-use crate::support::lab::take_turn;
+use crate::support::lab::Turn;
 use crate::support::netns::Netns;
 use crate::support::vxgate::{Status, Vxgate};
 use crate::support::vxlan;
@@ -42,12 +42,12 @@ const TO_NOBODY: &str = "02:00:00:00:00:0a";
 struct Site {
     node: Netns,
     far: [Netns; 2],
-    _turn: std::sync::MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 impl Site {
     fn new(name: &str) -> Self {
-        let turn = take_turn();
+        let turn = Turn::alone();
         let netns = |end: &str| {
             let netns = Netns::create(&format!("vx{}-{name}-{end}", std::process::id()));
             // No neighbour discovery among the counted frames.

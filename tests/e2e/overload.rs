@@ -12,12 +12,11 @@
 //! these never rest as long as there are frames. As in `scripts/bench/lab.sh`, which measures what this only counts.
 
 use std::process::{Child, Stdio};
-use std::sync::MutexGuard;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::lab::take_turn;
+use crate::support::lab::Turn;
 use crate::support::napi::threaded_on;
 use crate::support::netns::Netns;
 use crate::support::vxgate::{BINARY, Status, Vxgate};
@@ -52,12 +51,12 @@ struct Site {
     far: Netns,
     gw: Netns,
     pod: Netns,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 impl Site {
     fn new(name: &str) -> Self {
-        let turn = take_turn();
+        let turn = Turn::alone();
         let netns = |end: &str| {
             let netns = Netns::create(&format!("vx{}-{name}-{end}", std::process::id()));
             for setting in [

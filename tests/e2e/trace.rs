@@ -23,7 +23,7 @@ use vxgate::trace::{At, Fate, Outcome, Tracer};
 use crate::rig::choices::Choices;
 use crate::rig::frames;
 use crate::support::frames::{Random, RawSocket, finish_outer_ip};
-use crate::support::lab::take_turn;
+use crate::support::lab::Turn;
 use crate::support::netns::Netns;
 use crate::support::vxgate::{Superframes, Vxgate};
 use crate::support::wait_until;
@@ -366,7 +366,7 @@ fn asked_live(vxgate: &Vxgate, state: State) {
 
 #[test]
 fn what_trace_predicts_is_what_happens() {
-    let _turn = take_turn();
+    let _turn = Turn::alone();
     let scene = Scene::new();
     let mut random = Random(SEED);
     let mut verdicts: BTreeMap<String, usize> = BTreeMap::new();

@@ -3,17 +3,42 @@
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::netns::{self, Netns};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab.sh");
 
-/// One lab at a time: the tests measure gaps in milliseconds, and two labs on two cores would measure each other.
-static TURN: Mutex<()> = Mutex::new(());
-/// Waits for the turn of a test that builds a network of its own.
-pub fn take_turn() -> MutexGuard<'static, ()> {
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+static LABS_UP: RwLock<()> = RwLock::new(());
+
+/// The time in which a test may have its network up.
+#[derive(Debug)]
+pub enum Turn {
+    /// Beside other labs.
+    Shared {
+        _guard: RwLockReadGuard<'static, ()>,
+    },
+    /// While no other lab is up.
+    Alone {
+        _guard: RwLockWriteGuard<'static, ()>,
+    },
+}
+
+impl Turn {
+    /// Waits until no lab has to be alone.
+    pub fn shared() -> Self {
+        Self::Shared {
+            _guard: LABS_UP.read().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// Waits until all other labs are down: for what overloads a core or bounds gaps in milliseconds, since two labs on two
+    /// cores would measure each other.
+    pub fn alone() -> Self {
+        Self::Alone {
+            _guard: LABS_UP.write().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
 }
 
 static LABS: AtomicU32 = AtomicU32::new(0);
@@ -90,7 +115,7 @@ impl Default for LabOptions {
 pub struct Lab {
     prefix: String,
     options: LabOptions,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 impl Lab {
@@ -99,9 +124,17 @@ impl Lab {
         Self::with(LabOptions::default())
     }
 
+    /// The same, while no other lab is up.
+    pub fn alone() -> Self {
+        Self::within(Turn::alone(), LabOptions::default())
+    }
+
     /// Waits for its turn, then builds.
     pub fn with(options: LabOptions) -> Self {
-        let turn = take_turn();
+        Self::within(Turn::shared(), options)
+    }
+
+    fn within(turn: Turn, options: LabOptions) -> Self {
         remove_orphans();
         let number = LABS.fetch_add(1, Ordering::Relaxed);
         let lab = Self {
