@@ -133,7 +133,7 @@ struct express_flow {
 	__u64 more_padding;
 };
 
-_Static_assert(sizeof(struct express_flow) == 256, "src/steer/express.rs writes it word by word");
+_Static_assert(sizeof(struct express_flow) == 256, "src/steer/express/entries.rs writes it word by word");
 
 /* What was seen of a flow at a pod's device: last, in one direction. */
 struct sighting {

@@ -22,6 +22,7 @@ mod messages;
 mod qdisc;
 mod ring;
 mod tap;
+mod words;
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

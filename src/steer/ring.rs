@@ -3,8 +3,8 @@
 
 use super::Error;
 use super::copy::Copy;
-use super::express::pair;
 use super::heartbeat::Cells;
+use super::words::pair;
 
 /// `sizeof(struct ring_flow)`, and its words.
 const STRIDE: usize = 64;

@@ -1,0 +1,32 @@
+//! The two gears of the direct path, and why a flow is in the lower one.
+
+/// How a promoted flow's frames go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gear {
+    /// Through the workers.
+    Ring,
+    /// Past them, where they can.
+    Express,
+}
+
+/// Why a promoted flow is in the ring gear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InRing {
+    /// No flow goes higher.
+    Highest,
+    /// Its pod sends superframes.
+    Superframes,
+    /// Its pod is sent bulk TCP.
+    Bulk,
+}
+
+impl InRing {
+    /// In words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Highest => "no flow goes express",
+            Self::Superframes => "its pod sends superframes, which the workers take whole",
+            Self::Bulk => "its pod is sent bulk TCP, which the workers join to superframes",
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The direct path's two gears: their programs at the pods' devices and at the NICs, and the arrays of promoted flows that they
+//! read.
+//!
+//! `bpf/direct.h` and `bpf/ring.h` say what is in the arrays. They are mapped, so that promoting and demoting a flow, and beginning another
+//! generation, take stores and no system call. One thread writes them: whoever owns [`Express`].
+//!
+//! Its attachments are tcx links, and nothing else: they end with the process.
+
+mod counters;
+mod entries;
+mod gear;
+mod peers;
+mod pods;
+mod sightings;
+mod state;
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+
+pub use counters::{DirectCounters, WayCounters};
+#[cfg(test)]
+pub(super) use counters::{WAY_IN, WAY_OUT, WAY_RING_IN, WAY_RING_OUT};
+pub use entries::FlowCounters;
+pub use gear::{Gear, InRing};
+pub use peers::ExpressPeers;
+
+use super::copy::{Copy, Settings};
+use super::hooks::{self, Hook, Side};
+use super::ring::RingCounters;
+use super::{DirectPlan, Error, attach_error};
+use crate::flows::{AtPods, FlowKey, Generation, Promoted, Seed, Slot, Verdict};
+use crate::wire::ethernet;
+use entries::{Entries, Manner};
+use pods::Pod;
+use sightings::Sightings;
+use state::State;
+
+const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/direct.bpf.o"));
+
+/// The gears of one session.
+pub struct Express {
+    pub(super) object: Copy,
+    state: State,
+    entries: Entries,
+    sightings: Sightings,
+    counters: DirectCounters,
+    peers: ExpressPeers,
+    seed: Seed,
+    set_count: usize,
+    highest: Gear,
+    /// The vxlan devices, by index.
+    devices: BTreeMap<u32, Device>,
+    pods: BTreeMap<u32, Pod>,
+    _nics: Vec<Hook>,
+}
+
+/// What flows need to know of a vxlan device.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Device {
+    /// The longest frame that it takes, in bytes.
+    pub frame_max: u32,
+    /// Whether the workers join segments of TCP for it.
+    pub joins: bool,
+}
+
+impl Express {
+    /// Loads the programs beside the steering programs of `first`, whose arrays they share and which were planned alike, and attaches
+    /// those of the NICs, which express needs.
+    pub(super) fn load<'a>(
+        first: &Copy,
+        workers: u32,
+        plan: DirectPlan,
+        highest: Gear,
+        nics: impl Iterator<Item = (u32, &'a str)>,
+        devices: BTreeMap<u32, Device>,
+    ) -> Result<Self, Error> {
+        let settings = Settings {
+            workers,
+            flow_sets: plan.sets(),
+            peers: plan.peers,
+            ..Settings::default()
+        };
+        let set_count = plan.sets() as usize;
+        let object = Copy::load_object(OBJECT, &settings, Some(first))?;
+        let (state, seed) = State::map(&object)?;
+        let (entries, sightings) = (Entries::map(&object, set_count)?, Sightings::of(&object)?);
+        let deliver = object.program("vxgate_deliver")?;
+        let nics = nics.filter(|_| highest == Gear::Express);
+        let nics = nics.map(|(ifindex, name)| {
+            // What comes to it decapsulated is none of the NIC's for anybody else.
+            let attached = hooks::attach_tcx_first(deliver.as_fd(), ifindex, Side::Ingress);
+            attached.map_err(|source| attach_error("vxgate_deliver", name, source))
+        });
+        Ok(Self {
+            _nics: nics.collect::<Result<_, _>>()?,
+            entries,
+            sightings,
+            counters: DirectCounters::of(&object)?,
+            peers: ExpressPeers::map(&object, plan.peers as usize)?,
+            object,
+            state,
+            seed,
+            set_count,
+            highest,
+            devices,
+            pods: BTreeMap::new(),
+        })
+    }
+
+    /// The seed of the flows' hashes.
+    pub fn seed(&self) -> Seed {
+        self.seed
+    }
+
+    /// How many sets of flows there are.
+    pub fn sets(&self) -> usize {
+        self.set_count
+    }
+
+    /// The highest gear that flows go in.
+    pub fn highest(&self) -> Gear {
+        self.highest
+    }
+
+    /// A look at the counters.
+    pub fn counters(&self) -> DirectCounters {
+        self.counters.clone()
+    }
+
+    /// What is counted of peers.
+    pub fn peers(&self) -> ExpressPeers {
+        self.peers.clone()
+    }
+
+    /// Begins another generation: no flow is promoted any more, and nothing that was seen counts. One store.
+    pub fn begin(&self, generation: u32) {
+        self.state.begin(generation);
+    }
+
+    /// Says that every change up to `now_ns` (`CLOCK_MONOTONIC`) has been heard. The programs forward nothing when that was too
+    /// long ago.
+    pub fn heard(&self, now_ns: u64) {
+        self.state.heard(now_ns);
+    }
+
+    /// What was seen of a flow at the pods' devices in this generation.
+    pub fn at_pods(&self, key: &FlowKey, generation: u32) -> AtPods {
+        self.sightings.at_pods(key, &self.seed, generation)
+    }
+
+    /// Lets the programs forward the frames of a flow, of this generation, from `now_ns` (`CLOCK_MONOTONIC`) on.
+    pub fn promote(&self, flow: &Promoted, generation: u32, now_ns: u64) {
+        let manner = self.manner(flow);
+        if flow.more {
+            return self.entries.add_way(flow, &manner);
+        }
+        let name = flow.key.words(&self.seed);
+        self.entries.begin(flow, name, &manner, generation, now_ns);
+    }
+
+    fn manner(&self, flow: &Promoted) -> Manner {
+        let pod = self.pods.get(&flow.pod.pod);
+        let device = self.devices.get(&flow.departure.device);
+        let mtu = pod.map_or(u32::MAX, |pod| pod.mtu);
+        Manner {
+            frame_max: device.map_or(u32::MAX, |device| device.frame_max),
+            deliver_max: mtu.saturating_add(ethernet::LEN as u32),
+            by_xdp: pod.is_some_and(|pod| pod.by_xdp),
+            highest: self.highest,
+            joins: device.is_none_or(|device| device.joins),
+        }
+    }
+
+    /// Takes a flow out of the arrays.
+    pub fn vacate(&self, slot: Slot) {
+        self.entries.vacate(slot);
+    }
+
+    /// How a promoted flow is doing.
+    pub fn look(&self, slot: Slot) -> Verdict {
+        self.entries.look(slot)
+    }
+
+    /// The index of a promoted flow's pod's device.
+    pub fn pod_of(&self, slot: Slot) -> u32 {
+        let [_, pod] = self.entries.generation_and_pod(slot);
+        pod
+    }
+
+    /// What went express of a promoted flow, and the name of its pod's device.
+    pub fn flow(&self, slot: Slot) -> (FlowCounters, Option<&str>) {
+        let pod = self.pods.get(&self.pod_of(slot));
+        (self.entries.express(slot), pod.map(|pod| pod.name.as_str()))
+    }
+
+    /// What went of a promoted flow by the ring gear, and why it is there at `now_ns`, if it is.
+    pub fn ring(&self, slot: Slot, now_ns: u64) -> (RingCounters, Option<InRing>) {
+        let why = match self.highest {
+            Gear::Ring => Some(InRing::Highest),
+            Gear::Express => self.entries.in_ring(slot, now_ns),
+        };
+        (self.entries.ring(slot), why)
+    }
+}
+
+impl Drop for Express {
+    /// The program at the NIC may outlive those that take its frames on.
+    fn drop(&mut self) {
+        self.begin(Generation::NONE);
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

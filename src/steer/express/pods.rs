@@ -1,0 +1,89 @@
+//! The pods' devices, and the programs at them.
+
+use std::os::fd::AsFd;
+
+use super::super::hooks::{self, Hook, Side};
+use super::super::{Error, attach_error, ethtool};
+use super::Express;
+
+/// A pod's device that is looked after.
+pub(super) struct Pod {
+    pub name: String,
+    /// Offloads that it had before the programs were attached, and had no more afterwards.
+    offloads_lost: Vec<String>,
+    _hooks: [Hook; 2],
+    /// Takes frames from programs on other devices.
+    pub by_xdp: bool,
+    /// In bytes.
+    pub mtu: u32,
+}
+
+impl Express {
+    /// The pods' devices that programs are attached to, by index.
+    pub fn pods(&self) -> impl Iterator<Item = u32> + '_ {
+        self.pods.keys().copied()
+    }
+
+    /// Attaches the programs to a pod's device on the host's side.
+    ///
+    /// # Errors
+    /// When the kernel refuses. The device may be gone again.
+    pub fn attach_pod(&mut self, ifindex: u32, name: &str) -> Result<(), Error> {
+        let attach = |program, side| {
+            let fd = self.object.program(program)?;
+            hooks::attach_tcx(fd.as_fd(), ifindex, side)
+                .map_err(|source| attach_error(program, name, source))
+        };
+        // A device that does not tell has none to lose.
+        let mut offloads_lost = ethtool::offloads(name).unwrap_or_default();
+        let hooks = [
+            attach("vxgate_to_pod", Side::Egress)?,
+            attach("vxgate_from_pod", Side::Ingress)?,
+        ];
+        let kept = ethtool::offloads(name).unwrap_or_default();
+        offloads_lost.retain(|offload| !kept.contains(offload));
+        let pod = Pod {
+            name: name.to_owned(),
+            offloads_lost,
+            _hooks: hooks,
+            by_xdp: false,
+            mtu: u32::MAX,
+        };
+        self.pods.insert(ifindex, pod);
+        Ok(())
+    }
+
+    /// Says whether a pod's device takes frames from programs on other devices: of flows that are promoted from now on.
+    pub fn set_by_xdp(&mut self, ifindex: u32, by_xdp: bool) {
+        if let Some(pod) = self.pods.get_mut(&ifindex) {
+            pod.by_xdp = by_xdp;
+        }
+    }
+
+    /// Says how long the packets are that a pod's device takes, in bytes: of flows that are promoted from now on.
+    pub fn set_mtu(&mut self, ifindex: u32, mtu: u32) {
+        if let Some(pod) = self.pods.get_mut(&ifindex) {
+            pod.mtu = mtu;
+        }
+    }
+
+    /// The pods' devices that are looked after: index, name, whether it takes frames from programs on other devices, and which
+    /// offloads it lost when programs were attached to it.
+    pub fn attended(&self) -> impl Iterator<Item = (u32, &str, bool, &[String])> {
+        let pods = self.pods.iter();
+        pods.map(|(ifindex, pod)| {
+            let lost = &pod.offloads_lost[..];
+            (*ifindex, pod.name.as_str(), pod.by_xdp, lost)
+        })
+    }
+
+    /// How many pods' devices take frames from programs on other devices.
+    pub fn pods_by_xdp(&self) -> usize {
+        self.pods.values().filter(|pod| pod.by_xdp).count()
+    }
+
+    /// Lets a pod's device go; one that is gone has taken its programs along.
+    pub fn detach_pod(&mut self, ifindex: u32) {
+        self.pods.remove(&ifindex);
+    }
+}
