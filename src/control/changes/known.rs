@@ -1,35 +1,18 @@
-//! Changes of what the kernel decides by: after one, a frame may get another fate than the frames of its flow before it.
-//!
-//! Rules, routes, nexthop objects, filters, forwarding: any announcement is a change. Links, addresses, neighbours and FDB entries are
-//! announced over and over without one (a neighbour is confirmed, a lease is renewed, a counter moves): of those is remembered
-//! what matters, from the beginning on, and only another one is a change.
-//!
-//! What comes anew is no change where no frame can have been judged by its absence: a link has no frames yet, and a neighbour
-//! that was not known led nowhere. An FDB entry is one, because frames to nobody known go everywhere.
-//!
-//! Not listened to: multicast databases, since only flows between two stations go the direct path. What of IPv6 concerns one
-//! link, or groups, is no change either: link-local addresses, and the routes to them, come and go with every pod's device, and no
-//! frame that is routed has such an address. What the kernel decides by without an announcement, it is not heard of here; the
-//! direct path is not for a node that uses it (`gateway/direct/refused.rs` looks for that).
+//! What was last said of links, addresses and stations: what is said again is no change.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
 
 use foldhash::fast::FixedState;
 
+use super::{Change, Heard};
 use crate::flows::PodSide;
 use crate::netlink::{
-    self, Address, Group, LinkKind, Message, Neighbour, Received, Socket, Subscription, attributes,
-    ip_from, neighbour_flag, neighbour_state, u32_from, xdp_feature_changes,
+    Address, LinkKind, Message, Neighbour, attributes, ip_from, neighbour_flag, neighbour_state,
+    u32_from,
 };
 use crate::wire::MacAddr;
 
-/// Room for some thousand notifications. When it does not suffice, that is a change.
-const QUEUE_BYTES: usize = 8 << 20;
-/// Datagrams taken before looking at the clock again.
-const LISTEN_MAX: usize = 1024;
 /// States in which a neighbour's address is used.
 const VALID: u16 = !(neighbour_state::INCOMPLETE | neighbour_state::FAILED);
 
@@ -68,27 +51,8 @@ const FEATURES_IFINDEX: u16 = 1;
 /// twice the same.
 const BRIDGE_SETTINGS: [u16; 5] = [7, 8, 36, 39, 46];
 
-const GROUPS: [Group; 13] = [
-    Group::Link,
-    Group::Neighbour,
-    Group::TrafficControl,
-    Group::Ipv4Address,
-    Group::Ipv4Netconf,
-    Group::Ipv4Route,
-    Group::Ipv4Rule,
-    Group::Ipv6Address,
-    Group::Ipv6Netconf,
-    Group::Ipv6Route,
-    Group::Ipv6Rule,
-    Group::Nexthop,
-    Group::BridgeVlan,
-];
-
-/// A bridge's ports, with their VLANs as they are announced: `IFLA_EXT_MASK` is `RTEXT_FILTER_BRVLAN_COMPRESSED`.
-const BRIDGE_PORTS: [u8; 24] = [
-    AF_BRIDGE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 29, 0, 4, 0, 0, 0,
-];
-const AF_BRIDGE: u8 = 7;
+/// The family of what bridges say of their ports (`linux/socket.h`).
+pub(super) const AF_BRIDGE: u8 = 7;
 /// `sizeof(struct ifinfomsg)`; of what a bridge says of its port: `IFLA_MASTER`, `IFLA_OPERSTATE`, `IFLA_AF_SPEC` (its VLANs),
 /// `IFLA_PROTINFO`, and in that its timers (`IFLA_BRPORT_MESSAGE_AGE_TIMER` to `IFLA_BRPORT_HOLD_TIMER`).
 const LINK_HEADER_LEN: usize = 16;
@@ -96,127 +60,10 @@ const PORT_FACTS: [u16; 3] = [10, 16, 26];
 const PORT_SETTINGS: u16 = 12;
 const PORT_TIMERS: std::ops::RangeInclusive<u16> = 21..=23;
 
-/// What all is there to begin with: the requests for links, addresses of both families, neighbours and FDB entries
-/// (`linux/rtnetlink.h`), with their empty headers.
-const DUMPS: [(u16, &[u8]); 6] = [
-    (18, &[0; 16]),
-    (18, &BRIDGE_PORTS),
-    (22, &[2, 0, 0, 0, 0, 0, 0, 0]),
-    (22, &[10, 0, 0, 0, 0, 0, 0, 0]),
-    (30, &[0; 12]),
-    (30, &[7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-];
-
-/// What may change that frames' fates depend on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Change {
-    /// Rules or sets of nftables, or of `iptables-nft`.
-    Filters,
-    /// A link, or a bridge's port.
-    Link,
-    /// An address of this node.
-    Address,
-    /// Where a neighbour is.
-    Neighbour,
-    /// Behind which port a station is.
-    Fdb,
-    /// A route.
-    Route,
-    /// A rule that chooses a routing table.
-    Rule,
-    /// A nexthop object.
-    Nexthop,
-    /// A queueing discipline or classifier.
-    TrafficControl,
-    /// Forwarding and the like (`net.ipv4.conf`, `net.ipv6.conf`).
-    Netconf,
-    /// What devices can do for XDP.
-    XdpFeatures,
-    /// Whatever could not be told for lack of room.
-    Overrun,
-    /// An announcement of a kind that is not known here.
-    Unknown,
-    /// What vxgate itself goes by: another snapshot.
-    Snapshot,
-    /// Something forbids the direct path, or TCP, that did not before.
-    Forbidden,
-}
-
-impl Change {
-    /// All of them.
-    pub const ALL: [Self; 15] = [
-        Self::Filters,
-        Self::Link,
-        Self::Address,
-        Self::Neighbour,
-        Self::Fdb,
-        Self::Route,
-        Self::Rule,
-        Self::Nexthop,
-        Self::TrafficControl,
-        Self::Netconf,
-        Self::XdpFeatures,
-        Self::Overrun,
-        Self::Unknown,
-        Self::Snapshot,
-        Self::Forbidden,
-    ];
-
-    /// Its name, the value of the metric label `what`.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Filters => "filters",
-            Self::Link => "link",
-            Self::Address => "address",
-            Self::Neighbour => "neighbour",
-            Self::Fdb => "fdb",
-            Self::Route => "route",
-            Self::Rule => "rule",
-            Self::Nexthop => "nexthop",
-            Self::TrafficControl => "traffic_control",
-            Self::Netconf => "netconf",
-            Self::XdpFeatures => "xdp_features",
-            Self::Overrun => "overrun",
-            Self::Unknown => "unknown",
-            Self::Snapshot => "snapshot",
-            Self::Forbidden => "forbidden",
-        }
-    }
-}
-
-/// What was heard.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Heard {
-    /// Something changed that frames' fates depend on: what, first of all.
-    pub changed: Option<Change>,
-    /// Links came, went, moved to another bridge, got another queueing discipline, or can do other things for programs.
-    pub links: bool,
-}
-
-impl Heard {
-    fn note(&mut self, change: Change) {
-        self.changed.get_or_insert(change);
-    }
-
-    fn note_links(&mut self, change: Change) {
-        self.note(change);
-        self.links = true;
-    }
-}
-
-/// Listens to the kernel.
-#[derive(Debug)]
-pub struct Changes {
-    routes: Subscription,
-    filters: Option<Subscription>,
-    features: Option<Subscription>,
-    known: Known,
-}
-
 /// What was last said of links, addresses and stations.
 #[derive(Debug, Default)]
-struct Known {
-    links: HashMap<u32, LinkFacts, FixedState>,
+pub(super) struct Known {
+    pub links: HashMap<u32, LinkFacts, FixedState>,
     /// What is said of an address, but for its age.
     addresses: HashMap<Address, Vec<u8>, FixedState>,
     stations: HashMap<Station, Option<Place>, FixedState>,
@@ -226,8 +73,8 @@ struct Known {
 
 /// What matters of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct LinkFacts {
-    name: String,
+pub(super) struct LinkFacts {
+    pub name: String,
     mac: MacAddr,
     mtu: u32,
     up: bool,
@@ -253,97 +100,9 @@ enum Place {
     Port(u32),
 }
 
-impl Changes {
-    /// Listens from now on, and asks what there is by now. Where filters do not matter, nobody listens to them.
-    ///
-    /// # Errors
-    /// When the kernel cannot be heard or asked.
-    pub fn open(socket: &mut Socket, filters_matter: bool) -> Result<Self, netlink::Error> {
-        let io = |source| netlink::Error::Io {
-            doing: "listening to what changes",
-            source,
-        };
-        let features = xdp_feature_changes(QUEUE_BYTES).unwrap_or_else(|error| {
-            tracing::info!(%error, "no pod's device is sent frames by XDP");
-            None
-        });
-        let filters = if filters_matter {
-            Subscription::nftables(QUEUE_BYTES).map_err(io)?
-        } else {
-            None
-        };
-        let mut changes = Self {
-            routes: Subscription::open(&GROUPS, QUEUE_BYTES).map_err(io)?,
-            filters,
-            features,
-            known: Known::default(),
-        };
-        for (kind, body) in DUMPS {
-            let known = &mut changes.known;
-            socket.dump_with(kind, body, |message| {
-                known.judge(message, &mut Heard::default());
-                None::<()>
-            })?;
-        }
-        Ok(changes)
-    }
-
-    /// Whether what devices can do for XDP would change unheard.
-    pub fn is_deaf_to_features(&self) -> bool {
-        self.features.is_none()
-    }
-
-    /// Whether this node would bring frames for an address to this pod, from its bridge's own Ethernet address: by what was last
-    /// heard of neighbours, FDB and links.
-    pub fn lead_to(&self, addr: IpAddr, pod: &PodSide) -> bool {
-        self.known.lead_to(addr, pod)
-    }
-
-    /// What to wait for.
-    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let others = self.filters.iter().chain(&self.features);
-        std::iter::once(self.routes.as_fd()).chain(others.map(AsFd::as_fd))
-    }
-
-    /// Takes what has been announced.
-    pub fn hear(&mut self) -> io::Result<Heard> {
-        let mut heard = Heard::default();
-        let known = &mut self.known;
-        listen(&mut self.routes, &mut heard, |message, heard| {
-            known.judge(message, heard);
-        })?;
-        if let Some(filters) = &mut self.filters {
-            listen(filters, &mut heard, |_, heard| heard.note(Change::Filters))?;
-        }
-        if let Some(features) = &mut self.features {
-            listen(features, &mut heard, |message, heard| {
-                if known.is_port(message) {
-                    heard.note_links(Change::XdpFeatures);
-                }
-            })?;
-        }
-        Ok(heard)
-    }
-}
-
-fn listen(
-    subscription: &mut Subscription,
-    heard: &mut Heard,
-    mut judge: impl FnMut(&Message<'_>, &mut Heard),
-) -> io::Result<()> {
-    for _ in 0..LISTEN_MAX {
-        match subscription.receive(|message| judge(message, heard))? {
-            Received::Messages => {}
-            Received::Nothing => break,
-            // Lost ones may have been anything.
-            Received::Overrun => heard.note_links(Change::Overrun),
-        }
-    }
-    Ok(())
-}
-
 impl Known {
-    fn judge(&mut self, message: &Message<'_>, heard: &mut Heard) {
+    /// Takes an announcement, and notes what changed by it.
+    pub fn judge(&mut self, message: &Message<'_>, heard: &mut Heard) {
         if let Some((exists, entry)) = Neighbour::decode(message) {
             let what = [Change::Neighbour, Change::Fdb][usize::from(entry.fdb)];
             if self.station(exists, &entry) {
@@ -375,7 +134,8 @@ impl Known {
         }
     }
 
-    fn lead_to(&self, addr: IpAddr, side: &PodSide) -> bool {
+    /// Whether an address leads to this pod.
+    pub fn lead_to(&self, addr: IpAddr, side: &PodSide) -> bool {
         let link = |ifindex: u32| self.links.get(&ifindex);
         let Some(bridge) = link(side.pod).and_then(|port| port.master) else {
             return false;
@@ -389,7 +149,7 @@ impl Known {
     }
 
     /// Whether what devices can do for XDP is said of a bridge's port, or of nobody knows what. Frames go to no other by XDP.
-    fn is_port(&self, features: &Message<'_>) -> bool {
+    pub fn is_port(&self, features: &Message<'_>) -> bool {
         let said = features.payload.get(GENERIC_HEADER_LEN..);
         let mut said = attributes(said.unwrap_or_default());
         let device = said.find(|(number, _)| *number == FEATURES_IFINDEX);
@@ -746,15 +506,6 @@ mod tests {
         // A default route has no destination.
         let default = [INET6, 0, 0, 0, 254, 2, 0, 1, 0, 0, 0, 0];
         assert!(heard(&mut Known::default(), 24, &default).is(Change::Route));
-    }
-
-    #[test]
-    fn what_is_there_to_begin_with_is_known() {
-        let mut socket = Socket::open().unwrap();
-        let changes = Changes::open(&mut socket, true).unwrap();
-        assert!(Changes::open(&mut socket, false).unwrap().filters.is_none());
-        // The loopback device has the first index of every namespace.
-        assert_eq!(changes.known.links[&1].name, "lo");
     }
 
     #[test]

@@ -1,0 +1,175 @@
+//! Changes of what the kernel decides by: after one, a frame may get another fate than the frames of its flow before it.
+//!
+//! Rules, routes, nexthop objects, filters, forwarding: any announcement is a change. Links, addresses, neighbours and FDB entries are
+//! announced over and over without one (a neighbour is confirmed, a lease is renewed, a counter moves): of those is remembered
+//! what matters, from the beginning on, and only another one is a change.
+//!
+//! What comes anew is no change where no frame can have been judged by its absence: a link has no frames yet, and a neighbour
+//! that was not known led nowhere. An FDB entry is one, because frames to nobody known go everywhere.
+//!
+//! Not listened to: multicast databases, since only flows between two stations go the direct path. What of IPv6 concerns one
+//! link, or groups, is no change either: link-local addresses, and the routes to them, come and go with every pod's device, and no
+//! frame that is routed has such an address. What the kernel decides by without an announcement, it is not heard of here; the
+//! direct path is not for a node that uses it (`gateway/direct/refused.rs` looks for that).
+
+mod change;
+mod known;
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+pub use change::{Change, Heard};
+
+use crate::flows::PodSide;
+use crate::netlink::{self, Group, Message, Received, Socket, Subscription, xdp_feature_changes};
+use known::{AF_BRIDGE, Known};
+
+/// Room for some thousand notifications. When it does not suffice, that is a change.
+const QUEUE_BYTES: usize = 8 << 20;
+/// Datagrams taken before looking at the clock again.
+const LISTEN_MAX: usize = 1024;
+
+const GROUPS: [Group; 13] = [
+    Group::Link,
+    Group::Neighbour,
+    Group::TrafficControl,
+    Group::Ipv4Address,
+    Group::Ipv4Netconf,
+    Group::Ipv4Route,
+    Group::Ipv4Rule,
+    Group::Ipv6Address,
+    Group::Ipv6Netconf,
+    Group::Ipv6Route,
+    Group::Ipv6Rule,
+    Group::Nexthop,
+    Group::BridgeVlan,
+];
+
+/// A bridge's ports, with their VLANs as they are announced: `IFLA_EXT_MASK` is `RTEXT_FILTER_BRVLAN_COMPRESSED`.
+const BRIDGE_PORTS: [u8; 24] = [
+    AF_BRIDGE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 29, 0, 4, 0, 0, 0,
+];
+
+/// What all is there to begin with: the requests for links, addresses of both families, neighbours and FDB entries
+/// (`linux/rtnetlink.h`), with their empty headers.
+const DUMPS: [(u16, &[u8]); 6] = [
+    (18, &[0; 16]),
+    (18, &BRIDGE_PORTS),
+    (22, &[2, 0, 0, 0, 0, 0, 0, 0]),
+    (22, &[10, 0, 0, 0, 0, 0, 0, 0]),
+    (30, &[0; 12]),
+    (30, &[7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+];
+
+/// Listens to the kernel.
+#[derive(Debug)]
+pub struct Changes {
+    routes: Subscription,
+    filters: Option<Subscription>,
+    features: Option<Subscription>,
+    known: Known,
+}
+
+impl Changes {
+    /// Listens from now on, and asks what there is by now. Where filters do not matter, nobody listens to them.
+    ///
+    /// # Errors
+    /// When the kernel cannot be heard or asked.
+    pub fn open(socket: &mut Socket, filters_matter: bool) -> Result<Self, netlink::Error> {
+        let io = |source| netlink::Error::Io {
+            doing: "listening to what changes",
+            source,
+        };
+        let features = xdp_feature_changes(QUEUE_BYTES).unwrap_or_else(|error| {
+            tracing::info!(%error, "no pod's device is sent frames by XDP");
+            None
+        });
+        let filters = if filters_matter {
+            Subscription::nftables(QUEUE_BYTES).map_err(io)?
+        } else {
+            None
+        };
+        let mut changes = Self {
+            routes: Subscription::open(&GROUPS, QUEUE_BYTES).map_err(io)?,
+            filters,
+            features,
+            known: Known::default(),
+        };
+        for (kind, body) in DUMPS {
+            let known = &mut changes.known;
+            socket.dump_with(kind, body, |message| {
+                known.judge(message, &mut Heard::default());
+                None::<()>
+            })?;
+        }
+        Ok(changes)
+    }
+
+    /// Whether what devices can do for XDP would change unheard.
+    pub fn is_deaf_to_features(&self) -> bool {
+        self.features.is_none()
+    }
+
+    /// Whether this node would bring frames for an address to this pod, from its bridge's own Ethernet address: by what was last
+    /// heard of neighbours, FDB and links.
+    pub fn lead_to(&self, addr: IpAddr, pod: &PodSide) -> bool {
+        self.known.lead_to(addr, pod)
+    }
+
+    /// What to wait for.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let others = self.filters.iter().chain(&self.features);
+        std::iter::once(self.routes.as_fd()).chain(others.map(AsFd::as_fd))
+    }
+
+    /// Takes what has been announced.
+    pub fn hear(&mut self) -> io::Result<Heard> {
+        let mut heard = Heard::default();
+        let known = &mut self.known;
+        listen(&mut self.routes, &mut heard, |message, heard| {
+            known.judge(message, heard);
+        })?;
+        if let Some(filters) = &mut self.filters {
+            listen(filters, &mut heard, |_, heard| heard.note(Change::Filters))?;
+        }
+        if let Some(features) = &mut self.features {
+            listen(features, &mut heard, |message, heard| {
+                if known.is_port(message) {
+                    heard.note_links(Change::XdpFeatures);
+                }
+            })?;
+        }
+        Ok(heard)
+    }
+}
+
+fn listen(
+    subscription: &mut Subscription,
+    heard: &mut Heard,
+    mut judge: impl FnMut(&Message<'_>, &mut Heard),
+) -> io::Result<()> {
+    for _ in 0..LISTEN_MAX {
+        match subscription.receive(|message| judge(message, heard))? {
+            Received::Messages => {}
+            Received::Nothing => break,
+            // Lost ones may have been anything.
+            Received::Overrun => heard.note_links(Change::Overrun),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_to_begin_with_is_known() {
+        let mut socket = Socket::open().unwrap();
+        let changes = Changes::open(&mut socket, true).unwrap();
+        assert!(Changes::open(&mut socket, false).unwrap().filters.is_none());
+        // The loopback device has the first index of every namespace.
+        assert_eq!(changes.known.links[&1].name, "lo");
+    }
+}
