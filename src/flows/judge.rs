@@ -15,16 +15,14 @@
 //! The judge sees no device and no program. It is told what was seen, asks for the pod's side, and says what to write where.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 
+use super::known::{Going, Known};
 use super::{
     Arrival, AtPods, Departure, Evidence, FlowKey, FlowTable, Generation, PodSide, Seed, Seen,
-    Sighting, Slot, Ways,
+    Sighting, Slot, Standing, Ways,
 };
 
-/// How long a flow of which not everything was seen keeps its place from another: until a worker tells of it again.
-const PATIENCE_NS: u64 = 1_000_000_000;
-/// How long it is kept in mind where nobody wants its place.
+/// How long a flow of which not everything was seen is kept in mind where nobody wants its place.
 const MEMORY_NS: u64 = 60_000_000_000;
 /// A flow without a frame for so long is demoted: longer than the kernel is shown one, shorter than it forgets.
 const IDLE_NS: u64 = 25_000_000_000;
@@ -35,30 +33,6 @@ const CROWDED_IDLE_NS: u64 = 3_000_000_000;
 const ASKED_AT_ONCE: usize = 1000;
 /// How long the place of a promoted flow rests: many times what a program may be held up in which still reads it.
 const REST_NS: u64 = 1_000_000_000;
-
-/// What is known of a flow.
-#[derive(Debug, Default)]
-pub struct Known {
-    out: Option<Departure>,
-    arrived: Option<Arrival>,
-    /// When it was first heard of.
-    born_ns: u64,
-    /// When it was last heard of; of a promoted one, when it last had another number of frames.
-    since_ns: u64,
-    /// When promoted: how.
-    going: Option<Going>,
-    /// Is in the list of those that only the pod's side is missing of.
-    waits: bool,
-}
-
-/// How a flow is promoted.
-#[derive(Debug, Clone, Copy)]
-struct Going {
-    /// The frames that it had when last looked at.
-    frames: u64,
-    ways: Ways,
-    pod: PodSide,
-}
 
 /// A flow that may go the direct path from now on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,56 +51,6 @@ pub struct Promoted {
     pub ways: Ways,
     /// Whether some do already: it was promoted one way before.
     pub more: bool,
-}
-
-/// Why a flow is not promoted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hitch {
-    /// No frame of it was seen to leave to a VTEP.
-    NotSeenLeaving,
-    /// No frame of it was seen to arrive from a VTEP.
-    NotSeenArriving,
-    /// It goes to one VTEP and comes from another, or by other devices.
-    OtherWayBack,
-    /// TCP may not go direct.
-    TcpForbidden,
-    /// Its pod's device was not seen to send and to be sent the same 5-tuple, with the same Ethernet addresses: it is translated on
-    /// its way, or its pod's device is not looked after.
-    PodUnseen,
-    /// Where one way suffices: it was not seen at a pod's device with the same 5-tuple, or neighbours and FDB do not say that its
-    /// pod's address is there.
-    PodUnknown,
-}
-
-impl Hitch {
-    /// In words.
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::NotSeenLeaving => "not seen leaving",
-            Self::NotSeenArriving => "not seen arriving",
-            Self::OtherWayBack => "comes by another way than it goes",
-            Self::TcpForbidden => "TCP may not go direct",
-            Self::PodUnseen => "not seen both ways at a pod's device",
-            Self::PodUnknown => "not seen at the pod's device that its address is behind",
-        }
-    }
-}
-
-/// What is known of a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// Its place.
-    pub slot: Slot,
-    /// Its name.
-    pub key: FlowKey,
-    /// When it was first heard of in this generation, in nanoseconds (`CLOCK_MONOTONIC`).
-    pub born_ns: u64,
-    /// The VTEP at its other end, as far as it is known.
-    pub vtep: Option<IpAddr>,
-    /// Which ways it is promoted.
-    pub ways: Option<Ways>,
-    /// Why it is not promoted, or not both ways.
-    pub hitch: Option<Hitch>,
 }
 
 /// What becomes of a promoted flow that is looked at.
@@ -328,74 +252,19 @@ impl Judge {
             Some(now_ns + REST_NS)
         });
     }
-}
 
-impl Judge {
     /// Every flow that is known.
     pub fn flows(&self) -> impl Iterator<Item = Standing> {
-        self.table.iter().map(|(slot, key, known)| {
-            let arrived = known.arrived.map(|arrival| arrival.source);
-            let leaves = known.out.and_then(|departure| departure.destination());
-            Standing {
-                slot,
-                key: *key,
-                born_ns: known.born_ns,
-                vtep: leaves.or(arrived),
-                ways: known.going.map(|going| going.ways),
-                hitch: self.hitch(key, known),
-            }
-        })
-    }
-
-    /// Why a flow is not promoted, or not both ways.
-    fn hitch(&self, key: &FlowKey, known: &Known) -> Option<Hitch> {
-        let going = known.going.map(|going| going.ways);
-        if going == Some(Ways::Both) {
-            return None;
-        }
-        let missing = match (&known.out, &known.arrived) {
-            (None, _) => Some(Hitch::NotSeenLeaving),
-            (_, None) => Some(Hitch::NotSeenArriving),
-            (Some(out), Some(arrived)) if !out.meets(arrived) => Some(Hitch::OtherWayBack),
-            _ => None,
-        };
-        let one_way = self.evidence == Evidence::OneWay;
-        // Where one way suffices, it is not the other one that keeps a flow from going at all.
-        match missing.filter(|_| !one_way || going.is_some()) {
-            Some(hitch) => Some(hitch),
-            None if key.is_tcp() && !self.tcp => Some(Hitch::TcpForbidden),
-            None if one_way => Some(Hitch::PodUnknown),
-            None => Some(Hitch::PodUnseen),
-        }
-    }
-}
-
-impl Known {
-    /// Whether so much was seen at the tunnel that it could be promoted, or, when it goes one way, the other as well.
-    fn gains(&self, evidence: Evidence) -> bool {
-        let ways = evidence.at_tunnel(self.out.as_ref(), self.arrived.as_ref());
-        match self.going {
-            None => ways.is_some(),
-            Some(going) => going.ways != Ways::Both && ways == Some(Ways::Both),
-        }
-    }
-
-    /// Whether it could become this: one that goes has one pod, and loses no way.
-    fn may_become(&self, (ways, pod): &(Ways, PodSide)) -> bool {
-        self.going
-            .is_none_or(|going| *ways == Ways::Both && going.pod == *pod)
-    }
-
-    /// Not promoted, and not heard of for long.
-    fn is_stale(&self, now_ns: u64) -> bool {
-        self.going.is_none() && now_ns.saturating_sub(self.since_ns) >= PATIENCE_NS
+        let (evidence, tcp) = (self.evidence, self.tcp);
+        let flows = self.table.iter();
+        flows.map(move |(slot, key, known)| Standing::of(slot, key, known, evidence, tcp))
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::HEADERS_LEN;
     use super::super::key::tests::{key, seed};
+    use super::super::{HEADERS_LEN, Hitch};
     use super::*;
     use crate::stats::PeerId;
     use crate::wire::{MacAddr, Vni};

@@ -19,13 +19,16 @@
 mod evidence;
 mod judge;
 mod key;
+mod known;
 mod lookout;
+mod standing;
 mod table;
 
 pub use evidence::{AtPods, Evidence, PodSide, Ways};
-pub use judge::{Hitch, Judge, Promoted, Standing, Verdict};
+pub use judge::{Judge, Promoted, Verdict};
 pub use key::{FlowKey, KEY_LEN, Seed, Way};
 pub use lookout::{
     Arrival, Departure, Generation, HEADERS_LEN, Lookout, Seen, Sighting, Sightings,
 };
+pub use standing::{Hitch, Standing};
 pub use table::{FlowTable, Slot, WAYS};
