@@ -1,10 +1,33 @@
 //! The direct path's metrics: how many flows go it, and what became of the frames that its gears looked at.
 
-use super::exposition::{Exposition, Labels, Total};
-use super::families::flag;
+use super::exposition::{Exposition, Labels, Pick, Total, flag};
 use crate::control::Change;
 use crate::gateway::{DirectState, DirectWayState, EXPRESS, RING};
 use crate::stats::UpReason;
+
+/// What is counted of each way of a gear.
+const COUNTERS: [(&str, &str, Pick<DirectWayState>); 4] = [
+    (
+        "vxgate_direct_received_packets_total",
+        "Frames that the gear looked at; to express a superframe is one, to the ring gear as many as its segments.",
+        |way| Total::Count(way.received),
+    ),
+    (
+        "vxgate_direct_forwarded_packets_total",
+        "Frames that it forwarded.",
+        |way| Total::Count(way.forwarded),
+    ),
+    (
+        "vxgate_direct_forwarded_bytes_total",
+        "Bytes of these, without outer headers.",
+        |way| Total::Count(way.forwarded_bytes),
+    ),
+    (
+        "vxgate_direct_lost_packets_total",
+        "Frames for whose headers there was no memory.",
+        |way| Total::Count(way.lost),
+    ),
+];
 
 /// Writes them.
 pub(super) fn write(page: &mut Exposition<'_>, direct: &DirectState) {
@@ -62,33 +85,8 @@ fn ways(page: &mut Exposition<'_>, direct: &DirectState) {
         ((RING, "encap"), &direct.ring_out),
         ((RING, "decap"), &direct.ring_in),
     ];
-    type Pick = fn(&DirectWayState) -> u64;
-    let counters: [(&str, &str, Pick); 4] = [
-        (
-            "vxgate_direct_received_packets_total",
-            "Frames that the gear looked at; to express a superframe is one, to the ring gear as many as its segments.",
-            |way| way.received,
-        ),
-        (
-            "vxgate_direct_forwarded_packets_total",
-            "Frames that it forwarded.",
-            |way| way.forwarded,
-        ),
-        (
-            "vxgate_direct_forwarded_bytes_total",
-            "Bytes of these, without outer headers.",
-            |way| way.forwarded_bytes,
-        ),
-        (
-            "vxgate_direct_lost_packets_total",
-            "Frames for whose headers there was no memory.",
-            |way| way.lost,
-        ),
-    ];
-    for (name, help, pick) in counters {
-        let series = ways.map(|(way, state)| (labels(way), Total::Count(pick(state))));
-        page.counter(name, help, series);
-    }
+    let states = ways.iter().map(|(way, state)| (labels(*way), *state));
+    page.counters(&COUNTERS, states);
     page.counter(
         "vxgate_direct_handed_up_packets_total",
         "Frames that it handed up, by reason: express to the ring gear, the workers or the kernel, the ring gear to the kernel.",

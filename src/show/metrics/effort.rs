@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use super::exposition::{Exposition, Histogram, Labels, Total};
+use super::exposition::{Exposition, Histogram, Pick, Total};
+use super::workers::labels;
 use crate::gateway::{QueueState, RingState, WorkerState};
 use crate::stats::Batches;
 
@@ -13,40 +14,39 @@ pub(super) const QUEUES_MAX: usize = 256;
 /// The port and the queue of those that have none.
 const OTHER: &str = "other";
 
+/// What is counted of each worker.
+const COUNTERS: [(&str, &str, Pick<WorkerState>); 5] = [
+    (
+        "vxgate_worker_wakeups_total",
+        "Sleeps that ended because something had arrived.",
+        |worker| Total::Count(worker.woken),
+    ),
+    (
+        "vxgate_worker_spins_total",
+        "Times that the worker went on looking for frames when there were none.",
+        |worker| Total::Count(worker.spins),
+    ),
+    (
+        "vxgate_worker_spins_found_total",
+        "Those of them that found some.",
+        |worker| Total::Count(worker.spins_found),
+    ),
+    (
+        "vxgate_worker_calls_total",
+        "System calls that moved frames or asked the kernel to; not the sleeps.",
+        |worker| Total::Count(worker.calls),
+    ),
+    (
+        "vxgate_worker_working_seconds_total",
+        "Time in turns that moved at least one frame; the rest of the time awake is spent looking for frames.",
+        |worker| Total::Nanoseconds(worker.working_ns),
+    ),
+];
+
 /// Writes all families.
 pub(super) fn write(page: &mut Exposition<'_>, workers: &[WorkerState]) {
-    type Pick = fn(&WorkerState) -> Total;
-    let counters: [(&str, &str, Pick); 5] = [
-        (
-            "vxgate_worker_wakeups_total",
-            "Sleeps that ended because something had arrived.",
-            |worker| Total::Count(worker.woken),
-        ),
-        (
-            "vxgate_worker_spins_total",
-            "Times that the worker went on looking for frames when there were none.",
-            |worker| Total::Count(worker.spins),
-        ),
-        (
-            "vxgate_worker_spins_found_total",
-            "Those of them that found some.",
-            |worker| Total::Count(worker.spins_found),
-        ),
-        (
-            "vxgate_worker_calls_total",
-            "System calls that moved frames or asked the kernel to; not the sleeps.",
-            |worker| Total::Count(worker.calls),
-        ),
-        (
-            "vxgate_worker_working_seconds_total",
-            "Time in turns that moved at least one frame; the rest of the time awake is spent looking for frames.",
-            |worker| Total::Nanoseconds(worker.working_ns),
-        ),
-    ];
-    for (name, help, pick) in counters {
-        let series = workers.iter().map(|worker| (labels(worker), pick(worker)));
-        page.counter(name, help, series);
-    }
+    let states = workers.iter().map(|worker| (labels(worker), worker));
+    page.counters(&COUNTERS, states);
     page.histogram(
         "vxgate_batch_size_packets",
         "Frames that a worker took from a queue at once.",
@@ -75,10 +75,6 @@ pub(super) fn write(page: &mut Exposition<'_>, workers: &[WorkerState]) {
             .iter()
             .map(|worker| (labels(worker), f64::from(worker.pool_lately))),
     );
-}
-
-fn labels(worker: &WorkerState) -> Labels {
-    vec![("worker", worker.worker.to_string())]
 }
 
 /// The batches of all queues of a worker.

@@ -15,6 +15,9 @@ pub(super) enum Total {
     Nanoseconds(u64),
 }
 
+/// Where the value of a counter stands in what it is of.
+pub(super) type Pick<T> = fn(&T) -> Total;
+
 /// How many of something were of which size.
 #[derive(Debug)]
 pub(super) struct Histogram {
@@ -98,6 +101,22 @@ impl<'a> Exposition<'a> {
                     self.line(&series, seconds);
                 }
             }
+        }
+    }
+
+    /// Writes several such families of the same things: the name of each, what it means, and where its value stands.
+    pub fn counters<'t, T: 't>(
+        &mut self,
+        families: &[(&str, &str, Pick<T>)],
+        things: impl Iterator<Item = (Labels, &'t T)> + Clone,
+    ) {
+        for (name, help, pick) in families {
+            let series = things.clone();
+            self.counter(
+                name,
+                help,
+                series.map(|(labels, thing)| (labels, pick(thing))),
+            );
         }
     }
 
@@ -207,6 +226,16 @@ impl fmt::Display for Series<'_> {
         }
         f.write_char('}')
     }
+}
+
+/// A gauge's only series.
+pub(super) fn alone(value: f64) -> (Labels, f64) {
+    (Vec::new(), value)
+}
+
+/// What is true or not, as 1 or 0.
+pub(super) fn flag(value: bool) -> f64 {
+    f64::from(u8::from(value))
 }
 
 #[cfg(test)]

@@ -9,14 +9,19 @@
 //! A look takes locks of the control side and asks the kernel for counters; no worker takes part. So that a storm of
 //! questions costs no more than a few looks, what was seen is good for [`FRESH`].
 
+mod daemon;
 mod direct;
 mod effort;
 mod exposition;
 mod families;
 mod health;
+mod knowledge;
+mod peers;
+mod ports;
 mod queues;
 mod socket;
 mod traffic;
+mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -162,11 +167,11 @@ mod tests {
                 .filter(|series| series.starts_with(family))
                 .count()
         };
-        assert_eq!(of("vxgate_packets_total{"), families::PORTS_MAX + 1);
+        assert_eq!(of("vxgate_packets_total{"), ports::PORTS_MAX + 1);
         assert_eq!(of("vxgate_peer_path_mtu_bytes{"), 100);
         assert_eq!(of("vxgate_peer_packets_total{"), 2 * 100);
-        assert_eq!(of("vxgate_vni_bytes_total{"), 2 * (families::VNIS_MAX + 1));
-        assert_eq!(of("vxgate_peers{"), families::VNIS_MAX + 1);
+        assert_eq!(of("vxgate_vni_bytes_total{"), 2 * (traffic::VNIS_MAX + 1));
+        assert_eq!(of("vxgate_peers{"), traffic::VNIS_MAX + 1);
         assert!(seen.len() < 10_000, "{}", seen.len());
         for (series, value) in [
             // Of 500 ports, the last 372; each has received 10 frames and dropped one.

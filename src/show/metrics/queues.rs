@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::exposition::Exposition;
-use super::families::PORTS_MAX;
+use super::ports::PORTS_MAX;
 use crate::gateway::{Observation, QueueState};
 
 /// Writes the families.

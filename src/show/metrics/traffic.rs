@@ -8,9 +8,13 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use super::exposition::{Exposition, Labels, Total};
-use super::families::{OTHER_VNIS, VNIS_MAX};
+use super::exposition::{Exposition, Labels, Total, alone};
 use crate::gateway::{Observation, PeerState, Traffic};
+
+/// VNIs with series of their own.
+pub(super) const VNIS_MAX: usize = 128;
+/// The VNI of those that have none.
+pub(super) const OTHER_VNIS: &str = "other";
 
 /// Writes all families. `now` is the time of the observation.
 pub(super) fn write(
@@ -102,7 +106,7 @@ fn vnis(page: &mut Exposition<'_>, seen: &Observation) {
     page.gauge(
         "vxgate_peers_uncounted",
         "Peers beyond the bound of those that are counted one by one.",
-        [(Vec::new(), uncounted as f64)],
+        [alone(uncounted as f64)],
     );
 }
 
