@@ -9,6 +9,7 @@ mod mark;
 mod offenders;
 mod pass_reason;
 mod peers;
+mod reasons;
 mod stages;
 pub mod tap;
 mod up_reason;

@@ -1,33 +1,11 @@
-//! Every way a gear of the direct path hands a frame up: express to the ring gear or the workers, and that to the kernel. The order is the order of the counters in
-//! `bpf/shared.h`.
+//! Every way a gear of the direct path hands a frame up: express to the ring gear or the workers, and that to the kernel. The
+//! order is the order of the counters in `bpf/shared.h`.
 
-macro_rules! up_reasons {
-    ($($variant:ident $label:literal $help:literal;)*) => {
-        /// Why a frame did not go the direct path.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        #[repr(u8)]
-        pub enum UpReason { $(#[doc = $help] $variant,)* }
+use super::reasons::reasons;
 
-        impl UpReason {
-            /// Every reason, in the order of the counters.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-            /// How many there are.
-            pub const COUNT: usize = Self::ALL.len();
-
-            /// The value of the metric label `reason`.
-            pub const fn label(self) -> &'static str {
-                match self { $(Self::$variant => $label,)* }
-            }
-
-            /// What it means.
-            pub const fn help(self) -> &'static str {
-                match self { $(Self::$variant => $help,)* }
-            }
-        }
-    };
-}
-
-up_reasons! {
+reasons! {
+    /// Why a frame did not go the direct path.
+    UpReason:
     NoFlow        "no_flow"        "Of a flow that is not promoted, or not this way, or was demoted.";
     OtherProtocol "other_protocol" "Neither TCP nor UDP right behind an IP header, or tagged.";
     Options       "options"        "An inner IP header with options, or with extension headers.";
@@ -46,16 +24,4 @@ up_reasons! {
     Unsettled     "unsettled"      "Something that the kernel decides by has just changed, or forbids the direct path: see why_not.";
     Bulk          "bulk"           "A segment of bulk TCP to a pod: the workers join it to a superframe, and the ring gear delivers that.";
     Ring          "ring"           "Of a flow that goes no higher than the ring gear.";
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_reason_indexes_its_own_counter() {
-        for (index, reason) in UpReason::ALL.iter().enumerate() {
-            assert_eq!(*reason as usize, index);
-        }
-    }
 }
