@@ -1,7 +1,7 @@
 //! The direct path where filters do not matter (`--direct always`): what was seen one way is enough, rules are gone around, and
 //! what the kernel routes by is not.
 //!
-//! Node 1 runs `vxgate`, node 2 the plain kernel, as in `direct.rs`.
+//! Node 1 runs `vxgate`, node 2 the plain kernel, as in `mod.rs`.
 
 use std::net::{SocketAddr, UdpSocket};
 

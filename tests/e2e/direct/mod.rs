@@ -3,6 +3,14 @@
 //!
 //! Node 1 runs `vxgate --direct flows`, node 2 the plain kernel: whatever goes the direct path, a kernel judges on the far side.
 
+mod always;
+mod changes;
+mod ipv6;
+mod oracle;
+mod pods;
+mod ring;
+mod spoofing;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{

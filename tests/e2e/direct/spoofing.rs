@@ -1,6 +1,6 @@
 //! What somebody forges of a promoted flow, on the underlay or as a pod, never goes direct, and is counted.
 //!
-//! `direct.rs` has what a pod forges of another pod's flow, and tunnels that a pod sends.
+//! `mod.rs` has what a pod forges of another pod's flow, and tunnels that a pod sends.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! The direct path over IPv6: pods that talk IPv6, tunnels over IPv6, and each without the other.
 //!
-//! As in `direct.rs`, node 1 runs `vxgate --direct flows` and node 2 the plain kernel, which judges what it gets: a frame with a
+//! As in `mod.rs`, node 1 runs `vxgate --direct flows` and node 2 the plain kernel, which judges what it gets: a frame with a
 //! wrong checksum, outer or inner, is lost there.
 
 use std::fs;
