@@ -1,17 +1,15 @@
 //! The direct path where filters do not matter (`--direct always`): what was seen one way is enough, rules are gone around, and
 //! what the kernel routes by is not.
 //!
-//! Node 1 runs `vxgate`, node 2 the plain kernel, as in `mod.rs`.
+//! Node 1 runs `vxgate`, node 2 the plain kernel, as in `flows.rs`.
 
 use std::net::{SocketAddr, UdpSocket};
 
-use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::direct::{
-    Calls, FORGED, PATIENCE, Talk, all_go_direct, any_of, changes, direct, flow_between, handed_up,
-    mac_text, talk,
-};
+use super::calls::{Trouble, survive};
+use super::talk::any_of;
+use super::{FORGED, PATIENCE, Talk, changes, direct, flow_between, handed_up, mac_text, talk};
 use crate::support::frames::RawSocket;
 use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::netns::Netns;
@@ -322,23 +320,8 @@ fn a_pod_that_sends_in_anothers_name_gets_nothing_of_its() {
 #[test]
 fn connections_survive_their_gateway_when_it_hangs_drains_or_dies() {
     let lab = Lab::up();
-    let node = lab.node(Node::Master);
-    node.script(KUBE_PROXY);
-    let mut vxgate = Vxgate::start(&node, &ALWAYS);
-    let (client, far) = (lab.client(Node::Master), lab.client(Node::Worker));
-    let address = lab.client_address(Node::Worker);
-    let calls = Calls::start(&client, &far, &address, CONNECTIONS);
-    all_go_direct(&calls, &vxgate);
-    vxgate.signal(Signal::SIGSTOP);
-    calls.wait_for_answers(20);
-    vxgate.signal(Signal::SIGCONT);
-    all_go_direct(&calls, &vxgate);
-    vxgate.tell(&["drain"]).printed();
-    calls.wait_for_answers(20);
-    vxgate.tell(&["resume"]).printed();
-    all_go_direct(&calls, &vxgate);
-    vxgate.signal(Signal::SIGKILL);
-    vxgate.wait();
-    calls.wait_for_answers(20);
-    calls.finish();
+    lab.node(Node::Master).script(KUBE_PROXY);
+    let connections = (CONNECTIONS, &*lab.client_address(Node::Worker));
+    let troubles = [Trouble::Hangs, Trouble::Drains];
+    survive(&lab, &ALWAYS, connections, &troubles);
 }

@@ -17,14 +17,13 @@ use nix::cmsg_space;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
 
-use crate::direct::{changes, direct};
+use super::{PATIENCE, changes, direct};
 use crate::support::lab::{Lab, Node};
 use crate::support::netns::Netns;
 use crate::support::vxgate::Vxgate;
 use crate::support::wait_until;
 use crate::who::DIRECT;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Generous: the promise is 100 ms, and the machine may be busy with something else for longer.
 const LATE_MAX_MS: f64 = 1000.0;
 /// Questions without an answer that tell that there are none any more.

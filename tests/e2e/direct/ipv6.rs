@@ -1,30 +1,25 @@
 //! The direct path over IPv6: pods that talk IPv6, tunnels over IPv6, and each without the other.
 //!
-//! As in `mod.rs`, node 1 runs `vxgate --direct flows` and node 2 the plain kernel, which judges what it gets: a frame with a
+//! As in `flows.rs`, node 1 runs `vxgate --direct flows` and node 2 the plain kernel, which judges what it gets: a frame with a
 //! wrong checksum, outer or inner, is lost there.
 
 use std::fs;
 
-use etherparse::PacketBuilder;
-use nix::sys::signal::Signal;
 use rustix::net::sockopt::set_ipv6_unicast_hops;
 
-use crate::direct::{
-    Calls, PATIENCE, Talk, all_go_direct, changes, direct, dropped, flow_of, handed_up, mac_text,
-    transfer_goes_direct,
-};
-use crate::support::frames::{RawSocket, mac};
+use super::calls::{Trouble, survive};
+use super::flows::{a_rule_takes_effect_at_once, assert_answered, transfer_goes_direct};
+use super::{PATIENCE, Talk, changes, dropped, flow_of, forged_is_handed_up, handed_up, mac_text};
+use crate::support::frames::RawSocket;
 use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::netns::Netns;
-use crate::support::vxgate::{Status, Vxgate};
+use crate::support::vxgate::Vxgate;
 use crate::support::wait_until;
 use crate::who::DIRECT;
 
 /// The last is the longest that the path takes: 1500 bytes, less 70 of the tunnel's and 48 of the datagram's headers.
 const PAYLOADS: [usize; 5] = [1, 2, 64, 555, 1382];
 const CONNECTIONS: usize = 100;
-const FORGED: u64 = 24;
-const FORBIDDEN: u64 = 50;
 const KUBE_PROXY: &str = "sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=1
     nft 'table ip6 kube { chain forward { type filter hook forward priority 0; ct state invalid counter drop; ct state established,related accept; }; }'";
 
@@ -98,19 +93,6 @@ fn talk(lab: &Lab, six: bool) -> Talk {
     Talk::start(&client, &far, &address)
 }
 
-/// Asks with every length, over the direct path, and hears each answer.
-fn assert_answered(talk: &mut Talk, vxgate: &Vxgate) {
-    let before = direct(&vxgate.status());
-    // Anything that changes in the node meanwhile sends the flow back for a moment.
-    wait_until("400 answers went direct", PATIENCE, || {
-        for len in PAYLOADS.into_iter().cycle().take(100) {
-            assert!(talk.ask(len), "{len} bytes");
-        }
-        let now = direct(&vxgate.status());
-        now.out >= before.out + 400 && now.into >= before.into + 400
-    });
-}
-
 /// UDP datagrams that a node's kernel has found to have a wrong checksum.
 fn wrong_checksums(node: &Netns) -> u64 {
     let count = |file: &str, of: &dyn Fn(&str) -> Option<u64>| {
@@ -152,7 +134,7 @@ fn flows_within_and_over_ipv6_are_promoted_and_every_answer_is_what_was_said() {
         for six in [true, false] {
             let mut talk = talk(&lab, six);
             talk.until_direct(&vxgate);
-            assert_answered(&mut talk, &vxgate);
+            assert_answered(&mut talk, &vxgate, PAYLOADS);
             let mut listed = serde_json::Value::Null;
             wait_until("the flow is listed", PATIENCE, || {
                 assert!(talk.ask(64));
@@ -177,32 +159,8 @@ fn flows_within_and_over_ipv6_are_promoted_and_every_answer_is_what_was_said() {
 #[test]
 fn a_rule_of_ip6_that_forbids_the_flow_takes_effect_at_once() {
     let lab = lab(true);
-    let node = lab.node(Node::Master);
-    node.script("nft 'table ip6 np { chain forward { type filter hook forward priority 0; }; }'");
-    let vxgate = Vxgate::start(&node, DIRECT);
-    let mut talk = talk(&lab, true);
-    talk.until_direct(&vxgate);
     let pod = lab.client_address6(Node::Master);
-    let heard = changes(&vxgate.status());
-    node.run(&format!(
-        "nft add rule ip6 np forward ip6 saddr {pod} counter drop"
-    ));
-    wait_until("the rule is heard of", PATIENCE, || {
-        changes(&vxgate.status()) > heard
-    });
-    let before = direct(&vxgate.status());
-    for _ in 0..FORBIDDEN {
-        talk.say(64);
-    }
-    assert!(!talk.ask(64), "an answer went around the rule");
-    let after = direct(&vxgate.balanced());
-    assert_eq!((after.out, after.into), (before.out, before.into));
-    assert!(
-        dropped(&node, "ip6 np") > FORBIDDEN,
-        "the rule saw them all"
-    );
-    node.run("nft flush chain ip6 np forward");
-    talk.until_direct(&vxgate);
+    a_rule_takes_effect_at_once(&lab, "ip6", &pod, || talk(&lab, true));
 }
 
 #[test]
@@ -247,37 +205,9 @@ fn what_another_pod_forges_of_a_promoted_ipv6_flow_stays_with_the_kernel() {
     let forger = lab.netns("web1");
     forger.run("ping -6 -q -c 1 -W 3 fd00:10:244::1");
     let mut talk = talk(&lab, true);
-    let [local, remote] = talk.ends();
-    let octets = |end: std::net::SocketAddr| match end.ip() {
-        std::net::IpAddr::V6(addr) => addr.octets(),
-        std::net::IpAddr::V4(_) => panic!("{end} is of IPv6"),
-    };
-    let mut forged = Vec::new();
-    PacketBuilder::ethernet2(mac(&mac_text(&forger)), mac(&lab.mac(Node::Master, "cni0")))
-        .ipv6(octets(local), octets(remote), 64)
-        .udp(local.port(), remote.port())
-        .write(&mut forged, &[0; 64])
-        .expect("writing to memory");
+    let frame = talk.forged(&mac_text(&forger), &lab.mac(Node::Master, "cni0"));
     let wire = RawSocket::open(&forger, "eth0");
-    // Were the flow demoted in the midst, the frames would be nobody's: then they are sent again.
-    wait_until("the forged frames are handed up", PATIENCE, || {
-        talk.until_direct(&vxgate);
-        let before = vxgate.status();
-        for _ in 0..FORGED {
-            wire.send(&forged);
-        }
-        let more = |now: &Status, reason| {
-            handed_up(now, "out", reason) - handed_up(&before, "out", reason)
-        };
-        wait_until("they have a fate", PATIENCE, || {
-            more(&vxgate.status(), "total") >= FORGED
-        });
-        let after = vxgate.balanced();
-        assert_eq!(direct(&after).out, direct(&before).out, "none went out");
-        // The node's own rules do not ask who sends, so the far end has answered to what was forged.
-        talk.hear_out();
-        more(&after, "spoofed") >= FORGED
-    });
+    forged_is_handed_up(&mut talk, &vxgate, (&wire, &frame), "spoofed");
 }
 
 #[test]
@@ -321,18 +251,7 @@ fn connections_over_ipv6_survive_their_gateway_when_it_hangs_or_dies() {
     let lab = lab(true);
     let node = lab.node(Node::Master);
     node.script(KUBE_PROXY);
-    let mut vxgate = Vxgate::start(&node, DIRECT);
-    let (client, far) = (lab.client(Node::Master), lab.client(Node::Worker));
-    let address = lab.client_address6(Node::Worker);
-    let calls = Calls::start(&client, &far, &address, CONNECTIONS);
-    all_go_direct(&calls, &vxgate);
-    vxgate.signal(Signal::SIGSTOP);
-    calls.wait_for_answers(20);
-    vxgate.signal(Signal::SIGCONT);
-    all_go_direct(&calls, &vxgate);
-    vxgate.signal(Signal::SIGKILL);
-    vxgate.wait();
-    calls.wait_for_answers(20);
+    let connections = (CONNECTIONS, &*lab.client_address6(Node::Worker));
+    survive(&lab, DIRECT, connections, &[Trouble::Hangs]);
     println!("    invalid to conntrack: {}", dropped(&node, "ip6 kube"));
-    calls.finish();
 }

@@ -6,18 +6,16 @@
 //! by which what comes of it is found again. Frames that do not go direct are among them, and fare as in the kernel, too.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use etherparse::PacketBuilder;
 
-use crate::direct::{address, changes, direct};
+use super::{PATIENCE, address, changes, direct};
 use crate::support::frames::{Random, RawSocket, VxlanFrame, finish_outer_ip, mac, offset, sum};
 use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::vxgate::Vxgate;
 use crate::support::wait_until;
 use crate::who::DIRECT;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// As many as a socket holds that nobody reads meanwhile.
 const WINDOW: usize = 40;
 /// Attempts of a window in which every frame that may go direct does: one in ten seconds is shown to the kernel.

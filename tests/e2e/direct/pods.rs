@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::direct::{Ear, Talk, mac_text};
+use super::{Ear, PATIENCE, Talk, mac_text};
 use crate::failover::start;
 use crate::support::lab::{Lab, Node};
 use crate::support::netns::Netns;
@@ -22,7 +22,6 @@ use crate::support::vxgate::Vxgate;
 use crate::support::wait_until;
 use crate::who::{DIRECT, Who};
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Pods of a wave.
 const WAVE: usize = 20;
 const PODS: usize = 200;

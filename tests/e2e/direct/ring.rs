@@ -1,12 +1,10 @@
 //! The ring gear of the direct path: bulk TCP of promoted flows goes through the workers in superframes, around the kernel's
 //! routing and filters, and comes back to it as all flows do.
 
-use std::time::Duration;
-
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::direct::{Talk, changes, direct, dropped, flow_of, handed_up, mac_text, talk};
+use super::{FORGED, PATIENCE, Talk, changes, direct, dropped, flow_of, handed_up, mac_text, talk};
 use crate::support::bulk::Transfer;
 use crate::support::frames::RawSocket;
 use crate::support::lab::{Lab, Node};
@@ -14,7 +12,6 @@ use crate::support::vxgate::{Status, Vxgate};
 use crate::support::wait_until;
 use crate::who::{DIRECT, KUBE_PROXY};
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Each way of a transfer that takes its time, and how many of them a second: far more than what makes a flow bulk, far less than
 /// a busy machine carries.
 const BYTES: u64 = 64 << 20;
@@ -25,9 +22,6 @@ const RING_ONLY: [&str; 4] = ["--direct", "flows", "--express", "false"];
 const ANSWERS: u64 = 200;
 /// More than the vxlan device takes, and less than the test's own buffers.
 const LARGE: usize = 2000;
-/// Frames that another pod forges.
-const FORGED: u64 = 20;
-
 /// Frames of the wire that tell that a flow is in the ring gear.
 const MANY: u64 = 500;
 

@@ -1,19 +1,13 @@
 //! What somebody forges of a promoted flow, on the underlay or as a pod, never goes direct, and is counted.
 //!
-//! `mod.rs` has what a pod forges of another pod's flow, and tunnels that a pod sends.
+//! `flows.rs` has what a pod forges of another pod's flow, and tunnels that a pod sends.
 
-use std::time::Duration;
-
-use crate::direct::{Ear, address, direct, flow_of, handed_up, mac_text, talk};
+use super::{Ear, FORGED, PATIENCE, address, direct, flow_of, handed_up, mac_text, talk};
 use crate::support::frames::{RawSocket, VxlanFrame, finish_outer_ip, mac, offset};
 use crate::support::lab::{Lab, Node};
 use crate::support::vxgate::{Status, Vxgate};
 use crate::support::wait_until;
 use crate::who::DIRECT;
-
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Frames of one kind.
-const FORGED: u64 = 20;
 
 /// What is not as in the frames of the flow's far end, and what becomes of it: a reason why the express gear handed it up, or why
 /// it never came there.
