@@ -32,8 +32,11 @@ const DIRECT_BOUND: Duration = Duration::from_secs(20);
 /// How long a fault that ends by itself lasts.
 const OUTAGE: Duration = Duration::from_millis(1500);
 
-const TRANSFER_BYTES: u64 = 20 << 20;
+/// Bytes a second each way of the transfer that is under way, and how many of them arrive before a fault and after it.
 const TRANSFER_RATE: u64 = 6 << 20;
+const TRANSFER_SHARE: u64 = 2 << 20;
+/// Longer than the pause of a retransmission that backed off.
+const TRANSFER_BOUND: Duration = Duration::from_secs(30);
 
 #[test]
 fn streams_lose_nothing_on_the_plain_kernel_when_nothing_happens() {
@@ -421,13 +424,19 @@ pub fn under_load(lab: &Lab, what: &str, fault: impl FnOnce()) -> [StreamReport;
         &master,
         &worker,
         &worker_address,
-        TRANSFER_BYTES,
+        u64::MAX,
         Some(TRANSFER_RATE),
     );
-    wait_until("a quarter of the transfer", Duration::from_secs(20), || {
-        transfer.progress() >= 0.25
-    });
+    let goes_on = |when: &str| {
+        let before = transfer.received();
+        wait_until(when, TRANSFER_BOUND, || {
+            transfer.received() >= before + TRANSFER_SHARE
+        });
+    };
+    goes_on("the transfer is under way");
     fault();
+    goes_on("the transfer goes on afterwards");
+    transfer.enough();
     transfer.finish();
     streams.map(Stream::finish)
 }

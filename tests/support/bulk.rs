@@ -5,7 +5,7 @@ use std::net::{
     IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
 };
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -24,14 +24,22 @@ type Hash = [u8; 32];
 pub struct Transfer {
     bytes_each_way: u64,
     received: Arc<[AtomicU64; 2]>,
+    enough: Arc<AtomicBool>,
     started: Instant,
     /// Client and server: what each sent, what each received.
-    ends: [JoinHandle<(Hash, Hash)>; 2],
+    ends: [JoinHandle<(Sent, Hash)>; 2],
+}
+
+/// What one end has sent.
+#[derive(Debug)]
+struct Sent {
+    bytes: u64,
+    hash: Hash,
 }
 
 impl Transfer {
-    /// Sends `bytes_each_way` both ways over one connection between two pods. With a rate (bytes a second each way) it takes
-    /// its time, so that something can be broken in its middle.
+    /// Sends `bytes_each_way` both ways over one connection between two pods, or fewer when there is [`Transfer::enough`]. With a
+    /// rate (bytes a second each way) it takes its time, so that something can be broken in its middle.
     pub fn start(
         client: &Netns,
         server: &Netns,
@@ -52,12 +60,14 @@ impl Transfer {
         });
         let (far, _) = listener.accept().expect("accepting");
         let received = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+        let enough = Arc::<AtomicBool>::default();
         let ends = [(near, 0), (far, 1)].map(|(connection, side)| {
-            let received = Arc::clone(&received);
+            let (received, enough) = (Arc::clone(&received), Arc::clone(&enough));
             thread::spawn(move || {
                 let outgoing = connection.try_clone().expect("a second handle");
-                let sender =
-                    thread::spawn(move || send(&outgoing, side as u64, bytes_each_way, rate));
+                let sender = thread::spawn(move || {
+                    send(&outgoing, side as u64, (bytes_each_way, &enough), rate)
+                });
                 let arrived = receive(&connection, &received[side]);
                 (sender.join().expect("sending"), arrived)
             })
@@ -65,33 +75,43 @@ impl Transfer {
         Self {
             bytes_each_way,
             received,
+            enough,
             started: Instant::now(),
             ends,
         }
     }
 
+    /// The bytes that have arrived, of the way that has fewer.
+    pub fn received(&self) -> u64 {
+        let ways = self.received.iter();
+        ways.map(|way| way.load(Ordering::Relaxed))
+            .min()
+            .unwrap_or(0)
+    }
+
     /// The smaller part of what has arrived, over both ways: 0.0 to 1.0.
     pub fn progress(&self) -> f64 {
-        let least = self
-            .received
-            .iter()
-            .map(|way| way.load(Ordering::Relaxed))
-            .min()
-            .unwrap_or(0);
-        least as f64 / self.bytes_each_way as f64
+        self.received() as f64 / self.bytes_each_way as f64
+    }
+
+    /// Has both ends send no more than they have by now.
+    pub fn enough(&self) {
+        self.enough.store(true, Ordering::Relaxed);
     }
 
     /// Waits for the end; asserts that all bytes arrived and that the hashes of both ends agree, both ways.
     pub fn finish(self) {
-        let (bytes, started) = (self.bytes_each_way, self.started);
-        self.finish_silently();
+        let started = self.started;
+        let [out, back] = self.finish_silently();
         println!(
-            "    tcp: {bytes} bytes each way in {:.2} s, hashes match",
+            "    tcp: {out} bytes out and {back} back in {:.2} s, hashes match",
             started.elapsed().as_secs_f64()
         );
     }
 
-    fn finish_silently(self) {
+    /// What each end has sent.
+    fn finish_silently(self) -> [u64; 2] {
+        let cut_short = self.enough.load(Ordering::Relaxed);
         let [client, server] = self
             .ends
             .map(|end| end.join().expect("the transfer completes"));
@@ -99,18 +119,19 @@ impl Transfer {
             .received
             .each_ref()
             .map(|way| way.load(Ordering::Relaxed));
+        let sent = [client.0.bytes, server.0.bytes];
+        let [out, back] = sent;
+        assert_eq!(arrived, [back, out], "every byte arrives, both ways");
+        assert!(cut_short || sent == [self.bytes_each_way; 2], "{sent:?}");
         assert_eq!(
-            arrived, [self.bytes_each_way; 2],
-            "every byte arrives, both ways"
-        );
-        assert_eq!(
-            client.0, server.1,
+            client.0.hash, server.1,
             "what the client sent is what the server received"
         );
         assert_eq!(
-            server.0, client.1,
+            server.0.hash, client.1,
             "what the server sent is what the client received"
         );
+        sent
     }
 }
 
@@ -123,7 +144,12 @@ pub(super) fn any_port(address: &str) -> SocketAddr {
     SocketAddr::new(any, 0)
 }
 
-fn send(mut connection: &TcpStream, seed: u64, bytes: u64, rate: Option<u64>) -> Hash {
+fn send(
+    mut connection: &TcpStream,
+    seed: u64,
+    (bytes, enough): (u64, &AtomicBool),
+    rate: Option<u64>,
+) -> Sent {
     connection
         .set_write_timeout(Some(STALL))
         .expect("SO_SNDTIMEO");
@@ -131,7 +157,7 @@ fn send(mut connection: &TcpStream, seed: u64, bytes: u64, rate: Option<u64>) ->
     let mut hash = Sha256::new();
     let mut piece = vec![0; PIECE];
     let (start, mut sent) = (Instant::now(), 0);
-    while sent < bytes {
+    while sent < bytes && !enough.load(Ordering::Relaxed) {
         let piece = &mut piece[..PIECE.min((bytes - sent) as usize)];
         fill(piece, &mut state);
         hash.update(&*piece);
@@ -147,7 +173,10 @@ fn send(mut connection: &TcpStream, seed: u64, bytes: u64, rate: Option<u64>) ->
     connection
         .shutdown(Shutdown::Write)
         .expect("closing one way");
-    hash.finalize().into()
+    Sent {
+        bytes: sent,
+        hash: hash.finalize().into(),
+    }
 }
 
 fn receive(mut connection: &TcpStream, received: &AtomicU64) -> Hash {

@@ -12,10 +12,11 @@ use crate::support::vxgate::{Status, Vxgate};
 use crate::support::wait_until;
 use crate::who::{DIRECT, KUBE_PROXY};
 
-/// Each way of a transfer that takes its time, and how many of them a second: far more than what makes a flow bulk, far less than
+/// Bytes a second each way of a transfer that goes on until there is enough: far more than what makes a flow bulk, far less than
 /// a busy machine carries.
-const BYTES: u64 = 64 << 20;
 const RATE: u64 = 16 << 20;
+/// What has to arrive both ways for it to go on.
+const SHARE: u64 = 2 << 20;
 /// No flow goes past the workers.
 const RING_ONLY: [&str; 4] = ["--direct", "flows", "--express", "false"];
 /// Answers that are counted.
@@ -36,14 +37,14 @@ fn ring(status: &Status) -> [u64; 2] {
 }
 
 /// A transfer between node 1's client and node 2's, both ways at once.
-fn transfer(lab: &Lab, bytes: u64, rate: Option<u64>) -> Transfer {
+fn transfer(lab: &Lab) -> Transfer {
     let (client, far) = (lab.client(Node::Master), lab.client(Node::Worker));
     Transfer::start(
         &client,
         &far,
         &lab.client_address(Node::Worker),
-        bytes,
-        rate,
+        u64::MAX,
+        Some(RATE),
     )
 }
 
@@ -65,7 +66,7 @@ fn bulk_tcp_goes_through_the_workers_whole_and_around_the_kernel() {
         "nft 'table ip seen { chain forward { type filter hook forward priority 1; counter; }; }'",
     );
     let vxgate = Vxgate::start(&node, DIRECT);
-    let running = transfer(&lab, BYTES, Some(RATE));
+    let running = transfer(&lab);
     until_in_ring(&vxgate);
     let mut bulk = Value::Null;
     wait_until("the flow is listed as what it is", PATIENCE, || {
@@ -88,13 +89,13 @@ fn bulk_tcp_goes_through_the_workers_whole_and_around_the_kernel() {
     });
     let seen = dropped(&node, "seen") - by_kernel;
     println!("    the kernel saw {seen} frames meanwhile");
+    running.enough();
     running.finish();
     let status = vxgate.balanced();
     assert_eq!(status.state(), "healthy", "{}", status.0);
     let [out, into] = ring(&status);
-    let frames = BYTES / 1500;
     println!(
-        "    ring gear: {out} out, {into} in, of some {frames}; express: {:?}",
+        "    ring gear: {out} out, {into} in; express: {:?}",
         direct(&status)
     );
     let superframes = |role| {
@@ -111,10 +112,10 @@ fn a_transfer_in_the_ring_gear_survives_its_gateway_when_it_hangs_drains_ends_or
     let node = lab.node(Node::Master);
     node.script(KUBE_PROXY);
     let vxgate = Vxgate::start(&node, DIRECT);
-    let running = transfer(&lab, 4 * BYTES, Some(RATE));
+    let running = transfer(&lab);
     let goes_on = |what: &str| {
-        let before = running.progress();
-        wait_until(what, PATIENCE, || running.progress() >= before + 0.01);
+        let before = running.received();
+        wait_until(what, PATIENCE, || running.received() >= before + SHARE);
     };
     until_in_ring(&vxgate);
     vxgate.signal(Signal::SIGSTOP);
@@ -135,6 +136,7 @@ fn a_transfer_in_the_ring_gear_survives_its_gateway_when_it_hangs_drains_ends_or
     vxgate.signal(Signal::SIGKILL);
     vxgate.wait();
     goes_on("the transfer goes on when it is dead");
+    running.enough();
     running.finish();
     println!("    invalid to conntrack: {}", dropped(&node, "kube"));
 }
@@ -146,7 +148,7 @@ fn a_rule_that_forbids_a_transfer_in_the_ring_gear_stops_it() {
     node.script(KUBE_PROXY);
     node.script("nft 'table ip np { chain forward { type filter hook forward priority 0; }; }'");
     let vxgate = Vxgate::start(&node, DIRECT);
-    let running = transfer(&lab, BYTES, Some(RATE));
+    let running = transfer(&lab);
     until_in_ring(&vxgate);
     let pod = lab.client_address(Node::Master);
     let heard = changes(&vxgate.status());
@@ -163,6 +165,7 @@ fn a_rule_that_forbids_a_transfer_in_the_ring_gear_stops_it() {
     assert_eq!(ring(&vxgate.balanced()), before, "none goes around it");
     node.run("nft flush chain ip np forward");
     until_in_ring(&vxgate);
+    running.enough();
     running.finish();
 }
 
