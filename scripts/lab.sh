@@ -60,7 +60,8 @@ namespaces() { local f; for f in /run/netns/"$PFX"-*; do if [ -e "$f" ]; then ec
 in_ns() { local n=$1; shift; ip netns exec "$PFX-$n" "$@"; }
 # Lines for `ip` from standard input, all in one process.
 ip_in() { ip -n "$PFX-$1" -batch -; }
-namespace() { ip netns add "$PFX-$1"; ip -n "$PFX-$1" link set lo up; }
+# Its loopback is down: what is set in it first has it up.
+namespace() { ip netns add "$PFX-$1"; }
 # veth NS1 IF1 NS2 IF2 MTU QUEUES
 veth() {
     local q="numrxqueues $6 numtxqueues $6"
@@ -95,7 +96,8 @@ vtep_mac() { printf '0e:24:40:00:%02x:04' "$1"; }
 # ---- parts ----------------------------------------------------------------------------------------------------------
 switch_up() {
     namespace sw
-    echo "link add sw mtu $MTU type bridge
+    echo "link set lo up
+link add sw mtu $MTU type bridge
 link set sw up" | ip_in sw
     if [ "$ROUTED" = 0 ]; then ip -n "$PFX-sw" addr add 10.0.0.1/24 dev sw; return; fi
     echo "link add sw2 mtu $MTU type bridge
@@ -110,7 +112,8 @@ router_up() {
     veth sw "r$1b" "r$1" eth1 "$MTU" 1
     echo "link set r$1a master sw up
 link set r$1b master sw2 up" | ip_in sw
-    echo "addr add 10.0.0.$1/24 dev eth0
+    echo "link set lo up
+addr add 10.0.0.$1/24 dev eth0
 addr add 10.0.1.$1/24 dev eth1
 link set eth0 up
 link set eth1 up" | ip_in "r$1"
@@ -125,7 +128,8 @@ node_up() {
     namespace "$n"
     veth sw "p$i" "$n" eth1 "$MTU" "$QUEUES"
     ip -n "$PFX-sw" link set "p$i" master "$(node_bridge "$i")" up
-    echo "addr add $(node_address "$i")/24 brd + dev eth1
+    echo "link set lo up
+addr add $(node_address "$i")/24 brd + dev eth1
 link set eth1 up
 route add default via $(node_gateway "$i")
 link add flannel.$VNI address $(vtep_mac "$i") mtu $((MTU - 50)) txqueuelen 0 type vxlan id $VNI dev eth1 local $(node_address "$i") dstport $PORT nolearning
@@ -145,7 +149,7 @@ link set cni0 up" | ip_in "$n"
 lease() {
     echo "neigh replace $(subnet "$2").0 lladdr $(vtep_mac "$2") dev flannel.$VNI nud permanent
 route replace $(subnet "$2").0/24 via $(subnet "$2").0 dev flannel.$VNI onlink proto boot" | ip_in "n$1"
-    in_ns "n$1" bridge fdb replace "$(vtep_mac "$2")" dev flannel.$VNI dst "$(node_address "$2")" self permanent
+    bridge -n "$PFX-n$1" fdb replace "$(vtep_mac "$2")" dev flannel.$VNI dst "$(node_address "$2")" self permanent
 }
 
 # The second stack: flanneld asks for the same MTU as before, and the kernel gives it the underlay's minus 70.
@@ -160,7 +164,7 @@ addr add $(subnet6 "$i"):1/64 dev cni0 nodad
 neigh replace $(subnet6 "$j"): lladdr $(vtep_mac6 "$j") dev flannel-v6.$VNI nud permanent
 route replace $(subnet6 "$j"):/64 via $(subnet6 "$j"): dev flannel-v6.$VNI onlink proto boot" | ip_in "$n"
     in_ns "$n" sysctl -qw "net.ipv6.conf.flannel-v6/$VNI.accept_ra=0"
-    in_ns "$n" bridge fdb replace "$(vtep_mac6 "$j")" dev flannel-v6.$VNI dst "$(node_address6 "$j")" self permanent
+    bridge -n "$PFX-$n" fdb replace "$(vtep_mac6 "$j")" dev flannel-v6.$VNI dst "$(node_address6 "$j")" self permanent
     in_ns "$n" nft -f - <<N
 table ip6 flannel {
   chain postrouting { type nat hook postrouting priority srcnat + 1;
@@ -176,15 +180,17 @@ pod_up() { # POD NODE HOST-PART
     net=$(subnet "$2")
     namespace "$pod"
     veth "$node" "veth-$pod" "$pod" eth0 $((MTU - 50)) 1
-    ip -n "$PFX-$node" link set "veth-$pod" master cni0 up
-    in_ns "$node" bridge link set dev "veth-$pod" hairpin on
-    echo "addr add $net.$3/24 brd + dev eth0
+    echo "link set veth-$pod master cni0 up
+link set veth-$pod type bridge_slave hairpin on" | ip_in "$node"
+    echo "link set lo up
+addr add $net.$3/24 brd + dev eth0
 link set eth0 up
 route add default via $net.1" | ip_in "$pod"
     [ "$DUAL" = 0 ] || echo "addr add $(subnet6 "$2"):$3/64 dev eth0 nodad
 route add default via $(subnet6 "$2"):1" | ip_in "$pod"
+    # Another lab that goes takes the folder around this one away, if that is empty at the moment.
+    wait_for 5 "the folder of $pod" mkdir -p "/etc/netns/$PFX-$pod"
     # `ip netns exec` mounts this over /etc/resolv.conf: what the kubelet writes into a pod.
-    mkdir -p "/etc/netns/$PFX-$pod"
     printf 'nameserver 10.96.0.10\nsearch default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n' \
         >"/etc/netns/$PFX-$pod/resolv.conf"
 }
@@ -232,7 +238,8 @@ outside_up() {
     namespace ext
     veth sw pext ext eth1 "$MTU" 1
     ip -n "$PFX-sw" link set pext master sw up
-    echo "addr add 10.0.0.100/24 dev eth1
+    echo "link set lo up
+addr add 10.0.0.100/24 dev eth1
 link set eth1 up
 route add default via 10.0.0.1" | ip_in ext
 }
@@ -256,6 +263,8 @@ daemons_up() {
 }
 
 # ---- verbs ----------------------------------------------------------------------------------------------------------
+log_begin() { mkdir -p "${STATE%/*}" && : >"$STATE.log"; }
+
 lab_up() {
     local options="queues=$QUEUES mtu=$MTU routed=$ROUTED dual=$DUAL offloads=$OFFLOADS" tool
     for tool in ip nft sysctl ethtool curl dnsmasq /usr/bin/python3; do
@@ -264,7 +273,7 @@ lab_up() {
     if [ "$(cat "$STATE" 2>/dev/null)" = "$options" ]; then echo "already up: $options"; return; fi
     lab_down
     modprobe -qa vxlan bridge veth br_netfilter 2>/dev/null || true      # built in, or loaded, or the next lines tell
-    mkdir -p "${STATE%/*}"
+    wait_for 5 "the folder of the lab's log" log_begin
     trap 'echo "lab.sh: up failed, removing what was built" >&2; lab_down' EXIT
     switch_up
     node_up 1
