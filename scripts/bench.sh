@@ -11,8 +11,8 @@ usage() {
 usage: scripts/bench.sh [--only PATTERN] [--device NAMES] [--rounds N] [--full | --quick] [--output FILE] [--vxgate FILE]
 
   --only PATTERN   only these rows: a row (decap/64/ndr), the start of one (tcp/8), or a pattern ('*/64/overload')
-  --device NAMES   only these devices, with commas between them: kernel, ovs, vxgate, or none by itself (the control: the
-                   generator straight to the sink)
+  --device NAMES   only these devices, with commas between them: kernel, ovs, vxgate; bare (programs that redirect and do
+                   nothing else: the least that could be); none (the control: the generator straight to the sink)
   --rounds N       rounds; the devices take turns in each (default 5)
   --full           CSIT's parameters: trials of 1 s, 21 s of them at each load, TCP for 10 s: takes hours
   --quick          one short round, to see whether everything works; its figures mean nothing
@@ -21,8 +21,9 @@ usage: scripts/bench.sh [--only PATTERN] [--device NAMES] [--rounds N] [--full |
 
 Rows: decap|encap / 64|imix|1400 / ndr|pdr|overload|cpu, decap|encap / 64|imix / livelock, decap|encap/64/first,
 tcp/1|8/out|in/rate|cpu (the device on one node), tcp/1|8/both/out|in/rate|cpu (on both), rr/p50|p99, rr/half/p50|p99, idle/cpu.
-With a bridge in front of the pod and vxgate run --direct flows: direct/decap|encap/64|imix/overload|livelock|cpu|cpu300; of kernel
-and vxgate only direct/tcp/1|8/out|in/rate|cpu, direct/rr/p50|p99, direct/rr/half/p50|p99; beside 1,000 services and conntrack
+With a bridge in front of the pod and vxgate run --direct flows: direct/decap|encap/64|imix/overload|livelock|cpu|cpu300; without
+Open vSwitch direct/tcp/1|8/out|in/rate|cpu, direct/rr/p50|p99, direct/rr/half/p50|p99; the same with the device and a bridge on
+both nodes direct/both/tcp/1|8/out|in/rate|cpu, direct/both/rr/p50|p99; beside 1,000 services and conntrack
 direct/services/decap|encap/64/overload|cpu; with 100,000 flows, or 10,000 new ones a second direct/flows/decap|encap/64/many|new;
 with --express false direct/ring/decap|encap/64/overload|livelock|cpu, direct/ring/decap|encap/imix/overload, and not on one core
 direct/cores/decap|encap/64/overload
@@ -41,8 +42,9 @@ warn() { printf '\nbench.sh: %s\n' "$*" >&2; }
 . scripts/bench/kernel.sh
 . scripts/bench/ovs.sh
 . scripts/bench/vxgate.sh
+. scripts/bench/bare.sh
 
-DEVICES=(kernel ovs vxgate) ROUNDS=5 ONLY='' OUTPUT='' VXGATE='' MODE=default WHOLE=1
+DEVICES=(kernel ovs vxgate bare none) ROUNDS=5 ONLY='' OUTPUT='' VXGATE='' MODE=default WHOLE=1
 while [ $# -gt 0 ]; do
     case $1 in
         --full | --quick) MODE=${1#--}; shift; continue ;;
@@ -60,10 +62,9 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 [[ $ROUNDS =~ ^[1-9][0-9]*$ ]] || die "--rounds $ROUNDS: use a number"
-[ ${#DEVICES[@]} -gt 0 ] || die "--device: use kernel, ovs, vxgate or none"
+[ ${#DEVICES[@]} -gt 0 ] || die "--device: use kernel, ovs, vxgate, bare or none"
 for device in "${DEVICES[@]}"; do
-    [[ " kernel ovs vxgate none " == *" $device "* ]] || die "--device $device: use kernel, ovs, vxgate or none"
-    [ "$device" != none ] || [ ${#DEVICES[@]} = 1 ] || die "--device none stands by itself"
+    [[ " kernel ovs vxgate bare none " == *" $device "* ]] || die "--device $device: use kernel, ovs, vxgate, bare or none"
 done
 parameters
 
@@ -83,7 +84,7 @@ cleanup() {
     local device
     load_down || true
     answers_down || true
-    for device in kernel ovs vxgate; do "${device}_down" || true; done
+    for device in kernel ovs vxgate bare; do "${device}_down" || true; done
     lab_down
     rm -rf "$RUN"
 }
@@ -116,15 +117,18 @@ device_up() {
     # `kernel_up` may choose another one.
     DEVICE=$1 DEVICE_SETTING=threaded
     lab_up
-    if [ "$DEVICE" = none ]; then device_threads_up; return; fi
     "${DEVICE}_up"
+    # Between the pods there is nothing then.
+    case $DEVICE/$BRIDGED in
+        none/ | none/direct/*/ | bare/direct/ring/ | bare/direct/cores/) return ;;
+    esac
     endpoints_threaded 0
     check_ping "$DEVICE"
-    if [[ " ${PLAN[*]} " == *"tcp/"* && $BRIDGED != direct/*/ ]]; then check_wire; fi
+    if [[ $DEVICE != none && " ${PLAN[*]} " == *"tcp/"* && ($BRIDGED != direct/*/ || $BRIDGED = direct/both/) ]]; then check_wire; fi
 }
 
 device_down() {
-    [ "$DEVICE" = none ] || "${DEVICE}_down"
+    "${DEVICE}_down"
     lab_down
 }
 
@@ -136,19 +140,6 @@ progress() {
         left=$(printf '%d:%02d left' $((seconds / 60)) $((seconds % 60)))
     fi
     printf '%s  round %s/%s  %-7s %-20s %s\n' "$(date +%T)" "$ROUND" "$ROUNDS" "$DEVICE" "$1" "$left"
-}
-
-# The control: what the generator and the sink can do by themselves, and what of a core that takes.
-control_round() {
-    local step
-    device_up none
-    for step in "${PLAN[@]}"; do
-        if [[ ($step == */overload || $step == */cpu) && $step != direct/* ]]; then
-            run_step "$step"
-            [ -z "$LAST" ] || progress "$LAST"
-        fi
-    done
-    device_down
 }
 
 device_round() {
@@ -192,14 +183,12 @@ MAX_FPS=''
 if [[ " ${PLAN[*]} " == */search* ]]; then calibrate; fi
 if [[ " ${DEVICES[*]} " == *" kernel "* ]]; then choose_kernel_setting; fi
 if [[ " ${DEVICES[*]} " == *" ovs "* ]]; then choose_ovs_setting; fi
-if [[ " ${PLAN[*]} " == *"rr/half "* && ${DEVICES[0]} != none ]]; then choose_half_load; fi
+if [[ " ${PLAN[*]} " == *"rr/half "* && " ${DEVICES[*]} " =~ \ (kernel|ovs|vxgate)\  ]]; then choose_half_load; fi
 START=$SECONDS
 for ROUND in $(seq "$ROUNDS"); do
-    if [ $WHOLE = 1 ]; then control_round; fi
     for turn in $(seq 0 $((${#DEVICES[@]} - 1))); do
         # A B C, B C A, C A B: nobody always comes first.
-        device=${DEVICES[$(((turn + ROUND - 1) % ${#DEVICES[@]}))]}
-        if [ "$device" = none ]; then control_round; else device_round "$device"; fi
+        device_round "${DEVICES[$(((turn + ROUND - 1) % ${#DEVICES[@]}))]}"
     done
 done
 setting load_average_at_end "$(cut -d' ' -f1-3 /proc/loadavg)"

@@ -12,7 +12,8 @@
 #   └─────────────────────────┘   └─────────────────────────┘    └──────────────────────┘
 #      VNI 1, UDP 8472, MTU 1500 on the wire and 1450 inside; one queue everywhere, static neighbours, no IPv6
 #
-# Of the rows direct/*, bpod is a port of a bridge, cni0, which has its addresses: as on a node of a cluster.
+# Of the rows direct/*, bpod is a port of a bridge, cni0, which has its addresses: as on a node of a cluster. Of direct/both/* the
+# far node has a bridge and a pod behind it, too: vxbench-q, on the generator's core.
 #
 # Decap: VXLAN frames leave by wire, plain ones arrive at eth0. Encap: the other way round.
 #
@@ -25,13 +26,14 @@
 # none crosses a cable (check_wire proves it). The pod's own device has them, as pods have.
 
 GENERATOR_CORE=0 DEVICE_CORE=1
-G=vxbench-g GW=vxbench-gw P=vxbench-p
+G=vxbench-g GW=vxbench-gw P=vxbench-p Q=vxbench-q
 VNI=1 PORT=8472
 WIRE_G=198.18.1.1 WIRE_GW=198.18.1.2
 POD_G=10.244.0.13 POD=10.244.1.13
 MAC_WIRE_G=02:00:00:00:01:01 MAC_WIRE_GW=02:00:00:00:01:02
 MAC_VTEP_G=0e:24:40:00:01:04 MAC_VTEP_GW=0e:24:40:00:02:04
 MAC_BPOD=02:00:00:00:02:01 MAC_POD=02:00:00:00:02:02 MAC_PORT=02:00:00:00:02:03
+MAC_QBRIDGE=02:00:00:00:01:03 MAC_QPOD=02:00:00:00:01:04
 # Whether bpod is a bridge's port.
 BRIDGED=''
 
@@ -40,7 +42,10 @@ in_ns() { ip netns exec "$@"; }
 lab_up() {
     local netns
     lab_down
-    for netns in $G $GW $P; do
+    # Where the far pod is, and the devices at which traffic begins and ends: all on the generator's core.
+    FAR_POD=$G ENDS=("$G wire" "$P eth0")
+    [ "$BRIDGED" != direct/both/ ] || FAR_POD=$Q
+    for netns in $G $GW $P $Q; do
         ip netns add "$netns"
         in_ns "$netns" sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1 \
             net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
@@ -60,6 +65,7 @@ lab_up() {
     ip -n $GW link set bpod up
     ip -n $P link set eth0 up
     far_vtep_up
+    [ $FAR_POD = $G ] || far_pod_up
     near_pod_up
 }
 
@@ -77,11 +83,39 @@ neigh replace $WIRE_GW lladdr $MAC_WIRE_GW dev wire nud permanent
 link add flannel.1 address $MAC_VTEP_G mtu 1450 txqueuelen 0 type vxlan id $VNI dev wire local $WIRE_G dstport $PORT nolearning
 addr add 10.244.0.0/32 dev flannel.1
 link set flannel.1 up
-addr add $POD_G/32 dev lo
 neigh replace 10.244.1.0 lladdr $MAC_VTEP_GW dev flannel.1 nud permanent
-route replace 10.244.1.0/24 via 10.244.1.0 dev flannel.1 onlink src $POD_G
+route replace 10.244.1.0/24 via 10.244.1.0 dev flannel.1 onlink
 LINES
     in_ns $G bridge fdb replace $MAC_VTEP_GW dev flannel.1 dst $WIRE_GW self permanent
+    [ $FAR_POD != $G ] || ip -n $G -batch - <<LINES
+addr add $POD_G/32 dev lo
+route replace 10.244.1.0/24 via 10.244.1.0 dev flannel.1 onlink src $POD_G
+LINES
+}
+
+# Behind a bridge, as the near one.
+far_pod_up() {
+    in_ns $G sysctl -qw net.ipv4.ip_forward=1
+    ip link add qpod netns $G mtu 1450 numrxqueues 1 numtxqueues 1 type veth \
+        peer name eth1 netns $Q address $MAC_QPOD mtu 1450 numrxqueues 1 numtxqueues 1
+    in_ns $G ethtool -K qpod gro on
+    in_ns $Q ethtool -K eth1 gro on
+    ip -n $G -batch - <<LINES
+link add cni0 address $MAC_QBRIDGE mtu 1450 type bridge mcast_snooping 0
+link set qpod master cni0
+link set qpod up
+link set cni0 up
+addr add 10.244.0.1/24 dev cni0
+neigh replace $POD_G lladdr $MAC_QPOD dev cni0 nud permanent
+LINES
+    in_ns $G bridge fdb replace $MAC_QPOD dev qpod master static
+    ip -n $Q -batch - <<LINES
+link set eth1 up
+addr add $POD_G/24 dev eth1
+neigh replace 10.244.0.1 lladdr $MAC_QBRIDGE dev eth1 nud permanent
+route add 10.244.1.0/24 via 10.244.0.1
+LINES
+    ENDS+=("$G qpod" "$Q eth1")
 }
 
 near_pod_up() {
@@ -134,24 +168,23 @@ device_threads_up() {
 
 # endpoints_threaded 1|0: whether the ends of the traffic receive in threads of their own on the generator's core.
 endpoints_threaded() {
-    local thread
-    threaded wire "$1" $G
-    threaded eth0 "$1" $P
+    local thread end
+    for end in "${ENDS[@]}"; do threaded "${end#* }" "$1" "${end% *}"; done
     [ "$1" = 1 ] || return 0
-    for thread in $(napi_threads wire eth0); do
+    for thread in $(napi_threads "${ENDS[@]#* }"); do
         taskset -cp $GENERATOR_CORE "$thread" >/dev/null
     done
 }
 
 lab_down() {
     local netns pids
-    for netns in $G $GW $P; do
+    for netns in $G $GW $P $Q; do
         [ -e "/run/netns/$netns" ] || continue
         pids=$(ip netns pids "$netns" 2>/dev/null) || true
         # shellcheck disable=SC2086
         [ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
     done
-    for netns in $G $GW $P; do
+    for netns in $G $GW $P $Q; do
         [ ! -e "/run/netns/$netns" ] || ip netns del "$netns" || true
     done
     # The kernel removes the devices a little later, and their threads must not be taken for the next ones'.
@@ -162,11 +195,9 @@ no_threads() { [ -z "$(napi_threads bwire bpod)" ]; }
 # Pings through the device, both ways.
 check_ping() {
     in_ns $P ping -q -c 2 -i 0.05 -W 2 -I $POD $POD_G >/dev/null || die "$1: no ping from the pod to the far pod"
-    in_ns $G ping -q -c 2 -i 0.05 -W 2 -I $POD_G $POD >/dev/null || die "$1: no ping from the far pod to the pod"
+    in_ns $FAR_POD ping -q -c 2 -i 0.05 -W 2 -I $POD_G $POD >/dev/null || die "$1: no ping from the far pod to the pod"
 }
 
-# Without a device, the receive threads are there all the same: the sink is on one of them.
-none_tasks() { napi_threads bwire bpod; }
 
 # Processor time that the device's processes and threads have used so far, with the softirqs that they ran.
 device_runtime_ns() {

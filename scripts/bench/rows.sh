@@ -16,6 +16,7 @@
 #
 #   direct/...           -> the same with a bridge in front of the pod, and vxgate with --direct flows; TCP and requests
 #                           without Open vSwitch
+#   direct/both/...      -> TCP and requests with the device and a bridge on both nodes
 #   direct/services/...  -> with the rules of flannel and of a thousand services, and conntrack: of kernel and vxgate
 #   direct/flows/DIR/64/many, direct/flows/DIR/64/new
 #                        -> 100,000 flows at once, and 10,000 new ones a second: % of what few flows get
@@ -37,19 +38,20 @@ for size in 64 imix; do
             "direct/$direction/$size/cpu300")
     done
 done
-STEPS+=(direct/tcp/1/out direct/tcp/1/in direct/tcp/8/out direct/tcp/8/in direct/rr direct/rr/half)
+STEPS+=(direct/tcp/1/out direct/tcp/1/in direct/tcp/8/out direct/tcp/8/in direct/rr direct/rr/half
+    direct/both/tcp/1/out direct/both/tcp/1/in direct/both/tcp/8/out direct/both/tcp/8/in direct/both/rr)
 for direction in decap encap; do
     STEPS+=("direct/services/$direction/64/overload" "direct/services/$direction/64/cpu" "direct/flows/$direction/64/many"
         "direct/flows/$direction/64/new" "direct/ring/$direction/64/overload" "direct/ring/$direction/64/livelock"
         "direct/ring/$direction/64/cpu" "direct/ring/$direction/imix/overload" "direct/cores/$direction/64/overload")
 done
 # All networks that there are, those of the rows whose names begin so.
-NETWORKS=('' direct/ direct/services/ direct/flows/ direct/ring/ direct/cores/)
+NETWORKS=('' direct/ direct/both/ direct/services/ direct/flows/ direct/ring/ direct/cores/)
 
 # The network of a step.
 network_of() {
     case $1 in
-        direct/services/* | direct/flows/* | direct/ring/* | direct/cores/*)
+        direct/both/* | direct/services/* | direct/flows/* | direct/ring/* | direct/cores/*)
             local rest=${1#direct/}
             echo "direct/${rest%%/*}/" ;;
         direct/*) echo direct/ ;;
@@ -59,6 +61,14 @@ network_of() {
 # measures DEVICE STEP: whether it is a row of this device.
 measures() {
     case $1/$2 in
+        none/decap/*/overload | none/encap/*/overload | none/decap/*/cpu | none/encap/*/cpu) ;;
+        # What a frame costs without a device is the same in all of these networks, and so its part of each row is known.
+        none/direct/decap/*/overload | none/direct/encap/*/overload | none/direct/*/cpu | none/direct/*/cpu300 | none/direct/rr) ;;
+        none/*) return 1 ;;
+        bare/direct/ring/*/overload | bare/direct/cores/*/overload | bare/direct/tcp/* | bare/direct/rr | bare/direct/both/*) ;;
+        bare/direct/decap/*/livelock | bare/direct/encap/*/livelock) return 1 ;;
+        bare/direct/decap/* | bare/direct/encap/*) ;;
+        bare/*) return 1 ;;
         # Flows are not judged by Open vSwitch: the frame loads of a bridged pod are what it does, too.
         ovs/direct/decap/* | ovs/direct/encap/* | ovs/direct/ring/*) ;;
         ovs/direct/*) return 1 ;;
@@ -73,8 +83,8 @@ rows_of() {
     case $1 in
         */search) echo "${1%/search}/ndr ${1%/search}/pdr" ;;
         tcp/both) echo tcp/{1,8}/both/{out,in}/{rate,cpu} ;;
-        tcp/* | direct/tcp/*) echo "$1/rate $1/cpu" ;;
-        rr | rr/half | direct/rr | direct/rr/half) echo "$1/p50 $1/p99" ;;
+        tcp/* | direct/tcp/* | direct/both/tcp/*) echo "$1/rate $1/cpu" ;;
+        rr | rr/half | direct/rr | direct/rr/half | direct/both/rr) echo "$1/p50 $1/p99" ;;
         idle) echo "idle/cpu" ;;
         *) echo "$1" ;;
     esac
@@ -119,26 +129,38 @@ declare -A FLAT_OUT=()
 # The flags of a load: TESTER, from a direction and a size.
 tester_flags() {
     local size=$2 far=$POD_G far_ports=5000-$((4999 + FLOWS)) near_ports=7000-$((6999 + FLOWS)) more=()
+    local engine=live core=$GENERATOR_CORE
+    case $DEVICE/$BRIDGED in
+        bare/direct/ring/ | bare/direct/cores/) engine=afxdp core=$DEVICE_CORE ;;
+    esac
     [ "$size" != imix ] || size=$IMIX
     [ "$FLOWS" != "${MANY:-}" ] || many_flows
-    TESTER=(--size "$size" --flows "$FLOWS" --engine live --tx-core $GENERATOR_CORE "${more[@]}")
-    case $1 in
-        decap) TESTER+=(--tx wire --tx-netns $G --vni $VNI --vxlan-port $PORT --vtep-src $WIRE_G --vtep-dst $WIRE_GW
+    TESTER=(--size "$size" --flows "$FLOWS" --engine $engine --tx-core $core "${more[@]}") TESTER_CORE=$core
+    case $DEVICE/$engine/$1 in
+        bare/live/decap) TESTER+=(--tx wire --tx-netns $G --dst-mac $MAC_POD) ;;
+        bare/live/encap) TESTER+=(--tx eth0 --tx-netns $P --dst-mac $MAC_WIRE_G) ;;
+        bare/afxdp/decap) TESTER+=(--tx bpod --tx-netns $GW --dst-mac $MAC_POD) ;;
+        bare/afxdp/encap) TESTER+=(--tx bwire --tx-netns $GW --vni $VNI --vxlan-port $PORT --vtep-src $WIRE_GW --vtep-dst $WIRE_G
+            --outer-dst-mac $MAC_WIRE_G --src-mac $MAC_VTEP_GW --dst-mac $MAC_VTEP_G) ;;
+        */decap) TESTER+=(--tx wire --tx-netns $G --vni $VNI --vxlan-port $PORT --vtep-src $WIRE_G --vtep-dst $WIRE_GW
             --outer-dst-mac $MAC_WIRE_GW --src-mac $MAC_VTEP_G --dst-mac $MAC_VTEP_GW) ;;
-        encap) TESTER+=(--tx eth0 --tx-netns $P --dst-mac $MAC_BPOD) ;;
+        */encap) TESTER+=(--tx eth0 --tx-netns $P --dst-mac $MAC_BPOD) ;;
     esac
     # A router between the ends gives frames another Ethernet destination. Without one, the control, they meet the sink where
     # the device would take them.
     case $DEVICE/$1 in
         none/decap) TESTER+=(--rx bwire --rx-netns $GW) ;;
         none/encap) TESTER+=(--rx bpod --rx-netns $GW) ;;
+        bare/decap) TESTER+=(--rx eth0 --rx-netns $P) ;;
+        bare/encap) TESTER+=(--rx wire --rx-netns $G) ;;
         */decap) TESTER+=(--src "$far" --dst $POD --rx eth0 --rx-netns $P --arrival-mac $MAC_POD) ;;
         */encap) TESTER+=(--src $POD --dst "$far" --rx wire --rx-netns $G --arrival-mac $MAC_VTEP_G) ;;
     esac
     # The flows of one direction are those of the other, so that they can be judged.
-    case ${BRIDGED:+bridged/}$1 in
-        bridged/decap) TESTER+=(--src-port $far_ports --dst-port $near_ports) ;;
-        bridged/encap) TESTER+=(--src-port $near_ports --dst-port $far_ports --src-mac $MAC_POD) ;;
+    case ${BRIDGED:+bridged/}$1/$engine in
+        */afxdp) ;;
+        bridged/decap/*) TESTER+=(--src-port $far_ports --dst-port $near_ports) ;;
+        bridged/encap/*) TESTER+=(--src-port $near_ports --dst-port $far_ports --src-mac $MAC_POD) ;;
     esac
     [ -z "${PROFILE:-}" ] || profile_flags "$1"
 }
@@ -172,7 +194,7 @@ bench() {
         FAILURE=''
         judged "${LOADED[@]}"
         before=$(carried_frames)
-        if timeout "$BENCH_TIMEOUT_S" "$VXGATE" bench "$@" "${TESTER[@]}" --json >"$REPORT" 2>"$RUN/bench.log" ||
+        if timeout "$BENCH_TIMEOUT_S" taskset -c "$TESTER_CORE" "$VXGATE" bench "$@" "${TESTER[@]}" --json >"$REPORT" 2>"$RUN/bench.log" ||
             [ "$(jq '.search.finished' "$REPORT" 2>/dev/null)" = false ]; then
             # A search that its time did not suffice for fails, too, but tells what it found.
             after=$(carried_frames)
@@ -189,7 +211,7 @@ bench() {
 load() { LOADED=("$@"); }
 
 # What the device itself says it has carried.
-carried_frames() { if [ "$DEVICE" = none ]; then echo 0; else "${DEVICE}_frames"; fi; }
+carried_frames() { "${DEVICE}_frames"; }
 
 # judge_path CARRIED: a result counts only when the device under test carried the frames, on its own core.
 judge_path() {
@@ -198,7 +220,10 @@ judge_path() {
     # Over all trials together: ticks of 10 ms say little of one short trial.
     share=$(jq "([.trials[] | .cpu[$GENERATOR_CORE].softirq * .duration_s] | add // 0) / ([.trials[].duration_s] | add // 1)" "$REPORT")
     SOFTIRQ_SHARE=$share
-    [ "$DEVICE" != none ] || return 0
+    case $DEVICE/$BRIDGED in
+        # There is nobody to carry any.
+        none/* | bare/direct/ring/ | bare/direct/cores/) return 0 ;;
+    esac
     if [ "$received" = 0 ]; then
         FAILURE="no frame arrived"
     elif [ $((carried * 100)) -lt $((received * 99)) ]; then
@@ -300,6 +325,10 @@ run_step() {
         decap/* | encap/*)
             name=${step%/*}
             load "${step%%/*}" "${name#*/}"
+            case $DEVICE/$BRIDGED in
+                bare/direct/ring/ | bare/direct/cores/) ;;
+                bare/*) bare_joined xdp ;;
+            esac
             endpoints_threaded 0
             [ "$DEVICE_SETTING" != threaded ] || pin_device
             case $step in

@@ -53,6 +53,9 @@ settings_of_run() {
     setting rr "sockperf ping-pong, UDP, 64 bytes, $RR_S s, whole round trip"
     setting rr_half "requests.py, else the same, beside frames of 64 bytes to be decapsulated; what takes requests and answers at both ends comes before the generator (SCHED_FIFO), which never sleeps and has the same core; a lost one counts as 50 ms"
     setting direct "direct/*: bpod is a port of a bridge, cni0, for both; vxgate runs with --direct flows, and of frame loads and requests only frames of its express gear count; every flow was seen both ways before"
+    setting direct_both "direct/both/*: the device on both nodes, each with a bridge in front of its pod; all of the far node is on the generator's core"
+    setting bare "bare: programs that only redirect, on the same devices, nothing looked at or changed: XDP from the wire and a classifier from the pod, of TCP and requests classifiers both ways; of direct/ring and direct/cores AF_XDP sockets that only send, on the device's core. The far pod is the wire's other end, without VXLAN"
+    setting none "none: the generator straight to the sink; of requests one veth pair between the pods, whose ends are on the generator's core"
     setting direct_services "direct/services/*: with flannel's rules, and kube-proxy's of $SERVICES services with two end points each (iptables-nft), and conntrack; it has seen both directions of every flow before"
     setting direct_flows "direct/flows/*: in % of what the same device carried of $FLOWS flows right before. many: $MANY flows; vxgate has room for $MANY_ROOM. new: beside $FLOWS flows $NEW_RATE new ones a second, of which one frame goes each way"
     setting direct_ring "direct/ring/*: vxgate with --express false. direct/cores/*: the same, and receive work is where the kernel's best setting of all has it; of vxgate where frames come from, the generator's core"
@@ -154,8 +157,8 @@ show_results() {
         def short: . * 1000 | round / 1000;
         def middle: sort | .[length / 2 | floor];
         map(select(.kind == "measure")) | group_by(.row)[] | . as $rows
-        | [$rows[0].row, $rows[0].unit] + (["kernel", "ovs", "vxgate", "none"] | map(. as $device
+        | [$rows[0].row, $rows[0].unit] + (["kernel", "ovs", "vxgate", "bare", "none"] | map(. as $device
             | [$rows[] | select(.device == $device and .value != null).value]
             | if length == 0 then "-" else "\(min | short) \(middle | short) \(max | short)" end)) | @tsv' "$OUTPUT" |
-        column -t -s $'\t' -N "row,unit,kernel (min median max),ovs,vxgate,none"
+        column -t -s $'\t' -N "row,unit,kernel (min median max),ovs,vxgate,bare,none"
 }

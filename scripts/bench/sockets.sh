@@ -10,13 +10,13 @@ busy_ticks() { awk '/^cpu / { print $2 + $3 + $4 + $7 + $8 }' /proc/stat; }
 serve() {
     local name=$1 filter="sport = :$3" flag=-${2}ln
     shift 3
-    [ -z "$(in_ns $G ss -H "$flag" "$filter")" ] || return 0
-    ip netns exec $G "$@" </dev/null >"$RUN/$name.log" 2>&1 &
+    [ -z "$(in_ns $FAR_POD ss -H "$flag" "$filter")" ] || return 0
+    ip netns exec $FAR_POD "$@" </dev/null >"$RUN/$name.log" 2>&1 &
     echo $! >"$RUN/$name.pid"
     disown $!
     wait_until 10 "$name" is_served "$flag" "$filter"
 }
-is_served() { [ -n "$(in_ns $G ss -H "$1" "$2")" ]; }
+is_served() { [ -n "$(in_ns $FAR_POD ss -H "$1" "$2")" ]; }
 
 # iperf FLAGS...: from the near pod to the far one; its report in $REPORT.
 iperf() {
@@ -48,6 +48,7 @@ check_wire() {
 }
 
 measure_tcp() {
+    [ "$DEVICE" != bare ] || bare_joined tcx
     local streams=${1#tcp/} way=${1##*/}
     streams=${streams%/*}
     run_tcp "$streams" "$way"
@@ -122,6 +123,7 @@ far_bytes() { if [ -n "$FAR" ]; then "${DEVICE}_far_bytes"; else echo 0; fi; }
 measure_rr() {
     local log=$RUN/sockperf.txt carried messages
     FAILURE=''
+    [ "$DEVICE" != bare ] || bare_joined tcx
     endpoints_threaded 1
     [ "$DEVICE_SETTING" != threaded ] || pin_device
     serve sockperf u $SOCKPERF_PORT sockperf sr -i $POD_G -p $SOCKPERF_PORT
@@ -191,7 +193,7 @@ is_carried() { [ "$(carried_frames)" -ge "$1" ]; }
 # urgent POLICY PRIORITY, as for chrt(1): of what takes requests and answers at both ends.
 urgent() {
     local task
-    for task in $(cat "$RUN/requests.pid") $(napi_threads wire eth0); do
+    for task in $(cat "$RUN/requests.pid") $(napi_threads "${ENDS[@]#* }"); do
         chrt "$1" -p "$2" "$task" || FAILURE="chrt $1 -p $2 $task failed"
     done
 }

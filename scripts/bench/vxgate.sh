@@ -18,6 +18,10 @@ vxgate_up() {
     esac
     start_vxgate "$GW" $DEVICE_CORE vxgate "${flags[@]}"
     VXGATE_PID=$STARTED
+    if [ "$BRIDGED" = direct/both/ ]; then
+        in_ns $G sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=1
+        vxgate_far_up "${flags[@]}"
+    fi
     [ "$DEVICE_SETTING" != threaded ] || pin_device
 }
 
@@ -34,9 +38,9 @@ vxgate_down() {
     VXGATE_PID=''
 }
 
-# On the far node as well, whose pods and receive threads are on the generator's core.
+# vxgate_far_up FLAGS...: on the far node as well, whose pods and receive threads are on the generator's core.
 vxgate_far_up() {
-    start_vxgate $G $GENERATOR_CORE far
+    start_vxgate $G $GENERATOR_CORE far "$@"
     FAR=$STARTED
 }
 
@@ -81,10 +85,11 @@ vxgate_frames() {
     esac
 }
 # Outer headers included, and a superframe as what it was. TCP goes direct or as superframes, as vxgate chooses.
-vxgate_bytes() { echo $(($(vxgate_sum vxgate forwarded_bytes) + $(vxgate_direct '.out.forwarded_bytes // 0'))); }
-# vxgate_direct FILTER: of what the direct path counts.
-vxgate_direct() { "$VXGATE" status --json --socket "$RUN/vxgate.sock" | jq "(.direct // {}) | $1"; }
-vxgate_far_bytes() { vxgate_sum far forwarded_bytes; }
+vxgate_bytes() { bytes_of vxgate; }
+vxgate_far_bytes() { bytes_of far; }
+bytes_of() { echo $(($(vxgate_sum "$1" forwarded_bytes) + $(vxgate_direct '.out.forwarded_bytes // 0' "$1"))); }
+# vxgate_direct FILTER [NAME]: of what the direct path counts.
+vxgate_direct() { "$VXGATE" status --json --socket "$RUN/${2:-vxgate}.sock" | jq "(.direct // {}) | $1"; }
 # vxgate_sum NAME COUNTER: of all ports.
 vxgate_sum() { "$VXGATE" status --json --socket "$RUN/$1.sock" | jq "[.ports[].$2] | add"; }
 

@@ -5,7 +5,7 @@ use super::{Comparison, Row, Spread};
 use crate::loadgen::csv::{line, optional};
 
 /// The names of the columns, in their order. `name` is a contender or a pair such as `vxgate/kernel`, whose `rounds` are those
-/// in which both have a value.
+/// in which both have a value; `kind` is `device`, `ratio`, or `ratio-beyond-control`.
 pub const COLUMNS: [&str; 11] = [
     "row", "kind", "name", "unit", "better", "rounds", "min", "median", "max", "remark", "command",
 ];
@@ -39,7 +39,13 @@ fn lines(row: &Row) -> String {
             notes,
         )
     });
-    let ratios = row.ratios.iter().map(|ratio| {
+    let kinds = [
+        ("ratio", &row.ratios),
+        ("ratio-beyond-control", &row.ratios_beyond_control),
+    ];
+    let kinds = kinds.into_iter();
+    let ratios = kinds.flat_map(|(kind, ratios)| ratios.iter().map(move |ratio| (kind, ratio)));
+    let ratios = ratios.map(|(kind, ratio)| {
         let middle = [
             "1".to_owned(),
             row.better.name().to_owned(),
@@ -47,7 +53,7 @@ fn lines(row: &Row) -> String {
         ];
         fields(
             row,
-            ["ratio".to_owned(), ratio.name()],
+            [kind.to_owned(), ratio.name()],
             middle,
             ratio.spread,
             ratio.words(),

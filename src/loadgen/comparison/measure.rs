@@ -13,6 +13,8 @@ use crate::loadgen::report::SCHEMA;
 pub enum Contender {
     /// Nothing between generator and sink: the control, which tells what the generator itself can.
     None,
+    /// Programs that redirect and do nothing else: the least that a data path on these devices does.
+    Bare,
     /// The kernel's vxlan.
     Kernel,
     /// Open vSwitch.
@@ -26,6 +28,7 @@ impl Contender {
     pub const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::Bare => "bare",
             Self::Kernel => "kernel",
             Self::Ovs => "ovs",
             Self::Vxgate => "vxgate",

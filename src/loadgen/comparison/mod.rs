@@ -100,17 +100,27 @@ impl fmt::Display for Row {
             }
         }
         for ratio in &self.ratios {
-            let name = ratio.name();
-            match &ratio.spread {
-                Some(spread) => writeln!(f, "  {name:<14} {}   {}", Fold(spread), ratio.words())?,
-                None => writeln!(f, "  {name:<14} {}", ratio.words())?,
-            }
+            write_ratio(f, ratio)?;
+        }
+        if !self.ratios_beyond_control.is_empty() {
+            writeln!(f, "  less what the control costs")?;
+        }
+        for ratio in &self.ratios_beyond_control {
+            write_ratio(f, ratio)?;
         }
         for (number, command) in self.commands.iter().enumerate() {
             let label = if number == 0 { "again" } else { "" };
             writeln!(f, "  {label:<14} {command}")?;
         }
         Ok(())
+    }
+}
+
+fn write_ratio(f: &mut fmt::Formatter<'_>, ratio: &Ratio) -> fmt::Result {
+    let name = ratio.name();
+    match &ratio.spread {
+        Some(spread) => writeln!(f, "  {name:<14} {}   {}", Fold(spread), ratio.words()),
+        None => writeln!(f, "  {name:<14} {}", ratio.words()),
     }
 }
 
@@ -186,6 +196,33 @@ pub(super) mod tests {
         ] {
             assert!(text.contains(words), "{words}{text}");
         }
+    }
+
+    #[test]
+    fn what_a_frame_costs_is_told_less_what_the_control_costs_too() {
+        let cost = |device: &str, round: u32, ns: u32| {
+            let ns = (ns + 10 * round).to_string();
+            line(device, "decap/64/cpu", round, &ns)
+                .replace("frames/s", "ns/frame")
+                .replace("higher", "lower")
+        };
+        let lines = (1..=5).flat_map(|round| {
+            [("none", 1000), ("kernel", 3000), ("vxgate", 1500)]
+                .map(|(device, ns)| cost(device, round, ns))
+        });
+        let files = [("x.json".to_owned(), lines.collect::<String>())];
+        let comparison = Comparison::read(&files, Contender::Kernel).unwrap();
+        let text = comparison.to_string();
+        let words = "  less what the control costs\n  vxgate/kernel  median     0.250   min     0.250   max     0.250   vxgate better\n";
+        assert!(text.contains(words), "{text}");
+        let csv = comparison.csv();
+        let words = "decap/64/cpu,ratio-beyond-control,vxgate/kernel,1,lower,5,0.25,0.25,0.25,vxgate better,";
+        assert!(csv.contains(words), "{csv}");
+        let document = serde_json::to_value(comparison).unwrap();
+        assert_eq!(
+            document["rows"][0]["ratios_beyond_control"][0]["median"],
+            0.25
+        );
     }
 
     #[test]

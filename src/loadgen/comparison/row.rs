@@ -8,6 +8,9 @@ use super::spread::Spread;
 /// Fewer rounds than this are too few for a claim.
 pub const ROUNDS_MIN: usize = 5;
 
+/// The unit of rows that say what a frame costs, of which the control's part can be told.
+const COST_OF_A_FRAME: &str = "ns/frame";
+
 /// What was measured, of everybody.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
@@ -23,6 +26,9 @@ pub struct Row {
     pub devices: Vec<Values>,
     /// Pairs of them, round by round.
     pub ratios: Vec<Ratio>,
+    /// The same of what each costs beyond the control, where that was measured too and the values are costs of a frame.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ratios_beyond_control: Vec<Ratio>,
     /// What measures it again, contender by contender.
     pub commands: Vec<String>,
 }
@@ -61,7 +67,7 @@ pub struct Ratio {
     pub of: Contender,
     /// By whose.
     pub to: Contender,
-    /// Over the rounds in which both have one (and the divisor is not 0); none when there is no such round.
+    /// Over the rounds in which both have one (and the divisor is above 0); none when there is no such round.
     #[serde(flatten)]
     pub spread: Option<Spread>,
     /// How many rounds that were.
@@ -105,13 +111,11 @@ impl Row {
             }
         }
         let better = first.better;
-        let ratios = pairs(baseline)
-            .into_iter()
-            .filter_map(|(of, to)| {
-                let values = |who| devices.iter().find(|values| values.device == who);
-                Some(ratio(values(of)?, values(to)?, better))
-            })
-            .collect();
+        let ratios = compared(&devices, baseline, better);
+        let beyond = match first.unit.as_str() {
+            COST_OF_A_FRAME => beyond_control(&devices),
+            _ => Vec::new(),
+        };
         Some(Self {
             row: first.row.clone(),
             unit: first.unit.clone(),
@@ -119,6 +123,7 @@ impl Row {
             rounds: sittings.len(),
             devices,
             ratios,
+            ratios_beyond_control: compared(&beyond, baseline, better),
             commands,
         })
     }
@@ -147,7 +152,48 @@ fn values(device: Contender, measures: &[(usize, Measure)], sittings: &[(usize, 
     }
 }
 
-/// Everybody to the baseline, then the other two to each other. The control competes with nobody.
+/// Everybody's values less the control's of the same round: generator and sink cost that much with nothing between them. None
+/// when the control was not measured, nor of a round in which it was not.
+fn beyond_control(devices: &[Values]) -> Vec<Values> {
+    let control = devices
+        .iter()
+        .find(|values| values.device == Contender::None);
+    let Some(control) = control else {
+        return Vec::new();
+    };
+    let beyond = |values: &Values| {
+        let mut values = values.clone();
+        for round in &mut values.values {
+            round.value = round
+                .value
+                .zip(control.of(round.sitting))
+                .map(|(value, alone)| value - alone);
+        }
+        let known: Vec<_> = values
+            .values
+            .iter()
+            .filter_map(|round| round.value)
+            .collect();
+        values.spread = Spread::of(&known);
+        values
+    };
+    let others = devices
+        .iter()
+        .filter(|values| values.device != Contender::None);
+    others.map(beyond).collect()
+}
+
+/// Those pairs that were measured.
+fn compared(devices: &[Values], baseline: Contender, better: Better) -> Vec<Ratio> {
+    let values = |who| devices.iter().find(|values| values.device == who);
+    pairs(baseline)
+        .into_iter()
+        .filter_map(|(of, to)| Some(ratio(values(of)?, values(to)?, better)))
+        .collect()
+}
+
+/// Everybody to the baseline, then the other two to each other, and vxgate to the least that there could be. The control
+/// competes with nobody.
 fn pairs(baseline: Contender) -> Vec<(Contender, Contender)> {
     let mut others = vec![Contender::Vxgate, Contender::Ovs, Contender::Kernel];
     others.retain(|contender| *contender != baseline);
@@ -155,19 +201,21 @@ fn pairs(baseline: Contender) -> Vec<(Contender, Contender)> {
     if let [first, second] = *others {
         pairs.push((first, second));
     }
+    pairs.push((Contender::Bare, baseline));
+    if baseline != Contender::Vxgate {
+        pairs.push((Contender::Vxgate, Contender::Bare));
+    }
     pairs
 }
 
 fn ratio(of: &Values, to: &Values, better: Better) -> Ratio {
     let mut ratios = Vec::new();
     for divided in &of.values {
-        let mut others = to.values.iter();
-        let divisor = others.find(|other| other.sitting == divided.sitting);
-        if let (Some(divided), Some(divisor)) =
-            (divided.value, divisor.and_then(|other| other.value))
-            && divisor != 0.0
+        if let (Some(value), Some(divisor)) = (divided.value, to.of(divided.sitting))
+            // Less than nothing is what remains of a cost that was lost in the noise.
+            && divisor > 0.0
         {
-            ratios.push(divided / divisor);
+            ratios.push(value / divisor);
         }
     }
     let spread = Spread::of(&ratios);
@@ -209,6 +257,12 @@ impl Ratio {
 }
 
 impl Values {
+    /// That of one round.
+    fn of(&self, sitting: (usize, u32)) -> Option<f64> {
+        let mut rounds = self.values.iter();
+        rounds.find(|round| round.sitting == sitting)?.value
+    }
+
     /// Rounds without a value, and what is noted of others, each said once.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
@@ -301,6 +355,54 @@ mod tests {
             (zero.ratios[0].verdict, zero.ratios[0].pairs),
             (Verdict::NotComparable, 0)
         );
+    }
+
+    #[test]
+    fn what_the_control_costs_is_nobodys() {
+        let cost = |unit: &str, control: &[f64]| {
+            let of = |device, values: &[f64]| -> Vec<_> {
+                let measure = |(round, value): (u32, &f64)| Measure {
+                    unit: unit.to_owned(),
+                    better: Better::Lower,
+                    ..measure(device, round, Some(*value))
+                };
+                (1..).zip(values).map(measure).collect()
+            };
+            let all = [
+                of(Contender::None, control),
+                of(Contender::Bare, &[1100.0, 1200.0, 1300.0, 1400.0, 1500.0]),
+                of(Contender::Kernel, &[2000.0, 2100.0, 2200.0, 2300.0, 2400.0]),
+                of(Contender::Vxgate, &[1250.0, 1350.0, 1450.0, 1550.0, 1650.0]),
+            ]
+            .concat();
+            let all: Vec<_> = all.into_iter().map(|measure| (0, measure)).collect();
+            Row::new(&all, Contender::Kernel).unwrap()
+        };
+        let row = cost(COST_OF_A_FRAME, &[1000.0, 1100.0, 1200.0, 1300.0]);
+        let names: Vec<_> = row.ratios_beyond_control.iter().map(Ratio::name).collect();
+        assert_eq!(names, ["vxgate/kernel", "bare/kernel", "vxgate/bare"]);
+        let medians = row.ratios_beyond_control.iter().map(|ratio| {
+            let spread = ratio.spread.unwrap();
+            (
+                spread.median,
+                spread.min.to_bits() == spread.max.to_bits(),
+                ratio.pairs,
+            )
+        });
+        // The fifth round has no control.
+        assert_eq!(
+            medians.collect::<Vec<_>>(),
+            [(0.25, true, 4), (0.1, true, 4), (2.5, true, 4)]
+        );
+        assert_eq!(row.ratios[0].pairs, 5, "with it, all rounds count");
+        assert!(row.ratios[0].spread.unwrap().median > 0.6);
+        let cheaper_than_nothing = cost(COST_OF_A_FRAME, &[2500.0; 5]);
+        assert_eq!(
+            cheaper_than_nothing.ratios_beyond_control[0].verdict,
+            Verdict::NotComparable
+        );
+        assert!(cost("us", &[1000.0; 5]).ratios_beyond_control.is_empty());
+        assert!(cost(COST_OF_A_FRAME, &[]).ratios_beyond_control.is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::bars::{Bar, BarPlot, Group};
 use super::curves::scaled;
 use super::lines::{LinePlot, Point, Series};
-use super::paint::{KERNEL, NONE, OVS, Paint, VXGATE};
+use super::paint::{BARE, KERNEL, NONE, OVS, Paint, VXGATE};
 use super::scale::{Axis, Scale};
 use super::{Cell, Page, Tile};
 use crate::loadgen::comparison::{
@@ -30,7 +30,12 @@ pub(in crate::cli::bench) fn comparison(comparison: &Comparison) -> Page {
     let mut page = Page::new(&about, "Data paths, side by side", &lead);
     page.tiles(&verdicts(comparison));
     page.heading("Ratios");
-    ratios(&mut page, comparison);
+    ratios(&mut page, comparison, |row| &row.ratios);
+    let of_cost = |row: &Row| !row.ratios_beyond_control.is_empty();
+    if comparison.rows.iter().any(of_cost) {
+        page.heading("Ratios of what a frame costs beyond the control");
+        ratios(&mut page, comparison, |row| &row.ratios_beyond_control);
+    }
     for (group, rows) in groups(&comparison.rows) {
         page.heading(group);
         for (unit, rows) in by_unit(&rows) {
@@ -92,17 +97,19 @@ fn verdicts(comparison: &Comparison) -> Vec<Tile> {
     pairs.into_iter().filter_map(tile).collect()
 }
 
-fn ratios(page: &mut Page, comparison: &Comparison) {
+/// A table of one kind of ratios, of the rows that have any.
+fn ratios(page: &mut Page, comparison: &Comparison, kind: fn(&Row) -> &[Ratio]) {
     let mut pairs: Vec<_> = Vec::new();
-    for ratio in comparison.rows.iter().flat_map(|row| &row.ratios) {
+    for ratio in comparison.rows.iter().flat_map(kind) {
         if !pairs.contains(&ratio.name()) {
             pairs.push(ratio.name());
         }
     }
     let mut head = vec!["row", "better", "rounds"];
     head.extend(pairs.iter().map(String::as_str));
-    let rows = comparison.rows.iter().map(|row| {
-        let of = |pair: &String| row.ratios.iter().find(|ratio| ratio.name() == *pair);
+    let rows = comparison.rows.iter().filter(|row| !kind(row).is_empty());
+    let rows = rows.map(|row| {
+        let of = |pair: &String| kind(row).iter().find(|ratio| ratio.name() == *pair);
         let mut cells = vec![
             Cell::text(&row.row),
             Cell::text(row.better.name()),
@@ -166,11 +173,12 @@ fn gathered<'a>(
 }
 
 fn bars(page: &mut Page, group: &str, unit: &str, rows: &[&Row]) {
-    // The control is so fast that on its scale the others could not be told apart: it may go beyond the axis.
+    // The control, and what only redirects, may be so fast that on their scale the others could not be told apart: they may go
+    // beyond the axis.
     let contenders = rows
         .iter()
         .flat_map(|row| &row.devices)
-        .filter(|values| values.device != Contender::None);
+        .filter(|values| !matches!(values.device, Contender::None | Contender::Bare));
     let spreads = contenders.filter_map(|values| values.spread);
     let plot = BarPlot {
         x: Axis::new(
@@ -184,7 +192,8 @@ fn bars(page: &mut Page, group: &str, unit: &str, rows: &[&Row]) {
     };
     page.figure(
         &format!("{group}, {unit}."),
-        "Bars end at the median over the rounds; lines go from the least to the most. The control has nothing between generator and sink.",
+        "Bars end at the median over the rounds; lines go from the least to the most. The control has nothing between generator and sink, \
+         and bare has programs that only redirect.",
         plot.svg(),
     );
 }
@@ -209,6 +218,7 @@ fn bar_group(row: &Row) -> Group {
 const fn paint(device: Contender) -> Paint {
     match device {
         Contender::None => NONE,
+        Contender::Bare => BARE,
         Contender::Kernel => KERNEL,
         Contender::Ovs => OVS,
         Contender::Vxgate => VXGATE,

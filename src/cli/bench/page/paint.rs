@@ -38,11 +38,13 @@ pub(super) const KERNEL: Paint = Paint(12);
 pub(super) const OVS: Paint = Paint(13);
 /// vxgate.
 pub(super) const VXGATE: Paint = Paint(14);
+/// The least that there could be.
+pub(super) const BARE: Paint = Paint(15);
 
 /// Their names in the style sheet.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "ink", "muted", "grid", "card", "ideal", "main", "p50", "p90", "p99", "p999", "max", "none",
-    "kernel", "ovs", "vxgate",
+    "kernel", "ovs", "vxgate", "bare",
 ];
 
 impl Paint {
