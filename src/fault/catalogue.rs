@@ -184,7 +184,7 @@ faults! {
     }
     "0324" DirectUnsupported Unsupported {
         "the kernel lacks what the direct path needs"
-        "What XDP writes in front of a frame has to reach a classifier behind, whatever the device, and so it does since Linux 6.15. Everything else works without."
+        "Its programs at the pods' devices hang on tcx (Linux 6.6). For express, what XDP writes in front of a frame has to reach a classifier behind, whatever the device, and so it does since Linux 6.15. Everything else works without; without express, flows go in the ring gear."
         "Use such a kernel, or leave the direct path off (--direct off)."
     }
     "0401" MtuTooLarge Failed {

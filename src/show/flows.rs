@@ -44,6 +44,7 @@ impl fmt::Display for Flows {
         for (what, why) in [
             ("no direct path", &state.why_not),
             ("no direct path for TCP", &state.why_not_tcp),
+            ("none express", &state.why_not_express),
         ] {
             if let Some(why) = why {
                 writeln!(f, "{what}: {why}")?;
@@ -175,6 +176,7 @@ mod tests {
         };
         let flows = Flows::new(Some(FlowsState {
             why_not_tcp: Some("conntrack is strict".into()),
+            why_not_express: Some("not on this kernel".into()),
             known: 6,
             express: 1,
             ring: 1,
@@ -183,7 +185,7 @@ mod tests {
         }));
         let text = flows.to_string();
         for line in [
-            "no direct path for TCP: conntrack is strict\n",
+            "no direct path for TCP: conntrack is strict\nnone express: not on this kernel\n",
             "6 flows known, 1 express, 1 in the ring gear\n",
             "udp   10.244.0.14:40000     10.244.1.14:53        10.0.0.11       express        12.3 s         1000          999  -\n",
             "10.0.0.11       ring           12.3 s         1044          999  its pod sends superframes\n",

@@ -19,6 +19,7 @@ mod hooks;
 mod inspect;
 mod kernel_share;
 mod messages;
+mod needs;
 mod qdisc;
 mod ring;
 mod tap;
@@ -39,6 +40,7 @@ pub use heartbeat::Heartbeat;
 pub use hooks::XdpMode;
 pub use inspect::{Leftover, XdpProgram, has_tcx, is_ours, leftovers, tcx_programs, xdp_program};
 pub use kernel_share::KernelShares;
+pub use needs::{KernelVersion, TooOld, kernel_version};
 pub use ring::RingCounters;
 pub use tap::Tap;
 

@@ -3,12 +3,15 @@
 use crate::doctor::facts::Facts;
 use crate::doctor::finding::Finding;
 use crate::fault::Fault;
+use crate::steer::Gear;
 
 /// The first version with everything that cannot be done without.
 const OLDEST: (u32, u32) = (5, 11);
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
-    vec![features(facts), capabilities(facts)]
+    let direct = direct_path(facts);
+    let features = std::iter::once(features(facts)).chain(direct);
+    features.chain([capabilities(facts)]).collect()
 }
 
 fn features(facts: &Facts) -> Finding {
@@ -47,6 +50,19 @@ fn features(facts: &Facts) -> Finding {
         parts.push("BTF".to_owned());
     }
     Finding::ok(CHECK, format!("Linux {release}: {}", parts.join(", ")))
+}
+
+/// What the direct path has to do without here. That it was asked for in vain, the daemon says itself.
+fn direct_path(facts: &Facts) -> Option<Finding> {
+    let release = &facts.kernel.release;
+    let lacks = Gear::Express.check(release).err()?;
+    let what = match Gear::Ring.check(release) {
+        Ok(()) => format!("express is {lacks}; the direct path has its ring gear alone"),
+        Err(lacks) => {
+            format!("the direct path is {lacks}; every flow takes the transparent path")
+        }
+    };
+    Some(Finding::not_applicable("direct-path", what))
 }
 
 fn capabilities(facts: &Facts) -> Finding {
@@ -92,6 +108,23 @@ mod tests {
             verdict == Verdict::Ok && what.contains("needs root"),
             "{what}"
         );
+    }
+
+    #[test]
+    fn what_the_direct_path_does_without_is_told_and_no_fault() {
+        let finding = |release: &str| {
+            let mut facts = healthy::served();
+            facts.kernel.release = release.to_owned();
+            let finding = direct_path(&facts)?;
+            assert_eq!(finding.result, Verdict::NotApplicable);
+            Some(finding.what)
+        };
+        assert_eq!(finding("6.18.44"), None);
+        let old = finding("6.12.107+deb13-amd64").expect("a finding");
+        let without = "express is not on this kernel (6.12.107+deb13-amd64): needs Linux 6.15 (";
+        assert!(old.starts_with(without), "{old}");
+        let older = finding("6.1.0-56-amd64").expect("a finding");
+        assert!(older.contains("needs Linux 6.6 (tcx)"), "{older}");
     }
 
     #[test]

@@ -187,6 +187,7 @@ impl Desk {
             mode: Some(self.mode.label().to_owned()),
             why_not: shared.why_not.clone(),
             why_not_tcp: shared.why_not_tcp.clone(),
+            why_not_express: shared.why_not_express.clone(),
             ..answer.unwrap_or_default()
         }
     }
@@ -290,8 +291,9 @@ fn why_not_express(plan: &Plan) -> Option<String> {
     }
     let error = refused::kernel_for_express().err()?;
     let code = error.fault().code();
-    tracing::info!(code, error = fault::line(&error), "no flow goes express");
-    Some(fault::line(&error))
+    // Nothing has to be done about it: flows go in the ring gear.
+    tracing::info!(code, %error, "no flow goes express");
+    Some(format!("{error} ({code})"))
 }
 
 fn tell(error: &Refused) {

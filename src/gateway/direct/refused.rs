@@ -5,15 +5,8 @@ use std::io;
 
 use crate::fault::{Explained, Fault};
 use crate::netlink;
-use crate::steer;
+use crate::steer::{self, Gear};
 
-/// A version of Linux.
-type Version = (u32, u32);
-
-/// The first kernel with tcx.
-const KERNEL: Version = (6, 6);
-/// The first that keeps what XDP writes in front of a frame on its way to a classifier, whatever the device: express needs it.
-const KERNEL_FOR_EXPRESS: Version = (6, 15);
 /// `1`: conntrack takes segments whose predecessors it has not seen.
 const LIBERAL: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal";
 /// Tables of `iptables-legacy` and `ip6tables-legacy`, one a line.
@@ -26,13 +19,8 @@ const LEGACY_TABLES: [(&str, &str); 2] = [
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refused {
     /// The kernel lacks what the gear needs.
-    #[error("Linux {major}.{minor} or later is needed, this is {release}", major = needed.0, minor = needed.1)]
-    Kernel {
-        /// The first that has it.
-        needed: Version,
-        /// What it says of itself.
-        release: String,
-    },
+    #[error(transparent)]
+    Kernel(#[from] steer::TooOld),
     /// Rules change without a word.
     #[error("rules of iptables-legacy (tables {tables}) change without an announcement")]
     LegacyRules {
@@ -65,7 +53,7 @@ pub(super) enum Refused {
 impl Explained for Refused {
     fn fault(&self) -> Fault {
         match self {
-            Self::Kernel { .. } => Fault::DirectUnsupported,
+            Self::Kernel(_) => Fault::DirectUnsupported,
             Self::LegacyRules { .. } | Self::Ipsets { .. } | Self::IpsetsUnknown(_) => {
                 Fault::FiltersUnheard
             }
@@ -92,7 +80,7 @@ impl Explained for Refused {
             }
             Self::StrictConntrack => "sysctl net.netfilter.nf_conntrack_tcp_be_liberal=1",
             Self::Programs(error) => return error.remedy(),
-            Self::Kernel { .. } | Self::IpsetsUnknown(_) | Self::Deaf(_) | Self::Unasked(_) => {
+            Self::Kernel(_) | Self::IpsetsUnknown(_) | Self::Deaf(_) | Self::Unasked(_) => {
                 return None;
             }
         };
@@ -100,29 +88,14 @@ impl Explained for Refused {
     }
 }
 
-/// Whether the kernel has what the direct path needs.
+/// Whether the kernel has what the direct path needs, be it in its lower gear.
 pub(super) fn kernel() -> Result<(), Refused> {
-    at_least(KERNEL)
+    Ok(Gear::Ring.check_kernel()?)
 }
 
 /// Whether it has what express needs.
 pub(super) fn kernel_for_express() -> Result<(), Refused> {
-    at_least(KERNEL_FOR_EXPRESS)
-}
-
-fn at_least(needed: Version) -> Result<(), Refused> {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    if version(&release) < Some(needed) {
-        let release = release.trim().to_owned();
-        return Err(Refused::Kernel { needed, release });
-    }
-    Ok(())
-}
-
-fn version(release: &str) -> Option<Version> {
-    let mut parts = release.split(|c: char| !c.is_ascii_digit());
-    let mut next = || parts.next()?.parse().ok();
-    Some((next()?, next()?))
+    Ok(Gear::Express.check_kernel()?)
 }
 
 /// Whether everything in this namespace that may filter frames says so when it changes.
@@ -157,24 +130,4 @@ pub(super) fn conntrack() -> Result<(), Refused> {
         return Err(Refused::StrictConntrack);
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kernels_are_told_apart_by_their_release() {
-        for (release, found) in [
-            ("6.18.44-custom\n", Some((6, 18))),
-            ("6.9", Some((6, 9))),
-            ("7.3.4+deb13-amd64", Some((7, 3))),
-            ("nonsense", None),
-        ] {
-            assert_eq!(version(release), found, "{release}");
-        }
-        let (first, express) = (Some(KERNEL), Some(KERNEL_FOR_EXPRESS));
-        assert!(Some((6, 1)) < first && first < Some((6, 9)));
-        assert!(Some((6, 9)) < express && express < Some((7, 0)));
-    }
 }
