@@ -30,7 +30,10 @@
 #   --dual-stack gives the nodes fd00:a::10 and fd00:a::11, a second device flannel-v6.1 with the same VNI and port, and the
 #   pods IPv6 addresses beside the others: fd00:10:244::13 and ::14 on node 1, fd00:10:244:1::13, ::14 and ::5 on node 2.
 #
-# Nothing is ever set in the machine's own network namespace: every device is born inside a namespace of the lab.
+#   --nics A,B has the nodes connected by two devices of the machine that are on one wire: A becomes eth1 of node 1, B of node 2.
+#   There is no "sw" then, nor is the client outside connected. Taken down, the devices come back to the machine, called eth1.
+#
+# Nothing is ever set in the machine's own network namespace: every other device is born inside a namespace of the lab.
 # The lab's state is its namespaces; a note of its options lies in /run/vxgate-lab/PFX.
 set -euo pipefail
 export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -41,7 +44,7 @@ NODE_PORT=(- 30081 30080) CLUSTER_IP=(- 10.96.0.81 10.96.0.80)   # by node of th
 
 usage() {
     cat <<'EOT'
-usage: lab.sh up     --prefix PFX [--queues N] [--mtu M] [--routed | --dual-stack] [--offloads on|off]
+usage: lab.sh up     --prefix PFX [--queues N] [--mtu M] [--routed | --dual-stack] [--offloads on|off] [--nics A,B]
        lab.sh status --prefix PFX
        lab.sh down   --prefix PFX
 
@@ -51,6 +54,7 @@ usage: lab.sh up     --prefix PFX [--queues N] [--mtu M] [--routed | --dual-stac
   --routed            the nodes in two subnets behind two routers
   --dual-stack        IPv6 as well: underlay, flannel-v6.1, pods
   --offloads on|off   checksum and segmentation offloads of all veths (default on, as the kernel makes them)
+  --nics A,B          two devices of the machine, on one wire, instead of veths between the nodes
 EOT
 }
 die() { echo "lab.sh: $*" >&2; exit 1; }
@@ -74,8 +78,10 @@ veth() {
 }
 # A process of the lab: gone with its namespace, so nobody needs to remember its number.
 background() { local n=$1; shift; setsid ip netns exec "$PFX-$n" "$@" </dev/null >>"$STATE.log" 2>&1 & }
+# Under emulation everything takes many times as long (scripts/kernels.sh): so many.
+PATIENCE=${VXGATE_TEST_PATIENCE:-1}
 wait_for() { # SECONDS WHAT CMD...
-    local end=$((SECONDS + $1)) what=$2
+    local end=$((SECONDS + $1 * PATIENCE)) what=$2
     shift 2
     until "$@" >/dev/null 2>&1; do
         [ $SECONDS -lt $end ] || die "gave up waiting for $what; the lab's log is $STATE.log"
@@ -122,12 +128,24 @@ link set eth1 up" | ip_in "r$1"
         net.ipv4.conf.eth0.send_redirects=0 net.ipv4.conf.eth1.send_redirects=0
 }
 
+nic_to() {
+    local nics
+    IFS=, read -ra nics <<<"$NICS"
+    ip link set "${nics[$1 - 1]}" down netns "$PFX-n$1" name eth1 mtu "$MTU"
+    # QEMU's igb takes checksums within a tunnel, and does not finish them.
+    in_ns "n$1" ethtool -K eth1 tx off >/dev/null
+}
+
 # A node in the order in which flanneld leaves it: device, accept_ra=0, the /32, up; then each lease.
 node_up() {
     local i=$1 n=n$1
     namespace "$n"
-    veth sw "p$i" "$n" eth1 "$MTU" "$QUEUES"
-    ip -n "$PFX-sw" link set "p$i" master "$(node_bridge "$i")" up
+    if [ -n "$NICS" ]; then
+        nic_to "$i"
+    else
+        veth sw "p$i" "$n" eth1 "$MTU" "$QUEUES"
+        ip -n "$PFX-sw" link set "p$i" master "$(node_bridge "$i")" up
+    fi
     echo "link set lo up
 addr add $(node_address "$i")/24 brd + dev eth1
 link set eth1 up
@@ -250,23 +268,23 @@ daemons_up() {
     background dns dnsmasq -k -C /dev/null --no-resolv --no-hosts --user=root --pid-file= --bind-interfaces \
         --listen-address=10.244.1.5 "--address=/web.default.svc.cluster.local/${CLUSTER_IP[2]}" \
         "--address=/web1.default.svc.cluster.local/${CLUSTER_IP[1]}"
-    wait_for 20 "the web server of node 1" in_ns web1 curl -sf -m 1 http://10.244.0.13/
-    wait_for 20 "the web server of node 2" in_ns web2 curl -sf -m 1 http://10.244.1.13/
+    wait_for 20 "the web server of node 1" in_ns web1 curl -sf -m "$PATIENCE" http://10.244.0.13/
+    wait_for 20 "the web server of node 2" in_ns web2 curl -sf -m "$PATIENCE" http://10.244.1.13/
     wait_for 20 "the DNS server" in_ns cli2 getent ahostsv4 web
-    wait_for 20 "the overlay" in_ns cli1 curl -sf -m 1 http://10.244.1.13/
+    wait_for 20 "the overlay" in_ns cli1 curl -sf -m "$PATIENCE" http://10.244.1.13/
     [ "$DUAL" = 1 ] || return 0
     background web1 "$HERE/podhttpd.py" web1 fd00:10:244::13 80
     background web2 "$HERE/podhttpd.py" web2 fd00:10:244:1::13 80
-    wait_for 20 "the IPv6 web server of node 1" in_ns web1 curl -sf -m 1 'http://[fd00:10:244::13]/'
-    wait_for 20 "the IPv6 web server of node 2" in_ns web2 curl -sf -m 1 'http://[fd00:10:244:1::13]/'
-    wait_for 20 "the IPv6 overlay" in_ns cli1 curl -sf -m 1 'http://[fd00:10:244:1::13]/'
+    wait_for 20 "the IPv6 web server of node 1" in_ns web1 curl -sf -m "$PATIENCE" 'http://[fd00:10:244::13]/'
+    wait_for 20 "the IPv6 web server of node 2" in_ns web2 curl -sf -m "$PATIENCE" 'http://[fd00:10:244:1::13]/'
+    wait_for 20 "the IPv6 overlay" in_ns cli1 curl -sf -m "$PATIENCE" 'http://[fd00:10:244:1::13]/'
 }
 
 # ---- verbs ----------------------------------------------------------------------------------------------------------
 log_begin() { mkdir -p "${STATE%/*}" && : >"$STATE.log"; }
 
 lab_up() {
-    local options="queues=$QUEUES mtu=$MTU routed=$ROUTED dual=$DUAL offloads=$OFFLOADS" tool
+    local options="queues=$QUEUES mtu=$MTU routed=$ROUTED dual=$DUAL offloads=$OFFLOADS nics=$NICS" tool
     for tool in ip nft sysctl ethtool curl dnsmasq /usr/bin/python3; do
         command -v $tool >/dev/null || die "$tool is missing: run scripts/setup.sh"
     done
@@ -319,12 +337,12 @@ lab_status() {
 
 VERB=${1:-help}
 [ $# = 0 ] || shift
-PFX='' QUEUES=1 MTU=1500 ROUTED=0 DUAL=0 OFFLOADS=on
+PFX='' QUEUES=1 MTU=1500 ROUTED=0 DUAL=0 OFFLOADS=on NICS=''
 while [ $# -gt 0 ]; do
     case $1 in
         --routed) ROUTED=1; shift; continue ;;
         --dual-stack) DUAL=1; shift; continue ;;
-        --prefix | --queues | --mtu | --offloads) [ $# -ge 2 ] || die "$1 needs a value" ;;
+        --prefix | --queues | --mtu | --offloads | --nics) [ $# -ge 2 ] || die "$1 needs a value" ;;
         *) usage >&2; die "what is $1?" ;;
     esac
     case $1 in
@@ -332,6 +350,7 @@ while [ $# -gt 0 ]; do
         --queues) QUEUES=$2 ;;
         --mtu) MTU=$2 ;;
         --offloads) OFFLOADS=$2 ;;
+        --nics) NICS=$2 ;;
     esac
     shift 2
 done
@@ -345,6 +364,8 @@ esac
 [[ $QUEUES =~ ^[0-9]+$ && $QUEUES -ge 1 && $QUEUES -le 64 ]] || die "--queues must be 1..64"
 [[ $MTU =~ ^[0-9]+$ && $MTU -ge 650 && $MTU -le 9000 ]] || die "--mtu must be 650..9000"
 [[ $OFFLOADS =~ ^(on|off)$ ]] || die "--offloads must be on or off"
+[[ $NICS =~ ^([A-Za-z0-9]+,[A-Za-z0-9]+)?$ ]] || die "--nics must be two devices, with a comma between them"
+[ -z "$NICS" ] || [ "$ROUTED" = 0 ] || die "--nics and --routed exclude each other"
 [ $((ROUTED + DUAL)) -le 1 ] || die "--routed and --dual-stack exclude each other"
 [ "$DUAL" = 0 ] || [ "$MTU" -ge 1350 ] || die "--dual-stack needs --mtu 1350 at least: IPv6 needs 1280 inside"
 STATE=/run/vxgate-lab/$PFX

@@ -13,13 +13,15 @@ use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::netns::Netns;
 use crate::support::vxgate::Superframes::{self, Auto, Cut, Off};
 use crate::support::vxgate::Vxgate;
-use crate::support::wait_until;
+use crate::support::{patient, wait_until};
 use crate::who::{DIRECT, Who, assert_forwarded_since, statuses};
 
 /// Over one connection.
 const REQUESTS: usize = 200;
 const DIRECT_BOUND: Duration = Duration::from_secs(20);
 const BULK_BYTES: u64 = 20 << 20;
+/// For an answer.
+const ANSWER: Duration = Duration::from_secs(10);
 
 #[test]
 fn scenes_play_on_the_plain_kernel() {
@@ -293,7 +295,7 @@ fn curl_bulk(client: &Netns, server: &str) {
 }
 
 fn get(from: &Netns, url: &str) -> String {
-    from.run(&format!("curl -sSf -m 10 {url}"))
+    from.run(&format!("curl -sSf -m {} {url}", patient(ANSWER).as_secs()))
         .trim()
         .to_owned()
 }

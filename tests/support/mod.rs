@@ -25,8 +25,16 @@ pub mod vxlan;
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// How long to wait for what takes so long at most on a machine: under emulation so many times longer as
+/// `VXGATE_TEST_PATIENCE` says (`scripts/kernels.sh`).
+pub fn patient(bound: Duration) -> Duration {
+    let factor = std::env::var("VXGATE_TEST_PATIENCE").ok();
+    bound * factor.and_then(|factor| factor.parse().ok()).unwrap_or(1)
+}
+
 /// Waits for a condition, looking every 20 ms. Panics, saying what it waited for, when `bound` is over.
 pub fn wait_until(what: &str, bound: Duration, mut condition: impl FnMut() -> bool) {
+    let bound = patient(bound);
     let deadline = Instant::now() + bound;
     while !condition() {
         assert!(

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::netns::Netns;
-use super::wait_until;
+use super::{patient, wait_until};
 
 /// The program under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_vxgate");
@@ -150,7 +150,7 @@ impl Vxgate {
 
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + EXIT_BOUND;
+        let deadline = Instant::now() + patient(EXIT_BOUND);
         loop {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
                 return status;
@@ -241,7 +241,7 @@ impl Vxgate {
     /// The status once every port's balance holds and nothing moved between two looks. Background frames (IPv6 neighbour
     /// discovery of the kernel) may move it at any time, so it looks more than once.
     pub fn balanced(&self) -> Status {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + patient(Duration::from_secs(5));
         loop {
             let status = self.status();
             let complaints = status.unbalanced();
@@ -269,7 +269,7 @@ impl Vxgate {
     }
 
     fn wait_ready(&mut self) {
-        let deadline = Instant::now() + READY_BOUND;
+        let deadline = Instant::now() + patient(READY_BOUND);
         loop {
             let ready = {
                 let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);

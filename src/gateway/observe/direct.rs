@@ -93,6 +93,9 @@ pub struct FlowsState {
     pub why_not: Option<String>,
     /// Why no TCP flow goes it.
     pub why_not_tcp: Option<String>,
+    /// Why no flow goes higher than the ring gear.
+    #[serde(default)]
+    pub why_not_express: Option<String>,
     /// How many are known.
     pub known: u64,
     /// How many of them go express.
