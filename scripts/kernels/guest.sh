@@ -141,16 +141,18 @@ balanced() {
 }
 
 # Pings every 50 ms, while something happens to the process: how many are lost.
-under_pings() {
-    local pings lost
+under_pings() { # AT-MOST CMD...
+    local pings lost most=$1
+    shift
     in_ns cli1 ping -n -c 200 -i 0.05 -W 10 10.244.1.14 >/tmp/pings &
     pings=$!
     sleep 4
     "$@" || return 1
     wait $pings
     lost=$(sed -n 's/.* \([0-9]*\) received.*/\1/p' /tmp/pings)
-    [ "${lost:-0}" -ge 190 ] || { tail -n 4 /tmp/pings; return 1; }
-    echo "$((200 - lost)) of 200 pings lost"
+    lost=$((200 - ${lost:-0}))
+    echo "$lost of 200 pings lost"
+    [ $lost -le "$most" ]
 }
 
 hang() {
@@ -204,8 +206,8 @@ step "bulk" bulk
 step "direct path" promoted
 step "what it says" says
 step "balance" balanced
-step "SIGSTOP" under_pings hang
-step "SIGKILL" under_pings die_hard
+step "SIGSTOP" under_pings 10 hang
+step "SIGKILL" under_pings 10 die_hard
 step "after SIGKILL" after_death
 step "starts again" gate_up
 step "scenes again" scenes
@@ -236,14 +238,17 @@ step "igb: scenes" scenes inside
 step "igb: bulk" bulk
 step "igb: direct path" promoted
 step "igb: balance" balanced
-step "igb: SIGKILL" under_pings die_hard
+# The driver resets the device when a program comes or goes: some 2 s without a link.
+step "igb: SIGKILL" under_pings 80 die_hard
 step "igb: after SIGKILL" after_death
 GATE=''
 scripts/lab.sh down --prefix $LAB
 
 # What the suite has of this, where no time is measured.
 step "tests: programs on devices" tests steer attach fail_open judge
-step "tests: AF_XDP" tests port_xsk
+# Those that hold for every kernel: before 6.17 one call sends 32 frames, before 6.16 a veth does not push back.
+step "tests: AF_XDP" tests port_xsk bytes_cross a_second_registration a_taken_queue a_closed_port a_device_that_is_down \
+    a_deleted_device a_sleeping_worker
 step "tests: scenes" tests e2e scenes::scenes_play_with_vxgate_on_the_worker
 [ $GEAR != express ] || step "tests: express" tests e2e direct::a_udp_flow_is_promoted
 [ $GEAR = none ] || step "tests: ring gear" tests e2e direct_ring::without_express

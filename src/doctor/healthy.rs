@@ -62,6 +62,7 @@ pub(super) fn node() -> Facts {
                 mac: MacAddr([2, 0, 0, 0, 0, 2]),
                 mtu: 1500,
                 queues: 2,
+                zero_copy: false,
             }],
             workers: 2,
             nice: -20,

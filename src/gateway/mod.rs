@@ -547,7 +547,13 @@ fn make_plan(
     if found.iter().any(plan::needs_chains) && !takes_chains() {
         found.iter_mut().for_each(plan::refuse_chains);
     }
-    Ok(Plan::new(found, config, cores, plan::receive_queues))
+    let mut plan = Plan::new(found, config, cores, plan::receive_queues);
+    for nic in &mut plan.nics {
+        // Before Linux 6.3 the kernel does not tell.
+        let features = netlink::xdp_features(nic.ifindex).ok().flatten();
+        nic.zero_copy = features.is_none_or(|features| features.has_zero_copy());
+    }
+    Ok(plan)
 }
 
 fn log_plan(plan: &Plan) {

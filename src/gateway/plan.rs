@@ -54,6 +54,8 @@ pub struct Nic {
     pub mtu: u32,
     /// Its receive queues in use.
     pub queues: u32,
+    /// Whether its driver says that it has zero-copy.
+    pub zero_copy: bool,
 }
 
 /// Why there is nothing to take over.
@@ -116,6 +118,7 @@ impl Plan {
                     mac: link.mac,
                     mtu: link.mtu,
                     queues: queues(link).max(1),
+                    zero_copy: false,
                 });
             }
         }
@@ -210,7 +213,9 @@ impl Plan {
         self.devices.iter().any(needs_chains)
     }
 
-    /// The smallest chunk that holds a frame of any port, with the room in front and the outer headers.
+    /// The smallest chunk that holds a frame of any port, with the room in front and the outer headers. Some drivers with
+    /// zero-copy (igb, igc, ixgbe for the 82599) count a buffer in whole KiB and drop what is longer: of the 1,792 bytes that 2048
+    /// leave, that is 1,024.
     pub fn chunk(&self) -> ChunkSize {
         /// Ethernet header and two VLAN tags.
         const LINK_HEADERS: u32 = 14 + 8;
@@ -225,7 +230,9 @@ impl Plan {
             .saturating_add(LINK_HEADERS);
         if self.needs_chains() {
             ChunkSize::K16
-        } else if longest as usize + carrier + ROOM <= ChunkSize::K2.bytes() as usize {
+        } else if longest as usize + carrier + ROOM <= ChunkSize::K2.bytes() as usize
+            && !self.nics.iter().any(|nic| nic.zero_copy)
+        {
             ChunkSize::K2
         } else {
             ChunkSize::K4
@@ -533,6 +540,9 @@ mod tests {
         marked.device.gbp = true;
         assert_eq!(chunk(3506), ChunkSize::K4);
         assert_eq!(chunk(3507), ChunkSize::K16);
+        let mut by_zero_copy = plan(vec![found(10, link(1, 1500, 1))], &config(&[], None), 1);
+        by_zero_copy.nics[0].zero_copy = true;
+        assert_eq!(by_zero_copy.chunk(), ChunkSize::K4);
         let with_marks = plan(vec![marked], &config(&[], None), 1);
         assert_eq!(with_marks.chunk(), ChunkSize::K4);
         assert_eq!(access_mtu(&with_marks.devices[0]), 2048 - 256 - 22 + 8);
