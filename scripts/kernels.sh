@@ -2,7 +2,7 @@
 # kernels.sh: vxgate on other kernels than this machine's, without other hardware. Debian's kernels run in QEMU's software
 # emulation, with this machine's files below them (virtme-ng), and scripts/kernels/guest.sh plays in there: the programs load,
 # pods talk to pods through vxgate, `status`, `flows` and `doctor` say what the direct path does without, a killed and a hung
-# process leave the traffic to the kernel; and the same on an emulated NIC with zero-copy (igb).
+# process leave the traffic to the kernel; the same on an emulated NIC (igb); and then some of the tests.
 #
 #   scripts/kernels.sh [6.1 6.12 newest ...]    (without a name: these three)
 #
@@ -23,7 +23,7 @@ CPUS=2 MEMORY=3G
 NICS="-device pcie-root-port,id=rp1,chassis=1,slot=1 -device pcie-root-port,id=rp2,chassis=2,slot=2"
 NICS+=" -netdev hubport,id=n0,hubid=0 -netdev hubport,id=n1,hubid=0 -device igb,netdev=n0,bus=rp1 -device igb,netdev=n1,bus=rp2"
 BOUND=2400                                           # seconds a kernel
-TESTS=(e2e steer port_xsk)                           # of which guest.sh runs some, and of the library's own
+TESTS=(steer port_xsk)                               # of which guest.sh runs some, and of the library's own
 
 die() { echo "kernels.sh: $*" >&2; exit 1; }
 . scripts/packages.sh
