@@ -245,7 +245,7 @@ scripts/lab.sh down --prefix $LAB
 # What the suite has of this, where no time is measured, and as far as it holds for every kernel: before 6.17 one call sends 32
 # frames, before 6.16 a veth does not push back, before 6.6 no test of programs that are gone knows where to look for them.
 if [ $GEAR = none ]; then
-    step "tests: programs on devices" tests steer attach::without_tcx attach::a_filter fail_open judge
+    step "tests: programs on devices" tests steer attach::a_filter fail_open::the fail_open::what judge
 else
     step "tests: programs on devices" tests steer attach fail_open judge
 fi
