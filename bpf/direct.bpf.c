@@ -51,6 +51,11 @@ struct {
 	__type(value, struct sighting);
 } to_pods SEC(".maps");
 
+/* The start of an inner IP header. */
+struct hop {
+	__u32 words[HOP_LEN / 4];
+};
+
 /* The outer identification of the next frame. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -135,7 +140,8 @@ static __always_inline __be16 udp_checksum(const struct express_flow *flow, __u1
 	return check ? bpf_htons(check) : 0xffff;
 }
 
-static __always_inline bool push_ipv4(struct __sk_buff *skb, const struct express_flow *flow, const struct inner *inner)
+static __always_inline bool push_ipv4(struct __sk_buff *skb, const struct express_flow *flow, const struct inner *inner,
+				      const struct hop *hop)
 {
 	const __u64 flags = BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) |
 			    BPF_F_ADJ_ROOM_ENCAP_L2_ETH;
@@ -143,7 +149,7 @@ static __always_inline bool push_ipv4(struct __sk_buff *skb, const struct expres
 	__u16 udp_len = tot_len - sizeof(struct iphdr);
 	__u8 tos = inner->tos & flow->ecn;
 	__u16 id = next_id();
-	__u8 headers[HEADERS_LEN] __attribute__((aligned(8)));
+	__u8 headers[HEADERS_LEN + HOP_LEN] __attribute__((aligned(8)));
 
 	if (bpf_skb_adjust_room(skb, OUTER_LEN, BPF_ADJ_ROOM_MAC, flags))
 		return false;
@@ -154,15 +160,17 @@ static __always_inline bool push_ipv4(struct __sk_buff *skb, const struct expres
 	*(__be16 *)(headers + AT_IP_CHECK) = bpf_htons(~fold(flow->ip_sum + tos + tot_len + id));
 	*(__be16 *)(headers + AT_UDP_LEN) = bpf_htons(udp_len);
 	*(__be16 *)(headers + AT_UDP_CHECK) = flow->checksum & CHECKSUM_SENT ? udp_checksum(flow, udp_len, inner) : 0;
+	*(struct hop *)(headers + HEADERS_LEN) = *hop;
 	return !bpf_skb_store_bytes(skb, 0, headers, sizeof(headers), 0);
 }
 
-static __always_inline bool push_ipv6(struct __sk_buff *skb, const struct express_flow *flow, const struct inner *inner)
+static __always_inline bool push_ipv6(struct __sk_buff *skb, const struct express_flow *flow, const struct inner *inner,
+				      const struct hop *hop)
 {
 	const __u64 flags = BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) |
 			    BPF_F_ADJ_ROOM_ENCAP_L2_ETH;
 	__u16 udp_len = inner->len + OUTER6_LEN - ETH_HLEN - sizeof(struct ipv6hdr);
-	__u8 headers[HEADERS_LEN + HEADERS_END_LEN] __attribute__((aligned(8)));
+	__u8 headers[HEADERS_LEN + HEADERS_END_LEN + HOP_LEN] __attribute__((aligned(8)));
 
 	if (bpf_skb_adjust_room(skb, OUTER6_LEN, BPF_ADJ_ROOM_MAC, flags))
 		return false;
@@ -172,15 +180,22 @@ static __always_inline bool push_ipv6(struct __sk_buff *skb, const struct expres
 	*(__be16 *)(headers + AT6_PAYLOAD_LEN) = bpf_htons(udp_len);
 	*(__be16 *)(headers + AT6_UDP_LEN) = bpf_htons(udp_len);
 	*(__be16 *)(headers + AT6_UDP_CHECK) = flow->checksum & CHECKSUM_SENT ? udp_checksum(flow, udp_len, inner) : 0;
-	return !bpf_skb_store_bytes(skb, 0, headers, HEADERS6_LEN, 0);
+	*(struct hop *)(headers + HEADERS6_LEN) = *hop;
+	return !bpf_skb_store_bytes(skb, 0, headers, HEADERS6_LEN + HOP_LEN, 0);
 }
 
-/* Puts the headers of the flow in front of the frame; false when there is no memory for it, and the frame may be anything. */
+/* Puts the headers of the flow in front of the frame, and makes its TTL one less: both in one write. False when there is no memory
+ * for it, and the frame may be anything. */
 static __always_inline bool encapsulate(struct __sk_buff *skb, const struct express_flow *flow, const struct inner *inner)
 {
-	if (!write_hop(skb, inner))
+	const void *ip = (void *)(long)skb->data + ETH_HLEN;
+	struct hop hop;
+
+	if (ip + sizeof(hop) > (void *)(long)skb->data_end)
 		return false;
-	return is_over_ipv6(flow) ? push_ipv6(skb, flow, inner) : push_ipv4(skb, flow, inner);
+	copy_halves(&hop, ip, sizeof(hop) / 2);
+	write_hop(&hop, inner);
+	return is_over_ipv6(flow) ? push_ipv6(skb, flow, inner, &hop) : push_ipv4(skb, flow, inner, &hop);
 }
 
 SEC("tc")

@@ -52,9 +52,8 @@
 #define AT6_PORT 56
 #define AT6_VXLAN 62
 #define HEADERS_END_LEN 24
-/* Where an untagged frame has its TTL, or its hop limit. */
-#define AT_TTL 22
-#define AT_HOP_LIMIT 21
+/* Of an IP header, from its start: what routing changes is within so many bytes. */
+#define HOP_LEN 12
 
 /* An inner IPv4 header is one of the plain kind: version, no options; neither fragment nor reserved bit. */
 #define PLAIN_VERSION_IHL 0x45
@@ -467,24 +466,26 @@ static __always_inline __be16 check_after_hop(__be16 check)
 	return sum + (sum >= 0xffff);
 }
 
-/* Makes the TTL or hop limit of a pod's frame one less; false when there is no memory for it. */
-static __always_inline bool write_hop(struct __sk_buff *skb, const struct inner *inner)
+/* Makes the TTL or hop limit one less, of an IP header that was read. */
+static __always_inline void write_hop(void *ip, const struct inner *inner)
 {
-	struct {
-		__u8 ttl, protocol;
-		__be16 check;
-	} hop;
+	struct ipv6hdr *six = ip;
+	struct iphdr *four = ip;
 
 	/* No checksum covers a hop limit. */
 	if (inner->key.six) {
-		__u8 hop_limit = inner->ttl - 1;
-
-		return !bpf_skb_store_bytes(skb, AT_HOP_LIMIT, &hop_limit, sizeof(hop_limit), 0);
+		six->hop_limit = inner->ttl - 1;
+	} else {
+		four->ttl = inner->ttl - 1;
+		four->check = check_after_hop(inner->check);
 	}
-	hop.ttl = inner->ttl - 1;
-	hop.protocol = inner->key.protocol;
-	hop.check = check_after_hop(inner->check);
-	return !bpf_skb_store_bytes(skb, AT_TTL, &hop, sizeof(hop), 0);
+}
+
+/* Copies so many half-words. Neither end need be aligned to more, which clang does not believe of a frame: it would copy bytes. */
+static __always_inline void copy_halves(void *to, const void *from, int halves)
+{
+	for (int half = 0; half < halves; half++)
+		((__u16 *)to)[half] = ((const __u16 *)from)[half];
 }
 
 static __always_inline __u16 fold(__u32 sum)

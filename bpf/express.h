@@ -111,20 +111,14 @@ static __always_inline void note_foreign(const struct express_flow *flow, __u64 
 static __always_inline bool route(struct xdp_md *ctx, const struct express_flow *flow, const struct inner *inner)
 {
 	struct ethhdr *eth = (void *)(long)ctx->data;
-	struct ipv6hdr *six = (void *)(eth + 1);
-	struct iphdr *four = (void *)(eth + 1);
+	void *ip = eth + 1;
 
 	/* A hop limit is within that, too. */
-	if ((void *)(four + 1) > (void *)(long)ctx->data_end)
+	if (ip + sizeof(struct iphdr) > (void *)(long)ctx->data_end)
 		return false;
-	__builtin_memcpy(eth->h_dest, flow->pod_mac, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, flow->gateway_mac, ETH_ALEN);
-	if (inner->key.six) {
-		six->hop_limit--;
-	} else {
-		four->ttl--;
-		four->check = check_after_hop(inner->check);
-	}
+	copy_halves(eth->h_dest, flow->pod_mac, ETH_ALEN / 2);
+	copy_halves(eth->h_source, flow->gateway_mac, ETH_ALEN / 2);
+	write_hop(ip, inner);
 	return true;
 }
 

@@ -27,8 +27,7 @@
 #define INNER_HEADERS_LEN 54
 #define INNER6_HEADERS_LEN 74
 /* Of a frame, from its start: what routing changes is within so many bytes. */
-#define ROUTED_LEN 26
-#define ROUTED_CHECK_AT 24
+#define ROUTED_LEN (ETH_HLEN + HOP_LEN)
 /* Where the two vxlan devices' addresses are of a flow over IPv6, in `express_flow.headers_end`. */
 #define AT6_INNER_IN_END 6
 /* The upper four bits of this byte of a TCP header: its length in words. */
@@ -128,15 +127,10 @@ static __always_inline bool route_frame(struct __sk_buff *skb, const __u8 *to, c
 
 	if (data + ROUTED_LEN > (void *)(long)skb->data_end)
 		return false;
-	__builtin_memcpy(headers, data, ROUTED_LEN);
-	__builtin_memcpy(headers, to, ETH_ALEN);
-	__builtin_memcpy(headers + ETH_ALEN, from, ETH_ALEN);
-	if (inner->key.six) {
-		headers[AT_HOP_LIMIT] = inner->ttl - 1;
-	} else {
-		headers[AT_TTL] = inner->ttl - 1;
-		*(__be16 *)(headers + ROUTED_CHECK_AT) = check_after_hop(inner->check);
-	}
+	copy_halves(headers, to, ETH_ALEN / 2);
+	copy_halves(headers + ETH_ALEN, from, ETH_ALEN / 2);
+	copy_halves(headers + 2 * ETH_ALEN, data + 2 * ETH_ALEN, (ROUTED_LEN - 2 * ETH_ALEN) / 2);
+	write_hop(headers + ETH_HLEN, inner);
 	return !bpf_skb_store_bytes(skb, 0, headers, sizeof(headers), 0);
 }
 
