@@ -124,7 +124,7 @@ impl Departure {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::judge::tests::{FAR, alike, arrived, judge, out, pod};
+    use super::super::judge::tests::{FAR, alike, arrived, decide_by, judge, out, pod};
     use super::super::key::tests::key;
     use super::super::{FlowKey, Generation, Hitch, Judge, Promoted, Verdict};
     use super::*;
@@ -136,9 +136,7 @@ mod tests {
     }
 
     fn decide(judge: &mut Judge, pods: AtPods) -> Vec<Promoted> {
-        let mut promoted = Vec::new();
-        judge.decide(1, |_| pods, |flow| promoted.push(*flow));
-        promoted
+        decide_by(judge, 1, |_| pods)
     }
 
     fn sends() -> AtPods {
@@ -193,7 +191,7 @@ mod tests {
         assert_eq!((promoted[0].ways, promoted[0].more), (Ways::Both, true));
         assert_eq!((judge.promoted(), hitch(&judge)), (1, None));
         let mut gone = 0;
-        judge.sweep(9, |_| Verdict::Demoted, |_, _| gone += 1);
+        judge.sweep(9, 1, |_| Verdict::Demoted, |_, _| gone += 1);
         assert_eq!((gone, judge.promoted()), (1, 0));
     }
 

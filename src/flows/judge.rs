@@ -31,6 +31,10 @@ const CROWDED_IDLE_NS: u64 = 3_000_000_000;
 /// So many flows' pods' sides are asked for at a time; the others' turn comes later. A flow that is translated on its way is never
 /// seen there, and of thousands of those nobody is to be kept from listening.
 const ASKED_AT_ONCE: usize = 1000;
+/// When a flow is asked for again whose pod's side was not there: twice as long each time.
+const AGAIN_NS: u64 = 10_000_000;
+/// So many times at most: then it is 320 ms.
+const PACES: usize = 6;
 /// How long the place of a promoted flow rests: many times what a program may be held up in which still reads it.
 const REST_NS: u64 = 1_000_000_000;
 
@@ -67,8 +71,10 @@ pub enum Verdict {
 pub struct Judge {
     table: FlowTable<Known>,
     generation: u32,
-    /// Flows that only the pod's side is missing of.
-    waiting: VecDeque<Slot>,
+    /// Flows that only the pod's side is missing of, by how often it was asked for in vain, and from when on it is asked for again.
+    /// Those of services are never seen at a pod's device: they would be asked for a hundred times a second.
+    waiting: [VecDeque<(u64, Slot)>; PACES + 1],
+    again_ns: u64,
     promoted: usize,
     /// Whether TCP may go direct.
     tcp: bool,
@@ -81,7 +87,8 @@ impl Judge {
         Self {
             table: FlowTable::new(sets, seed),
             generation: Generation::NONE,
-            waiting: VecDeque::new(),
+            waiting: Default::default(),
+            again_ns: AGAIN_NS,
             promoted: 0,
             tcp: true,
             evidence: Evidence::default(),
@@ -108,7 +115,7 @@ impl Judge {
     /// The places of promoted flows rest; returns them.
     pub fn begin(&mut self, generation: u32, now_ns: u64) -> Vec<Slot> {
         self.generation = generation;
-        self.waiting.clear();
+        self.waiting.iter_mut().for_each(VecDeque::clear);
         self.promoted = 0;
         let mut vacated = Vec::new();
         if !self.table.is_empty() {
@@ -156,47 +163,37 @@ impl Judge {
             known.since_ns = now_ns;
         }
         if allowed && known.gains(self.evidence) && !known.waits {
-            known.waits = true;
-            self.waiting.push_back(slot);
+            (known.waits, known.in_vain) = (true, 0);
+            self.waiting[0].push_back((0, slot));
         }
     }
 
-    /// Looks at the flows that only the pod's side is missing of. `at_pods` is asked for it, and `promote` told of each flow
-    /// that may go direct.
-    pub fn decide(
+    /// Looks at the flows that only the pod's side is missing of, for which `at_pods` is asked. Returns those that may go direct now:
+    /// whoever calls promotes each, or puts it off.
+    pub fn ripe(
         &mut self,
         now_ns: u64,
         mut at_pods: impl FnMut(&FlowKey) -> AtPods,
-        mut promote: impl FnMut(&Promoted),
-    ) {
-        let (table, promoted) = (&mut self.table, &mut self.promoted);
-        let evidence = self.evidence;
-        let mut waits_on = |slot| {
-            let Some((key, known)) = table.get_mut(slot) else {
-                return false;
+    ) -> Vec<Promoted> {
+        let mut ripe = Vec::new();
+        for slot in self.due(now_ns) {
+            let Some((key, known)) = self.table.get_mut(slot) else {
+                continue;
             };
             // Its place may have become another flow's meanwhile.
-            if !known.waits || !known.gains(evidence) {
+            if !known.waits || !known.gains(self.evidence) {
                 known.waits = false;
-                return false;
+                continue;
             }
             let (out, arrived) = (known.out.as_ref(), known.arrived.as_ref());
-            let found = evidence.judge(out, arrived, &at_pods(&key));
+            let found = self.evidence.judge(out, arrived, &at_pods(&key));
             let (before, found) = (known.going, found.filter(|found| known.may_become(found)));
             let departure = out.copied().or(arrived.map(Arrival::departure));
             let (Some((ways, pod)), Some(departure)) = (found, departure) else {
-                // One that goes already is looked at again when it is told of again.
-                known.waits = before.is_none() && !known.is_stale(now_ns);
-                return known.waits;
+                self.put_off(slot, now_ns);
+                continue;
             };
-            known.waits = false;
-            let frames = before.map_or(0, |going| going.frames);
-            known.going = Some(Going { frames, ways, pod });
-            if before.is_none() {
-                known.since_ns = now_ns;
-                *promoted += 1;
-            }
-            promote(&Promoted {
+            ripe.push(Promoted {
                 slot,
                 key,
                 departure,
@@ -205,32 +202,74 @@ impl Judge {
                 ways,
                 more: before.is_some(),
             });
-            false
+        }
+        ripe
+    }
+
+    /// Those that are to be asked for at `now_ns`, taken out of the list.
+    fn due(&mut self, now_ns: u64) -> Vec<Slot> {
+        let mut due = Vec::new();
+        for waiting in &mut self.waiting {
+            let is_due = |(from_ns, _): &&(u64, Slot)| *from_ns <= now_ns;
+            let many = waiting.iter().take_while(is_due).count();
+            let many = many.min(ASKED_AT_ONCE - due.len());
+            due.extend(waiting.drain(..many).map(|(_, slot)| slot));
+        }
+        due
+    }
+
+    /// Takes note that a ripe flow goes direct from `now_ns` on. Not one that does already.
+    pub fn promote(&mut self, flow: &Promoted, now_ns: u64) -> bool {
+        let Some((_, known)) = self.table.get_mut(flow.slot) else {
+            return false;
         };
-        for _ in 0..self.waiting.len().min(ASKED_AT_ONCE) {
-            if let Some(slot) = self.waiting.pop_front()
-                && waits_on(slot)
-            {
-                self.waiting.push_back(slot);
-            }
+        if !std::mem::take(&mut known.waits) {
+            return false;
+        }
+        known.going = Some(Going {
+            frames: known.going.map_or(0, |going| going.frames),
+            ways: flow.ways,
+            pod: flow.pod,
+        });
+        if !flow.more {
+            known.since_ns = now_ns;
+            self.promoted += 1;
+        }
+        true
+    }
+
+    /// Has a flow that waits be asked for later on: ever more rarely, while it is told of. One that goes already is looked at again
+    /// when it is told of again.
+    pub fn put_off(&mut self, slot: Slot, now_ns: u64) {
+        let Some((_, known)) = self.table.get_mut(slot) else {
+            return;
+        };
+        known.waits = known.waits && known.going.is_none() && !known.is_stale(now_ns);
+        if known.waits {
+            let pace = usize::from(known.in_vain).min(PACES - 1);
+            known.in_vain = known.in_vain.saturating_add(1);
+            self.waiting[pace + 1].push_back((now_ns + (self.again_ns << pace), slot));
         }
     }
 
-    /// Looks at every promoted flow, and gives up those that are idle or were demoted where their frames are handled; `look`
-    /// is asked of each, and told of those that go. Flows of which not everything was seen are forgotten after a while.
+    /// Looks at the promoted flows in one of so many parts of the table, a part after the other, and gives up those that are idle or
+    /// were demoted where their frames are handled; `look` is asked of each, and `vacate` told of those that go. Flows of which not
+    /// everything was seen are forgotten after a while. Whether it was the last part.
     pub fn sweep(
         &mut self,
         now_ns: u64,
+        parts: usize,
         mut look: impl FnMut(Slot) -> Verdict,
         mut vacate: impl FnMut(Slot, Verdict),
-    ) {
+    ) -> bool {
         let promoted = &mut self.promoted;
         let idle_ns = if self.table.is_crowded() {
             CROWDED_IDLE_NS
         } else {
             IDLE_NS
         };
-        self.table.sweep(|slot, _, known| {
+        let places = self.table.places().div_ceil(parts);
+        self.table.sweep_part(places, |slot, _, known| {
             let Some(going) = &mut known.going else {
                 let silent_ns = now_ns.saturating_sub(known.since_ns);
                 return (silent_ns >= MEMORY_NS).then_some(0);
@@ -250,7 +289,7 @@ impl Judge {
             *promoted -= 1;
             vacate(slot, verdict);
             Some(now_ns + REST_NS)
-        });
+        })
     }
 
     /// Every flow that is known.
@@ -330,15 +369,29 @@ pub(super) mod tests {
     }
 
     pub(in super::super) fn judge() -> Judge {
-        let mut judge = Judge::new(16, seed(1));
+        impatient(16)
+    }
+
+    /// One that asks for what was not there at once.
+    fn impatient(sets: usize) -> Judge {
+        let mut judge = Judge::new(sets, seed(1));
+        judge.again_ns = 0;
         assert!(judge.begin(7, 0).is_empty());
         judge
     }
 
+    /// Promotes what may be.
+    pub(in super::super) fn decide_by(
+        judge: &mut Judge,
+        now_ns: u64,
+        at_pods: impl FnMut(&FlowKey) -> AtPods,
+    ) -> Vec<Promoted> {
+        let ripe = judge.ripe(now_ns, at_pods).into_iter();
+        ripe.filter(|flow| judge.promote(flow, now_ns)).collect()
+    }
+
     fn decide(judge: &mut Judge, now_ns: u64, side: Option<PodSide>) -> Vec<Promoted> {
-        let mut promoted = Vec::new();
-        judge.decide(now_ns, |_| alike(side), |flow| promoted.push(*flow));
-        promoted
+        decide_by(judge, now_ns, |_| alike(side))
     }
 
     #[test]
@@ -359,8 +412,7 @@ pub(super) mod tests {
 
     #[test]
     fn of_very_many_so_many_are_asked_for_at_a_time_and_all_in_turn() {
-        let mut judge = Judge::new(1024, seed(1));
-        judge.begin(7, 0);
+        let mut judge = impatient(1024);
         for port in 0..1500 {
             judge.hear(&out(key(5, port)), 0);
             judge.hear(&arrived(key(5, port), FAR), 0);
@@ -371,7 +423,7 @@ pub(super) mod tests {
                 asked.push(key.local.port());
                 AtPods::default()
             };
-            judge.decide(1, ask, |_| ());
+            assert_eq!(judge.ripe(1, ask), []);
             asked
         };
         let ports: Vec<u16> = (0..1500).collect();
@@ -379,6 +431,41 @@ pub(super) mod tests {
         assert_eq!(asked(&mut judge), [&ports[1000..], &ports[..500]].concat());
         assert_eq!(decide(&mut judge, 2, pod()).len(), 1000);
         assert_eq!(decide(&mut judge, 3, pod()).len(), 500);
+    }
+
+    #[test]
+    fn what_was_not_there_is_asked_for_ever_more_rarely() {
+        let mut judge = Judge::new(16, seed(1));
+        judge.begin(7, 0);
+        let mut asked = Vec::new();
+        for ms in 0..2000 {
+            // A service's: told of all the time, and translated before it comes to a pod.
+            judge.hear(&out(key(5, 1)), ms * MS);
+            judge.hear(&arrived(key(5, 1), FAR), ms * MS);
+            judge.ripe(ms * MS, |_| {
+                asked.push(ms);
+                AtPods::default()
+            });
+        }
+        assert_eq!(asked, [0, 10, 30, 70, 150, 310, 630, 950, 1270, 1590, 1910]);
+        // Told of no more, it is forgotten; told of again, it is asked for at once.
+        assert_eq!(decide(&mut judge, 9_000 * MS, None), []);
+        judge.hear(&out(key(5, 1)), 9_001 * MS);
+        assert_eq!(decide(&mut judge, 9_001 * MS, pod()).len(), 1);
+    }
+
+    #[test]
+    fn what_was_put_off_may_be_promoted_later() {
+        let mut judge = judge();
+        judge.hear(&out(key(5, 1)), 0);
+        judge.hear(&arrived(key(5, 1), FAR), 0);
+        let ripe = judge.ripe(1, |_| alike(pod()));
+        assert_eq!((ripe.len(), judge.promoted()), (1, 0));
+        judge.put_off(ripe[0].slot, 1);
+        assert_eq!(judge.promoted(), 0);
+        assert_eq!(decide(&mut judge, 2, pod()), ripe);
+        assert!(!judge.promote(&ripe[0], 3), "it is");
+        assert_eq!(judge.promoted(), 1);
     }
 
     #[test]
@@ -393,7 +480,7 @@ pub(super) mod tests {
             let promoted = decide(&mut judge, 0, pod()).len();
             let seconds = (1..60).find(|second| {
                 let (mut gone, now_ns) = (0, second * 1000 * MS);
-                judge.sweep(now_ns, |_| Verdict::Frames(0), |_, _| gone += 1);
+                judge.sweep(now_ns, 1, |_| Verdict::Frames(0), |_, _| gone += 1);
                 gone == promoted
             });
             seconds.map(|seconds| seconds * 1000 * MS)
@@ -467,7 +554,7 @@ pub(super) mod tests {
                 _ if slot == ended => Verdict::Demoted,
                 _ => Verdict::Frames(0),
             };
-            judge.sweep(now_ns, look, |slot, _| gone.push(slot));
+            judge.sweep(now_ns, 1, look, |slot, _| gone.push(slot));
             gone
         };
         assert_eq!(sweep(&mut judge, 1000 * MS), [ended]);
@@ -494,7 +581,7 @@ pub(super) mod tests {
             judge.hear(&arrived(flow, FAR), 4);
         }
         let seen = |flow: &FlowKey| alike(pod().filter(|_| *flow == key(5, 6)));
-        judge.decide(5, seen, |_| ());
+        assert_eq!(decide_by(&mut judge, 5, seen).len(), 1);
         let hitch = |judge: &Judge, flow| {
             let mut flows = judge.flows();
             let standing = flows.find(|standing| standing.key == flow).unwrap();
@@ -513,9 +600,9 @@ pub(super) mod tests {
         }
         // Kept in mind for a while.
         let keep = |_| Verdict::Frames(0);
-        judge.sweep(5_000 * MS, keep, |_, _| ());
+        judge.sweep(5_000 * MS, 1, keep, |_, _| ());
         assert_eq!(judge.flows().count(), 6);
-        judge.sweep(60_004 * MS, keep, |_, _| ());
+        judge.sweep(60_004 * MS, 1, keep, |_, _| ());
         assert_eq!(judge.flows().count(), 0);
     }
 

@@ -20,6 +20,8 @@ pub struct Known {
     pub going: Option<Going>,
     /// Is in the list of those that only the pod's side is missing of.
     pub waits: bool,
+    /// How often that was asked for in vain.
+    pub in_vain: u8,
 }
 
 /// How a flow is promoted.

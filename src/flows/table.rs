@@ -21,6 +21,8 @@ pub struct FlowTable<T> {
     hands: Box<[u8]>,
     seed: Seed,
     len: usize,
+    /// The place that is looked at next by [`FlowTable::sweep_part`].
+    swept: usize,
 }
 
 #[derive(Debug)]
@@ -40,6 +42,7 @@ impl<T> FlowTable<T> {
             hands: vec![0; sets].into(),
             seed,
             len: 0,
+            swept: 0,
         }
     }
 
@@ -81,6 +84,11 @@ impl<T> FlowTable<T> {
         })
     }
 
+    /// How many there is room for.
+    pub fn places(&self) -> usize {
+        self.places.len()
+    }
+
     /// Whether more than half of the places are taken.
     pub fn is_crowded(&self) -> bool {
         self.len > self.places.len() / 2
@@ -118,8 +126,26 @@ impl<T> FlowTable<T> {
     }
 
     /// Looks at every flow, and lets those go for which `until_ns` says until when their places rest: 0 for not at all.
-    pub fn sweep(&mut self, mut until_ns: impl FnMut(Slot, &FlowKey, &mut T) -> Option<u64>) {
-        for (at, place) in self.places.iter_mut().enumerate() {
+    pub fn sweep(&mut self, until_ns: impl FnMut(Slot, &FlowKey, &mut T) -> Option<u64>) {
+        self.swept = 0;
+        self.sweep_part(self.places.len(), until_ns);
+    }
+
+    /// The same with those in so many places, behind those that were looked at the last time. Whether that was the end of a round, and
+    /// the next one begins with the first.
+    pub fn sweep_part(
+        &mut self,
+        places: usize,
+        mut until_ns: impl FnMut(Slot, &FlowKey, &mut T) -> Option<u64>,
+    ) -> bool {
+        let places = self
+            .places
+            .iter_mut()
+            .enumerate()
+            .skip(self.swept)
+            .take(places);
+        for (at, place) in places {
+            self.swept = at + 1;
             if let Place::Taken(key, known) = place
                 && let Some(until_ns) = until_ns(Slot(at), key, known)
             {
@@ -127,6 +153,11 @@ impl<T> FlowTable<T> {
                 self.len -= 1;
             }
         }
+        let ends = self.swept == self.places.len();
+        if ends {
+            self.swept = 0;
+        }
+        ends
     }
 
     /// Has the clock of a set go round once, until somebody may go.
@@ -227,6 +258,32 @@ mod tests {
         assert!(table.is_crowded());
         let found = flows().filter(|flow| table.find(flow).is_some()).count();
         assert_eq!(found, table.len());
+    }
+
+    #[test]
+    fn part_by_part_every_flow_is_looked_at_once_a_round() {
+        let mut table = FlowTable::new(4, seed(3));
+        for port in 0..9 {
+            table.insert(key(1, port), (), 0, |_, ()| false).unwrap();
+        }
+        let all: Vec<_> = table.iter().map(|(slot, _, ())| slot).collect();
+        let round = |table: &mut FlowTable<()>, places| {
+            let (mut looked_at, mut parts) = (Vec::new(), 1);
+            let mut look = |slot: Slot, _: &FlowKey, (): &mut ()| {
+                looked_at.push(slot);
+                None
+            };
+            while !table.sweep_part(places, &mut look) {
+                parts += 1;
+            }
+            (looked_at, parts)
+        };
+        assert_eq!(round(&mut table, 5), (all.clone(), 4));
+        assert_eq!(round(&mut table, 100), (all.clone(), 1));
+        assert!(!table.sweep_part(3, |_, _, ()| None));
+        // One who looks at all begins a round.
+        table.sweep(|_, _, ()| None);
+        assert_eq!(round(&mut table, 8), (all, 2));
     }
 
     #[test]

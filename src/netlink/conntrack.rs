@@ -31,6 +31,19 @@ const SOURCE_PORT: u16 = 2;
 const DESTINATION_PORT: u16 = 3;
 /// It knows no such flow.
 const ENOENT: i32 = 2;
+/// So many questions are asked at once: their answers find room in a socket of the usual size.
+const AT_ONCE: usize = 64;
+
+/// A frame's ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Tuple {
+    /// Where it is from.
+    pub from: SocketAddr,
+    /// Where it is to.
+    pub to: SocketAddr,
+    /// IANA protocol number.
+    pub protocol: u8,
+}
 
 /// Asks conntrack in the network namespace of the thread that opened it.
 #[derive(Debug)]
@@ -45,36 +58,44 @@ impl Conntrack {
         Socket::open_to(NETLINK_NETFILTER).map(Self)
     }
 
-    /// Whether it translates the flow that has frames from here to there. Not one that it does not know.
+    /// Asks of each of these whether it translates the flow that has such frames; `each` is told which of them, and the answer: it does
+    /// not translate what it does not know.
     ///
     /// # Errors
-    /// When it does not answer, or nobody is there to.
+    /// Each's own, when the kernel refuses to tell. And when it does not answer, or nobody is there to: then not of all of them
+    /// something was told.
     pub fn translates(
         &mut self,
-        from: impl Into<SocketAddr>,
-        to: impl Into<SocketAddr>,
-        protocol: u8,
-    ) -> Result<bool, Error> {
-        let (from, to) = (from.into(), to.into());
-        let body = RequestBody::new(&[family_of(from.ip()), 0, 0, 0])
-            .with(TUPLE | NESTED, tuple(from, to, protocol).as_bytes());
-        let mut translated = false;
-        let answer = self.0.exchange(GET, 0, body.as_bytes(), |message| {
-            if message.kind != NEW {
-                return;
-            }
-            // struct nfgenmsg in front.
-            let said = message.payload.get(4..).unwrap_or_default();
-            let status = attributes(said).find(|(number, _)| *number == STATUS);
-            let status = status.and_then(|(_, value)| value.first_chunk());
-            translated |= status.is_some_and(|bytes| u32::from_be_bytes(*bytes) & TRANSLATED != 0);
-        });
-        match answer {
-            Ok(()) => Ok(translated),
-            Err(Error::Kernel { code: ENOENT, .. }) => Ok(false),
-            Err(error) => Err(error),
+        tuples: impl Iterator<Item = Tuple>,
+        mut each: impl FnMut(usize, Result<bool, Error>),
+    ) -> Result<(), Error> {
+        let bodies: Vec<_> = tuples.map(|tuple| question(&tuple)).collect();
+        for (bodies, first) in bodies.chunks(AT_ONCE).zip((0..).step_by(AT_ONCE)) {
+            self.0.ask_each(GET, bodies, |which, answer| {
+                let translates = match answer {
+                    Ok(message) => Ok(message.kind == NEW && is_translated(message.payload)),
+                    Err(Error::Kernel { code: ENOENT, .. }) => Ok(false),
+                    Err(error) => Err(error),
+                };
+                each(first + which, translates);
+            })?;
         }
+        Ok(())
     }
+}
+
+/// By what an entry says of itself.
+fn is_translated(entry: &[u8]) -> bool {
+    // struct nfgenmsg in front.
+    let said = entry.get(4..).unwrap_or_default();
+    let status = attributes(said).find(|(number, _)| *number == STATUS);
+    let status = status.and_then(|(_, value)| value.first_chunk());
+    status.is_some_and(|bytes| u32::from_be_bytes(*bytes) & TRANSLATED != 0)
+}
+
+fn question(Tuple { from, to, protocol }: &Tuple) -> RequestBody {
+    RequestBody::new(&[family_of(from.ip()), 0, 0, 0])
+        .with(TUPLE | NESTED, tuple(*from, *to, *protocol).as_bytes())
 }
 
 fn tuple(from: SocketAddr, to: SocketAddr, protocol: u8) -> RequestBody {

@@ -18,9 +18,11 @@ use super::{Gear, Question, Running, Shared, lock, tell};
 use crate::config;
 use crate::control::{Change, Changes, Pods, pods};
 use crate::fault::{self, Explained};
-use crate::flows::{AtPods, Evidence, FlowKey, Generation, Judge, Sightings, Standing, Ways};
+use crate::flows::{
+    AtPods, Evidence, FlowKey, Generation, Judge, Promoted, Sightings, Standing, Ways,
+};
 use crate::gateway::observe::{EXPRESS, FlowState, FlowsState, PodState, RING, TRANSPARENT};
-use crate::netlink::{self, Conntrack, Socket, XdpFeatures};
+use crate::netlink::{self, Conntrack, Socket, Tuple, XdpFeatures};
 use crate::port::now_ns;
 use crate::steer::{self, Express, Gear as FlowGear};
 
@@ -33,8 +35,11 @@ const TICK: Duration = Duration::from_millis(10);
 const SETTLE_NS: u64 = 250_000_000;
 /// Flows that are told of at most.
 const FLOWS_MAX: usize = 4096;
-/// How often promoted flows are looked at, and what is not announced.
+/// How often what is not announced is looked at.
 const LOOK_NS: u64 = 1_000_000_000;
+/// In so many parts promoted flows are looked at, one every tick, and each flow every second: all of a large table at once takes
+/// longer than the programs go on without a word of who listens.
+const PARTS: usize = 100;
 
 /// The thread's own.
 pub(super) struct Keeper {
@@ -53,6 +58,9 @@ pub(super) struct Keeper {
     /// When the next one may begin; none while one holds.
     settles_ns: Option<u64>,
     look_ns: u64,
+    sweep_ns: u64,
+    /// What was found in the parts of this round.
+    found: Found,
     /// The pods' devices could not be listed, and nothing may change that has them listed again.
     pods_due: bool,
     /// Where there is any.
@@ -62,6 +70,14 @@ pub(super) struct Keeper {
     /// What forbids the direct path for now, and for TCP.
     forbidden: Option<String>,
     tcp_forbidden: Option<String>,
+}
+
+/// How many promoted flows there are.
+#[derive(Default)]
+struct Found {
+    in_ring: usize,
+    /// By the index of their pods' devices.
+    by_pod: BTreeMap<u32, u64>,
 }
 
 impl Keeper {
@@ -74,11 +90,6 @@ impl Keeper {
         nice: i32,
     ) -> Result<Running, Refused> {
         let heeds_filters = mode != config::Direct::Always;
-        let evidence = if heeds_filters {
-            Evidence::BothWays
-        } else {
-            Evidence::OneWay
-        };
         // Before anything is looked at, so that nothing changes unheard.
         let mut netlink = Socket::open()?;
         let changes = Changes::open(&mut netlink, heeds_filters)?;
@@ -87,7 +98,7 @@ impl Keeper {
         let (questions, asked) = bounded(1);
         let judge = Judge::new(gear.express.sets(), gear.express.seed());
         let keeper = Self {
-            judge: judge.content_with(evidence),
+            judge: judge.content_with(evidence(heeds_filters)),
             conntrack: None,
             heeds_filters,
             express: gear.express,
@@ -102,6 +113,8 @@ impl Keeper {
             number: Generation::NONE,
             settles_ns: Some(now_ns() + SETTLE_NS),
             look_ns: 0,
+            sweep_ns: 0,
+            found: Found::default(),
             pods_due: false,
             forbidden: None,
             tcp_forbidden: None,
@@ -149,7 +162,11 @@ impl Keeper {
             }
             if looks {
                 self.look_ns = now_ns + LOOK_NS;
-                self.look(now_ns);
+                self.look();
+            }
+            if now_ns >= self.sweep_ns {
+                self.sweep_ns = now_ns + u64::from(TICK.subsec_nanos());
+                self.sweep(now_ns);
             }
             if self.settles_ns.is_some_and(|at| at <= now_ns) && self.forbidden.is_none() {
                 self.begin_generation(now_ns);
@@ -191,6 +208,7 @@ impl Keeper {
         for slot in self.judge.begin(Generation::NONE, now_ns) {
             self.express.vacate(slot);
         }
+        self.found = Found::default();
         let mut shared = lock(&self.shared);
         (shared.flows, shared.in_ring) = (0, 0);
         if let Some(change) = change {
@@ -213,30 +231,21 @@ impl Keeper {
             self.judge.hear(&sighting, now_ns);
         }
         let (express, generation) = (&self.express, self.number);
-        let changes = (!self.heeds_filters).then_some(&self.changes);
-        let conntrack = &mut self.conntrack;
+        let (evidence, changes) = (evidence(self.heeds_filters), &self.changes);
+        let ripe = self.judge.ripe(now_ns, |key| match evidence {
+            Evidence::BothWays => express.seen_both_ways(key, generation),
+            Evidence::OneWay => confirmed(changes, key, express.at_pods(key, generation)),
+        });
+        let translated = translated(self.conntrack.as_mut(), &ripe);
         let mut promotions = 0;
-        self.judge.decide(
-            now_ns,
-            |key| {
-                let seen = express.at_pods(key, generation);
-                let seen = match changes {
-                    Some(changes) => confirmed(changes, key, seen),
-                    None => seen,
-                };
-                let is_translated =
-                    seen != AtPods::default() && is_translated(conntrack.as_mut(), key);
-                if is_translated {
-                    AtPods::default()
-                } else {
-                    seen
-                }
-            },
-            |flow| {
+        for (flow, translated) in ripe.iter().zip(translated) {
+            if translated {
+                self.judge.put_off(flow.slot, now_ns);
+            } else if self.judge.promote(flow, now_ns) {
                 promotions += u64::from(!flow.more);
-                express.promote(flow, generation, now_ns);
-            },
-        );
+                self.express.promote(flow, generation, now_ns);
+            }
+        }
         if promotions > 0 {
             let mut shared = lock(&self.shared);
             shared.promotions += promotions;
@@ -254,21 +263,35 @@ impl Keeper {
         }
     }
 
-    /// Looks at the promoted flows, and at what nobody announces.
-    fn look(&mut self, now_ns: u64) {
-        self.follow_conntrack();
-        let (express, mut in_ring) = (&self.express, 0);
-        let mut by_pod = BTreeMap::<u32, u64>::new();
-        self.judge.sweep(
+    /// Looks at some of the promoted flows.
+    fn sweep(&mut self, now_ns: u64) {
+        let (express, found) = (&self.express, &mut self.found);
+        let ends = self.judge.sweep(
             now_ns,
+            PARTS,
             |slot| {
                 let (_, why) = express.ring(slot, now_ns);
-                in_ring += usize::from(why.is_some());
-                *by_pod.entry(express.pod_of(slot)).or_default() += 1;
+                found.in_ring += usize::from(why.is_some());
+                *found.by_pod.entry(express.pod_of(slot)).or_default() += 1;
                 express.look(slot)
             },
             |slot, _| express.vacate(slot),
         );
+        if !ends {
+            return;
+        }
+        let Found { in_ring, by_pod } = std::mem::take(found);
+        let mut shared = lock(&self.shared);
+        shared.flows = self.judge.promoted();
+        shared.in_ring = in_ring.min(shared.flows);
+        for pod in shared.pod_devices.values_mut() {
+            pod.express_flows = by_pod.get(&pod.ifindex).copied().unwrap_or(0);
+        }
+    }
+
+    /// Looks at what nobody announces.
+    fn look(&mut self) {
+        self.follow_conntrack();
         let filters = self.heeds_filters.then(refused::filters);
         let filters = filters.and_then(Result::err);
         let conntrack = refused::conntrack().err();
@@ -284,11 +307,6 @@ impl Keeper {
         let mut shared = lock(&self.shared);
         shared.why_not.clone_from(&self.forbidden);
         shared.why_not_tcp.clone_from(&self.tcp_forbidden);
-        shared.flows = self.judge.promoted();
-        shared.in_ring = in_ring.min(shared.flows);
-        for pod in shared.pod_devices.values_mut() {
-            pod.express_flows = by_pod.get(&pod.ifindex).copied().unwrap_or(0);
-        }
     }
 
     /// The flows that are known, those first that carried the most.
@@ -425,6 +443,15 @@ impl Keeper {
     }
 }
 
+/// How much has to have been seen of a flow.
+fn evidence(heeds_filters: bool) -> Evidence {
+    if heeds_filters {
+        Evidence::BothWays
+    } else {
+        Evidence::OneWay
+    }
+}
+
 /// What was seen at the pods' devices, but only of pods that this node itself would bring the flow's frames to; or of one that was
 /// seen both ways, which says the same.
 fn confirmed(changes: &Changes, key: &FlowKey, seen: AtPods) -> AtPods {
@@ -438,21 +465,37 @@ fn confirmed(changes: &Changes, key: &FlowKey, seen: AtPods) -> AtPods {
     }
 }
 
-/// Whether conntrack translates the flow that has this name at the tunnel. Two flows may have it, one there and one at the pod: a
-/// pod that asks a service, and from the same port who is behind it, has conntrack choose another port for one of them.
+/// Of each of these flows whether conntrack translates the one that has this name at the tunnel. Two flows may have it, one there and
+/// one at the pod: a pod that asks a service, and from the same port who is behind it, has conntrack choose another port for one of
+/// them.
 ///
 /// The flow at the tunnel is the one that conntrack knows by what comes from there, whoever began it; and it has known it since
 /// before a worker saw what leaves.
-fn is_translated(conntrack: Option<&mut Conntrack>, key: &FlowKey) -> bool {
+fn translated(conntrack: Option<&mut Conntrack>, flows: &[Promoted]) -> Vec<bool> {
     let Some(conntrack) = conntrack else {
-        return false;
+        return vec![false; flows.len()];
     };
-    let answer = conntrack.translates(key.remote, key.local, key.protocol);
-    answer.unwrap_or_else(|error| {
-        tracing::debug!(%error, flow = %key, "conntrack does not tell whether it translates a flow");
-        // A kernel whose conntrack cannot be asked at all leaves it at what was seen.
-        error.code().is_none()
-    })
+    // Where nothing is told, something may be.
+    let mut translated = vec![true; flows.len()];
+    let tuples = flows.iter().map(|flow| Tuple {
+        from: flow.key.remote,
+        to: flow.key.local,
+        protocol: flow.key.protocol,
+    });
+    let told = conntrack.translates(tuples, |which, answer| {
+        let answer = answer.unwrap_or_else(|error| {
+            tracing::debug!(%error, "conntrack does not tell whether it translates a flow");
+            // A kernel whose conntrack cannot be asked at all leaves it at what was seen.
+            false
+        });
+        if let Some(place) = translated.get_mut(which) {
+            *place = answer;
+        }
+    });
+    if let Err(error) = told {
+        tracing::debug!(%error, "conntrack does not tell whether it translates flows");
+    }
+    translated
 }
 
 /// What a flow goes that does not go both ways.

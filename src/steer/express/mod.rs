@@ -148,6 +148,11 @@ impl Express {
         self.sightings.at_pods(key, &self.seed, generation)
     }
 
+    /// The same where one way alone counts for nothing: then nobody looks for the other.
+    pub fn seen_both_ways(&self, key: &FlowKey, generation: u32) -> AtPods {
+        self.sightings.both_ways(key, &self.seed, generation)
+    }
+
     /// Lets the programs forward the frames of a flow, of this generation, from `now_ns` (`CLOCK_MONOTONIC`) on.
     pub fn promote(&self, flow: &Promoted, generation: u32, now_ns: u64) {
         let manner = self.manner(flow);

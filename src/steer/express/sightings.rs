@@ -24,15 +24,23 @@ impl Sightings {
 
     /// What was seen of a flow in this generation.
     pub fn at_pods(&self, key: &FlowKey, seed: &Seed, generation: u32) -> AtPods {
-        let side = |map| {
-            let seen = Sighting::read(map, key, seed)?;
-            (seen.generation == generation).then_some(seen.side)
-        };
         AtPods {
-            sender: side(&self.from_pods),
-            receiver: side(&self.to_pods),
+            sender: side(&self.from_pods, key, seed, generation),
+            receiver: side(&self.to_pods, key, seed, generation),
         }
     }
+
+    /// The same where one way alone counts for nothing: then nobody looks for the other.
+    pub fn both_ways(&self, key: &FlowKey, seed: &Seed, generation: u32) -> AtPods {
+        let sender = side(&self.from_pods, key, seed, generation);
+        let receiver = sender.and_then(|_| side(&self.to_pods, key, seed, generation));
+        AtPods { sender, receiver }
+    }
+}
+
+fn side(map: &MapHandle, key: &FlowKey, seed: &Seed, generation: u32) -> Option<PodSide> {
+    let seen = Sighting::read(map, key, seed)?;
+    (seen.generation == generation).then_some(seen.side)
 }
 
 struct Sighting {
