@@ -269,6 +269,7 @@ int vxgate_to_pod(struct __sk_buff *skb)
 {
 	__u32 zero = 0;
 	struct direct_state *state = bpf_map_lookup_elem(&direct_state, &zero);
+	struct express_flow *flow;
 	struct inner inner;
 	__u32 generation;
 
@@ -276,8 +277,14 @@ int vxgate_to_pod(struct __sk_buff *skb)
 		return NEXT;
 	generation = *(volatile __u32 *)&state->generation;
 	/* A superframe's lengths are those of all its segments together, as they have to be here. */
-	if (generation && read_frame(skb, false, state, &inner) == UP_REASONS && !find_flow(&inner, state, FLOW_IN))
+	if (!generation || read_frame(skb, false, state, &inner) != UP_REASONS)
+		return NEXT;
+	flow = find_flow(&inner, state, FLOW_IN);
+	if (!flow)
 		note(skb, &to_pods, &inner, generation, false);
+	/* It came by another way than the flow goes, or the node itself has said it. */
+	else if (begins_or_ends(&inner))
+		demote(flow);
 	return NEXT;
 }
 

@@ -304,8 +304,15 @@ static __always_inline __u32 way_in(__u32 set, const struct flow_key *key)
 	return found;
 }
 
-/* The flow of a frame that was read, when it is promoted this way; none when everything was demoted since. It may be in either of
- * two sets: `FlowTable` of `src/flows`. */
+/* Whether it is a frame with which a connection begins or ends. */
+static __always_inline bool begins_or_ends(const struct inner *inner)
+{
+	return inner->tcp_flags & TCP_BEGINS_OR_ENDS;
+}
+
+/* The flow of a frame that was read, when it is promoted this way; none when everything was demoted since. What begins or ends a
+ * connection does that to both ways, of which maybe only the other one is promoted. It may be in either of two sets: `FlowTable` of
+ * `src/flows`. */
 static __always_inline struct express_flow *find_flow(const struct inner *inner, const struct direct_state *state, __u8 way)
 {
 	const struct flow_key *key = &inner->key;
@@ -323,7 +330,7 @@ static __always_inline struct express_flow *find_flow(const struct inner *inner,
 	place += set * FLOW_WAYS;
 	flow = bpf_map_lookup_elem(&express_flows, &place);
 	if (!flow || !state->generation || *(volatile __u32 *)&flow->generation != state->generation ||
-	    !same_key(&flow->key, key) || !(*(volatile __u8 *)&flow->ways & way))
+	    !same_key(&flow->key, key) || !(*(volatile __u8 *)&flow->ways & way || begins_or_ends(inner)))
 		return NULL;
 	/* Another flow, with the same name. */
 	if (key->six && !same_ends(&flow->ends, &inner->ends))
@@ -440,12 +447,18 @@ static __always_inline enum up_reason read_inner(void *data, void *end, __u32 le
 	return UP_OTHER_PROTOCOL;
 }
 
+/* From now on the kernel sees every frame of the flow. */
+static __always_inline void demote(struct express_flow *flow)
+{
+	*(volatile __u32 *)&flow->generation = 0;
+}
+
 /* Whether this frame of a promoted flow may stay in the express gear; UP_REASONS when so. */
 static __always_inline enum up_reason judge_frame(struct express_flow *flow, const struct inner *inner, __u64 *shown_ns)
 {
-	if (inner->tcp_flags & TCP_BEGINS_OR_ENDS) {
-		/* The kernel has to see it, and whatever follows. */
-		*(volatile __u32 *)&flow->generation = 0;
+	if (begins_or_ends(inner)) {
+		/* It has to see this one, too. */
+		demote(flow);
 		return UP_TCP_FLAGS;
 	}
 	if (inner->ttl <= 1)

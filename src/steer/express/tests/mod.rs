@@ -1,5 +1,6 @@
 //! The gears' programs, run by the kernel on frames of tests.
 
+mod ends;
 mod four;
 mod six;
 
