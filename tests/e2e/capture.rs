@@ -28,22 +28,22 @@ const BOUND: Duration = Duration::from_secs(10);
 const FRAMES: u64 = 50;
 
 /// A `vxgate capture` that writes a file.
-struct Running {
+pub struct Running {
     child: Child,
     folder: TempDir,
 }
 
 /// How it ended: frames written, seen and lost.
 #[derive(Debug, PartialEq, Eq)]
-struct Ended {
-    written: u64,
-    seen: u64,
-    lost: u64,
+pub struct Ended {
+    pub written: u64,
+    pub seen: u64,
+    pub lost: u64,
 }
 
 impl Running {
     /// Returns when frames are seen.
-    fn start(vxgate: &Vxgate, words: &[&str]) -> Self {
+    pub fn start(vxgate: &Vxgate, words: &[&str]) -> Self {
         let folder = TempDir::with_prefix("vxgate-capture-").expect("a temporary directory");
         let child = Command::new(BINARY)
             .arg("capture")
@@ -65,7 +65,7 @@ impl Running {
         running
     }
 
-    fn file(&self) -> std::path::PathBuf {
+    pub fn file(&self) -> std::path::PathBuf {
         self.folder.path().join("x.pcapng")
     }
 
@@ -80,7 +80,7 @@ impl Running {
         signal::kill(Pid::from_raw(self.child.id() as i32), signal).expect("it runs");
     }
 
-    fn end(&mut self) -> Ended {
+    pub fn end(&mut self) -> Ended {
         self.signal(Signal::SIGINT);
         self.wait()
     }
@@ -131,9 +131,9 @@ fn wait_seen(vxgate: &Vxgate, frames: u64) {
 }
 
 /// What a frame of a capture is: interface, comment, bytes.
-type Frame = (String, String, Vec<u8>);
+pub type Frame = (String, String, Vec<u8>);
 
-fn frames(path: &Path) -> Vec<Frame> {
+pub fn frames(path: &Path) -> Vec<Frame> {
     let mut reader = PcapNgReader::new(File::open(path).expect("a file")).expect("pcapng");
     let (mut names, mut frames) = (Vec::new(), Vec::new());
     while let Some(block) = reader.next_block() {

@@ -33,13 +33,13 @@ const MAC_POD: &str = "02:00:00:00:02:02";
 
 /// Which way frames go, and so by which port of the gateway they come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub enum Way {
     Decap,
     Encap,
 }
 
 impl Way {
-    fn role(self) -> &'static str {
+    pub fn role(self) -> &'static str {
         match self {
             Self::Decap => "underlay",
             Self::Encap => "access",
@@ -47,15 +47,15 @@ impl Way {
     }
 }
 
-struct Site {
+pub struct Site {
     far: Netns,
-    gw: Netns,
+    pub gw: Netns,
     pod: Netns,
     _turn: Turn,
 }
 
 impl Site {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let turn = Turn::alone();
         let netns = |end: &str| {
             let netns = Netns::create(&format!("vx{}-{name}-{end}", std::process::id()));
@@ -121,7 +121,7 @@ impl Site {
     }
 
     /// Sends as much as there is power for, for some seconds.
-    fn flood(&self, way: Way, seconds: u32) -> Flood {
+    pub fn flood(&self, way: Way, seconds: u32) -> Flood {
         let (far, pod) = (self.far.name(), self.pod.name());
         let ends = match way {
             Way::Decap => format!(
@@ -150,7 +150,7 @@ impl Site {
 }
 
 /// A load that is more than anybody can carry.
-struct Flood {
+pub struct Flood {
     way: Way,
     child: Child,
 }
@@ -161,7 +161,7 @@ impl Flood {
     }
 
     /// What became of it: its document, once it is over.
-    fn end(self) -> Value {
+    pub fn end(self) -> Value {
         let output = self.child.wait_with_output().expect("it is our child");
         assert!(output.status.success(), "{output:?}");
         serde_json::from_slice(&output.stdout).expect("a document")

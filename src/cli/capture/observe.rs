@@ -35,7 +35,7 @@ impl Observe {
 
     fn run(self) -> Result<(), WatchError> {
         let mut watching = Watching::begin(self.asked, SNAPLEN)?;
-        let (mut shown, mut lost) = (0, 0);
+        let (mut shown, mut lost) = (0_u64, 0);
         while self.limit.is_none_or(|limit| shown < limit) {
             match watching.next()? {
                 Watched::Frame(frame) => {
@@ -50,7 +50,11 @@ impl Observe {
                     eprintln!("{lost} frames lost so far: they come faster than they are shown");
                 }
                 Watched::Lost(_) | Watched::Nothing => {}
-                Watched::End => break,
+                Watched::End => {
+                    let (seen, lost) = (watching.seen, watching.stream.counts().lost);
+                    eprintln!("{shown} frames shown, {seen} seen, {lost} lost");
+                    break;
+                }
             }
         }
         Ok(())
