@@ -15,7 +15,7 @@ use crate::support::lab::{Lab, Node};
 use crate::support::stream::Stream;
 use crate::support::vxgate::{BINARY, Superframes, Vxgate};
 use crate::support::wait_until;
-use crate::who::{DIRECT, Who};
+use crate::who::{ALWAYS_BY_RING, Who, kinds};
 
 /// For either command.
 const GAP_MS: f64 = 50.0;
@@ -24,12 +24,18 @@ const NEW_MAC: &str = "0e:24:40:00:02:97";
 
 #[test]
 fn the_kernel_carries_until_it_is_resumed_and_nothing_is_lost_either_way() {
+    let direct = kinds(ALWAYS_BY_RING);
+    let direct = direct
+        .into_iter()
+        .map(|flags| (Who::Both, Superframes::Auto, flags));
     for (who, superframes, flags) in [
         (Who::Worker, Superframes::Auto, &[][..]),
         (Who::Worker, Superframes::Off, &[]),
         (Who::Both, Superframes::Auto, &[]),
-        (Who::Both, Superframes::Auto, DIRECT),
-    ] {
+    ]
+    .into_iter()
+    .chain(direct)
+    {
         let lab = Lab::alone();
         let gateways = start(&lab, who, superframes, flags);
         let what =

@@ -18,7 +18,9 @@ use crate::support::stream::{Stream, StreamReport};
 use crate::support::vxgate::Superframes::{self, Auto, Off};
 use crate::support::vxgate::Vxgate;
 use crate::support::wait_until;
-use crate::who::{self, DIRECT, Who, statuses};
+use crate::who::{
+    self, ALWAYS, ALWAYS_BY_RING, DIRECT, DIRECT_BY_RING, Flags, Who, kinds, statuses,
+};
 
 /// A process that died or was asked to end.
 const DEATH_GAP_MS: f64 = 100.0;
@@ -49,7 +51,8 @@ fn streams_lose_nothing_on_the_plain_kernel_when_nothing_happens() {
 
 #[test]
 fn streams_lose_nothing_through_vxgate_when_nothing_happens() {
-    for (superframes, flags) in [(Auto, &[][..]), (Off, &[]), (Auto, DIRECT)] {
+    let direct = kinds(ALWAYS).into_iter().map(|flags| (Auto, flags));
+    for (superframes, flags) in [(Auto, &[][..]), (Off, &[])].into_iter().chain(direct) {
         let lab = Lab::alone();
         let gateways = start(&lab, Who::Both, superframes, flags);
         let before = statuses(&gateways);
@@ -69,14 +72,18 @@ fn streams_lose_nothing_through_vxgate_when_nothing_happens() {
 
 #[test]
 fn sigkill_leaves_the_traffic_to_the_kernel() {
+    let direct = kinds(ALWAYS_BY_RING);
+    let direct = direct.into_iter().map(|flags| (Who::Both, Auto, flags));
     for (who, superframes, flags) in [
         (Who::Worker, Auto, &[][..]),
         (Who::Master, Auto, &[]),
         (Who::Both, Auto, &[]),
         (Who::Both, Off, &[]),
         (Who::Worker, Auto, DIRECT),
-        (Who::Both, Auto, DIRECT),
-    ] {
+    ]
+    .into_iter()
+    .chain(direct)
+    {
         let lab = Lab::alone();
         let mut gateways = start(&lab, who, superframes, flags);
         let what = format!("SIGKILL, vxgate on {who:?}, superframes {superframes:?}, {flags:?}");
@@ -119,11 +126,11 @@ fn the_next_one_comes_up_at_once_after_a_sigkill() {
 
 #[test]
 fn sigterm_hands_the_traffic_back_to_the_kernel() {
-    for (who, flags) in [
-        (Who::Worker, &[][..]),
-        (Who::Both, &[]),
-        (Who::Both, DIRECT),
-    ] {
+    let direct = kinds(ALWAYS).into_iter().map(|flags| (Who::Both, flags));
+    for (who, flags) in [(Who::Worker, &[][..]), (Who::Both, &[])]
+        .into_iter()
+        .chain(direct)
+    {
         let lab = Lab::alone();
         let gateways = start(&lab, who, Auto, flags);
         let what = format!("SIGTERM, vxgate on {who:?}, {flags:?}");
@@ -139,12 +146,11 @@ fn sigterm_hands_the_traffic_back_to_the_kernel() {
 
 #[test]
 fn starting_takes_the_traffic_over() {
-    for flags in [&[][..], DIRECT] {
-        started_under_load(flags);
-    }
+    started_under_load(&[]);
+    kinds(DIRECT).into_iter().for_each(started_under_load);
 }
 
-fn started_under_load(flags: &[&str]) {
+fn started_under_load(flags: Flags) {
     let lab = Lab::alone();
     let mut started = None;
     let what = format!("start, vxgate on the worker, {flags:?}");
@@ -169,12 +175,16 @@ fn started_under_load(flags: &[&str]) {
 
 #[test]
 fn a_stopped_process_is_passed_by_and_carries_again_when_it_continues() {
+    let direct = kinds(DIRECT_BY_RING);
+    let direct = direct.into_iter().map(|flags| (Who::Both, Auto, flags));
     for (who, superframes, flags) in [
         (Who::Worker, Off, &[][..]),
         (Who::Worker, Auto, &[]),
         (Who::Both, Auto, &[]),
-        (Who::Both, Auto, DIRECT),
-    ] {
+    ]
+    .into_iter()
+    .chain(direct)
+    {
         let lab = Lab::alone();
         let gateways = start(&lab, who, superframes, flags);
         let what = format!(
@@ -255,12 +265,12 @@ fn a_worker_that_spins_is_passed_by_and_put_last_and_carries_again_when_it_goes_
 
 #[test]
 fn a_deleted_access_device_leaves_the_traffic_to_the_kernel_and_comes_back() {
-    for flags in [&[][..], DIRECT] {
-        access_device_deleted(flags);
-    }
+    access_device_deleted(&[]);
+    let direct = kinds(ALWAYS_BY_RING);
+    direct.into_iter().for_each(access_device_deleted);
 }
 
-fn access_device_deleted(flags: &[&str]) {
+fn access_device_deleted(flags: Flags) {
     let lab = Lab::alone();
     let gateways = start(&lab, Who::Worker, Auto, flags);
     let node = lab.node(Node::Worker);
@@ -288,36 +298,56 @@ fn access_device_deleted(flags: &[&str]) {
 /// The pod's end of the conversation goes, and comes again under the same name with the same addresses.
 #[test]
 fn a_pods_device_that_goes_and_comes_again_has_its_traffic_back() {
+    kinds(DIRECT_BY_RING)
+        .into_iter()
+        .for_each(pods_device_made_again);
+}
+
+fn pods_device_made_again(flags: Flags) {
     let lab = Lab::alone();
-    let gateways = start(&lab, Who::Both, Auto, DIRECT);
+    let gateways = start(&lab, Who::Both, Auto, flags);
     let (node, pod) = (lab.node(Node::Worker), lab.client(Node::Worker));
     let (mac, subnet) = (mac_text(&pod), Node::Worker.subnet());
-    under_load(&lab, "a pod's device deleted and made again", || {
-        assert_carrying(&gateways);
-        node.run("ip link del veth-cli2");
-        node.run(&format!(
+    under_load(
+        &lab,
+        &format!("a pod's device deleted and made again, {flags:?}"),
+        || {
+            assert_carrying(&gateways);
+            node.run("ip link del veth-cli2");
+            node.run(&format!(
             "ip link add veth-cli2 mtu 1450 type veth peer name eth0 address {mac} mtu 1450 netns {}",
             pod.name()
         ));
-        node.run("ip link set veth-cli2 master cni0 up");
-        pod.run(&format!("ip addr add {subnet}.14/24 brd + dev eth0"));
-        pod.run("ip link set eth0 up");
-        pod.run(&format!("ip route add default via {subnet}.1"));
-        assert_carrying(&gateways);
-    });
+            node.run("ip link set veth-cli2 master cni0 up");
+            pod.run(&format!("ip addr add {subnet}.14/24 brd + dev eth0"));
+            pod.run("ip link set eth0 up");
+            pod.run(&format!("ip route add default via {subnet}.1"));
+            assert_carrying(&gateways);
+        },
+    );
     assert_healthy(gateways);
 }
 
 /// What becomes of another pod is nobody's loss, though every flow is judged anew.
 #[test]
 fn another_pods_device_that_goes_costs_no_frame() {
+    kinds(ALWAYS)
+        .into_iter()
+        .for_each(another_pods_device_deleted);
+}
+
+fn another_pods_device_deleted(flags: Flags) {
     let lab = Lab::alone();
-    let gateways = start(&lab, Who::Worker, Auto, DIRECT);
-    let reports = under_load(&lab, "another pod's device deleted", || {
-        assert_carrying(&gateways);
-        lab.node(Node::Worker).run("ip link del veth-web2");
-        assert_carrying(&gateways);
-    });
+    let gateways = start(&lab, Who::Worker, Auto, flags);
+    let reports = under_load(
+        &lab,
+        &format!("another pod's device deleted, {flags:?}"),
+        || {
+            assert_carrying(&gateways);
+            lab.node(Node::Worker).run("ip link del veth-web2");
+            assert_carrying(&gateways);
+        },
+    );
     for report in reports {
         assert_eq!((report.lost, report.duplicated), (0, 0), "{report:?}");
     }
@@ -326,39 +356,59 @@ fn another_pods_device_that_goes_costs_no_frame() {
 
 #[test]
 fn a_nic_that_is_down_for_a_while_has_its_traffic_back() {
+    kinds(ALWAYS_BY_RING)
+        .into_iter()
+        .for_each(nic_down_for_a_while);
+}
+
+fn nic_down_for_a_while(flags: Flags) {
     let lab = Lab::alone();
-    let gateways = start(&lab, Who::Worker, Auto, DIRECT);
+    let gateways = start(&lab, Who::Worker, Auto, flags);
     let node = lab.node(Node::Worker);
-    under_load(&lab, "the NIC down and up again", || {
-        assert_carrying(&gateways);
-        let before = gateways[0].1.status().direct().map(|gear| gear.out);
-        node.run("ip link set eth1 down");
-        wait_until("no flow goes direct", Duration::from_secs(10), || {
-            let now = gateways[0].1.try_status();
-            now.is_ok_and(|now| now.direct().is_none_or(|gear| gear.flows == 0))
-        });
-        node.run("ip link set eth1 up");
-        node.run("ip route replace default via 10.0.0.1");
-        assert!(before.is_some());
-        assert_carrying(&gateways);
-    });
+    under_load(
+        &lab,
+        &format!("the NIC down and up again, {flags:?}"),
+        || {
+            assert_carrying(&gateways);
+            let before = gateways[0].1.status().direct().map(|gear| gear.out);
+            node.run("ip link set eth1 down");
+            wait_until("no flow goes direct", Duration::from_secs(10), || {
+                let now = gateways[0].1.try_status();
+                now.is_ok_and(|now| now.direct().is_none_or(|gear| gear.flows == 0))
+            });
+            node.run("ip link set eth1 up");
+            node.run("ip route replace default via 10.0.0.1");
+            assert!(before.is_some());
+            assert_carrying(&gateways);
+        },
+    );
     assert_healthy(gateways);
 }
 
 #[test]
 fn one_vxgate_after_the_other_has_the_traffic_and_it_goes_direct() {
+    kinds(DIRECT)
+        .into_iter()
+        .for_each(stopped_and_started_again);
+}
+
+fn stopped_and_started_again(flags: Flags) {
     let lab = Lab::alone();
-    let gateways = start(&lab, Who::Worker, Auto, DIRECT);
+    let gateways = start(&lab, Who::Worker, Auto, flags);
     let mut next = None;
-    let reports = under_load(&lab, "stopped, and started again", || {
-        assert_carrying(&gateways);
-        for (_, vxgate) in gateways {
-            vxgate.stop();
-        }
-        let gateways = Who::Worker.start_with(&lab, Auto, DIRECT);
-        assert_carrying(&gateways);
-        next = Some(gateways);
-    });
+    let reports = under_load(
+        &lab,
+        &format!("stopped, and started again, {flags:?}"),
+        || {
+            assert_carrying(&gateways);
+            for (_, vxgate) in gateways {
+                vxgate.stop();
+            }
+            let gateways = Who::Worker.start_with(&lab, Auto, flags);
+            assert_carrying(&gateways);
+            next = Some(gateways);
+        },
+    );
     assert_gaps(&reports, DEATH_GAP_MS);
     assert_healthy(next.expect("it was started"));
 }

@@ -10,6 +10,7 @@ mod support;
 
 mod attributes;
 mod capture;
+mod capture_flood;
 mod cleanup;
 mod cli;
 mod direct;

@@ -14,7 +14,10 @@ use crate::support::netns::Netns;
 use crate::support::vxgate::Superframes::{self, Auto, Cut, Off};
 use crate::support::vxgate::Vxgate;
 use crate::support::{patient, wait_until};
-use crate::who::{DIRECT, Who, assert_forwarded_since, statuses};
+use crate::who::{
+    self, ALWAYS_BY_RING, DIRECT, DIRECT_BY_RING, Flags, Who, assert_forwarded_since, kinds,
+    statuses,
+};
 
 /// Over one connection.
 const REQUESTS: usize = 200;
@@ -55,17 +58,24 @@ fn scenes_play_with_vxgate_on_both_without_superframes() {
 
 #[test]
 fn scenes_play_with_every_flow_direct_whatever_filters_say() {
-    play(Who::Both, Auto, &["--direct", "always"]);
+    play_kinds(Who::Both, ALWAYS_BY_RING);
 }
 
 #[test]
 fn scenes_play_with_a_direct_path_on_the_master() {
-    play(Who::Master, Auto, DIRECT);
+    play_kinds(Who::Master, DIRECT_BY_RING);
 }
 
 #[test]
 fn scenes_play_with_a_direct_path_on_both() {
-    play(Who::Both, Auto, DIRECT);
+    play_kinds(Who::Both, DIRECT);
+}
+
+fn play_kinds(who: Who, usual: Flags) {
+    for flags in kinds(usual) {
+        println!("  {flags:?}:");
+        play(who, Auto, flags);
+    }
 }
 
 #[test]
@@ -119,7 +129,7 @@ fn play(who: Who, superframes: Superframes, flags: &[&str]) {
         ping(&lab, node);
     }
     through_node_ports(&lab);
-    if flags == DIRECT {
+    if who::is_direct(flags) {
         connections_that_live_on(&lab, &gateways);
     }
     bulk::udp_flows(&worker, &master, &lab.client_address(Node::Master), 100);
@@ -141,10 +151,10 @@ fn play(who: Who, superframes: Superframes, flags: &[&str]) {
     for (node, vxgate) in gateways {
         let status = vxgate.balanced();
         assert_eq!(status.state(), "healthy");
-        let direct = &status.0["direct"];
         assert!(
-            flags.is_empty() || direct["out"]["forwarded"].as_u64() > Some(100),
-            "many frames went direct: {direct}"
+            flags.is_empty() || status.direct().is_some_and(|direct| direct.out > 100),
+            "many frames went direct: {}",
+            status.0["direct"]
         );
         assert_kernel_device_idle(&lab, node);
         vxgate.stop();

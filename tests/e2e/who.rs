@@ -3,8 +3,17 @@
 use crate::support::lab::{Lab, Node};
 use crate::support::vxgate::{Status, Superframes, Vxgate};
 
+/// Arguments of `vxgate run`.
+pub type Flags = &'static [&'static str];
+
 /// With a direct path.
-pub const DIRECT: &[&str] = &["--direct", "flows"];
+pub const DIRECT: Flags = &["--direct", "flows"];
+/// With one that no flow goes past the workers.
+pub const DIRECT_BY_RING: Flags = &["--direct", "flows", "--express", "false"];
+/// With one that filters count for nothing on.
+pub const ALWAYS: Flags = &["--direct", "always"];
+/// With both.
+pub const ALWAYS_BY_RING: Flags = &["--direct", "always", "--express", "false"];
 
 /// Conntrack follows connections that come back from the direct path, and what it calls invalid is dropped, as kube-proxy does.
 pub const KUBE_PROXY: &str = "sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=1
@@ -13,6 +22,14 @@ pub const KUBE_PROXY: &str = "sysctl -qw net.netfilter.nf_conntrack_tcp_be_liber
 /// Whether `vxgate` is to have a direct path.
 pub fn is_direct(flags: &[&str]) -> bool {
     flags.contains(&"--direct")
+}
+
+/// The kinds of direct path that a test is played with: this one, and with `VXGATE_DIRECT_KINDS=all` each of the four.
+pub fn kinds(usual: Flags) -> Vec<Flags> {
+    match std::env::var("VXGATE_DIRECT_KINDS").as_deref() {
+        Ok("all") => vec![DIRECT, DIRECT_BY_RING, ALWAYS, ALWAYS_BY_RING],
+        _ => vec![usual],
+    }
 }
 
 /// Gives both nodes the rules and the conntrack of one that is ready for a direct path.

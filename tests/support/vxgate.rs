@@ -556,14 +556,14 @@ impl Status {
     }
 }
 
-/// What the express gear has done.
+/// What the direct path has done, in whatever gear.
 #[derive(Debug, Clone, Copy)]
 pub struct Direct {
     /// Frames from pods that it forwarded.
     pub out: u64,
     /// Frames to pods that got there.
     pub into: u64,
-    /// Flows in it.
+    /// Flows that go it.
     pub flows: u64,
 }
 
@@ -575,13 +575,17 @@ impl Direct {
 }
 
 impl Status {
-    /// What the express gear has done, where a direct path was asked for.
+    /// What the direct path has done, where one was asked for.
     pub fn direct(&self) -> Option<Direct> {
         let direct = &self.0["direct"];
+        let forwarded = |gears: [&str; 2]| {
+            let gears = gears.map(|gear| number(&direct[gear]["forwarded"]));
+            gears.iter().sum()
+        };
         (!direct.is_null()).then(|| Direct {
-            out: number(&direct["out"]["forwarded"]),
-            into: number(&direct["in"]["forwarded"]),
-            flows: number(&direct["express_flows"]),
+            out: forwarded(["out", "ring_out"]),
+            into: forwarded(["in", "ring_in"]),
+            flows: number(&direct["express_flows"]) + number(&direct["ring_flows"]),
         })
     }
 }

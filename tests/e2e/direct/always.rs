@@ -3,11 +3,14 @@
 //!
 //! Node 1 runs `vxgate`, node 2 the plain kernel, as in `flows.rs`.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_linger;
 use serde_json::Value;
 
-use super::calls::{Trouble, survive};
+use super::calls::{CONNECTIONS, Trouble, survive};
 use super::talk::any_of;
 use super::{FORGED, PATIENCE, Talk, changes, direct, flow_between, handed_up, mac_text, talk};
 use crate::support::frames::RawSocket;
@@ -15,10 +18,10 @@ use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::netns::Netns;
 use crate::support::vxgate::Vxgate;
 use crate::support::wait_until;
-use crate::who::KUBE_PROXY;
+use crate::who::{ALWAYS, ALWAYS_BY_RING, KUBE_PROXY, kinds};
 
-const ALWAYS: [&str; 2] = ["--direct", "always"];
-const CONNECTIONS: usize = 100;
+/// As many as there is time for each time; all of them with `VXGATE_DIRECT_KINDS=all`.
+const SOME_CONNECTIONS: usize = 100;
 /// Datagrams under way at once: as many as a socket has room for.
 const TRAIN: u32 = 50;
 const TRAINS: u32 = 10;
@@ -80,7 +83,7 @@ fn what_is_only_said_or_only_heard_goes_direct_and_all_of_it_arrives() {
         dual_stack: true,
         ..LabOptions::default()
     });
-    let vxgate = Vxgate::start(&lab.node(Node::Master), &ALWAYS);
+    let vxgate = Vxgate::start(&lab.node(Node::Master), ALWAYS);
     let (near, far) = (lab.client(Node::Master), lab.client(Node::Worker));
     for (six, out) in [(false, true), (false, false), (true, true), (true, false)] {
         let address = |node| match six {
@@ -146,7 +149,7 @@ fn whom_a_service_is_translated_for_is_answered_and_does_not_go_direct() {
     ));
     let outside = lab.netns("ext");
     outside.run("ip route add 10.96.0.99 via 10.0.0.10");
-    let vxgate = Vxgate::start(&node, &ALWAYS);
+    let vxgate = Vxgate::start(&node, ALWAYS);
     let (client, server) = (lab.client(Node::Master), lab.client(Node::Worker));
     let mut inside = Talk::start(&client, &server, "10.96.0.99");
     let mut from_outside = Talk::start(&outside, &server, "10.96.0.99");
@@ -204,7 +207,7 @@ fn a_rule_does_not_stop_a_flow() {
     let lab = Lab::up();
     let node = lab.node(Node::Master);
     node.script("nft 'table ip np { chain forward { type filter hook forward priority 0; }; }'");
-    let vxgate = Vxgate::start(&node, &ALWAYS);
+    let vxgate = Vxgate::start(&node, ALWAYS);
     let mut talk = talk(&lab);
     talk.until_direct(&vxgate);
     let pod = lab.client_address(Node::Master);
@@ -232,7 +235,7 @@ fn a_rule_does_not_stop_a_flow() {
 fn what_the_kernel_routes_by_counts() {
     let lab = Lab::up();
     let node = lab.node(Node::Master);
-    let vxgate = Vxgate::start(&node, &ALWAYS);
+    let vxgate = Vxgate::start(&node, ALWAYS);
     let (pod, far) = (
         lab.client_address(Node::Master),
         lab.client_address(Node::Worker),
@@ -278,7 +281,7 @@ fn what_the_kernel_routes_by_counts() {
 #[test]
 fn a_pod_that_sends_in_anothers_name_gets_nothing_of_its() {
     let lab = Lab::up();
-    let vxgate = Vxgate::start(&lab.node(Node::Master), &ALWAYS);
+    let vxgate = Vxgate::start(&lab.node(Node::Master), ALWAYS);
     let forger = lab.netns("web1");
     // The bridge knows both: a pod that speaks for the first time is a change.
     for pod in [&forger, &lab.client(Node::Master)] {
@@ -318,10 +321,69 @@ fn a_pod_that_sends_in_anothers_name_gets_nothing_of_its() {
 }
 
 #[test]
-fn connections_survive_their_gateway_when_it_hangs_drains_or_dies() {
+fn connections_survive_their_gateway_when_it_hangs_drains_ends_or_dies() {
+    let usual = kinds(ALWAYS_BY_RING);
+    let connections = if usual.len() > 1 {
+        CONNECTIONS
+    } else {
+        SOME_CONNECTIONS
+    };
+    for flags in usual {
+        let lab = Lab::up();
+        lab.node(Node::Master).script(KUBE_PROXY);
+        let connections = (connections, &*lab.client_address(Node::Worker));
+        let troubles = [Trouble::Hangs, Trouble::Drains, Trouble::Ends];
+        survive(&lab, flags, connections, &troubles);
+    }
+}
+
+/// What the far end sends comes by plain routes: half of the flow is on the kernel's path, and that half ends it.
+#[test]
+fn a_connection_goes_direct_no_longer_when_it_ends_on_the_kernels_way() {
     let lab = Lab::up();
-    lab.node(Node::Master).script(KUBE_PROXY);
-    let connections = (CONNECTIONS, &*lab.client_address(Node::Worker));
-    let troubles = [Trouble::Hangs, Trouble::Drains];
-    survive(&lab, &ALWAYS, connections, &troubles);
+    let (node, far_node) = (lab.node(Node::Master), lab.node(Node::Worker));
+    node.script(KUBE_PROXY);
+    for device in ["all", "eth1"] {
+        node.run(&format!("sysctl -qw net.ipv4.conf.{device}.rp_filter=0"));
+    }
+    far_node.run(&format!(
+        "ip route replace {}.0/24 via {} dev eth1",
+        Node::Master.subnet(),
+        lab.vtep_address(Node::Master)
+    ));
+    let vxgate = Vxgate::start(&node, ALWAYS);
+    let (client, far) = (lab.client(Node::Master), lab.client(Node::Worker));
+    let listener = far.enter(|| TcpListener::bind("0.0.0.0:0").expect("a socket"));
+    let port = listener.local_addr().expect("it is bound").port();
+    let target = (lab.client_address(Node::Worker), port);
+    let mut near = client.enter(|| TcpStream::connect(target).expect("connecting"));
+    let (mut end, _) = listener.accept().expect("accepting");
+    near.set_nodelay(true).expect("TCP_NODELAY");
+    let ends = [near.local_addr(), near.peer_addr()].map(|end| end.expect("it is connected"));
+    wait_until("what the pod says goes direct", PATIENCE, || {
+        let before = direct(&vxgate.status()).out;
+        for _ in 0..20 {
+            let mut heard = [0; 64];
+            near.write_all(&[1; 64]).expect("asking");
+            end.read_exact(&mut heard).expect("it arrives");
+            end.write_all(&heard).expect("answering");
+            near.read_exact(&mut heard).expect("an answer");
+        }
+        direct(&vxgate.status()).out >= before + 20
+    });
+    let status = vxgate.status();
+    assert_eq!(direct(&status).into, 0, "no answer does");
+    // Without another word from the pod.
+    set_socket_linger(&end, Some(Duration::ZERO)).expect("SO_LINGER");
+    drop(end);
+    wait_until("the flow goes direct no longer", PATIENCE, || {
+        flow_between(&vxgate, ends)["ways"].is_null()
+    });
+    assert_eq!(
+        changes(&vxgate.status()),
+        changes(&status),
+        "it is not another generation"
+    );
+    assert!(near.read(&mut [0]).is_err(), "the connection was reset");
+    vxgate.balanced();
 }

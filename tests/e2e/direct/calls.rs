@@ -12,13 +12,15 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::PATIENCE;
-use super::seen::direct;
 use super::talk::any_of;
 use crate::support::frames::Random;
 use crate::support::lab::{Lab, Node};
 use crate::support::netns::Netns;
 use crate::support::vxgate::Vxgate;
 use crate::support::wait_until;
+
+/// As many as have to survive.
+pub const CONNECTIONS: usize = 1000;
 
 /// Connections over which questions go round: one over each, then the answers are heard.
 struct Calls {
@@ -121,15 +123,12 @@ fn repeat(mut connections: Vec<TcpStream>) {
 
 /// Waits until every connection goes the direct path, and sees that it does.
 fn all_go_direct(calls: &Calls, vxgate: &Vxgate) {
+    let direct = || vxgate.status().direct().expect("it has a direct path");
     wait_until("the connections go the direct path", PATIENCE, || {
-        direct(&vxgate.status()).flows >= calls.count
+        direct().flows >= calls.count
     });
-    let before = direct(&vxgate.status());
-    let many = 20 * calls.count;
-    wait_until("they do", PATIENCE, || {
-        let now = direct(&vxgate.status());
-        now.out >= before.out + many && now.into >= before.into + many
-    });
+    let (before, many) = (direct(), 20 * calls.count);
+    wait_until("they do", PATIENCE, || direct().beyond(before, many));
     calls.wait_for_answers(1);
 }
 

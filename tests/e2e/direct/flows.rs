@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::calls::{Trouble, survive};
+use super::calls::{CONNECTIONS, Trouble, survive};
 use super::{
     Ear, FORGED, PATIENCE, Talk, address, changes, direct, dropped, flow_of, forged_is_handed_up,
     handed_up, mac_text, talk,
@@ -22,7 +22,6 @@ use crate::who::{DIRECT, KUBE_PROXY};
 const BULK_RATE: u64 = 16 << 20;
 /// Frames that a rule forbids.
 const FORBIDDEN: u64 = 50;
-const CONNECTIONS: usize = 1000;
 const PAYLOADS: [usize; 5] = [1, 2, 64, 555, 1400];
 
 #[test]

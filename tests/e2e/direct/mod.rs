@@ -15,6 +15,7 @@ mod pods;
 mod ring;
 mod seen;
 mod spoofing;
+mod superframes;
 mod talk;
 
 use std::net::Ipv4Addr;

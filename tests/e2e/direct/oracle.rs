@@ -9,27 +9,27 @@ use std::collections::BTreeMap;
 
 use etherparse::PacketBuilder;
 
-use super::{PATIENCE, address, changes, direct};
+use super::{PATIENCE, address, changes};
 use crate::support::frames::{Random, RawSocket, VxlanFrame, finish_outer_ip, mac, offset, sum};
 use crate::support::lab::{Lab, LabOptions, Node};
-use crate::support::vxgate::Vxgate;
+use crate::support::vxgate::{Status, Vxgate};
 use crate::support::wait_until;
-use crate::who::DIRECT;
+use crate::who::{ALWAYS, ALWAYS_BY_RING, DIRECT, DIRECT_BY_RING, Flags, kinds};
 
 /// As many as a socket holds that nobody reads meanwhile.
 const WINDOW: usize = 40;
 /// Attempts of a window in which every frame that may go direct does: one in ten seconds is shown to the kernel.
-const ATTEMPTS: usize = 20;
+pub const ATTEMPTS: usize = 20;
 /// Both ends of the flow; nobody listens, and nobody refuses.
 const PORTS: [u16; 2] = [41_000, 42_000];
 /// Inner identifications of what is compared are below, those of what only has the flow promoted above.
-const COMPARED_MAX: u16 = 20_000;
+pub const COMPARED_MAX: u16 = 20_000;
 /// The largest UDP payload that the overlay takes.
 const PAYLOAD_MAX: usize = 1450 - 28;
 const SILENT: &str = "nft 'table ip silent { chain input { type filter hook input priority 0; ip protocol { tcp, udp } drop; }; }'";
 
 /// Of an Ethernet frame with IPv4.
-mod at {
+pub mod at {
     pub const TOS: usize = 15;
     pub const ID: usize = 18;
     pub const FLAGS: usize = 20;
@@ -43,30 +43,36 @@ mod at {
 struct Case {
     what: String,
     frame: Vec<u8>,
-    /// Goes direct once its flow does.
-    direct: bool,
+    /// Goes direct once its flow does, where flows go express.
+    gear: Option<Gear>,
     /// Something comes out.
     arrives: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Gear {
+    Express,
+    Ring,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
     Out,
     In,
 }
 
 /// The inner frames of one flow.
-struct Flow {
-    tcp: bool,
+pub struct Flow {
+    pub tcp: bool,
     macs: [[u8; 6]; 2],
     ends: [[u8; 4]; 2],
     ports: [u16; 2],
     random: Random,
-    id: u16,
+    pub id: u16,
 }
 
 impl Flow {
-    fn frame(&mut self, payload_len: usize, edit: impl FnOnce(&mut [u8])) -> Vec<u8> {
+    pub fn frame(&mut self, payload_len: usize, edit: impl FnOnce(&mut [u8])) -> Vec<u8> {
         let payload: Vec<u8> = (0..payload_len).map(|_| self.random.next() as u8).collect();
         let ip = PacketBuilder::ethernet2(self.macs[0], self.macs[1]).ipv4(
             self.ends[0],
@@ -94,16 +100,16 @@ impl Flow {
 }
 
 /// Where frames go in and come out, around node 1.
-struct Site {
-    lab: Lab,
+pub struct Site {
+    pub lab: Lab,
     wire: RawSocket,
     pod: RawSocket,
-    tunnel: VxlanFrame,
+    pub tunnel: VxlanFrame,
 }
 
 impl Site {
     /// With a vxlan device of these attributes.
-    fn up(attributes: &str) -> Self {
+    pub fn up(attributes: &str) -> Self {
         // Nothing on the way leaves anything to anybody behind it.
         let lab = Lab::with(LabOptions {
             offloads: false,
@@ -145,7 +151,7 @@ impl Site {
     }
 
     /// The flow as one way has it: the pod's frames, or those between the vxlan devices.
-    fn flow(&self, way: Way, tcp: bool) -> Flow {
+    pub fn flow(&self, way: Way, tcp: bool) -> Flow {
         let [near, far] = [Node::Master, Node::Worker];
         let ends = [near, far].map(|node| address(&self.lab.client_address(node)).octets());
         let (macs, [from, to]) = match way {
@@ -169,7 +175,7 @@ impl Site {
     }
 
     /// Puts a frame in, as it is.
-    fn send(&self, way: Way, frame: &[u8]) {
+    pub fn send(&self, way: Way, frame: &[u8]) {
         match way {
             Way::Out => self.pod.send(frame),
             Way::In => self.wire.send(frame),
@@ -177,7 +183,7 @@ impl Site {
     }
 
     /// Takes what has come out, by inner identification; what can differ is proven right and taken away.
-    fn collect(&self, way: Way, found: &mut BTreeMap<u16, Vec<u8>>) {
+    pub fn collect(&self, way: Way, found: &mut BTreeMap<u16, Vec<u8>>) {
         let (socket, inner_at) = match way {
             Way::Out => (&self.wire, offset::INNER),
             Way::In => (&self.pod, 0),
@@ -242,34 +248,46 @@ fn settle_outer(frame: &mut [u8]) {
 fn out_cases(flow: &mut Flow, step: usize) -> Vec<Case> {
     let payload_max = PAYLOAD_MAX - if flow.tcp { 12 } else { 0 };
     let mut cases = Vec::new();
-    let mut add = |what: String, frame: Vec<u8>, direct: bool, arrives: bool| {
+    let mut add = |what: String, frame: Vec<u8>, gear: Option<Gear>, arrives: bool| {
         cases.push(Case {
             what,
             frame,
-            direct,
+            gear,
             arrives,
         });
     };
+    let express = |may: bool| may.then_some(Gear::Express);
     for len in (0..=payload_max).step_by(step).chain([payload_max]) {
-        add(format!("{len} bytes"), flow.frame(len, |_| ()), true, true);
+        add(
+            format!("{len} bytes"),
+            flow.frame(len, |_| ()),
+            express(true),
+            true,
+        );
     }
     for tos in 0..=255 {
         let frame = flow.frame(33, |frame| frame[at::TOS] = tos);
-        add(format!("TOS {tos:#x}"), frame, tos & 3 != 3, true);
+        let gear = if tos & 3 == 3 {
+            Gear::Ring
+        } else {
+            Gear::Express
+        };
+        add(format!("TOS {tos:#x}"), frame, Some(gear), true);
     }
     for flags in [0, 0x40, 0x80] {
         for len in [0, payload_max] {
             let frame = flow.frame(len, |frame| frame[at::FLAGS] = flags);
-            add(format!("flags {flags:#x}"), frame, flags & 0x80 == 0, true);
+            let gear = express(flags & 0x80 == 0);
+            add(format!("flags {flags:#x}"), frame, gear, true);
         }
     }
     for ttl in [1, 2, 3, 63, 128, 255] {
         let frame = flow.frame(33, |frame| frame[at::TTL] = ttl);
-        add(format!("TTL {ttl}"), frame, ttl > 1, ttl > 1);
+        add(format!("TTL {ttl}"), frame, express(ttl > 1), ttl > 1);
     }
     if !flow.tcp {
         let frame = flow.frame(33, |frame| frame[at::L4_CHECK..at::L4_CHECK + 2].fill(0));
-        add("no inner checksum".to_owned(), frame, false, true);
+        add("no inner checksum".to_owned(), frame, None, true);
     }
     cases
 }
@@ -280,7 +298,9 @@ fn in_cases(tunnel: &VxlanFrame, flow: &mut Flow, step: usize) -> Vec<Case> {
     for case in &mut cases {
         case.frame = tunnel.around(&case.frame);
         // Nothing is in the outer header: no bit of the inner one changes.
-        case.direct |= case.what.starts_with("TOS");
+        if case.what.starts_with("TOS") {
+            case.gear = Some(Gear::Express);
+        }
     }
     for outer in [0, 1, 2, 3, 0xb8, 0xff] {
         for inner in 0..4 {
@@ -289,11 +309,17 @@ fn in_cases(tunnel: &VxlanFrame, flow: &mut Flow, step: usize) -> Vec<Case> {
             frame[offset::IP + 1] = outer;
             finish_outer_ip(&mut frame);
             let ecn = outer & 3;
+            let gear = match ecn {
+                3 if inner == 0 => None,
+                0 => Some(Gear::Express),
+                1 | 2 if ecn == inner => Some(Gear::Express),
+                _ => Some(Gear::Ring),
+            };
             cases.push(Case {
                 what: format!("outer TOS {outer:#x}, inner ECN {inner}"),
                 frame,
-                direct: ecn == 0 || (ecn != 3 && ecn == inner),
-                arrives: !(ecn == 3 && inner == 0),
+                gear,
+                arrives: gear.is_some(),
             });
         }
     }
@@ -308,29 +334,39 @@ fn in_cases(tunnel: &VxlanFrame, flow: &mut Flow, step: usize) -> Vec<Case> {
         cases.push(Case {
             what: format!("{what} {value}"),
             frame,
-            direct: true,
+            gear: Some(Gear::Express),
             arrives: true,
         });
     }
     cases
 }
 
+/// Frames of a way that went direct: express, and by the ring gear.
+pub fn forwarded(status: &Status, way: Way) -> [u64; 2] {
+    let gears = match way {
+        Way::Out => ["out", "ring_out"],
+        Way::In => ["in", "ring_in"],
+    };
+    let count = |gear| status.0["direct"][gear]["forwarded"].as_u64();
+    gears.map(|gear| count(gear).unwrap_or_else(|| panic!("a count: {}", status.0["direct"])))
+}
+
 /// Sends both ways until both go direct.
-fn promote(site: &Site, vxgate: &Vxgate, flows: &mut [Flow; 2]) {
+pub fn promote(site: &Site, vxgate: &Vxgate, flows: &mut [Flow; 2]) {
     wait_until("the flow goes direct", PATIENCE, || {
-        let before = direct(&vxgate.status());
+        let before = vxgate.status().direct().expect("it has a direct path");
         for _ in 0..10 {
             let [out, back] = flows.each_mut().map(|flow| flow.frame(10, |_| ()));
             site.send(Way::Out, &out);
             site.send(Way::In, &site.tunnel.around(&back));
         }
-        let now = direct(&vxgate.status());
-        now.out >= before.out + 10 && now.into >= before.into + 10
+        let now = vxgate.status().direct();
+        now.is_some_and(|now| now.beyond(before, 10))
     });
 }
 
-/// Judges frames of one flow through a device with these attributes.
-fn agree(attributes: &str, tcp: bool, step: usize) {
+/// Judges frames of one flow through a device with these attributes, on a direct path of that kind.
+fn agree(attributes: &str, tcp: bool, step: usize, flags: Flags) {
     let site = Site::up(attributes);
     let ways = [Way::Out, Way::In];
     let cases = ways.map(|way| match way {
@@ -345,34 +381,42 @@ fn agree(attributes: &str, tcp: bool, step: usize) {
             windows.map(|window| site.play(way, window)).collect()
         })
         .collect();
-    let vxgate = Vxgate::start(&site.lab.node(Node::Master), DIRECT);
+    let vxgate = Vxgate::start(&site.lab.node(Node::Master), flags);
+    let express = !flags.contains(&"--express");
     let mut flows = ways.map(|way| Flow {
         id: COMPARED_MAX,
         ..site.flow(way, tcp)
     });
-    let (mut compared, mut went_direct) = (0, 0);
+    let (mut compared, mut went_direct) = (0, [0; 2]);
     for ((way, cases), by_kernel) in ways.into_iter().zip(&cases).zip(&by_kernel) {
         for (window, expected) in cases.chunks(WINDOW).zip(by_kernel) {
-            went_direct += direct_window(&site, &vxgate, &mut flows, (way, window, expected));
+            let wanted = |gear| {
+                let gears = window.iter().filter_map(|case| case.gear);
+                let gears = gears.map(|gear| if express { gear } else { Gear::Ring });
+                gears.filter(|of| *of == gear).count() as u64
+            };
+            let wanted = [Gear::Express, Gear::Ring].map(wanted);
+            direct_window(&site, &vxgate, &mut flows, (way, window, expected), wanted);
+            went_direct = [0, 1].map(|gear| went_direct[gear] + wanted[gear]);
             compared += window.len();
         }
     }
     let kind = if tcp { "TCP" } else { "UDP" };
     println!(
-        "    [{attributes}] {kind}: {compared} frames as in the kernel, {went_direct} of them direct"
+        "    [{attributes}] {kind}, {flags:?}: {compared} frames as in the kernel, {went_direct:?} of them express and by the ring gear"
     );
     let status = vxgate.balanced();
     assert_eq!(status.0["direct"]["in"]["in_flight"], 0);
 }
 
-/// Plays a window until every frame of it that may go direct does; how many these are.
+/// Plays a window until every frame of it that may go direct does: so many, in their gears.
 fn direct_window(
     site: &Site,
     vxgate: &Vxgate,
     flows: &mut [Flow; 2],
     (way, window, expected): (Way, &[Case], &BTreeMap<u16, Vec<u8>>),
-) -> u64 {
-    let wanted = window.iter().filter(|case| case.direct).count() as u64;
+    wanted: [u64; 2],
+) {
     for _ in 0..ATTEMPTS {
         promote(site, vxgate, flows);
         let before = vxgate.balanced();
@@ -389,20 +433,19 @@ fn direct_window(
             );
         }
         let after = vxgate.balanced();
-        let [was, is] = [&before, &after].map(direct);
-        let went = match way {
-            Way::Out => is.out - was.out,
-            Way::In => is.into - was.into,
-        };
+        let [was, is] = [&before, &after].map(|status| forwarded(status, way));
+        let went = [0, 1].map(|gear| is[gear] - was[gear]);
+        // Where express is not sure for a moment, the ring gear takes them.
+        let (all, may) = (went[0] + went[1], wanted[0] + wanted[1]);
         assert!(
-            went <= wanted,
-            "{way:?}: {went} went direct, of {wanted} that may"
+            went[0] <= wanted[0] && all <= may,
+            "{way:?}: {went:?} went express and by the ring gear, of {wanted:?} that may"
         );
         if went == wanted {
-            return went;
+            return;
         }
         println!(
-            "    {went} of {wanted} went direct, with {} changes: once more",
+            "    {went:?} of {wanted:?} went direct, with {} changes: once more",
             changes(&after) - changes(&before)
         );
     }
@@ -411,20 +454,29 @@ fn direct_window(
 
 #[test]
 fn what_goes_direct_is_what_the_kernel_sends_and_delivers() {
-    agree("", false, 3);
-    agree("", true, 37);
+    for (tcp, step, usual) in [
+        (false, 7, DIRECT),
+        (true, 101, ALWAYS),
+        (true, 101, DIRECT_BY_RING),
+    ] {
+        for flags in kinds(usual) {
+            agree("", tcp, step, flags);
+        }
+    }
 }
 
 #[test]
 fn what_goes_direct_is_what_the_kernel_sends_by_every_fit_device() {
-    for attributes in [
-        "ttl 7",
-        "tos 0xb8",
-        "tos 0x03",
-        "df set",
-        "noudpcsum",
-        "srcport 50000 50100",
+    for (attributes, usual) in [
+        ("ttl 7", ALWAYS),
+        ("tos 0xb8", DIRECT_BY_RING),
+        ("tos 0x03", DIRECT),
+        ("df set", ALWAYS_BY_RING),
+        ("noudpcsum", DIRECT),
+        ("srcport 50000 50100", DIRECT_BY_RING),
     ] {
-        agree(attributes, false, 101);
+        for flags in kinds(usual) {
+            agree(attributes, false, 101, flags);
+        }
     }
 }

@@ -10,15 +10,13 @@ use crate::support::frames::RawSocket;
 use crate::support::lab::{Lab, Node};
 use crate::support::vxgate::{Status, Vxgate};
 use crate::support::wait_until;
-use crate::who::{DIRECT, KUBE_PROXY};
+use crate::who::{DIRECT, DIRECT_BY_RING, KUBE_PROXY};
 
 /// Bytes a second each way of a transfer that goes on until there is enough: far more than what makes a flow bulk, far less than
 /// a busy machine carries.
 const RATE: u64 = 16 << 20;
 /// What has to arrive both ways for it to go on.
 const SHARE: u64 = 2 << 20;
-/// No flow goes past the workers.
-const RING_ONLY: [&str; 4] = ["--direct", "flows", "--express", "false"];
 /// Answers that are counted.
 const ANSWERS: u64 = 200;
 /// More than the vxlan device takes, and less than the test's own buffers.
@@ -185,7 +183,7 @@ fn until_all_in_ring(talk: &mut Talk, vxgate: &Vxgate) {
 fn without_express_every_frame_of_a_flow_goes_by_the_ring_gear_or_to_the_kernel() {
     let lab = Lab::up();
     let node = lab.node(Node::Master);
-    let vxgate = Vxgate::start(&node, &RING_ONLY);
+    let vxgate = Vxgate::start(&node, DIRECT_BY_RING);
     let mut talk = talk(&lab);
     until_all_in_ring(&mut talk, &vxgate);
     for len in [1, 2, 555, 1400] {
