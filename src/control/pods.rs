@@ -77,7 +77,7 @@ pub fn pods(links: &[LinkKind], with_clsact: &[u32]) -> Pods {
 fn obstacle(link: &LinkKind, name: &str, with_clsact: &[u32]) -> Option<String> {
     if with_clsact.contains(&link.link.ifindex) {
         return Some(format!(
-            "{name} has classifiers (clsact), which its frames would go around"
+            "{name} has classifiers (clsact or ingress), which its frames would go around"
         ));
     }
     let qdisc = Some(link.qdisc.as_str()).filter(|qdisc| !matches!(*qdisc, "noqueue" | ""));

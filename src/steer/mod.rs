@@ -468,7 +468,7 @@ impl Drop for Steering {
     }
 }
 
-/// The devices, by index, that have classifiers of the older kind (clsact).
+/// The devices, by index, that have classifiers of the older kind (clsact, ingress).
 ///
 /// # Errors
 /// When the kernel does not tell.

@@ -45,10 +45,15 @@ pub(super) fn drops(socket: &mut Socket, ifindex: u32) -> Result<u64, Error> {
     Ok(ours.map(dropped).sum())
 }
 
-/// Indexes of all devices that can have clsact filters.
+/// Indexes of all devices that can have filters: `ingress` is one half of `clsact`, and limits what pods send.
 pub(super) fn devices_with_clsact(socket: &mut Socket) -> Result<Vec<u32>, Error> {
     let all = all(socket)?;
-    let with = all.iter().filter(|queue| is_kind(queue, "clsact"));
+    let can = |queue: &&TcMessage| {
+        ["clsact", "ingress"]
+            .iter()
+            .any(|kind| is_kind(queue, kind))
+    };
+    let with = all.iter().filter(can);
     Ok(with
         .map(|queue| queue.header.index.cast_unsigned())
         .collect())

@@ -401,9 +401,9 @@ fn what_may_decide_of_a_promoted_flow_has_it_judged_anew() {
     chat.wait_until_direct(&place.vxgate, "at the end");
 }
 
-/// The limit of a pod's bandwidth on the bridge, which a frame that goes around it does not meet.
+/// The limit of a pod's bandwidth, which a frame that goes around it does not meet.
 #[test]
-fn a_bridge_with_a_queueing_discipline_or_classifiers_has_no_direct_path() {
+fn where_there_is_a_queueing_discipline_or_are_classifiers_there_is_no_direct_path() {
     let place = Place::up();
     let chat = place.chat();
     for [set, reset, why] in [
@@ -415,7 +415,13 @@ fn a_bridge_with_a_queueing_discipline_or_classifiers_has_no_direct_path() {
         [
             "tc qdisc add dev cni0 clsact",
             "tc qdisc del dev cni0 clsact",
-            "cni0 has classifiers (clsact)",
+            "cni0 has classifiers (clsact or ingress)",
+        ],
+        // As the bandwidth plugin of CNI limits what a pod sends.
+        [
+            "tc qdisc add dev PORT ingress",
+            "tc qdisc del dev PORT ingress",
+            "it has classifiers (clsact or ingress)",
         ],
     ] {
         chat.wait_until_direct(&place.vxgate, why);
