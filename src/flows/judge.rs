@@ -190,6 +190,7 @@ impl Judge {
             let (before, found) = (known.going, found.filter(|found| known.may_become(found)));
             let departure = out.copied().or(arrived.map(Arrival::departure));
             let (Some((ways, pod)), Some(departure)) = (found, departure) else {
+                known.held = false;
                 self.put_off(slot, now_ns);
                 continue;
             };
@@ -226,6 +227,7 @@ impl Judge {
         if !std::mem::take(&mut known.waits) {
             return false;
         }
+        known.held = false;
         known.going = Some(Going {
             frames: known.going.map_or(0, |going| going.frames),
             ways: flow.ways,
@@ -236,6 +238,14 @@ impl Judge {
             self.promoted += 1;
         }
         true
+    }
+
+    /// Has a ripe flow stay with the kernel whose frames conntrack has to see; it is asked for later on.
+    pub fn hold(&mut self, slot: Slot, now_ns: u64) {
+        if let Some((_, known)) = self.table.get_mut(slot) {
+            known.held = true;
+        }
+        self.put_off(slot, now_ns);
     }
 
     /// Has a flow that waits be asked for later on: ever more rarely, while it is told of. One that goes already is looked at again
@@ -576,12 +586,20 @@ pub(super) mod tests {
         judge.hear(&arrived(key(5, 2), FAR), 3);
         judge.hear(&out(key(5, 3)), 3);
         judge.hear(&arrived(key(5, 3), [10, 0, 0, 12]), 4);
-        for flow in [key(5, 4), tcp, key(5, 6)] {
+        for flow in [key(5, 4), tcp, key(5, 6), key(5, 7)] {
             judge.hear(&out(flow), 3);
             judge.hear(&arrived(flow, FAR), 4);
         }
-        let seen = |flow: &FlowKey| alike(pod().filter(|_| *flow == key(5, 6)));
-        assert_eq!(decide_by(&mut judge, 5, seen).len(), 1);
+        let seen = |flow: &FlowKey| alike(pod().filter(|_| [key(5, 6), key(5, 7)].contains(flow)));
+        let ripe = judge.ripe(5, seen);
+        assert_eq!(ripe.len(), 2);
+        for flow in &ripe {
+            if flow.key == key(5, 7) {
+                judge.hold(flow.slot, 5);
+            } else {
+                assert!(judge.promote(flow, 5));
+            }
+        }
         let hitch = |judge: &Judge, flow| {
             let mut flows = judge.flows();
             let standing = flows.find(|standing| standing.key == flow).unwrap();
@@ -595,13 +613,14 @@ pub(super) mod tests {
             (key(5, 4), Some(Hitch::PodUnseen)),
             (tcp, Some(Hitch::TcpForbidden)),
             (key(5, 6), None),
+            (key(5, 7), Some(Hitch::Held)),
         ] {
             assert_eq!(hitch(&judge, flow), expected, "{flow}");
         }
         // Kept in mind for a while.
         let keep = |_| Verdict::Frames(0);
         judge.sweep(5_000 * MS, 1, keep, |_, _| ());
-        assert_eq!(judge.flows().count(), 6);
+        assert_eq!(judge.flows().count(), 7);
         judge.sweep(60_004 * MS, 1, keep, |_, _| ());
         assert_eq!(judge.flows().count(), 0);
     }

@@ -22,6 +22,8 @@ pub struct Known {
     pub waits: bool,
     /// How often that was asked for in vain.
     pub in_vain: u8,
+    /// Conntrack has to see its frames.
+    pub held: bool,
 }
 
 /// How a flow is promoted.

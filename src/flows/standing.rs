@@ -16,6 +16,8 @@ pub enum Hitch {
     OtherWayBack,
     /// TCP may not go direct.
     TcpForbidden,
+    /// Conntrack has to see its frames.
+    Held,
     /// Its pod's device was not seen to send and to be sent the same 5-tuple, with the same Ethernet addresses: it is translated on
     /// its way, or its pod's device is not looked after.
     PodUnseen,
@@ -32,6 +34,9 @@ impl Hitch {
             Self::NotSeenArriving => "not seen arriving",
             Self::OtherWayBack => "comes by another way than it goes",
             Self::TcpForbidden => "TCP may not go direct",
+            Self::Held => {
+                "conntrack has to see its frames: it translates them, has a helper for them, or soon forgets the flow"
+            }
             Self::PodUnseen => "not seen both ways at a pod's device",
             Self::PodUnknown => "not seen at the pod's device that its address is behind",
         }
@@ -94,6 +99,7 @@ fn hitch(key: &FlowKey, known: &Known, evidence: Evidence, tcp: bool) -> Option<
     match missing.filter(|_| !one_way || going.is_some()) {
         Some(hitch) => Some(hitch),
         None if key.is_tcp() && !tcp => Some(Hitch::TcpForbidden),
+        None if known.held => Some(Hitch::Held),
         None if one_way => Some(Hitch::PodUnknown),
         None => Some(Hitch::PodUnseen),
     }

@@ -15,8 +15,10 @@ const NEW: u16 = 1 << 8;
 const NESTED: u16 = 1 << 15;
 /// `CTA_TUPLE_ORIG`: what an answer is sought by, whichever way the flow began.
 const TUPLE: u16 = 1;
-/// `CTA_STATUS`, in network byte order.
+/// `CTA_STATUS` and `CTA_TIMEOUT`, in network byte order; `CTA_HELP`.
 const STATUS: u16 = 3;
+const HELP: u16 = 5;
+const TIMEOUT: u16 = 7;
 /// `IPS_SRC_NAT`, `IPS_DST_NAT`.
 const TRANSLATED: u32 = 1 << 4 | 1 << 5;
 /// `CTA_TUPLE_IP`, and in it `CTA_IP_V4_SRC` and the next; over IPv6, two more.
@@ -45,6 +47,17 @@ pub struct Tuple {
     pub protocol: u8,
 }
 
+/// What it does with a flow. Nothing with one that it does not know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tracked {
+    /// Translates it.
+    pub translated: bool,
+    /// Has a helper look into what it says, as of FTP.
+    pub helped: bool,
+    /// Forgets it when it sees no frame of it for so many seconds.
+    pub forgotten_s: Option<u32>,
+}
+
 /// Asks conntrack in the network namespace of the thread that opened it.
 #[derive(Debug)]
 pub struct Conntrack(Socket);
@@ -58,39 +71,49 @@ impl Conntrack {
         Socket::open_to(NETLINK_NETFILTER).map(Self)
     }
 
-    /// Asks of each of these whether it translates the flow that has such frames; `each` is told which of them, and the answer: it does
-    /// not translate what it does not know.
+    /// Asks of each of these what it does with the flow that has such frames; `each` is told which of them, and the answer.
     ///
     /// # Errors
     /// Each's own, when the kernel refuses to tell. And when it does not answer, or nobody is there to: then not of all of them
     /// something was told.
-    pub fn translates(
+    pub fn track(
         &mut self,
         tuples: impl Iterator<Item = Tuple>,
-        mut each: impl FnMut(usize, Result<bool, Error>),
+        mut each: impl FnMut(usize, Result<Tracked, Error>),
     ) -> Result<(), Error> {
         let bodies: Vec<_> = tuples.map(|tuple| question(&tuple)).collect();
         for (bodies, first) in bodies.chunks(AT_ONCE).zip((0..).step_by(AT_ONCE)) {
             self.0.ask_each(GET, bodies, |which, answer| {
-                let translates = match answer {
-                    Ok(message) => Ok(message.kind == NEW && is_translated(message.payload)),
-                    Err(Error::Kernel { code: ENOENT, .. }) => Ok(false),
+                let tracked = match answer {
+                    // struct nfgenmsg in front.
+                    Ok(message) if message.kind == NEW => {
+                        Ok(Tracked::read(message.payload.get(4..).unwrap_or_default()))
+                    }
+                    Ok(_) | Err(Error::Kernel { code: ENOENT, .. }) => Ok(Tracked::default()),
                     Err(error) => Err(error),
                 };
-                each(first + which, translates);
+                each(first + which, tracked);
             })?;
         }
         Ok(())
     }
 }
 
-/// By what an entry says of itself.
-fn is_translated(entry: &[u8]) -> bool {
-    // struct nfgenmsg in front.
-    let said = entry.get(4..).unwrap_or_default();
-    let status = attributes(said).find(|(number, _)| *number == STATUS);
-    let status = status.and_then(|(_, value)| value.first_chunk());
-    status.is_some_and(|bytes| u32::from_be_bytes(*bytes) & TRANSLATED != 0)
+impl Tracked {
+    /// By what an entry says of itself.
+    fn read(entry: &[u8]) -> Self {
+        let mut tracked = Self::default();
+        for (number, value) in attributes(entry) {
+            let value = value.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
+            match number {
+                STATUS => tracked.translated |= value.is_some_and(|bits| bits & TRANSLATED != 0),
+                HELP => tracked.helped = true,
+                TIMEOUT => tracked.forgotten_s = value,
+                _ => {}
+            }
+        }
+        tracked
+    }
 }
 
 fn question(Tuple { from, to, protocol }: &Tuple) -> RequestBody {
@@ -115,6 +138,28 @@ fn tuple(from: SocketAddr, to: SocketAddr, protocol: u8) -> RequestBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_it_says_of_a_flow_is_read() {
+        let said = RequestBody::default()
+            .with(STATUS, &0x1e_u32.to_be_bytes())
+            .with(TIMEOUT, &30_u32.to_be_bytes());
+        let plain = Tracked {
+            translated: true,
+            helped: false,
+            forgotten_s: Some(30),
+        };
+        assert_eq!(Tracked::read(said.as_bytes()), plain);
+        let name = RequestBody::default().with(1, b"ftp\0");
+        let said = RequestBody::default()
+            .with(STATUS, &0x0e_u32.to_be_bytes())
+            .with(HELP | NESTED, name.as_bytes());
+        let helped = Tracked {
+            helped: true,
+            ..Tracked::default()
+        };
+        assert_eq!(Tracked::read(said.as_bytes()), helped);
+    }
 
     #[test]
     fn a_tuple_has_both_ends_in_the_byte_order_of_the_wire() {

@@ -35,7 +35,7 @@ pub use attribute::{
     RequestBody, attributes, flag_or_u8, ip_from, mac_from, text_from, u8_from, u16_be_from,
     u16_from, u32_from,
 };
-pub use conntrack::{Conntrack, Tuple};
+pub use conntrack::{Conntrack, Tracked, Tuple};
 pub use filter::{Filter, filters};
 pub use ipset::ipsets;
 pub use link::{Link, LinkKind, ParentDevice, links, links_with_kind};

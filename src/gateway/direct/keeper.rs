@@ -33,6 +33,8 @@ const TICK: Duration = Duration::from_millis(10);
 /// (`HEARTBEAT_STALE_NS` of `bpf/shared.h`: who holds it longer is passed by), and than a sleeping worker takes to look at another
 /// snapshot. What was judged before the change must not be taken for judged after it.
 const SETTLE_NS: u64 = 250_000_000;
+/// A flow that conntrack forgets sooner without a frame does not go direct: longer than `SHOW_EVERY_NS` of `bpf/shared.h`.
+const REMEMBERED_MIN_S: u32 = 12;
 /// Flows that are told of at most.
 const FLOWS_MAX: usize = 4096;
 /// How often what is not announced is looked at.
@@ -236,11 +238,11 @@ impl Keeper {
             Evidence::BothWays => express.seen_both_ways(key, generation),
             Evidence::OneWay => confirmed(changes, key, express.at_pods(key, generation)),
         });
-        let translated = translated(self.conntrack.as_mut(), &ripe);
+        let held = held(self.conntrack.as_mut(), &ripe);
         let mut promotions = 0;
-        for (flow, translated) in ripe.iter().zip(translated) {
-            if translated {
-                self.judge.put_off(flow.slot, now_ns);
+        for (flow, is_held) in ripe.iter().zip(held) {
+            if is_held {
+                self.judge.hold(flow.slot, now_ns);
             } else if self.judge.promote(flow, now_ns) {
                 promotions += u64::from(!flow.more);
                 self.express.promote(flow, generation, now_ns);
@@ -465,37 +467,43 @@ fn confirmed(changes: &Changes, key: &FlowKey, seen: AtPods) -> AtPods {
     }
 }
 
-/// Of each of these flows whether conntrack translates the one that has this name at the tunnel. Two flows may have it, one there and
-/// one at the pod: a pod that asks a service, and from the same port who is behind it, has conntrack choose another port for one of
-/// them.
+/// Of each of these flows whether conntrack has to see the frames of the one that has this name at the tunnel: because it translates
+/// them, has a helper read them, or forgets the flow before it is shown the next one. Two flows may have that name, one there and one
+/// at the pod: a pod that asks a service, and from the same port who is behind it, has conntrack choose another port for one of them.
 ///
 /// The flow at the tunnel is the one that conntrack knows by what comes from there, whoever began it; and it has known it since
 /// before a worker saw what leaves.
-fn translated(conntrack: Option<&mut Conntrack>, flows: &[Promoted]) -> Vec<bool> {
+fn held(conntrack: Option<&mut Conntrack>, flows: &[Promoted]) -> Vec<bool> {
     let Some(conntrack) = conntrack else {
         return vec![false; flows.len()];
     };
-    // Where nothing is told, something may be.
-    let mut translated = vec![true; flows.len()];
+    // Where nothing is told, it may have to.
+    let mut held = vec![true; flows.len()];
     let tuples = flows.iter().map(|flow| Tuple {
         from: flow.key.remote,
         to: flow.key.local,
         protocol: flow.key.protocol,
     });
-    let told = conntrack.translates(tuples, |which, answer| {
-        let answer = answer.unwrap_or_else(|error| {
-            tracing::debug!(%error, "conntrack does not tell whether it translates a flow");
-            // A kernel whose conntrack cannot be asked at all leaves it at what was seen.
-            false
-        });
-        if let Some(place) = translated.get_mut(which) {
+    let told = conntrack.track(tuples, |which, answer| {
+        let soon = |seconds: u32| seconds <= REMEMBERED_MIN_S;
+        let answer = match answer {
+            Ok(tracked) => {
+                tracked.translated || tracked.helped || tracked.forgotten_s.is_some_and(soon)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "conntrack does not tell what it does with a flow");
+                // A kernel whose conntrack cannot be asked at all leaves it at what was seen.
+                false
+            }
+        };
+        if let Some(place) = held.get_mut(which) {
             *place = answer;
         }
     });
     if let Err(error) = told {
-        tracing::debug!(%error, "conntrack does not tell whether it translates flows");
+        tracing::debug!(%error, "conntrack does not tell what it does with flows");
     }
-    translated
+    held
 }
 
 /// What a flow goes that does not go both ways.

@@ -12,7 +12,7 @@
 //! a while, so that no frame that was on its way when the change came is taken for one that was judged after it. Should the
 //! thread hang, the programs find that nobody listens any more, and take no frame either.
 //!
-//! Before a flow is promoted, conntrack is asked whether it translates it: what was seen on both sides may be of two flows that
+//! Before a flow is promoted, conntrack is asked what it does with it: what was seen on both sides may be of two flows that
 //! have one name there.
 //!
 //! What cannot be heard of is looked for: filters that change without an announcement forbid the direct path ([`refused`]).

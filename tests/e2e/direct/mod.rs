@@ -4,6 +4,7 @@
 //! Node 1 runs `vxgate --direct flows`, node 2 the plain kernel: whatever goes the direct path, a kernel judges on the far side.
 
 mod always;
+mod around;
 mod calls;
 mod changes;
 mod ear;
