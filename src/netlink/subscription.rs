@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_XFRM};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, sockopt};
 
@@ -49,6 +49,8 @@ pub enum Group {
 /// `NFNLGRP_NFTABLES` (`linux/netfilter/nfnetlink.h`): whatever changes in nftables, and with every change another
 /// generation.
 const NFTABLES: u32 = 7;
+/// `XFRMNLGRP_EXPIRE`, `XFRMNLGRP_POLICY` (`linux/xfrm.h`): policies that come, change, go, and run out.
+const POLICIES: [u32; 2] = [2, 4];
 
 /// What [`Subscription::receive`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +85,20 @@ impl Subscription {
 
     /// Hears of every change of nftables, which `iptables-nft` makes its rules of, too. `None` on a kernel without it.
     pub fn nftables(queue_bytes: usize) -> io::Result<Option<Self>> {
-        match Self::join(NETLINK_NETFILTER, [NFTABLES], queue_bytes) {
+        Self::join_where_there_is(NETLINK_NETFILTER, [NFTABLES], queue_bytes)
+    }
+
+    /// Hears of IPsec policies. `None` on a kernel without them.
+    pub fn policies(queue_bytes: usize) -> io::Result<Option<Self>> {
+        Self::join_where_there_is(NETLINK_XFRM, POLICIES, queue_bytes)
+    }
+
+    fn join_where_there_is(
+        protocol: isize,
+        groups: impl IntoIterator<Item = u32>,
+        queue_bytes: usize,
+    ) -> io::Result<Option<Self>> {
+        match Self::join(protocol, groups, queue_bytes) {
             Err(error) if error.raw_os_error() == Some(Errno::PROTONOSUPPORT.raw_os_error()) => {
                 Ok(None)
             }

@@ -23,6 +23,8 @@ pub enum Change {
     TrafficControl,
     /// Forwarding and the like (`net.ipv4.conf`, `net.ipv6.conf`).
     Netconf,
+    /// An IPsec policy.
+    Policy,
     /// What devices can do for XDP.
     XdpFeatures,
     /// Whatever could not be told for lack of room.
@@ -37,7 +39,7 @@ pub enum Change {
 
 impl Change {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Filters,
         Self::Link,
         Self::Address,
@@ -48,6 +50,7 @@ impl Change {
         Self::Nexthop,
         Self::TrafficControl,
         Self::Netconf,
+        Self::Policy,
         Self::XdpFeatures,
         Self::Overrun,
         Self::Unknown,
@@ -68,6 +71,7 @@ impl Change {
             Self::Nexthop => "nexthop",
             Self::TrafficControl => "traffic_control",
             Self::Netconf => "netconf",
+            Self::Policy => "policy",
             Self::XdpFeatures => "xdp_features",
             Self::Overrun => "overrun",
             Self::Unknown => "unknown",

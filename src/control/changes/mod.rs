@@ -67,6 +67,7 @@ const DUMPS: [(u16, &[u8]); 6] = [
 pub struct Changes {
     routes: Subscription,
     filters: Option<Subscription>,
+    policies: Option<Subscription>,
     features: Option<Subscription>,
     known: Known,
 }
@@ -93,6 +94,7 @@ impl Changes {
         let mut changes = Self {
             routes: Subscription::open(&GROUPS, QUEUE_BYTES).map_err(io)?,
             filters,
+            policies: Subscription::policies(QUEUE_BYTES).map_err(io)?,
             features,
             known: Known::default(),
         };
@@ -119,7 +121,8 @@ impl Changes {
 
     /// What to wait for.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let others = self.filters.iter().chain(&self.features);
+        let others = self.filters.iter().chain(&self.policies);
+        let others = others.chain(&self.features);
         std::iter::once(self.routes.as_fd()).chain(others.map(AsFd::as_fd))
     }
 
@@ -132,6 +135,9 @@ impl Changes {
         })?;
         if let Some(filters) = &mut self.filters {
             listen(filters, &mut heard, |_, heard| heard.note(Change::Filters))?;
+        }
+        if let Some(policies) = &mut self.policies {
+            listen(policies, &mut heard, |_, heard| heard.note(Change::Policy))?;
         }
         if let Some(features) = &mut self.features {
             listen(features, &mut heard, |message, heard| {

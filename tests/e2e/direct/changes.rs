@@ -42,7 +42,7 @@ N";
 
 /// What somebody does that forbids the flow, and undoes. `POD` and `FAR` are its ends, `PORT` the pod's device, `PEER` and
 /// `NEXT` the far vxlan device's Ethernet address and VTEP.
-const FORBIDDING: [[&str; 3]; 15] = [
+const FORBIDDING: [[&str; 3]; 16] = [
     [
         "a rule is added",
         "nft insert rule ip np forward ip saddr POD counter drop",
@@ -82,6 +82,11 @@ const FORBIDDING: [[&str; 3]; 15] = [
         "forwarding ends",
         "sysctl -qw net.ipv4.conf.cni0.forwarding=0",
         "sysctl -qw net.ipv4.conf.cni0.forwarding=1",
+    ],
+    [
+        "an IPsec policy blocks it",
+        "ip xfrm policy add src POD dst FAR dir fwd action block",
+        "ip xfrm policy delete src POD dst FAR dir fwd",
     ],
     [
         "the peer's Ethernet address is behind another VTEP",
