@@ -37,6 +37,7 @@ mod listening;
 mod merge;
 mod mirror;
 mod mirrored;
+mod narrow;
 mod neighbour;
 mod nexthop;
 mod pods;

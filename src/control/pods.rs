@@ -20,7 +20,7 @@ pub struct PodPort {
     pub ifindex: u32,
     /// Its name there.
     pub name: String,
-    /// Its MTU in bytes.
+    /// How long the packets are that reach it, in bytes: its MTU, or its bridge's where that is less.
     pub mtu: u32,
 }
 
@@ -57,7 +57,7 @@ pub fn pods(links: &[LinkKind], with_clsact: &[u32]) -> Pods {
         let port = PodPort {
             ifindex: link.link.ifindex,
             name: link.link.name.clone(),
-            mtu: link.link.mtu,
+            mtu: link.link.mtu.min(bridge.link.mtu),
         };
         let around = obstacle(link, "it", with_clsact);
         let around = around.or_else(|| obstacle(bridge, &bridge.link.name, with_clsact));
@@ -143,6 +143,16 @@ mod tests {
         let found = pods(&links, &[]);
         assert_eq!(indexes(&found), [4, 10]);
         assert_eq!(found.left_out, []);
+    }
+
+    #[test]
+    fn a_pod_is_sent_nothing_that_its_bridge_would_not_take() {
+        let mut bridge = link(1, "bridge", None);
+        for (mtu, reaches) in [(1300, 1300), (1450, 1450), (9000, 1450)] {
+            bridge.link.mtu = mtu;
+            let found = pods(&[bridge.clone(), link(4, "veth", Some(1))], &[]);
+            assert_eq!(found.ports[0].mtu, reaches);
+        }
     }
 
     #[test]

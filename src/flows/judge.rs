@@ -55,6 +55,8 @@ pub struct Promoted {
     pub ways: Ways,
     /// Whether some do already: it was promoted one way before.
     pub more: bool,
+    /// How long packets may be that are routed to its ends, in bytes, the remote one first; where anything says so.
+    pub packet_max: [Option<u32>; 2],
 }
 
 /// What becomes of a promoted flow that is looked at.
@@ -202,6 +204,7 @@ impl Judge {
                 pod,
                 ways,
                 more: before.is_some(),
+                packet_max: [None; 2],
             });
         }
         ripe

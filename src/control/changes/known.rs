@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use foldhash::fast::FixedState;
 
+use super::super::narrow::NarrowRoutes;
 use super::{Change, Heard};
 use crate::flows::PodSide;
 use crate::netlink::{
@@ -69,6 +70,7 @@ pub(super) struct Known {
     stations: HashMap<Station, Option<Place>, FixedState>,
     /// What bridges say of their ports, but for timers.
     ports: HashMap<u32, Vec<u8>, FixedState>,
+    pub narrow: NarrowRoutes,
 }
 
 /// What matters of a link.
@@ -118,6 +120,7 @@ impl Known {
             match message.kind {
                 kind if TRAFFIC_CONTROL.contains(&kind) => heard.note_links(Change::TrafficControl),
                 kind if ROUTE.contains(&kind) => {
+                    self.narrow.hear(message);
                     if !leads_to_a_link(message.payload) {
                         heard.note(Change::Route);
                     }

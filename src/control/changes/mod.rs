@@ -51,13 +51,15 @@ const BRIDGE_PORTS: [u8; 24] = [
     AF_BRIDGE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 29, 0, 4, 0, 0, 0,
 ];
 
-/// What all is there to begin with: the requests for links, addresses of both families, neighbours and FDB entries
+/// What all is there to begin with: the requests for links, addresses and routes of both families, neighbours and FDB entries
 /// (`linux/rtnetlink.h`), with their empty headers.
-const DUMPS: [(u16, &[u8]); 6] = [
+const DUMPS: [(u16, &[u8]); 8] = [
     (18, &[0; 16]),
     (18, &BRIDGE_PORTS),
     (22, &[2, 0, 0, 0, 0, 0, 0, 0]),
     (22, &[10, 0, 0, 0, 0, 0, 0, 0]),
+    (26, &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+    (26, &[10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
     (30, &[0; 12]),
     (30, &[7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
 ];
@@ -117,6 +119,11 @@ impl Changes {
     /// heard of neighbours, FDB and links.
     pub fn lead_to(&self, addr: IpAddr, pod: &PodSide) -> bool {
         self.known.lead_to(addr, pod)
+    }
+
+    /// How long packets to an address may be at most, in bytes, as far as routes say.
+    pub fn mtu_to(&self, addr: IpAddr) -> Option<u32> {
+        self.known.narrow.mtu_to(addr)
     }
 
     /// What to wait for.

@@ -245,7 +245,13 @@ impl Keeper {
                 self.judge.hold(flow.slot, now_ns);
             } else if self.judge.promote(flow, now_ns) {
                 promotions += u64::from(!flow.more);
-                self.express.promote(flow, generation, now_ns);
+                let ends = [flow.key.remote, flow.key.local];
+                let packet_max = ends.map(|end| changes.mtu_to(end.ip()));
+                let flow = Promoted {
+                    packet_max,
+                    ..*flow
+                };
+                self.express.promote(&flow, generation, now_ns);
             }
         }
         if promotions > 0 {

@@ -166,10 +166,14 @@ impl Express {
     fn manner(&self, flow: &Promoted) -> Manner {
         let pod = self.pods.get(&flow.pod.pod);
         let device = self.devices.get(&flow.departure.device);
-        let mtu = pod.map_or(u32::MAX, |pod| pod.mtu);
+        let device_max = device.map_or(u32::MAX, |device| device.frame_max);
+        let frame = |packet: Option<u32>| {
+            packet.map_or(u32::MAX, |max| max.saturating_add(ethernet::LEN as u32))
+        };
+        let [to_remote, to_pod] = flow.packet_max.map(frame);
         Manner {
-            frame_max: device.map_or(u32::MAX, |device| device.frame_max),
-            deliver_max: mtu.saturating_add(ethernet::LEN as u32),
+            frame_max: device_max.min(to_remote),
+            deliver_max: frame(pod.map(|pod| pod.mtu)).min(to_pod),
             by_xdp: pod.is_some_and(|pod| pod.by_xdp),
             highest: self.highest,
             joins: device.is_none_or(|device| device.joins),

@@ -122,6 +122,7 @@ impl Loaded {
             pod: SIDE,
             ways: Ways::Both,
             more: false,
+            packet_max: [None; 2],
         }
     }
 
