@@ -317,33 +317,47 @@ int vxgate_access(struct xdp_md *ctx)
 	return XDP_DROP;
 }
 
+/* What a frame carries right behind its IP header, and where; 0 when that cannot be read. Over IPv6, an extension header is that. */
+static __always_inline __u8 carried_at(struct __sk_buff *skb, __u32 *at)
+{
+	struct ipv6hdr six;
+	struct iphdr four;
+	__be16 protocol;
+
+	*at = sizeof(struct ethhdr);
+	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_proto), &protocol, sizeof(protocol)))
+		return 0;
+	if (protocol == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes(skb, *at, &four, sizeof(four)))
+			return 0;
+		*at += four.ihl * 4;
+		return four.protocol;
+	}
+	if (protocol != bpf_htons(ETH_P_IPV6) || bpf_skb_load_bytes(skb, *at, &six, sizeof(six)))
+		return 0;
+	*at += sizeof(six);
+	return six.nexthdr;
+}
+
+/* How long all headers of a frame of TCP are; 0 when that cannot be read. */
+static __always_inline __u32 tcp_headers_len(struct __sk_buff *skb, __u32 at)
+{
+	__u8 offset;
+
+	if (bpf_skb_load_bytes(skb, at + TCP_OFFSET_AT, &offset, sizeof(offset)))
+		return 0;
+	return at + (offset >> 4) * 4;
+}
+
 /* The length of the segments that the kernel will cut a superframe into. Exact for TCP behind an IP header and nothing
  * else; for the rest a bound: what a UDP datagram carries may be a tunnel with headers of its own. */
 static __always_inline __u32 segment_len(struct __sk_buff *skb)
 {
-	__u32 bound = SEGMENT_HEADERS_MAX + skb->gso_size;
-	__u32 at = sizeof(struct ethhdr);
-	struct ipv6hdr six;
-	struct iphdr four;
-	__be16 protocol;
-	__u8 offset;
+	__u32 at, headers = 0;
 
-	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_proto), &protocol, sizeof(protocol)))
-		return bound;
-	if (protocol == bpf_htons(ETH_P_IP)) {
-		if (bpf_skb_load_bytes(skb, at, &four, sizeof(four)) || four.protocol != IPPROTO_TCP)
-			return bound;
-		at += four.ihl * 4;
-	} else if (protocol == bpf_htons(ETH_P_IPV6)) {
-		if (bpf_skb_load_bytes(skb, at, &six, sizeof(six)) || six.nexthdr != IPPROTO_TCP)
-			return bound;
-		at += sizeof(six);
-	} else {
-		return bound;
-	}
-	if (bpf_skb_load_bytes(skb, at + TCP_OFFSET_AT, &offset, sizeof(offset)))
-		return bound;
-	return at + (offset >> 4) * 4 + skb->gso_size;
+	if (carried_at(skb, &at) == IPPROTO_TCP)
+		headers = tcp_headers_len(skb, at);
+	return (headers ? headers : SEGMENT_HEADERS_MAX) + skb->gso_size;
 }
 
 /* Whether the frame, or one of its segments, is too long for the path to some VTEP. The kernel's own device then does what
@@ -516,14 +530,17 @@ int steer_egress(struct __sk_buff *skb)
 	return bpf_redirect(settings.kernel_side, 0);
 }
 
-/* How many frames of the wire a worker joined to this one. */
+/* How many frames of the wire a worker joined to this one: segments of TCP, or datagrams. */
 static __always_inline __u64 joined(struct __sk_buff *skb)
 {
-	__u32 headers;
+	__u32 at, headers;
 
 	if (!skb->gso_size)
 		return 1;
-	headers = segment_len(skb) - skb->gso_size;
+	if (carried_at(skb, &at) == IPPROTO_TCP)
+		headers = tcp_headers_len(skb, at);
+	else
+		headers = at + sizeof(struct udphdr);
 	return headers < skb->len ? (skb->len - headers + skb->gso_size - 1) / skb->gso_size : 1;
 }
 

@@ -228,6 +228,19 @@ mod tests {
     }
 
     #[test]
+    fn what_workers_joined_is_counted_in_frames_of_the_wire() {
+        for tcp in [false, true] {
+            let gear = gear();
+            gear.promote(&of_pod(tcp));
+            // Four payloads of 101 bytes.
+            let superframe = longer(decapsulated(tcp), 0, 303);
+            let verdict = run_superframe(&gear.steering, "vxgate_ingress", &superframe, 101);
+            assert_eq!(verdict, TC_ACT_REDIRECT);
+            assert_eq!(gear.forwarded(WAY_RING_IN), [4, 4]);
+        }
+    }
+
+    #[test]
     fn what_is_not_as_all_others_of_the_flow_is_the_kernels_unchanged() {
         let gear = gear();
         gear.promote(&of_pod(false));
