@@ -159,16 +159,18 @@ fn started_under_load(flags: Flags) {
         assert_carrying(&gateways);
         started = gateways.into_iter().next();
     });
+    let (_, vxgate) = started.expect("it was started");
+    let status = vxgate.status();
     assert_gaps(&reports, DEATH_GAP_MS);
     for report in &reports {
         assert!(
             report.lost <= START_LOST_MAX,
-            "no program steers frames before all are in place: {report:?}"
+            "no program steers frames before all are in place: {report:?}: {}",
+            status.0
         );
     }
-    let (_, vxgate) = started.expect("it was started");
     assert!(
-        vxgate.status().forwarded("underlay") > 0,
+        status.forwarded("underlay") > 0,
         "the rest of the traffic goes through vxgate"
     );
 }
