@@ -17,6 +17,7 @@ const INNER: &[&str] = &[
     "WireError",
     "CalibrationError",
     "ProfileFileError",
+    "TooOld",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
