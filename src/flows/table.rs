@@ -18,6 +18,8 @@ pub struct Slot(pub usize);
 #[derive(Debug)]
 pub struct FlowTable<T> {
     places: Box<[Place<T>]>,
+    /// Which of them are taken, a bit each: most are not, and to look at each is a cache miss each.
+    taken: Box<[u64]>,
     hands: Box<[u8]>,
     seed: Seed,
     len: usize,
@@ -39,6 +41,7 @@ impl<T> FlowTable<T> {
         let places = std::iter::repeat_with(|| Place::Free(0));
         Self {
             places: places.take(sets * WAYS).collect(),
+            taken: vec![0; (sets * WAYS).div_ceil(64)].into(),
             hands: vec![0; sets].into(),
             seed,
             len: 0,
@@ -119,6 +122,9 @@ impl<T> FlowTable<T> {
             Some((at, place)) => {
                 *place = Place::Taken(key, known);
                 self.len += 1;
+                if let Some(word) = self.taken.get_mut(at / 64) {
+                    *word |= 1 << (at % 64);
+                }
                 Ok(Slot(at))
             }
             None => Err(known),
@@ -138,26 +144,39 @@ impl<T> FlowTable<T> {
         places: usize,
         mut until_ns: impl FnMut(Slot, &FlowKey, &mut T) -> Option<u64>,
     ) -> bool {
-        let places = self
-            .places
-            .iter_mut()
-            .enumerate()
-            .skip(self.swept)
-            .take(places);
-        for (at, place) in places {
+        let end = self.places.len().min(self.swept + places);
+        while let Some(at) = self.next_taken(self.swept, end) {
             self.swept = at + 1;
-            if let Place::Taken(key, known) = place
+            if let Some(place) = self.places.get_mut(at)
+                && let Place::Taken(key, known) = place
                 && let Some(until_ns) = until_ns(Slot(at), key, known)
             {
                 *place = Place::Free(until_ns);
                 self.len -= 1;
+                if let Some(word) = self.taken.get_mut(at / 64) {
+                    *word &= !(1 << (at % 64));
+                }
             }
         }
+        self.swept = end;
         let ends = self.swept == self.places.len();
         if ends {
             self.swept = 0;
         }
         ends
+    }
+
+    /// The first taken place from this one on, before `end`.
+    fn next_taken(&self, mut from: usize, end: usize) -> Option<usize> {
+        while from < end {
+            let rest = self.taken.get(from / 64)? >> (from % 64);
+            if rest != 0 {
+                let found = from + rest.trailing_zeros() as usize;
+                return (found < end).then_some(found);
+            }
+            from = (from / 64 + 1) * 64;
+        }
+        None
     }
 
     /// Has the clock of a set go round once, until somebody may go.
@@ -284,6 +303,30 @@ mod tests {
         // One who looks at all begins a round.
         table.sweep(|_, _, ()| None);
         assert_eq!(round(&mut table, 8), (all, 2));
+    }
+
+    #[test]
+    fn of_a_large_table_only_what_is_taken_is_looked_at() {
+        let mut table = FlowTable::new(64, seed(5));
+        for port in 0..120 {
+            table.insert(key(1, port), (), 0, |_, ()| false).unwrap();
+        }
+        let all: Vec<_> = table.iter().map(|(slot, _, ())| slot).collect();
+        let mut looked_at = Vec::new();
+        // Every other one goes.
+        while !table.sweep_part(50, |slot, _, ()| {
+            looked_at.push(slot);
+            (looked_at.len() % 2 == 0).then_some(0)
+        }) {}
+        assert_eq!((&looked_at, table.len()), (&all, 60));
+        looked_at.clear();
+        table.sweep(|slot, _, ()| {
+            looked_at.push(slot);
+            None
+        });
+        let left: Vec<_> = all.into_iter().step_by(2).collect();
+        assert_eq!(looked_at, left);
+        assert!(table.iter().map(|(slot, _, ())| slot).eq(left));
     }
 
     #[test]
