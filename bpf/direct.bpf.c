@@ -2,7 +2,7 @@
 /* The direct path, at the pods' devices on the host's side and at the NIC.
  *
  *   vxgate_from_pod  tcx ingress on a pod's device:  of a promoted flow       -> encapsulated, to the NIC: express;
- *                                                                              or routed, to the workers: `ring.h`
+ *                                                                              or routed, to the vxlan device: `ring.h`
  *                                                    any other                -> noted, on to the kernel
  *   vxgate_to_pod    tcx egress on a pod's device:   every frame              -> noted, on to the pod
  *   vxgate_deliver   tcx ingress on the NIC:         what the NIC's program
@@ -119,14 +119,14 @@ static __always_inline enum up_reason choose_gear(struct __sk_buff *skb, struct 
 {
 	__u32 now = ticks(inner->now_ns);
 
-	if (flow->gear == GEAR_RING)
-		return UP_RING;
-	/* The workers do more for these than this gear could. A flow that has any takes their way with all of its frames: none is
-	 * to overtake another. */
+	/* The kernel's own device, or a worker, does more for these than this gear could. A flow that has any takes their way with all of its frames:
+	 * none is to overtake another. Those in the ring gear do so for good, since it is a while until workers send what they have. */
 	if (skb->gso_size && flow->superframe_at != now)
 		flow->superframe_at = now;
-	if (skb->gso_size || lately(flow->superframe_at, now))
+	if (skb->gso_size || (flow->gear == GEAR_RING ? flow->superframe_at : lately(flow->superframe_at, now)))
 		return UP_SUPERFRAME;
+	if (flow->gear == GEAR_RING)
+		return UP_RING;
 	if ((inner->tos & ECN_MASK) == ECN_CE)
 		return UP_ECN;
 	return UP_REASONS;
@@ -239,7 +239,7 @@ int vxgate_from_pod(struct __sk_buff *skb)
 	why = choose_gear(skb, flow, &inner);
 	if (why != UP_REASONS) {
 		counts->up[why]++;
-		return send_to_workers(skb, flow, &inner);
+		return send_to_device(skb, flow, &inner, why == UP_SUPERFRAME && flow->as_kernel);
 	}
 	why = UP_OVERSIZE;
 	if (inner.len > flow->frame_max)

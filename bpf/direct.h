@@ -123,7 +123,7 @@ struct express_flow {
 	__u32 received_at; /* the place of the peer at the other end, for frames from it, and */
 	__u32 sent_at;     /* for frames to it */
 	__u8 ways;       /* of `headers`, one that goes to its pod only has but what tells whom frames are from */
-	__u8 padding;
+	__u8 as_kernel;  /* whether the kernel's own vxlan device sends its frames alike, and to the same VTEP */
 	__u16 large;       /* large segments to the pod: how many, and in which window of time; see `is_bulk` */
 	__u32 place;       /* its own place */
 	/* A fourth cache line, of IPv6 alone. */

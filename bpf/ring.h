@@ -2,6 +2,7 @@
 /* The ring gear: a promoted flow's frames go through the workers, but around the kernel's routing, bridge and filters.
  *
  *   pod's device  --- vxgate_from_pod: routed --->  the vxlan device's egress  --- as ever --->  worker  --->  NIC
+ *                                                                              --- bulk --->  the device itself  --->  NIC
  *   NIC  --->  worker  --->  access device or TAP  --- vxgate_ingress: routed --->  pod's device
  *
  * No AF_XDP socket is on a pod's device. One would need a program of XDP there, which takes segmentation offload from the pod, and
@@ -10,7 +11,9 @@
  * segments. Besides that it takes whatever express cannot.
  *
  * The way out leads through the vxlan device's egress as every frame's does, already routed. So it needs no care of its own: there
- * the lane is chosen, the frame is counted, and left to the kernel's own device when no worker lives.
+ * the lane is chosen, the frame is counted, and left to the kernel's own device when no worker lives. Superframes, and what else is
+ * sent of their flows meanwhile, are left to that device anyway, if it does the same with them as a worker (`as_kernel`): it puts one
+ * header in front of 64 KB and passes the pod's own pages on, where a worker would copy them twice.
  *
  * What comes in has been judged by the workers as every frame is. Who sent it is known no longer behind them, neither here nor
  * to anything in the kernel: but for the outer addresses, a frame that another known VTEP forges has here the marks that the
@@ -32,6 +35,9 @@
 #define AT6_INNER_IN_END 6
 /* The upper four bits of this byte of a TCP header: its length in words. */
 #define TCP_WORDS_AT 12
+/* See `leave_to_device`. */
+#define LEFT_AT 1
+#define LEFT_TO_DEVICE 0xfe76786c
 
 /* What the gear keeps of a promoted flow, in the same place as the rest of it. A cache line of its own. */
 struct ring_flow {
@@ -146,8 +152,21 @@ static __always_inline __u64 wire_frames(const struct __sk_buff *skb)
 	return skb->gso_segs > 1 ? skb->gso_segs : 1;
 }
 
-/* Sends a pod's frame, that was judged, to the vxlan device. */
-static __always_inline int send_to_workers(struct __sk_buff *skb, const struct express_flow *flow, const struct inner *inner)
+/* Tells the vxlan device's egress to leave a frame to the device. Not by its mark, which rules and routes of the underlay may look at.
+ * Where this stands, IP keeps how many bytes of options there are: none of its frames has as many. Who else could leave it there
+ * would have a frame sent by the kernel, which is its way anyway. */
+static __always_inline void leave_to_device(struct __sk_buff *skb)
+{
+	skb->cb[LEFT_AT] = LEFT_TO_DEVICE;
+}
+
+static __always_inline bool is_left_to_device(const struct __sk_buff *skb)
+{
+	return skb->cb[LEFT_AT] == LEFT_TO_DEVICE;
+}
+
+/* Sends a pod's frame, that was judged, to the vxlan device: for the workers, or for the device itself when it is `bulk`. */
+static __always_inline int send_to_device(struct __sk_buff *skb, const struct express_flow *flow, const struct inner *inner, bool bulk)
 {
 	struct direct_counts *counts = counts_of(WAY_RING_OUT);
 	struct ring_flow *ring = ring_of(flow);
@@ -169,6 +188,8 @@ static __always_inline int send_to_workers(struct __sk_buff *skb, const struct e
 	ring->out_bytes += inner->len;
 	counts->forwarded += frames;
 	counts->bytes += inner->len;
+	if (bulk)
+		leave_to_device(skb);
 	return bpf_redirect(ring->device, 0);
 }
 

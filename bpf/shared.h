@@ -26,6 +26,7 @@ enum pass_reason {
 	PASS_BYPASS,
 	PASS_OVERSIZE,
 	PASS_KERNEL_ROUTE,
+	PASS_SUPERFRAME,
 	PASS_REASONS,
 };
 
@@ -103,7 +104,7 @@ enum direct_way {
 	WAY_OUT,       /* express, from a pod to the underlay */
 	WAY_IN,        /* express, from the underlay: decapsulated */
 	WAY_DELIVERED, /* and of these: handed to a pod's device */
-	WAY_RING_OUT,  /* from a pod to the workers, in frames of the wire */
+	WAY_RING_OUT,  /* from a pod to its vxlan device, in frames of the wire */
 	WAY_RING_IN,   /* from the workers to a pod, in frames of the wire */
 	DIRECT_WAYS,
 };

@@ -9,6 +9,7 @@
  *                                               not the kernel alone can bring home        -> access device (TCP and
  *                                                                                             superframes to its
  *                                                                                             TAP), else kernel
+ *                                               bulk of a promoted flow (`ring.h`)         -> kernel
  *   vxgate_ingress   tcx on the access device:  what a worker decapsulated                 -> the vxlan device's ingress;
  *                                               of a promoted flow (`ring.h`)              -> routed, to its pod
  *   vxgate_wire      tcx on the wire TAP:       superframes that a worker encapsulated     -> the NIC's egress, to be cut
@@ -510,6 +511,10 @@ int steer_egress(struct __sk_buff *skb)
 	}
 	if (kernels(skb)) {
 		count_passed(COUNTS_EGRESS, PASS_KERNEL_ROUTE, frames);
+		return NEXT;
+	}
+	if (is_left_to_device(skb)) {
+		count_passed(COUNTS_EGRESS, PASS_SUPERFRAME, frames);
 		return NEXT;
 	}
 	if (takes_tap(skb)) {

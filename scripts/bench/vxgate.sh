@@ -84,10 +84,15 @@ vxgate_frames() {
         *) vxgate_sum vxgate forwarded ;;
     esac
 }
-# Outer headers included, and a superframe as what it was. TCP goes direct or as superframes, as vxgate chooses.
+# Outer headers included, and a superframe as what it was. TCP goes direct or as superframes, as vxgate chooses; what of the direct path
+# it leaves to the kernel's own device is counted in frames, as if all were of full length.
 vxgate_bytes() { bytes_of vxgate; }
 vxgate_far_bytes() { bytes_of far; }
-bytes_of() { echo $(($(vxgate_sum "$1" forwarded_bytes) + $(vxgate_direct '.out.forwarded_bytes // 0' "$1"))); }
+bytes_of() {
+    local left
+    left=$(vxgate_sum "$1" 'passed.superframe // 0')
+    echo $(($(vxgate_sum "$1" forwarded_bytes) + $(vxgate_direct '.out.forwarded_bytes // 0' "$1") + left * 1450))
+}
 # vxgate_direct FILTER [NAME]: of what the direct path counts.
 vxgate_direct() { "$VXGATE" status --json --socket "$RUN/${2:-vxgate}.sock" | jq "(.direct // {}) | $1"; }
 # vxgate_sum NAME COUNTER: of all ports.

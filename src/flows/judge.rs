@@ -337,6 +337,7 @@ pub(super) mod tests {
             checksum: true,
             verify: true,
             peer: PeerId(2),
+            as_kernel: true,
         };
         Sighting {
             key,

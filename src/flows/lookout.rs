@@ -67,6 +67,8 @@ pub struct Departure {
     pub verify: bool,
     /// Where the VTEP is counted.
     pub peer: PeerId,
+    /// Whether the kernel's own vxlan device sends the flow's frames alike, and to the same VTEP.
+    pub as_kernel: bool,
 }
 
 impl Departure {
@@ -149,6 +151,7 @@ impl Arrival {
             checksum: false,
             verify: self.verify,
             peer: self.peer,
+            as_kernel: false,
         }
     }
 }

@@ -15,8 +15,8 @@ use crate::flows::{Arrival, Departure, FlowKey, HEADERS_LEN, Lookout, Seen, Way}
 use crate::port::{Batch, Frame, Umem};
 use crate::stats::PeerId;
 use crate::table::{
-    Df, EcnEncap, EncapTemplate, FlowLabel, Inherit, NextHop, OUTER_IPV4_LEN, OUTER_IPV6_LEN,
-    OuterFields, Segment, SegmentConfig, SegmentId, Snapshot, UdpChecksum, VtepId,
+    Destination, Df, EcnEncap, EncapTemplate, FlowLabel, Inherit, NextHop, OUTER_IPV4_LEN,
+    OUTER_IPV6_LEN, OuterFields, Segment, SegmentConfig, SegmentId, Snapshot, UdpChecksum, VtepId,
 };
 use crate::wire::ethernet::{self, EthernetHeader};
 use crate::wire::ipv4::Ipv4Header;
@@ -169,7 +169,15 @@ fn departure(
         checksum: config.udp_checksum == UdpChecksum::Compute,
         verify: config.verify_udp_checksum,
         peer: vtep.peer,
+        as_kernel: config.ecn_encap == EcnEncap::Kernel && is_of_one(segment, frame),
     })
+}
+
+/// Whether the frame's destination is one VTEP. Of a group the kernel has a member of its own choice for each flow.
+fn is_of_one(segment: &Segment, frame: &[u8]) -> bool {
+    let destination =
+        EthernetHeader::parse(frame).and_then(|(header, _)| segment.fdb.find(header.destination()));
+    matches!(destination, Some(Destination::Vtep(_)))
 }
 
 /// How a flow's frames arrive, by the frame at hand, with its outer headers and without.
@@ -314,6 +322,32 @@ mod tests {
             assert_eq!(departure.destination(), vtep.parse().ok());
             let bridged = between(NEAR, FAR, within);
             assert_eq!(told(config, &[bridged], Way::Out), []);
+        }
+    }
+
+    #[test]
+    fn the_kernels_device_sends_a_flow_alike_when_ecn_is_as_there() {
+        let frame = between(NEAR, OWN, false);
+        for (ecn_encap, alike) in [
+            (EcnEncap::Kernel, true),
+            (EcnEncap::Rfc6040, false),
+            (EcnEncap::Compat, false),
+        ] {
+            let config = SegmentConfig {
+                ecn_encap,
+                ..config()
+            };
+            let told_of = told(config, std::slice::from_ref(&frame), Way::Out);
+            let [
+                Sighting {
+                    seen: Seen::Out(departure),
+                    ..
+                },
+            ] = told_of[..]
+            else {
+                panic!("{told_of:?}");
+            };
+            assert_eq!(departure.as_kernel, alike, "{ecn_encap:?}");
         }
     }
 

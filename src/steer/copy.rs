@@ -276,7 +276,7 @@ impl Copy {
 }
 
 const _: () = assert!(
-    PassReason::COUNT == 9,
+    PassReason::COUNT == 10,
     "enum pass_reason of bpf/shared.h has as many"
 );
 

@@ -62,17 +62,21 @@ mod tests {
     use libbpf_rs::ProgramInput;
 
     use super::super::Gear;
-    use super::super::copy::tests::{TC_ACT_REDIRECT, TCX_NEXT};
+    use super::super::copy::COUNTS_EGRESS;
+    use super::super::copy::tests::{TC_ACT_REDIRECT, TCX_NEXT, pretend_alive};
     use super::super::express::tests::{
-        FAR, GATEWAY, Loaded, OWN, POD, SETS, gear, loaded, of_pod, of_wire, run, sealed,
+        FAR, GATEWAY, GENERATION, Loaded, OWN, POD, SETS, gear, loaded, of_pod, of_wire, run,
+        sealed,
     };
     use super::super::express::{WAY_IN, WAY_OUT, WAY_RING_IN, WAY_RING_OUT};
     use super::*;
     use crate::flows::{FlowKey, Slot, Verdict, WAYS, Way};
-    use crate::stats::UpReason;
+    use crate::stats::{PassReason, UpReason};
     use crate::steer::InRing;
 
     const OUTER_LEN: usize = 50;
+    /// As `bpf/ring.h` has it.
+    const LEFT_TO_DEVICE: u32 = 0xfe76_786c;
     /// What the flows of these tests may be long, Ethernet header included.
     const FRAME_MAX: usize = 1464;
 
@@ -100,14 +104,26 @@ mod tests {
         of_wire(tcp).split_off(OUTER_LEN)
     }
 
-    /// Has a classifier see a superframe of segments with so many bytes.
-    fn run_superframe(copy: &Copy, name: &str, frame: &[u8], gso_size: u32) -> u32 {
-        // Of `struct __sk_buff`, where these two are, and all.
+    /// Has a classifier see a superframe of segments with so many bytes, or a frame that is none (0), with this in its control
+    /// block: what it says, and what is there then.
+    fn run_marked(
+        copy: &Copy,
+        name: &str,
+        frame: &[u8],
+        gso_size: u32,
+        control: [u8; 20],
+    ) -> (u32, [u8; 20]) {
+        // Of `struct __sk_buff`, where these are, and all.
+        const CONTROL: usize = 48;
         const GSO_SEGS: usize = 164;
         const GSO_SIZE: usize = 176;
         const LEN: usize = 192;
-        let mut context = [0; LEN];
-        let segments = (frame.len() as u32 - 54).div_ceil(gso_size);
+        let (mut context, mut after) = ([0; LEN], [0; LEN]);
+        let segments = match gso_size {
+            0 => 0,
+            size => (frame.len() as u32 - 54).div_ceil(size),
+        };
+        context[CONTROL..CONTROL + 20].copy_from_slice(&control);
         context[GSO_SEGS..GSO_SEGS + 4].copy_from_slice(&segments.to_ne_bytes());
         context[GSO_SIZE..GSO_SIZE + 4].copy_from_slice(&gso_size.to_ne_bytes());
         let mut programs = copy.object.progs_mut();
@@ -117,9 +133,16 @@ mod tests {
             data_in: Some(frame),
             data_out: Some(&mut out),
             context_in: Some(&mut context),
+            context_out: Some(&mut after),
             ..ProgramInput::default()
         });
-        output.unwrap().return_value
+        let verdict = output.unwrap().return_value;
+        (verdict, after[CONTROL..CONTROL + 20].try_into().unwrap())
+    }
+
+    /// As most frames are.
+    fn run_superframe(copy: &Copy, name: &str, frame: &[u8], gso_size: u32) -> u32 {
+        run_marked(copy, name, frame, gso_size, [0; 20]).0
     }
 
     impl Loaded {
@@ -190,6 +213,78 @@ mod tests {
         assert_eq!(why, UpReason::Superframe);
         let (counters, why) = gear.express.ring(gear.slot(&sent), crate::port::now_ns());
         assert_eq!((counters.out_frames, why), (4, Some(InRing::Superframes)));
+    }
+
+    #[test]
+    fn superframes_and_what_comes_between_them_are_left_to_the_vxlan_device_itself() {
+        let mut left = [0; 20];
+        left[4..8].copy_from_slice(&LEFT_TO_DEVICE.to_ne_bytes());
+        for (highest, tcp) in [
+            (Gear::Express, true),
+            (Gear::Express, false),
+            (Gear::Ring, true),
+            (Gear::Ring, false),
+        ] {
+            let gear = loaded(highest);
+            let lone = of_pod(tcp);
+            gear.promote(&lone);
+            let superframe = longer(lone.clone(), 0, 3000);
+            let send = |frame: &[u8], size| {
+                run_marked(
+                    &gear.express.object,
+                    "vxgate_from_pod",
+                    frame,
+                    size,
+                    [0; 20],
+                )
+            };
+            assert_eq!(send(&lone, 0), (TC_ACT_REDIRECT, [0; 20]));
+            assert_eq!(send(&superframe, 1000), (TC_ACT_REDIRECT, left));
+            assert_eq!(send(&lone, 0), (TC_ACT_REDIRECT, left), "none overtakes");
+            let (_, why) = gear.express.ring(gear.slot(&lone), crate::port::now_ns());
+            assert_eq!(why, Some(InRing::Superframes));
+        }
+    }
+
+    #[test]
+    fn superframes_that_the_vxlan_device_would_send_otherwise_are_the_workers() {
+        let gear = gear();
+        let lone = of_pod(true);
+        let mut flow = gear.flow(&lone);
+        flow.departure.as_kernel = false;
+        let now_ns = crate::port::now_ns();
+        gear.express.promote(&flow, GENERATION, now_ns);
+        let superframe = longer(lone, 0, 3000);
+        let program = &gear.express.object;
+        let sent = run_marked(program, "vxgate_from_pod", &superframe, 1000, [0; 20]);
+        assert_eq!(sent, (TC_ACT_REDIRECT, [0; 20]));
+        let (_, why) = gear.express.ring(flow.slot, now_ns);
+        assert_eq!(why, Some(InRing::SuperframesByWorkers));
+    }
+
+    #[test]
+    fn the_vxlan_device_keeps_what_is_left_to_it_and_says_why() {
+        let gear = gear();
+        let superframe = longer(of_pod(true), 0, 3000);
+        let mut left = [0; 20];
+        left[4..8].copy_from_slice(&LEFT_TO_DEVICE.to_ne_bytes());
+        // What IP has there of a frame with all options that one can have.
+        let mut options = [0; 20];
+        options[4] = 40;
+        let sent = |control, limit| {
+            pretend_alive(&gear.steering, limit);
+            let before = gear.steering.counters(COUNTS_EGRESS, 0).unwrap();
+            let frame = &superframe[..];
+            let (verdict, _) = run_marked(&gear.steering, "vxgate_egress", frame, 1000, control);
+            let after = gear.steering.counters(COUNTS_EGRESS, 0).unwrap();
+            let passed = |reason| after.passed[reason as usize] - before.passed[reason as usize];
+            let passed = [PassReason::Superframe, PassReason::Oversize].map(passed);
+            (verdict, passed, after.steered - before.steered)
+        };
+        assert_eq!(sent([0; 20], u64::MAX), (TC_ACT_REDIRECT, [0, 0], 4));
+        assert_eq!(sent(options, u64::MAX), (TC_ACT_REDIRECT, [0, 0], 4));
+        assert_eq!(sent(left, u64::MAX), (TCX_NEXT, [4, 0], 0));
+        assert_eq!(sent(left, 500), (TCX_NEXT, [0, 4], 0));
     }
 
     #[test]

@@ -156,7 +156,7 @@ fn play(who: Who, superframes: Superframes, flags: &[&str]) {
             "many frames went direct: {}",
             status.0["direct"]
         );
-        assert_kernel_device_idle(&lab, node);
+        assert_kernel_device_idle(&lab, node, status.passed("access", "superframe"));
         vxgate.stop();
     }
 }
@@ -310,16 +310,16 @@ fn get(from: &Netns, url: &str) -> String {
         .to_owned()
 }
 
-/// Both redirects go around the kernel device: its own counters stay where they were.
-fn assert_kernel_device_idle(lab: &Lab, node: Node) {
+/// Both redirects go around the kernel device: its own counters stay where they were, but for frames of the wire that were `left` to it.
+fn assert_kernel_device_idle(lab: &Lab, node: Node, left: u64) {
     let text = lab.node(node).run("ip -json -s link show dev flannel.1");
     let links: serde_json::Value = serde_json::from_str(&text).expect("ip prints JSON");
     let stats = &links[0]["stats64"];
     // A few frames crossed the kernel's own path before vxgate took over (the lab checks itself).
-    for way in ["rx", "tx"] {
+    for (way, left) in [("rx", 0), ("tx", left)] {
         let packets = stats[way]["packets"].as_u64().expect("a count");
         assert!(
-            packets < 100,
+            packets < 100 + left,
             "the kernel device on {node:?} carried {packets} frames ({way})"
         );
     }

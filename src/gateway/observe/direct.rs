@@ -47,8 +47,8 @@ pub struct DirectState {
     /// From the underlay to pods, express.
     #[serde(rename = "in")]
     pub into: DirectWayState,
-    /// From pods to the workers, in the ring gear: what express left to it. Its frames are of the wire, as many as a superframe has
-    /// segments; from there on they are among the ports'.
+    /// From pods to their vxlan device, in the ring gear: what express left to it. Its frames are of the wire, as many as a superframe
+    /// has segments; from there on they are among the ports', superframes as passed to the kernel (`superframe`).
     #[serde(default)]
     pub ring_out: DirectWayState,
     /// From the workers to pods, in the ring gear: all that they decapsulate.
@@ -120,7 +120,8 @@ pub struct FlowState {
     pub device: Option<String>,
     /// The VTEP that the other end is behind.
     pub vtep: Option<IpAddr>,
-    /// `express` past the workers, `ring` through them, both around the kernel's routing and filters; `transparent` through these.
+    /// `express` past the workers, `ring` through them or, from a pod that sends superframes, the kernel's own vxlan device, both
+    /// around the kernel's routing and filters; `transparent` through these.
     pub gear: String,
     /// Which ways it is promoted: `both`, `in` (to the pod) or `out` (from it); none of one that is not.
     #[serde(default)]
@@ -153,7 +154,7 @@ pub struct FlowState {
 
 /// The word for the gear past the workers.
 pub const EXPRESS: &str = "express";
-/// That for the one through them.
+/// That for the one through them, or the kernel's own vxlan device.
 pub const RING: &str = "ring";
 /// That for the path through the kernel's routing and filters.
 pub const TRANSPARENT: &str = "transparent";

@@ -193,7 +193,8 @@ impl Entries {
 
     /// Which ways it goes: behind all that a way needs.
     fn write_ways(&self, flow: &Promoted) {
-        let ways = u32::from_ne_bytes([flow.ways.bits(), 0, 0, 0]);
+        let as_kernel = u8::from(flow.departure.as_kernel);
+        let ways = u32::from_ne_bytes([flow.ways.bits(), as_kernel, 0, 0]);
         let slot = flow.slot.0;
         let word = pair(ways, slot as u32);
         self.flows.store_word(slot, word::WAYS_PLACE, word);
@@ -228,15 +229,28 @@ impl Entries {
         self.ring.counters(slot)
     }
 
-    /// What puts it in the ring gear at `now_ns`, where that is not the highest.
-    pub fn in_ring(&self, Slot(slot): Slot, now_ns: u64) -> Option<InRing> {
+    /// What puts it in the ring gear at `now_ns`, where none goes higher than `highest`.
+    pub fn in_ring(&self, Slot(slot): Slot, highest: Gear, now_ns: u64) -> Option<InRing> {
         let now = (now_ns >> TICK_SHIFT) as u32;
         let lately = |at: u32| now.wrapping_sub(at) <= BULK_FOR_TICKS;
         let [superframe_at, bulk_at] = unpair(self.flows.load_word(slot, word::BULK));
-        if lately(superframe_at) {
-            Some(InRing::Superframes)
+        match highest {
+            // One that had any stays on their way.
+            Gear::Ring if superframe_at != 0 => Some(self.superframes(slot)),
+            Gear::Ring => Some(InRing::Highest),
+            Gear::Express if lately(superframe_at) => Some(self.superframes(slot)),
+            Gear::Express => lately(bulk_at).then_some(InRing::Bulk),
+        }
+    }
+
+    /// Who sends those of this flow's pod.
+    fn superframes(&self, slot: usize) -> InRing {
+        let [ways, _] = unpair(self.flows.load_word(slot, word::WAYS_PLACE));
+        let [_, as_kernel, _, _] = ways.to_ne_bytes();
+        if as_kernel == 0 {
+            InRing::SuperframesByWorkers
         } else {
-            lately(bulk_at).then_some(InRing::Bulk)
+            InRing::Superframes
         }
     }
 

@@ -3,7 +3,7 @@
 /// How a promoted flow's frames go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gear {
-    /// Through the workers.
+    /// Through the workers; in superframes from its pod, through the kernel's own vxlan device.
     Ring,
     /// Past them, where they can.
     Express,
@@ -16,6 +16,8 @@ pub enum InRing {
     Highest,
     /// Its pod sends superframes.
     Superframes,
+    /// The same, and the kernel's own vxlan device would not send them as a worker does.
+    SuperframesByWorkers,
     /// Its pod is sent bulk TCP.
     Bulk,
 }
@@ -25,7 +27,12 @@ impl InRing {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Highest => "no flow goes express",
-            Self::Superframes => "its pod sends superframes, which the workers take whole",
+            Self::Superframes => {
+                "its pod sends superframes, which the kernel's own vxlan device sends whole"
+            }
+            Self::SuperframesByWorkers => {
+                "its pod sends superframes, which the workers take whole: the kernel's own vxlan device would not do the same"
+            }
             Self::Bulk => "its pod is sent bulk TCP, which the workers join to superframes",
         }
     }

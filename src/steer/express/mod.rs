@@ -204,10 +204,7 @@ impl Express {
 
     /// What went of a promoted flow by the ring gear, and why it is there at `now_ns`, if it is.
     pub fn ring(&self, slot: Slot, now_ns: u64) -> (RingCounters, Option<InRing>) {
-        let why = match self.highest {
-            Gear::Ring => Some(InRing::Highest),
-            Gear::Express => self.entries.in_ring(slot, now_ns),
-        };
+        let why = self.entries.in_ring(slot, self.highest, now_ns);
         (self.entries.ring(slot), why)
     }
 }

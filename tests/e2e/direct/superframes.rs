@@ -1,18 +1,26 @@
-//! The kernel as oracle for superframes in the ring gear: what a pod sends whole comes out on the wire cut as the kernel cuts it,
-//! and segments that the workers join on their way in reach the pod as what they were.
+//! The kernel as oracle for superframes in the ring gear: what a pod sends whole comes out on the wire as by the kernel's own path,
+//! whose last part it goes, and segments that the workers join on their way in reach the pod as what they were.
 //!
 //! What the pod is sent is cut again at its device, which takes no superframes here: only then can two ways of joining be compared.
 
 use std::collections::BTreeMap;
+use std::net::UdpSocket;
+
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::UdpGsoSegment;
 
 use super::PATIENCE;
 use super::oracle::{ATTEMPTS, COMPARED_MAX, Flow, Site, Way, at, forwarded, promote};
+use super::talk::any_of;
+use crate::support::bulk::Transfer;
+use crate::support::capture::Capture;
 use crate::support::end::{End, Input, Offload, Segmentation};
 use crate::support::frames::sum;
-use crate::support::lab::Node;
+use crate::support::lab::{Lab, LabOptions, Node};
+use crate::support::netns::Netns;
 use crate::support::vxgate::Vxgate;
 use crate::support::wait_until;
-use crate::who::{ALWAYS_BY_RING, DIRECT_BY_RING, kinds};
+use crate::who::{ALWAYS, ALWAYS_BY_RING, DIRECT_BY_RING, kinds};
 
 /// Where the transport header is, and in that of TCP, sequence and acknowledgement, flags and checksum.
 const L4: usize = 34;
@@ -33,6 +41,13 @@ const SIZES: [(usize, usize); 5] = [
     (100, 333),
     (9, 18),
 ];
+/// Bytes a second each way of a transfer that is bulk, and frames of one.
+const RATE: u64 = 16 << 20;
+const MANY: u64 = 500;
+/// The longest frame of the wire, with its Ethernet header.
+const WIRE_LEN_MAX: usize = 1514;
+/// Bytes of a datagram of a train.
+const DATAGRAM: usize = 1200;
 /// Segments that come behind each other.
 const SEGMENTS: usize = 40;
 
@@ -131,11 +146,19 @@ fn by_ring(
     panic!("{what}: it never goes by the ring gear as a whole");
 }
 
-/// Frames of a port's role that were, or came to be, superframes.
-fn superframes(vxgate: &Vxgate, role: &str) -> u64 {
+/// Superframes that the workers joined.
+fn joined_by_workers(vxgate: &Vxgate) -> u64 {
     let status = vxgate.status();
-    let ports = status.list("ports").filter(|port| port["role"] == role);
-    ports.filter_map(|port| port["superframes"].as_u64()).sum()
+    let ports = status.list("ports");
+    let underlays = ports.filter(|port| port["role"] == "underlay");
+    underlays
+        .filter_map(|port| port["superframes"].as_u64())
+        .sum()
+}
+
+/// Frames of the wire that were left to the kernel's own vxlan devices as superframes.
+fn left_to_kernel(vxgate: &Vxgate) -> u64 {
+    vxgate.status().passed("access", "superframe")
 }
 
 #[test]
@@ -150,12 +173,16 @@ fn superframes_in_the_ring_gear_are_cut_and_joined_as_by_the_kernel() {
     }
 }
 
+/// Has a pod leave to others what they can do for it.
+fn leaves_to_others(pod: &Netns) {
+    pod.run("ethtool -K eth0 tx on tso on gso on");
+    let _ = pod.try_run("ethtool -K eth0 tx-udp-segmentation on");
+}
+
 fn agree(tcp: bool, flags: &[&str]) {
     let site = Site::up("");
     let (node, pod) = (site.lab.node(Node::Master), site.lab.client(Node::Master));
-    // Here the pod leaves to others what they can do for it.
-    pod.run("ethtool -K eth0 tx on tso on gso on");
-    let _ = pod.try_run("ethtool -K eth0 tx-udp-segmentation on");
+    leaves_to_others(&pod);
     let outlet = End::open(&pod, "eth0", false);
     let mut flow = site.flow(Way::Out, tcp);
     let sent = SIZES.map(|(size, len)| superframe(&mut flow, size, len));
@@ -187,15 +214,73 @@ fn agree(tcp: bool, flags: &[&str]) {
             put,
         );
     }
-    assert!(!tcp || superframes(&vxgate, "access") >= SIZES.len() as u64);
+    let cut: usize = sent.iter().map(|(_, frames)| frames).sum();
+    assert!(left_to_kernel(&vxgate) >= cut as u64, "and not a worker");
     for (segments, expected) in come.iter().zip(&joined) {
-        let before = superframes(&vxgate, "underlay");
+        let before = joined_by_workers(&vxgate);
         // Those that come together are joined.
         wait_until("segments are joined", PATIENCE, || {
             let (what, put) = ("segments in a row", || bring(segments));
             by_ring((&site, &vxgate), &mut flows, (Way::In, what, expected), put);
-            superframes(&vxgate, "underlay") > before
+            joined_by_workers(&vxgate) > before
         });
     }
     println!("    {flags:?}: {:?}", vxgate.balanced().direct());
+}
+
+#[test]
+fn what_the_kernels_device_sends_of_promoted_flows_is_sound_on_the_wire() {
+    // The nodes leave nothing to each other: whatever is wrong is wrong on the wire.
+    let lab = Lab::with(LabOptions {
+        dual_stack: true,
+        offloads: false,
+        ..LabOptions::default()
+    });
+    let (near, far) = (lab.client(Node::Master), lab.client(Node::Worker));
+    let node = lab.node(Node::Master);
+    node.run("sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=1");
+    leaves_to_others(&near);
+    let vxgate = Vxgate::start(&node, ALWAYS);
+    let wire = Capture::start(&lab.netns("sw"), "p1");
+    let addresses = [
+        lab.client_address(Node::Worker),
+        lab.client_address6(Node::Worker),
+    ];
+    for address in addresses {
+        let before = left_to_kernel(&vxgate);
+        let running = Transfer::start(&near, &far, &address, u64::MAX, Some(RATE));
+        wait_until("bulk TCP goes by the kernel's device", PATIENCE, || {
+            left_to_kernel(&vxgate) >= before + MANY
+        });
+        running.enough();
+        running.finish();
+        // Nobody answers, nor reads.
+        let any = any_of(&address);
+        let inlet = far.enter(|| UdpSocket::bind(any).expect("a socket"));
+        let outlet = near.enter(|| UdpSocket::bind(any).expect("a socket"));
+        let port = inlet.local_addr().expect("it is bound").port();
+        outlet.connect((&*address, port)).expect("an address");
+        setsockopt(&outlet, UdpGsoSegment, &(DATAGRAM as i32)).expect("UDP_SEGMENT");
+        let before = left_to_kernel(&vxgate);
+        wait_until("trains go by the kernel's device", PATIENCE, || {
+            for len in [DATAGRAM / 2, 10 * DATAGRAM] {
+                assert_eq!(outlet.send(&vec![7; len]).expect("sending"), len);
+            }
+            left_to_kernel(&vxgate) >= before + MANY
+        });
+    }
+    vxgate.balanced();
+    vxgate.stop();
+    let fields = ["frame.len", "udp.checksum.status", "_ws.malformed"];
+    let frames = wire.finish_with("udp.dstport == 8472", &fields);
+    assert!(frames.len() as u64 > 4 * MANY);
+    for frame in frames {
+        let len: usize = frame[0].parse().expect("a length");
+        // Of the outer and the inner one, 0 is a bad one.
+        let bad = frame[1].split(',').any(|status| status == "0");
+        assert!(
+            len <= WIRE_LEN_MAX && !bad && frame[2].is_empty(),
+            "{frame:?}"
+        );
+    }
 }

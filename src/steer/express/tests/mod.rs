@@ -27,7 +27,7 @@ pub(in crate::steer) const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 const NODE: [u8; 4] = [192, 0, 2, 1];
 const FAR_NODE: [u8; 4] = [192, 0, 2, 2];
 const ENDS: [[u8; 4]; 2] = [[10, 244, 0, 5], [10, 244, 1, 7]];
-const GENERATION: u32 = 9;
+pub(in crate::steer) const GENERATION: u32 = 9;
 const PEERS: u32 = 5;
 const SIDE: PodSide = PodSide {
     pod: LOOPBACK,
@@ -86,7 +86,7 @@ impl Loaded {
     }
 
     /// The flow of this frame, to be promoted both ways.
-    fn flow(&self, frame: &[u8]) -> Promoted {
+    pub fn flow(&self, frame: &[u8]) -> Promoted {
         let key = FlowKey::of(frame, Way::Out).unwrap();
         self.promoted(key, headers(frame), FAR_NODE.into())
     }
@@ -106,6 +106,7 @@ impl Loaded {
                 checksum: true,
                 verify: false,
                 peer: PeerId(4),
+                as_kernel: true,
             },
             arrival: Some(Arrival {
                 source: far,
