@@ -65,8 +65,8 @@ mod tests {
     use super::super::copy::COUNTS_EGRESS;
     use super::super::copy::tests::{TC_ACT_REDIRECT, TCX_NEXT, pretend_alive};
     use super::super::express::tests::{
-        FAR, GATEWAY, GENERATION, Loaded, OWN, POD, SETS, gear, loaded, of_pod, of_wire, run,
-        sealed,
+        FAR, GATEWAY, GENERATION, Loaded, OWN, POD, SETS, UNLIKE, gear, loaded, of_pod, of_wire,
+        run, sealed,
     };
     use super::super::express::{WAY_IN, WAY_OUT, WAY_RING_IN, WAY_RING_OUT};
     use super::*;
@@ -339,18 +339,7 @@ mod tests {
     fn what_is_not_as_all_others_of_the_flow_is_the_kernels_unchanged() {
         let gear = gear();
         gear.promote(&of_pod(false));
-        let cases: [(usize, u8, UpReason); 9] = [
-            (22, 1, UpReason::Ttl),
-            (14, 0x46, UpReason::Options),
-            (20, 0x20, UpReason::Fragment),
-            (23, 1, UpReason::OtherProtocol),
-            (17, 1, UpReason::Length),
-            (5, 77, UpReason::Spoofed),
-            (11, 77, UpReason::Spoofed),
-            (35, 77, UpReason::NoFlow),
-            (29, 77, UpReason::NoFlow),
-        ];
-        for (at, value, why) in cases {
+        for (at, value, why) in UNLIKE {
             let mut came = decapsulated(false);
             came[at] = value;
             let found = gear.why(WAY_RING_IN as usize, || {

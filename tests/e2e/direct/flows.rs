@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::calls::{CONNECTIONS, Trouble, survive};
 use super::{
     Ear, FORGED, PATIENCE, Talk, address, changes, direct, dropped, flow_of, forged_is_handed_up,
-    handed_up, mac_text, talk,
+    forger, handed_up, mac_text, talk,
 };
 use crate::support::bulk::Transfer;
 use crate::support::frames::{RawSocket, VxlanFrame, mac};
@@ -243,9 +243,7 @@ fn another_pod_with_the_same_address_gets_its_own_frames_and_the_old_one_none() 
 fn what_another_pod_forges_of_a_promoted_flow_stays_with_the_kernel() {
     let lab = Lab::up();
     let vxgate = Vxgate::start(&lab.node(Node::Master), DIRECT);
-    let forger = lab.netns("web1");
-    // The bridge knows it: a pod that speaks for the first time is a change.
-    forger.run("ping -q -c 1 -W 3 10.244.0.1");
+    let forger = forger(&lab);
     let mut talk = talk(&lab);
     let gateway = lab.mac(Node::Master, "cni0");
     let wire = RawSocket::open(&forger, "eth0");

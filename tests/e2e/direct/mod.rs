@@ -45,6 +45,13 @@ pub fn mac_text(pod: &Netns) -> String {
     links[0]["address"].as_str().expect("an address").to_owned()
 }
 
+/// Another pod of node 1's, which forges. The bridge knows it: a pod that speaks for the first time is a change.
+fn forger(lab: &Lab) -> Netns {
+    let pod = lab.netns("web1");
+    pod.run("ping -q -c 1 -W 3 10.244.0.1");
+    pod
+}
+
 fn address(text: &str) -> Ipv4Addr {
     text.parse().expect("an address")
 }

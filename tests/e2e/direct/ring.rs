@@ -4,7 +4,9 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{FORGED, PATIENCE, Talk, changes, direct, dropped, flow_of, handed_up, mac_text, talk};
+use super::{
+    FORGED, PATIENCE, Talk, changes, direct, dropped, flow_of, forger, handed_up, mac_text, talk,
+};
 use crate::support::bulk::Transfer;
 use crate::support::frames::RawSocket;
 use crate::support::lab::{Lab, Node};
@@ -225,8 +227,7 @@ fn without_express_every_frame_of_a_flow_goes_by_the_ring_gear_or_to_the_kernel(
     until_all_in_ring(&mut talk, &vxgate);
 
     // In the pod's name, by another pod.
-    let forger = lab.netns("web1");
-    forger.run("ping -q -c 1 -W 3 10.244.0.1");
+    let forger = forger(&lab);
     let (own, gateway) = (mac_text(&forger), lab.mac(Node::Master, "cni0"));
     let other = RawSocket::open(&forger, "eth0");
     wait_until("the forged frames are handed up", PATIENCE, || {

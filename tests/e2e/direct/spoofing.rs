@@ -2,7 +2,7 @@
 //!
 //! `flows.rs` has what a pod forges of another pod's flow, and tunnels that a pod sends.
 
-use super::{Ear, FORGED, PATIENCE, address, direct, flow_of, handed_up, mac_text, talk};
+use super::{Ear, FORGED, PATIENCE, address, direct, flow_of, forger, handed_up, mac_text, talk};
 use crate::support::frames::{RawSocket, VxlanFrame, finish_outer_ip, mac, offset};
 use crate::support::lab::{Lab, Node};
 use crate::support::vxgate::{Status, Vxgate};
@@ -142,8 +142,7 @@ fn what_a_stranger_forges_of_a_promoted_flow_does_not_go_direct() {
 fn a_flow_that_a_pod_begins_in_anothers_name_is_not_promoted() {
     let lab = Lab::up();
     let vxgate = Vxgate::start(&lab.node(Node::Master), DIRECT);
-    let forger = lab.netns("web1");
-    forger.run("ping -q -c 1 -W 3 10.244.0.1");
+    let forger = forger(&lab);
     let mut talk = talk(&lab);
     // Everything but its own frames: what it would say is forged, and what is answered comes to it.
     let gateway = lab.mac(Node::Master, "cni0");

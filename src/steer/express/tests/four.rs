@@ -80,18 +80,7 @@ fn a_frame_from_the_wire_reaches_the_pod_as_routing_would_send_it() {
 fn what_is_not_as_all_others_of_the_flow_is_handed_up_unchanged() {
     let gear = gear();
     gear.promote(&of_pod(false));
-    let cases: [(usize, u8, UpReason); 9] = [
-        (22, 1, UpReason::Ttl),
-        (14, 0x46, UpReason::Options),
-        (20, 0x20, UpReason::Fragment),
-        (23, 1, UpReason::OtherProtocol),
-        (12, 0x86, UpReason::OtherProtocol),
-        (17, 1, UpReason::Length),
-        (5, 9, UpReason::Spoofed),
-        (11, 9, UpReason::Spoofed),
-        (35, 9, UpReason::NoFlow),
-    ];
-    for (at, value, why) in cases {
+    for (at, value, why) in UNLIKE {
         let mut sent = of_pod(false);
         sent[at] = value;
         let found = gear.why(WAY_OUT as usize, || {
@@ -99,21 +88,14 @@ fn what_is_not_as_all_others_of_the_flow_is_handed_up_unchanged() {
         });
         assert_eq!(found, why, "{at}: {value}");
     }
-    let cases: [(usize, u8, UpReason); 12] = [
-        (72, 1, UpReason::Ttl),
-        (64, 0x46, UpReason::Options),
-        (70, 0x20, UpReason::Fragment),
-        (73, 1, UpReason::OtherProtocol),
+    let outer: [(usize, u8, UpReason); 4] = [
         (17, 1, UpReason::Length),
         (39, 1, UpReason::Length),
         (29, 77, UpReason::Spoofed), // Another sender; and its checksum is wrong.
         (25, 77, UpReason::Spoofed),
-        (55, 77, UpReason::Spoofed),
-        (61, 77, UpReason::Spoofed),
-        (85, 77, UpReason::NoFlow),
-        (79, 77, UpReason::NoFlow),
     ];
-    for (at, value, why) in cases {
+    let inner = UNLIKE.map(|(at, value, why)| (OUTER_LEN + at, value, why));
+    for (at, value, why) in outer.into_iter().chain(inner) {
         let mut sent = of_wire(false);
         sent[at] = value;
         let found = gear.why(WAY_IN as usize, || {

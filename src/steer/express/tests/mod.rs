@@ -213,6 +213,21 @@ pub(in crate::steer) fn of_wire(tcp: bool) -> Vec<u8> {
     bytes
 }
 
+/// What a byte of an inner frame has to be for the frame to be unlike all others of its flow, wherever it goes: which byte, and why it
+/// is handed up then.
+pub(in crate::steer) const UNLIKE: [(usize, u8, UpReason); 10] = [
+    (5, 9, UpReason::Spoofed),
+    (11, 9, UpReason::Spoofed),
+    (12, 0x86, UpReason::OtherProtocol),
+    (14, 0x46, UpReason::Options),
+    (17, 1, UpReason::Length),
+    (20, 0x20, UpReason::Fragment),
+    (22, 1, UpReason::Ttl),
+    (23, 1, UpReason::OtherProtocol),
+    (29, 77, UpReason::NoFlow),
+    (35, 9, UpReason::NoFlow),
+];
+
 pub(in crate::steer) fn sealed(frame: &[u8], at: usize) -> bool {
     let header = Ipv4HeaderSlice::from_slice(&frame[at..])
         .unwrap()
