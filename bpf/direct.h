@@ -118,13 +118,13 @@ struct express_flow {
 	__u32 ip_sum;    /* over the outer IPv4 header as it stands in `headers` */
 	__u32 udp_sum;   /* over all that the outer UDP checksum covers but the lengths; see `udp_sum()` */
 	struct flow_key key;
-	__u32 superframe_at; /* when the pod last sent a superframe of it, and */
-	__u32 bulk_at;     /* when it last was sent many large segments: in ticks */
+	__u32 superframe_at; /* when the pod last sent a superframe of it: in ticks */
+	__u32 zero;
 	__u32 received_at; /* the place of the peer at the other end, for frames from it, and */
 	__u32 sent_at;     /* for frames to it */
 	__u8 ways;       /* of `headers`, one that goes to its pod only has but what tells whom frames are from */
 	__u8 as_kernel;  /* whether the kernel's own vxlan device sends its frames alike, and to the same VTEP */
-	__u16 large;       /* large segments to the pod: how many, and in which window of time; see `is_bulk` */
+	__u16 padding;
 	__u32 place;       /* its own place */
 	/* A fourth cache line, of IPv6 alone. */
 	struct flow_ends ends;
@@ -219,10 +219,10 @@ static __always_inline __u32 ticks(__u64 now_ns)
 	return now_ns >> TICK_SHIFT;
 }
 
-/* Whether that was within the last BULK_FOR_TICKS. Another CPU may have been a tick ahead. */
+/* Whether that was within the last SUPERFRAMES_FOR_TICKS. Another CPU may have been a tick ahead. */
 static __always_inline bool lately(__u32 at, __u32 now)
 {
-	return now + 1 - at <= BULK_FOR_TICKS + 1;
+	return now + 1 - at <= SUPERFRAMES_FOR_TICKS + 1;
 }
 
 /* Frames that reached their pod's device. */

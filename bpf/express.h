@@ -234,9 +234,6 @@ static __always_inline int take_from(struct xdp_md *ctx, bool six, __u64 now_ns,
 	why = UP_RING;
 	if (flow->gear == GEAR_RING)
 		goto up;
-	why = UP_BULK;
-	if (flow->gear == GEAR_EXPRESS && is_bulk(flow, &inner))
-		goto up;
 	why = UP_CHECKSUM;
 	if (flow->checksum & CHECKSUM_VERIFIED && !udp_check_holds(flow, data, end, six, &inner))
 		goto up;

@@ -7,8 +7,8 @@
  *
  * No AF_XDP socket is on a pod's device. One would need a program of XDP there, which takes segmentation offload from the pod, and
  * would be given its checksums unfinished; and each of its frames would be copied once more. Between classifiers a superframe
- * crosses whole, with its checksum left to whoever cuts it: bulk TCP is what this gear is for, where express could move but
- * segments. Besides that it takes whatever express cannot.
+ * crosses whole, with its checksum left to whoever cuts it: a pod's superframes are what this gear is for, where express could move
+ * but segments. Besides that it takes whatever express cannot.
  *
  * The way out leads through the vxlan device's egress as every frame's does, already routed. So it needs no care of its own: there
  * the lane is chosen, the frame is counted, and left to the kernel's own device when no worker lives. Superframes, and what else is
@@ -66,27 +66,6 @@ static __always_inline struct ring_flow *ring_of(const struct express_flow *flow
 	__u32 place = flow->place;
 
 	return bpf_map_lookup_elem(&ring_flows, &place);
-}
-
-/* Whether a pod is sent bulk TCP by this flow. The workers join its segments to superframes, of which the node and the pod carry
- * several times as much as of segments. */
-static __always_inline bool is_bulk(struct express_flow *flow, const struct inner *inner)
-{
-	__u32 now = ticks(inner->now_ns);
-	/* A window's number in the upper bits, in the lower six a count. */
-	__u16 window = now / WINDOW_TICKS << 6, large = flow->large;
-
-	if (inner->key.protocol != IPPROTO_TCP)
-		return false;
-	if (inner->l4_len > LARGE_LEN) {
-		if ((large & ~63) != window)
-			large = window;
-		if ((large & 63) < LARGE_MANY)
-			flow->large = large + 1;
-		else if (flow->bulk_at != now)
-			flow->bulk_at = now;
-	}
-	return lately(flow->bulk_at, now);
 }
 
 /* Reads the headers of a frame at a classifier; UP_REASONS when it may be of a promoted flow. */

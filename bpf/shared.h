@@ -111,9 +111,8 @@ enum direct_way {
 
 /* The gears of a promoted flow. */
 enum direct_gear {
-	GEAR_EXPRESS,       /* but bulk TCP to the pod is for the workers to join */
-	GEAR_RING,          /* and no higher */
-	GEAR_EXPRESS_WHOLE, /* bulk TCP, too: the workers join nothing */
+	GEAR_EXPRESS,
+	GEAR_RING, /* and no higher */
 };
 
 /* Why a frame was handed up. The order is that of src/stats/up_reason.rs, where the meanings stand. */
@@ -134,7 +133,6 @@ enum up_reason {
 	UP_NO_ROOM,
 	UP_NOT_ALIVE,
 	UP_UNSETTLED,
-	UP_BULK,
 	UP_RING,
 	UP_REASONS,
 };
@@ -171,14 +169,7 @@ struct express_peer {
 /* See `ticks` in direct.h. */
 #define TICK_SHIFT 20
 
-/* For so long, a second, a flow stays in the ring gear after the last superframe of its pod's, or the last moment that its pod was
- * sent many large segments in. */
-#define BULK_FOR_TICKS 954
-
-/* A large segment of TCP is longer than this, in bytes with its header; many are so many in a window of WINDOW_TICKS, 16.8 ms. With
- * 32 that is 22 Mbit/s, or a burst of 46 KB: more than an answer of an ordinary request. */
-#define LARGE_LEN 1000
-#define LARGE_MANY 32
-#define WINDOW_TICKS 16
+/* For so long, a second, a flow stays in the ring gear after the last superframe of its pod's. */
+#define SUPERFRAMES_FOR_TICKS 954
 
 #endif

@@ -22,6 +22,5 @@ reasons! {
     NoRoom        "no_room"        "No room in front of the frame for what the classifier behind has to know.";
     NotAlive      "not_alive"      "A worker hangs, or who listens to what changes, or bypass was asked for.";
     Unsettled     "unsettled"      "Something that the kernel decides by has just changed, or forbids the direct path: see why_not.";
-    Bulk          "bulk"           "A segment of bulk TCP to a pod: the workers join it to a superframe, and the ring gear delivers that.";
     Ring          "ring"           "Of a flow that goes no higher than the ring gear.";
 }

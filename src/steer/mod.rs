@@ -276,15 +276,12 @@ impl Steering {
         let first = with_arrays.ok_or_else(|| Error::Plan("there is no underlay device".into()))?;
         let nics = self.nics.iter();
         let nics = nics.map(|nic| (nic.plan.ifindex, nic.plan.name.as_str()));
-        let devices = self.devices.iter().map(|SteeredDevice { plan, .. }| {
-            let device = express::Device {
-                frame_max: plan.mtu.saturating_add(ethernet::LEN as u32),
-                joins: plan.access_tap.is_some(),
-            };
-            (plan.ifindex, device)
+        let frame_max = self.devices.iter().map(|SteeredDevice { plan, .. }| {
+            let frame_max = plan.mtu.saturating_add(ethernet::LEN as u32);
+            (plan.ifindex, frame_max)
         });
-        let devices = devices.collect();
-        Express::load(first, self.workers, self.direct, highest, nics, devices)
+        let frame_max = frame_max.collect();
+        Express::load(first, self.workers, self.direct, highest, nics, frame_max)
     }
 
     /// How long frames may be that leave the vxlan devices: without a limit until one is set.

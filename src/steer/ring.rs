@@ -391,33 +391,4 @@ mod tests {
         gear.receive_from_wire(&of_wire(false));
         assert_eq!(gear.forwarded(WAY_IN)[1], 1);
     }
-
-    #[test]
-    fn bulk_tcp_to_a_pod_is_left_to_the_workers_and_datagrams_are_not() {
-        let (gear, of_datagrams) = (gear(), gear());
-        gear.promote(&of_pod(true));
-        of_datagrams.promote(&of_pod(false));
-        let large = |tcp| longer(of_wire(tcp), OUTER_LEN, 1200);
-        for _ in 0..1000 {
-            of_datagrams.receive_from_wire(&large(false));
-        }
-        assert_eq!(of_datagrams.forwarded(WAY_IN), [1000, 1000]);
-        let bulk =
-            || gear.express.counters().read().unwrap()[WAY_IN as usize].up[UpReason::Bulk as usize];
-        // Many within 16 ms, and then a small one within a second: a machine that is too busy for that now will not be for ever.
-        let tried = (0..100_000).any(|_| {
-            (0..100).for_each(|_| gear.receive_from_wire(&large(true)));
-            let before = bulk();
-            gear.receive_from_wire(&of_wire(true));
-            before > 0 && bulk() > before
-        });
-        assert!(tried, "small ones go the same way");
-        let (_, why) = gear
-            .express
-            .ring(gear.slot(&of_pod(true)), crate::port::now_ns());
-        assert!(matches!(why, Some(InRing::Bulk) | None), "{why:?}");
-        let slot = of_datagrams.slot(&of_pod(false));
-        let (_, why) = of_datagrams.express.ring(slot, crate::port::now_ns());
-        assert_eq!(why, None);
-    }
 }

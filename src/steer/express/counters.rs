@@ -86,6 +86,6 @@ impl DirectCounters {
 }
 
 const _: () = assert!(
-    UpReason::COUNT == 18,
+    UpReason::COUNT == 17,
     "enum up_reason of bpf/shared.h has as many"
 );

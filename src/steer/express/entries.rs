@@ -34,7 +34,7 @@ mod word {
     pub const GATEWAY_MAC: usize = 17;
     pub const SUMS: usize = 18;
     pub const KEY: usize = 19;
-    pub const BULK: usize = 21;
+    pub const SUPERFRAME_AT: usize = 21;
     pub const PEERS: usize = 22;
     pub const WAYS_PLACE: usize = 23;
     pub const ENDS: usize = 24;
@@ -56,10 +56,9 @@ const CHECKSUM_VERIFIED: u8 = 2;
 /// `enum direct_gear`.
 const GEAR_EXPRESS: u8 = 0;
 const GEAR_RING: u8 = 1;
-const GEAR_EXPRESS_WHOLE: u8 = 2;
-/// `TICK_SHIFT` and `BULK_FOR_TICKS` of `bpf/shared.h`.
+/// `TICK_SHIFT` and `SUPERFRAMES_FOR_TICKS` of `bpf/shared.h`.
 const TICK_SHIFT: u32 = 20;
-const BULK_FOR_TICKS: u32 = 954;
+const SUPERFRAMES_FOR_TICKS: u32 = 954;
 
 /// What went express of one flow since it was promoted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -84,15 +83,12 @@ pub struct Manner {
     pub by_xdp: bool,
     /// The highest gear.
     pub highest: Gear,
-    /// Whether segments of TCP to its pod are joined by the workers.
-    pub joins: bool,
 }
 
 impl Manner {
     fn gear(&self) -> u8 {
         match self.highest {
-            Gear::Express if self.joins => GEAR_EXPRESS,
-            Gear::Express => GEAR_EXPRESS_WHOLE,
+            Gear::Express => GEAR_EXPRESS,
             Gear::Ring => GEAR_RING,
         }
     }
@@ -147,7 +143,7 @@ impl Entries {
         let [first, second] = name;
         put(word::KEY, first);
         put(word::KEY + 1, second);
-        put(word::BULK, 0);
+        put(word::SUPERFRAME_AT, 0);
         self.ring.begin(slot, flow.departure.device);
         self.write_ways(flow);
         put(word::GENERATION_POD, pair(generation, flow.pod.pod));
@@ -232,14 +228,13 @@ impl Entries {
     /// What puts it in the ring gear at `now_ns`, where none goes higher than `highest`.
     pub fn in_ring(&self, Slot(slot): Slot, highest: Gear, now_ns: u64) -> Option<InRing> {
         let now = (now_ns >> TICK_SHIFT) as u32;
-        let lately = |at: u32| now.wrapping_sub(at) <= BULK_FOR_TICKS;
-        let [superframe_at, bulk_at] = unpair(self.flows.load_word(slot, word::BULK));
+        let lately = |at: u32| now.wrapping_sub(at) <= SUPERFRAMES_FOR_TICKS;
+        let [superframe_at, _] = unpair(self.flows.load_word(slot, word::SUPERFRAME_AT));
         match highest {
             // One that had any stays on their way.
             Gear::Ring if superframe_at != 0 => Some(self.superframes(slot)),
             Gear::Ring => Some(InRing::Highest),
-            Gear::Express if lately(superframe_at) => Some(self.superframes(slot)),
-            Gear::Express => lately(bulk_at).then_some(InRing::Bulk),
+            Gear::Express => lately(superframe_at).then(|| self.superframes(slot)),
         }
     }
 

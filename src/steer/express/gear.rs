@@ -18,8 +18,6 @@ pub enum InRing {
     Superframes,
     /// The same, and the kernel's own vxlan device would not send them as a worker does.
     SuperframesByWorkers,
-    /// Its pod is sent bulk TCP.
-    Bulk,
 }
 
 impl InRing {
@@ -33,7 +31,6 @@ impl InRing {
             Self::SuperframesByWorkers => {
                 "its pod sends superframes, which the workers take whole: the kernel's own vxlan device would not do the same"
             }
-            Self::Bulk => "its pod is sent bulk TCP, which the workers join to superframes",
         }
     }
 }

@@ -48,19 +48,10 @@ pub struct Express {
     seed: Seed,
     set_count: usize,
     highest: Gear,
-    /// The vxlan devices, by index.
-    devices: BTreeMap<u32, Device>,
+    /// The longest frame that each vxlan device takes, in bytes, by its index.
+    frame_max: BTreeMap<u32, u32>,
     pods: BTreeMap<u32, Pod>,
     _nics: Vec<Hook>,
-}
-
-/// What flows need to know of a vxlan device.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Device {
-    /// The longest frame that it takes, in bytes.
-    pub frame_max: u32,
-    /// Whether the workers join segments of TCP for it.
-    pub joins: bool,
 }
 
 impl Express {
@@ -72,7 +63,7 @@ impl Express {
         plan: DirectPlan,
         highest: Gear,
         nics: impl Iterator<Item = (u32, &'a str)>,
-        devices: BTreeMap<u32, Device>,
+        frame_max: BTreeMap<u32, u32>,
     ) -> Result<Self, Error> {
         let settings = Settings {
             workers,
@@ -102,7 +93,7 @@ impl Express {
             seed,
             set_count,
             highest,
-            devices,
+            frame_max,
             pods: BTreeMap::new(),
         })
     }
@@ -165,8 +156,8 @@ impl Express {
 
     fn manner(&self, flow: &Promoted) -> Manner {
         let pod = self.pods.get(&flow.pod.pod);
-        let device = self.devices.get(&flow.departure.device);
-        let device_max = device.map_or(u32::MAX, |device| device.frame_max);
+        let device_max = self.frame_max.get(&flow.departure.device);
+        let device_max = device_max.copied().unwrap_or(u32::MAX);
         let frame = |packet: Option<u32>| {
             packet.map_or(u32::MAX, |max| max.saturating_add(ethernet::LEN as u32))
         };
@@ -176,7 +167,6 @@ impl Express {
             deliver_max: frame(pod.map(|pod| pod.mtu)).min(to_pod),
             by_xdp: pod.is_some_and(|pod| pod.by_xdp),
             highest: self.highest,
-            joins: device.is_none_or(|device| device.joins),
         }
     }
 

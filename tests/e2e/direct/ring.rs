@@ -1,5 +1,6 @@
 //! The ring gear of the direct path: bulk TCP of promoted flows goes in superframes around the kernel's routing and filters, from
-//! pods by the kernel's own vxlan device and to them by the workers, and comes back to the kernel as all flows do.
+//! pods by the kernel's own vxlan device, and comes back to the kernel as all flows do. To pods it goes express, or by the workers
+//! where nothing does.
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -12,10 +13,9 @@ use crate::support::frames::RawSocket;
 use crate::support::lab::{Lab, Node};
 use crate::support::vxgate::{Status, Superframes, Vxgate};
 use crate::support::wait_until;
-use crate::who::{DIRECT, DIRECT_BY_RING, KUBE_PROXY};
+use crate::who::{DIRECT, DIRECT_BY_RING, Flags, KUBE_PROXY};
 
-/// Bytes a second each way of a transfer that goes on until there is enough: far more than what makes a flow bulk, far less than
-/// a busy machine carries.
+/// Bytes a second each way of a transfer that goes on until there is enough: far less than a busy machine carries.
 const RATE: u64 = 16 << 20;
 /// What has to arrive both ways for it to go on.
 const SHARE: u64 = 2 << 20;
@@ -28,7 +28,16 @@ const MANY: u64 = 500;
 
 /// Frames of the wire that the ring gear forwarded: from pods, and to them.
 fn ring(status: &Status) -> [u64; 2] {
-    ["ring_out", "ring_in"].map(|way| {
+    forwarded(status, ["ring_out", "ring_in"])
+}
+
+/// The same of bulk: its pod's superframes are the ring gear's, what it is sent is express.
+fn bulk(status: &Status) -> [u64; 2] {
+    forwarded(status, ["ring_out", "in"])
+}
+
+fn forwarded(status: &Status, ways: [&str; 2]) -> [u64; 2] {
+    ways.map(|way| {
         let way = &status.0["direct"][way];
         way["forwarded"]
             .as_u64()
@@ -48,26 +57,43 @@ fn transfer(lab: &Lab) -> Transfer {
     )
 }
 
-fn until_in_ring(vxgate: &Vxgate) {
-    let before = ring(&vxgate.status());
-    wait_until("bulk goes by the ring gear, both ways", PATIENCE, || {
-        let now = ring(&vxgate.status());
+fn until_direct(vxgate: &Vxgate) {
+    until_by(vxgate, bulk);
+}
+
+fn until_by(vxgate: &Vxgate, counted: fn(&Status) -> [u64; 2]) {
+    let before = counted(&vxgate.status());
+    wait_until("bulk goes direct, both ways", PATIENCE, || {
+        let now = counted(&vxgate.status());
         now[0] >= before[0] + MANY && now[1] >= before[1] + MANY
     });
 }
 
 #[test]
 fn bulk_tcp_goes_whole_and_around_the_kernels_filters() {
-    bulk_goes_whole(Superframes::Auto);
+    bulk_goes_whole(Superframes::Auto, DIRECT, bulk);
 }
 
 /// As with an older kernel, or a NIC that has zero-copy: who cuts is no matter to what never gets to a worker.
 #[test]
 fn where_the_workers_cut_bulk_tcp_goes_whole_as_well() {
-    bulk_goes_whole(Superframes::Cut);
+    bulk_goes_whole(Superframes::Cut, DIRECT, bulk);
 }
 
-fn bulk_goes_whole(superframes: Superframes) {
+#[test]
+fn without_express_the_workers_join_what_a_pod_is_sent_of_bulk_tcp() {
+    let status = bulk_goes_whole(Superframes::Auto, DIRECT_BY_RING, ring);
+    let mut ports = status.list("ports");
+    let joined =
+        ports.any(|port| port["role"] == "underlay" && port["superframes"].as_u64() > Some(0));
+    assert!(joined, "{}", status.0);
+}
+
+fn bulk_goes_whole(
+    superframes: Superframes,
+    flags: Flags,
+    counted: fn(&Status) -> [u64; 2],
+) -> Status {
     let lab = Lab::up();
     let node = lab.node(Node::Master);
     node.script(KUBE_PROXY);
@@ -75,27 +101,26 @@ fn bulk_goes_whole(superframes: Superframes) {
     node.script(
         "nft 'table ip seen { chain forward { type filter hook forward priority 1; counter; }; }'",
     );
-    let vxgate = Vxgate::start_with(&node, superframes, DIRECT);
+    let vxgate = Vxgate::start_with(&node, superframes, flags);
     let running = transfer(&lab);
-    until_in_ring(&vxgate);
-    let mut bulk = Value::Null;
+    until_by(&vxgate, counted);
+    let mut flow = Value::Null;
     wait_until("the flow is listed as what it is", PATIENCE, || {
         let flows = vxgate.ask_json(&["flows"]);
         let mut flows = flows["flows"].as_array().expect("a list").iter();
-        bulk = flows
-            .find(|flow| flow["gear"] == "ring")
+        flow = flows
+            .find(|flow| flow["gear"] == "ring" && flow["ring_out_frames"].as_u64() > Some(0))
             .cloned()
             .unwrap_or_default();
-        !bulk.is_null()
+        !flow.is_null()
     });
-    let why = bulk["why_not_higher"].as_str().expect("a reason");
-    assert!(why.contains("the kernel's own vxlan device"), "{bulk}");
-    assert!(bulk["ring_out_frames"].as_u64() > Some(0), "{bulk}");
+    let why = flow["why_not_higher"].as_str().expect("a reason");
+    assert!(why.contains("the kernel's own vxlan device"), "{flow}");
     // Some later frames do not pass the kernel's hooks: it sees those that it is shown, and those of a moment without a flow.
     let by_kernel = dropped(&node, "seen");
     let before = vxgate.status();
     wait_until("it carries more", PATIENCE, || {
-        let (before, now) = (ring(&before), ring(&vxgate.status()));
+        let (before, now) = (counted(&before), counted(&vxgate.status()));
         now[0] >= before[0] + 4 * MANY && now[1] >= before[1] + 4 * MANY
     });
     let seen = dropped(&node, "seen") - by_kernel;
@@ -104,23 +129,17 @@ fn bulk_goes_whole(superframes: Superframes) {
     running.finish();
     let status = vxgate.balanced();
     assert_eq!(status.state(), "healthy", "{}", status.0);
-    let [out, into] = ring(&status);
-    println!(
-        "    ring gear: {out} out, {into} in; express: {:?}",
-        direct(&status)
-    );
-    // The kernel's own device sends what the pod does, and the workers join what it is sent.
+    let [out, into] = counted(&status);
+    println!("    {out} out, {into} in; express: {:?}", direct(&status));
+    // The kernel's own device sends what the pod does.
     let left = |status: &Status| status.passed("access", "superframe");
     assert!(left(&status) >= left(&before) + 4 * MANY);
-    let mut underlays = status
-        .list("ports")
-        .filter(|port| port["role"] == "underlay");
-    assert!(underlays.any(|port| port["superframes"].as_u64() > Some(0)));
     vxgate.stop();
+    status
 }
 
 #[test]
-fn a_transfer_in_the_ring_gear_survives_its_gateway_when_it_hangs_drains_ends_or_dies() {
+fn a_transfer_of_bulk_survives_its_gateway_when_it_hangs_drains_ends_or_dies() {
     let lab = Lab::up();
     let node = lab.node(Node::Master);
     node.script(KUBE_PROXY);
@@ -130,22 +149,22 @@ fn a_transfer_in_the_ring_gear_survives_its_gateway_when_it_hangs_drains_ends_or
         let before = running.received();
         wait_until(what, PATIENCE, || running.received() >= before + SHARE);
     };
-    until_in_ring(&vxgate);
+    until_direct(&vxgate);
     vxgate.signal(Signal::SIGSTOP);
     goes_on("the transfer goes on past who hangs");
     vxgate.signal(Signal::SIGCONT);
-    until_in_ring(&vxgate);
+    until_direct(&vxgate);
     vxgate.tell(&["drain"]).printed();
-    let drained = ring(&vxgate.status());
+    let drained = bulk(&vxgate.status());
     goes_on("the transfer goes on while it is drained");
-    assert!(ring(&vxgate.status())[0] <= drained[0] + MANY);
+    assert!(bulk(&vxgate.status())[0] <= drained[0] + MANY);
     vxgate.tell(&["resume"]).printed();
-    until_in_ring(&vxgate);
+    until_direct(&vxgate);
     vxgate.balanced();
     vxgate.stop();
     goes_on("the transfer goes on without it");
     let mut vxgate = Vxgate::start(&node, DIRECT);
-    until_in_ring(&vxgate);
+    until_direct(&vxgate);
     vxgate.signal(Signal::SIGKILL);
     vxgate.wait();
     goes_on("the transfer goes on when it is dead");
@@ -155,14 +174,14 @@ fn a_transfer_in_the_ring_gear_survives_its_gateway_when_it_hangs_drains_ends_or
 }
 
 #[test]
-fn a_rule_that_forbids_a_transfer_in_the_ring_gear_stops_it() {
+fn a_rule_that_forbids_a_transfer_of_bulk_stops_it() {
     let lab = Lab::up();
     let node = lab.node(Node::Master);
     node.script(KUBE_PROXY);
     node.script("nft 'table ip np { chain forward { type filter hook forward priority 0; }; }'");
     let vxgate = Vxgate::start(&node, DIRECT);
     let running = transfer(&lab);
-    until_in_ring(&vxgate);
+    until_direct(&vxgate);
     let pod = lab.client_address(Node::Master);
     let heard = changes(&vxgate.status());
     node.run(&format!(
@@ -171,13 +190,13 @@ fn a_rule_that_forbids_a_transfer_in_the_ring_gear_stops_it() {
     wait_until("the rule is heard of", PATIENCE, || {
         changes(&vxgate.status()) > heard
     });
-    let before = ring(&vxgate.status());
+    let before = bulk(&vxgate.status());
     wait_until("the rule meets what the pod sends again", PATIENCE, || {
         dropped(&node, "np") >= 3
     });
-    assert_eq!(ring(&vxgate.balanced()), before, "none goes around it");
+    assert_eq!(bulk(&vxgate.balanced()), before, "none goes around it");
     node.run("nft flush chain ip np forward");
-    until_in_ring(&vxgate);
+    until_direct(&vxgate);
     running.enough();
     running.finish();
 }
