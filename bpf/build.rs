@@ -29,7 +29,14 @@ const SOURCES: [Source; 7] = [
     Source {
         name: "direct",
         file: "bpf/direct.bpf.c",
-        headers: &["bpf/shared.h", "bpf/alive.h", "bpf/direct.h", "bpf/ring.h"],
+        headers: &[
+            "bpf/shared.h",
+            "bpf/alive.h",
+            "bpf/direct.h",
+            "bpf/outer.h",
+            "bpf/pod.h",
+            "bpf/ring.h",
+        ],
         arguments: &[],
     },
     // Exchanging and comparing atomically takes the instructions of v3 (kernel 5.12).

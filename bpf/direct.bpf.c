@@ -4,12 +4,15 @@
  *   vxgate_from_pod  tcx ingress on a pod's device:  of a promoted flow       -> encapsulated, to the NIC: express;
  *                                                                              or routed, to the vxlan device: `ring.h`
  *                                                    any other                -> noted, on to the kernel
+ *   vxgate_pod_xdp   XDP on a pod's device, where
+ *                    the operator wants it:          what is plain (`pod.h`)  -> encapsulated, to the NIC
+ *                                                    any other                -> on to `vxgate_from_pod`
  *   vxgate_to_pod    tcx egress on a pod's device:   every frame              -> noted, on to the pod
  *   vxgate_deliver   tcx ingress on the NIC:         what the NIC's program
  *                                                    decapsulated             -> its pod
  *
- * Classifiers, because a pod's device keeps what it has: segmentation offload, checksum offload, any MTU. XDP on it would take
- * the first from the pod, and could not reach a pod without NAPI (no GRO, no program) at all.
+ * Classifiers, because a pod's device keeps what it has: segmentation offload, checksum offload, any MTU. XDP on it takes
+ * the first from the pod, and cannot reach a pod without NAPI (no GRO, no program) at all.
  *
  * What is noted says that the kernel carried a flow, from where, to where, and by which Ethernet addresses. Nothing is noted
  * while the generation is 0: a change of rules is on its way.
@@ -22,20 +25,10 @@
 #include <stdbool.h>
 #include "alive.h"
 #include "direct.h"
+#include "outer.h"
+#include "pod.h"
 #include "ring.h"
 #include "shared.h"
-
-#define AT_TOS 15
-#define AT_TOTAL_LEN 16
-#define AT_ID 18
-#define AT_IP_CHECK 24
-#define AT_UDP_LEN 38
-#define AT_UDP_CHECK 40
-/* Over IPv6. The lower half of the traffic class, ECN in it, is the upper half of the byte at AT_TOS. */
-#define AT6_ECN_SHIFT 4
-#define AT6_PAYLOAD_LEN 18
-#define AT6_UDP_LEN 58
-#define AT6_UDP_CHECK 60
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -56,26 +49,6 @@ struct hop {
 	__u32 words[HOP_LEN / 4];
 };
 
-/* The outer identification of the next frame. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u32);
-} ids SEC(".maps");
-
-/* RFC 6864: different for all packets that may be under way together; no two CPUs give the same ones. */
-static __always_inline __u16 next_id(void)
-{
-	__u32 zero = 0;
-	__u32 *next = bpf_map_lookup_elem(&ids, &zero);
-
-	if (!next)
-		return 0;
-	*next += 1;
-	return *next * settings.cpus + bpf_get_smp_processor_id();
-}
-
 /* Notes that the kernel carries this flow, unless that is known. */
 static __always_inline void note(struct __sk_buff *skb, void *map, const struct inner *inner, __u32 generation, bool from_pod)
 {
@@ -93,25 +66,6 @@ static __always_inline void note(struct __sk_buff *skb, void *map, const struct 
 	if (inner->key.six)
 		seen.ends = inner->ends;
 	bpf_map_update_elem(map, &inner->key, &seen, BPF_ANY);
-}
-
-static __always_inline bool same_mac(const __u8 *one, const __u8 *other)
-{
-	const __u16 *a = (const __u16 *)one, *b = (const __u16 *)other;
-
-	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2];
-}
-
-/* Whether a pod's frame is as those which were seen of its flow: UP_REASONS when so. */
-static __always_inline enum up_reason judge_sender(struct __sk_buff *skb, const struct express_flow *flow)
-{
-	struct ethhdr *eth = (void *)(long)skb->data;
-
-	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
-		return UP_LENGTH;
-	if (flow->pod != skb->ifindex || !same_mac(eth->h_source, flow->pod_mac) || !same_mac(eth->h_dest, flow->gateway_mac))
-		return UP_SPOOFED;
-	return UP_REASONS;
 }
 
 /* Why a frame that was judged does not go express, but as it may in the ring gear; UP_REASONS when it does. */
@@ -132,34 +86,16 @@ static __always_inline enum up_reason choose_gear(struct __sk_buff *skb, struct 
 	return UP_REASONS;
 }
 
-/* The outer UDP checksum. Of an inner one that is unfinished it is right when the device finishes that. */
-static __always_inline __be16 udp_checksum(const struct express_flow *flow, __u16 udp_len, const struct inner *inner)
-{
-	__u16 check = ~fold(udp_sum(flow, udp_len, inner, inner->ttl - 1));
-
-	return check ? bpf_htons(check) : 0xffff;
-}
-
 static __always_inline bool push_ipv4(struct __sk_buff *skb, const struct express_flow *flow, const struct inner *inner,
 				      const struct hop *hop)
 {
 	const __u64 flags = BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) |
 			    BPF_F_ADJ_ROOM_ENCAP_L2_ETH;
-	__u16 tot_len = inner->len + OUTER_LEN - ETH_HLEN;
-	__u16 udp_len = tot_len - sizeof(struct iphdr);
-	__u8 tos = inner->tos & flow->ecn;
-	__u16 id = next_id();
 	__u8 headers[HEADERS_LEN + HOP_LEN] __attribute__((aligned(8)));
 
 	if (bpf_skb_adjust_room(skb, OUTER_LEN, BPF_ADJ_ROOM_MAC, flags))
 		return false;
-	__builtin_memcpy(headers, flow->headers, HEADERS_LEN);
-	headers[AT_TOS] |= tos;
-	*(__be16 *)(headers + AT_TOTAL_LEN) = bpf_htons(tot_len);
-	*(__be16 *)(headers + AT_ID) = bpf_htons(id);
-	*(__be16 *)(headers + AT_IP_CHECK) = bpf_htons(~fold(flow->ip_sum + tos + tot_len + id));
-	*(__be16 *)(headers + AT_UDP_LEN) = bpf_htons(udp_len);
-	*(__be16 *)(headers + AT_UDP_CHECK) = flow->checksum & CHECKSUM_SENT ? udp_checksum(flow, udp_len, inner) : 0;
+	write_ipv4(headers, flow, inner);
 	*(struct hop *)(headers + HEADERS_LEN) = *hop;
 	return !bpf_skb_store_bytes(skb, 0, headers, sizeof(headers), 0);
 }
@@ -169,19 +105,13 @@ static __always_inline bool push_ipv6(struct __sk_buff *skb, const struct expres
 {
 	const __u64 flags = BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) |
 			    BPF_F_ADJ_ROOM_ENCAP_L2_ETH;
-	__u16 udp_len = inner->len + OUTER6_LEN - ETH_HLEN - sizeof(struct ipv6hdr);
-	__u8 headers[HEADERS_LEN + HEADERS_END_LEN + HOP_LEN] __attribute__((aligned(8)));
+	__u8 headers[HEADERS6_LEN + HOP_LEN] __attribute__((aligned(8)));
 
 	if (bpf_skb_adjust_room(skb, OUTER6_LEN, BPF_ADJ_ROOM_MAC, flags))
 		return false;
-	__builtin_memcpy(headers, flow->headers, HEADERS_LEN);
-	__builtin_memcpy(headers + HEADERS_LEN, flow->headers_end, HEADERS_END_LEN);
-	headers[AT_TOS] |= (inner->tos & flow->ecn) << AT6_ECN_SHIFT;
-	*(__be16 *)(headers + AT6_PAYLOAD_LEN) = bpf_htons(udp_len);
-	*(__be16 *)(headers + AT6_UDP_LEN) = bpf_htons(udp_len);
-	*(__be16 *)(headers + AT6_UDP_CHECK) = flow->checksum & CHECKSUM_SENT ? udp_checksum(flow, udp_len, inner) : 0;
+	write_ipv6(headers, flow, inner);
 	*(struct hop *)(headers + HEADERS6_LEN) = *hop;
-	return !bpf_skb_store_bytes(skb, 0, headers, HEADERS6_LEN + HOP_LEN, 0);
+	return !bpf_skb_store_bytes(skb, 0, headers, sizeof(headers), 0);
 }
 
 /* Puts the headers of the flow in front of the frame, and makes its TTL one less: both in one write. False when there is no memory
@@ -206,7 +136,6 @@ int vxgate_from_pod(struct __sk_buff *skb)
 	struct inner inner;
 	struct direct_counts *counts = counts_of(WAY_OUT);
 	struct express_flow *flow;
-	struct express_peer *peer;
 	enum up_reason why;
 	__u32 generation;
 
@@ -230,7 +159,7 @@ int vxgate_from_pod(struct __sk_buff *skb)
 	inner.now_ns = bpf_ktime_get_coarse_ns();
 	if (bypassed() || !all_fresh(inner.now_ns) || !listened(state, inner.now_ns))
 		goto up;
-	why = judge_sender(skb, flow);
+	why = judge_sender((void *)(long)skb->data, (void *)(long)skb->data_end, skb->ifindex, flow);
 	if (why != UP_REASONS)
 		goto up;
 	why = judge_frame(flow, &inner, &flow->shown_out_ns);
@@ -248,20 +177,17 @@ int vxgate_from_pod(struct __sk_buff *skb)
 		counts->lost++;
 		return TC_ACT_SHOT;
 	}
-	flow->out_frames++;
-	flow->out_bytes += inner.len;
-	peer = peer_of(flow->sent_at);
-	if (peer) {
-		peer->sent_frames++;
-		peer->sent_bytes += inner.len + (is_over_ipv6(flow) ? OUTER6_LEN : OUTER_LEN);
-		peer->sent_ns = inner.now_ns;
-	}
-	counts->forwarded++;
-	counts->bytes += inner.len;
+	count_sent(flow, &inner, counts);
 	return bpf_redirect(flow->nic, 0);
 up:
 	counts->up[why]++;
 	return NEXT;
+}
+
+SEC("xdp.frags")
+int vxgate_pod_xdp(struct xdp_md *ctx)
+{
+	return take_from_pod(ctx);
 }
 
 SEC("tc")

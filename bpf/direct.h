@@ -124,7 +124,8 @@ struct express_flow {
 	__u32 sent_at;     /* for frames to it */
 	__u8 ways;       /* of `headers`, one that goes to its pod only has but what tells whom frames are from */
 	__u8 as_kernel;  /* whether the kernel's own vxlan device sends its frames alike, and to the same VTEP */
-	__u16 padding;
+	__u8 nic_by_xdp; /* whether the underlay device takes frames from a program on a pod's */
+	__u8 padding;
 	__u32 place;       /* its own place */
 	/* A fourth cache line, of IPv6 alone. */
 	struct flow_ends ends;

@@ -142,6 +142,7 @@ enum up_reason {
 struct direct_counts {
 	__u64 forwarded;
 	__u64 bytes; /* of inner frames */
+	__u64 by_xdp; /* of these forwarded from pods: by the program on the pod's device */
 	__u64 lost;  /* without a fate but death */
 	__u64 up[UP_REASONS];
 	__u64 received;

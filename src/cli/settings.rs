@@ -31,6 +31,11 @@ pub(super) struct SettingFlags {
     /// through the workers [default: true].
     #[arg(long, value_name = "BOOL", env = "VXGATE_EXPRESS")]
     express: Option<bool>,
+    /// Which programs take what pods send express: classifier (which leave pods their offloads), xdp (XDP in front of these,
+    /// where a frame with finished checksums takes half the time, but which takes segmentation offload from every pod). It counts
+    /// for nothing without a direct path, or without its express gear [default: classifier].
+    #[arg(long, value_name = "WORD", env = "VXGATE_POD_PROGRAMS")]
+    pod_programs: Option<String>,
     /// For how many flows the direct path has room, 1024 to 262144: with half as many, next to none finds no place, and goes the
     /// node's own path. 65536 take some 40 MB, of the kernel's memory and of ours [default: 65536].
     #[arg(long, value_name = "N", env = "VXGATE_DIRECT_FLOWS_MAX")]
@@ -144,6 +149,7 @@ impl SettingFlags {
             (WordKey::Superframes, &self.superframes),
             (WordKey::LogFormat, &self.log.log_format),
             (WordKey::Direct, &self.direct),
+            (WordKey::PodPrograms, &self.pod_programs),
         ] {
             if let Some(word) = word {
                 given.set_word(key, word)?;

@@ -60,9 +60,9 @@ impl Key {
             | Self::Express
             | Self::DirectFlowsMax
             | Self::Socket
-            | Self::Word(WordKey::Superframes | WordKey::Direct | WordKey::LogFormat) => {
-                Applies::Restart
-            }
+            | Self::Word(
+                WordKey::Superframes | WordKey::Direct | WordKey::PodPrograms | WordKey::LogFormat,
+            ) => Applies::Restart,
         }
     }
 

@@ -15,6 +15,7 @@
 //! superframes = "auto"        # cut, off
 //! direct = "off"              # flows, always
 //! express = true              # false
+//! pod_programs = "classifier" # xdp
 //! direct_flows_max = 65536
 //!
 //! [control]
@@ -394,7 +395,7 @@ fn plain(c: char) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Direct, Endpoint, LogFormat, Superframes};
+    use crate::config::{Direct, Endpoint, LogFormat, PodPrograms, Superframes};
     use crate::fault::Explained;
     use crate::table::{EcnEncap, InnerVlan, PeerCheck, ReservedBits, UdpChecksumRx};
     use proptest::prelude::*;
@@ -418,7 +419,7 @@ mod tests {
         assert!(wrong(text).contains("overlay.worker"), "{}", wrong(text));
         let text = text.replace(
             "worker.count = 3",
-            "[worker]\ncount = 0x3\nnice = -7\nsuperframes = 'off'\ndirect = 'flows'\nexpress = false\ndirect_flows_max = 4096\n[control]\nsocket = '/run/x.sock'\n\
+            "[worker]\ncount = 0x3\nnice = -7\nsuperframes = 'off'\ndirect = 'flows'\nexpress = false\npod_programs = 'xdp'\ndirect_flows_max = 4096\n[control]\nsocket = '/run/x.sock'\n\
              [metrics]\nlisten = '[::1]:9472'\nmax_peers = 0\n[log]\nlevel = 'warn'\nformat = 'json'",
         );
         let expected = Settings {
@@ -441,6 +442,7 @@ mod tests {
             log_format: Some(LogFormat::Json),
             direct: Some(Direct::Flows),
             express: Some(false),
+            pod_programs: Some(PodPrograms::Xdp),
             direct_flows_max: Some(4096),
         };
         assert_eq!(parse(&text).unwrap(), expected);
@@ -512,7 +514,7 @@ mod tests {
             (
                 "[worker]\nzzz = 1",
                 "line 2: worker.zzz: no such key; there is count, nice, superframes, direct, express, \
-                 direct_flows_max",
+                 pod_programs, direct_flows_max",
             ),
             (
                 "[zzz]",

@@ -46,6 +46,7 @@ impl Key {
         Self::Word(WordKey::Superframes),
         Self::Word(WordKey::Direct),
         Self::Express,
+        Self::Word(WordKey::PodPrograms),
         Self::DirectFlowsMax,
         Self::Socket,
         Self::MetricsListen,

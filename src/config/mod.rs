@@ -71,6 +71,8 @@ pub struct Config {
     pub direct: Direct,
     /// Whether they may in XDP, without waking a worker.
     pub express: bool,
+    /// Which programs take what pods send there.
+    pub pod_programs: PodPrograms,
     /// For how many of them there is room.
     pub direct_flows_max: u32,
 }
@@ -103,6 +105,37 @@ impl Direct {
     /// What this word stands for.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|mode| mode.label() == word)
+    }
+}
+
+/// Which programs at pods' devices take what pods send express.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PodPrograms {
+    /// Classifiers, which leave pods all that they have.
+    #[default]
+    Classifier,
+    /// XDP in front of these: a frame takes half the time, but pods lose segmentation offload.
+    Xdp,
+}
+
+impl PodPrograms {
+    /// Every choice.
+    pub const ALL: &'static [Self] = &[Self::Classifier, Self::Xdp];
+
+    /// The word for it in the configuration.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Classifier => "classifier",
+            Self::Xdp => "xdp",
+        }
+    }
+
+    /// What this word stands for.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|programs| programs.label() == word)
     }
 }
 
@@ -181,6 +214,7 @@ impl Config {
             superframes: settings.superframes.unwrap_or_default(),
             direct: settings.direct.unwrap_or_default(),
             express: settings.express.unwrap_or(EXPRESS_DEFAULT),
+            pod_programs: settings.pod_programs.unwrap_or_default(),
             direct_flows_max: settings.direct_flows_max.unwrap_or(DIRECT_FLOWS),
             nice: settings.nice.unwrap_or(NICE_DEFAULT),
             metrics: listen.endpoint(&socket),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::log::{self, LOG_LEVEL_DEFAULT, LogFormat};
 use super::{
     ConfigError, DIRECT_FLOWS, Devices, Direct, EXPRESS_DEFAULT, Listen, METRICS_PEERS,
-    NICE_DEFAULT, Superframes, WORKERS_MAX,
+    NICE_DEFAULT, PodPrograms, Superframes, WORKERS_MAX,
 };
 use crate::table::{EcnEncap, InnerVlan, PeerCheck, Policy, ReservedBits, UdpChecksumRx};
 
@@ -55,6 +55,8 @@ pub struct Settings {
     pub direct: Option<Direct>,
     /// Whether flows may go the direct path in XDP, without waking a worker.
     pub express: Option<bool>,
+    /// Which programs at pods' devices take what pods send express.
+    pub pod_programs: Option<PodPrograms>,
     /// For how many flows of the direct path there is room.
     pub direct_flows_max: Option<u32>,
 }
@@ -76,6 +78,7 @@ impl Settings {
             superframes: Some(Superframes::default()),
             direct: Some(Direct::default()),
             express: Some(EXPRESS_DEFAULT),
+            pod_programs: Some(PodPrograms::default()),
             direct_flows_max: Some(DIRECT_FLOWS),
             metrics_listen: Some(Listen::default()),
             metrics_max_peers: Some(METRICS_PEERS),
@@ -104,6 +107,7 @@ impl Settings {
             log_format: self.log_format.or(others.log_format),
             direct: self.direct.or(others.direct),
             express: self.express.or(others.express),
+            pod_programs: self.pod_programs.or(others.pod_programs),
             direct_flows_max: self.direct_flows_max.or(others.direct_flows_max),
         }
     }
@@ -234,13 +238,15 @@ pub enum WordKey {
     LogFormat,
     /// Which flows may go the direct path.
     Direct,
+    /// Which programs at pods' devices take what pods send express.
+    PodPrograms,
 }
 
 impl WordKey {
     /// The table that it stands in.
     pub(super) const fn table(self) -> &'static str {
         match self {
-            Self::Superframes | Self::Direct => "worker",
+            Self::Superframes | Self::Direct | Self::PodPrograms => "worker",
             Self::LogFormat => "log",
             _ => "overlay",
         }
@@ -257,6 +263,7 @@ impl WordKey {
             Self::Superframes => "superframes",
             Self::LogFormat => "format",
             Self::Direct => "direct",
+            Self::PodPrograms => "pod_programs",
         }
     }
 
@@ -271,6 +278,7 @@ impl WordKey {
             Self::Superframes => "superframes",
             Self::LogFormat => "log-format",
             Self::Direct => "direct",
+            Self::PodPrograms => "pod-programs",
         }
     }
 
@@ -285,6 +293,7 @@ impl WordKey {
             Self::Superframes => Superframes::ALL.iter().map(|c| c.label()).collect(),
             Self::LogFormat => LogFormat::ALL.iter().map(|c| c.label()).collect(),
             Self::Direct => Direct::ALL.iter().map(|c| c.label()).collect(),
+            Self::PodPrograms => PodPrograms::ALL.iter().map(|c| c.label()).collect(),
         }
     }
 
@@ -305,6 +314,7 @@ impl WordKey {
             Self::Superframes => put(&mut settings.superframes, Superframes::from_word(word)),
             Self::LogFormat => put(&mut settings.log_format, LogFormat::from_word(word)),
             Self::Direct => put(&mut settings.direct, Direct::from_word(word)),
+            Self::PodPrograms => put(&mut settings.pod_programs, PodPrograms::from_word(word)),
         };
         if known {
             return Ok(());
@@ -326,6 +336,7 @@ impl WordKey {
             Self::Superframes => settings.superframes?.label(),
             Self::LogFormat => settings.log_format?.label(),
             Self::Direct => settings.direct?.label(),
+            Self::PodPrograms => settings.pod_programs?.label(),
         };
         Some(label.to_owned())
     }
@@ -368,6 +379,12 @@ impl WordKey {
                  anything changes that it decides by; \"always\", those that it was seen to carry unchanged one way, until \
                  routes, neighbours or devices change: rules and NetworkPolicies that come later do not stop them (Linux \
                  6.15 and later)."
+            }
+            Self::PodPrograms => {
+                "Which programs take what pods send express: \"classifier\", which leave pods their offloads; \"xdp\", XDP in \
+                 front of these, where a frame with finished checksums takes half the time, but which takes segmentation \
+                 offload from every pod: for pods that send many small frames (AF_XDP, DPDK). It counts for nothing without \
+                 a direct path, or without its express gear."
             }
         }
     }

@@ -54,7 +54,7 @@ mod writer;
 pub use changes::{Change, Changes, Heard};
 pub use device::{Defaults, Found, VxlanDevice, discover, judge};
 pub use error::Error;
-pub use pods::{PODS_MAX, PodPort, Pods, pods};
+pub use pods::{PodPort, Pods, pods, pods_max};
 pub use refusal::Refusal;
 pub use report::{GroupReport, PeerReport, PeersReport, Report, SegmentReport, VtepReport};
 pub use running::{PeerNames, Running};

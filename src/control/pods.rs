@@ -10,8 +10,13 @@ use std::collections::{HashMap, HashSet};
 
 use crate::netlink::LinkKind;
 
-/// Pods' devices that are looked after at most: each takes two descriptors.
-pub const PODS_MAX: usize = 448;
+/// Descriptors for programs at pods' devices: with all others, as many as a process may have where nobody says otherwise.
+const DESCRIPTORS: usize = 896;
+
+/// How many pods' devices are looked after at most, with so many programs at each.
+pub const fn pods_max(programs: usize) -> usize {
+    DESCRIPTORS / programs
+}
 
 /// A pod's device.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,8 +38,8 @@ pub struct Pods {
     pub left_out: Vec<(PodPort, String)>,
 }
 
-/// Finds them among all links. `with_clsact` are those that have classifiers of the older kind.
-pub fn pods(links: &[LinkKind], with_clsact: &[u32]) -> Pods {
+/// Finds them among all links, `max` to be looked after at most. `with_clsact` are those that have classifiers of the older kind.
+pub fn pods(links: &[LinkKind], with_clsact: &[u32], max: usize) -> Pods {
     let kind_is = |link: &LinkKind, kind: &str| link.link.kind.as_deref() == Some(kind);
     let tunnelling: HashSet<u32> = links
         .iter()
@@ -63,8 +68,8 @@ pub fn pods(links: &[LinkKind], with_clsact: &[u32]) -> Pods {
         let around = around.or_else(|| obstacle(bridge, &bridge.link.name, with_clsact));
         if let Some(why) = around {
             found.left_out.push((port, why));
-        } else if found.ports.len() == PODS_MAX {
-            let why = format!("{PODS_MAX} pods' devices are looked after at most");
+        } else if found.ports.len() == max {
+            let why = format!("{max} pods' devices are looked after at most");
             found.left_out.push((port, why));
         } else {
             found.ports.push(port);
@@ -91,6 +96,8 @@ mod tests {
     use super::*;
     use crate::netlink::Link;
     use crate::wire::MacAddr;
+
+    const MAX: usize = pods_max(2);
 
     fn link(ifindex: u32, kind: &str, master: Option<u32>) -> LinkKind {
         LinkKind {
@@ -140,7 +147,7 @@ mod tests {
             link(9, "bridge", None),
             link(10, "veth", Some(9)),
         ];
-        let found = pods(&links, &[]);
+        let found = pods(&links, &[], MAX);
         assert_eq!(indexes(&found), [4, 10]);
         assert_eq!(found.left_out, []);
     }
@@ -150,7 +157,7 @@ mod tests {
         let mut bridge = link(1, "bridge", None);
         for (mtu, reaches) in [(1300, 1300), (1450, 1450), (9000, 1450)] {
             bridge.link.mtu = mtu;
-            let found = pods(&[bridge.clone(), link(4, "veth", Some(1))], &[]);
+            let found = pods(&[bridge.clone(), link(4, "veth", Some(1))], &[], MAX);
             assert_eq!(found.ports[0].mtu, reaches);
         }
     }
@@ -165,7 +172,7 @@ mod tests {
             link(5, "veth", Some(1)),
             link(6, "veth", Some(1)),
         ];
-        let found = pods(&links, &[5]);
+        let found = pods(&links, &[5], MAX);
         assert_eq!(indexes(&found), [6]);
         let why: Vec<_> = found
             .left_out
@@ -188,7 +195,7 @@ mod tests {
             link(5, "veth", Some(2)),
             link(6, "veth", Some(3)),
         ];
-        let found = pods(&links, &[2]);
+        let found = pods(&links, &[2], MAX);
         assert_eq!(indexes(&found), [6]);
         let why: Vec<_> = found.left_out.iter().map(|(_, why)| why.as_str()).collect();
         assert!(
@@ -201,8 +208,8 @@ mod tests {
     #[test]
     fn there_is_a_limit_and_it_is_told() {
         let mut links = vec![link(1, "bridge", None)];
-        links.extend((2..).take(PODS_MAX + 2).map(|at| link(at, "veth", Some(1))));
-        let found = pods(&links, &[]);
-        assert_eq!((found.ports.len(), found.left_out.len()), (PODS_MAX, 2));
+        links.extend((2..).take(MAX + 2).map(|at| link(at, "veth", Some(1))));
+        let found = pods(&links, &[], MAX);
+        assert_eq!((found.ports.len(), found.left_out.len()), (MAX, 2));
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::facts::{
     AccessEnd, Classifier, Daemon, Facts, Kernel, Overlay, Process, Sysctls, Underlay,
 };
-use crate::config::{Direct, Superframes};
+use crate::config::{Direct, PodPrograms, Superframes};
 use crate::control::{Found, PeersReport, SegmentReport, VtepReport, VxlanDevice};
 use crate::gateway::{
     AccessState, DeviceState, Nic, Observation, Plan, PolicyState, PortState, VtepState,
@@ -71,6 +71,7 @@ pub(super) fn node() -> Facts {
             superframes: Superframes::default(),
             direct: Direct::default(),
             express: true,
+            pod_programs: PodPrograms::default(),
             direct_flows_max: 65_536,
         },
         frame_memory: 32 << 20,

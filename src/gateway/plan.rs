@@ -5,7 +5,7 @@ use std::fs;
 use std::net::IpAddr;
 
 use super::numa::Machine;
-use crate::config::{Config, Devices, Direct, Superframes};
+use crate::config::{Config, Devices, Direct, PodPrograms, Superframes};
 use crate::control::{Found, Refusal, VxlanDevice};
 use crate::fault::{Explained, Fault};
 use crate::netlink::Link;
@@ -37,6 +37,8 @@ pub struct Plan {
     pub direct: Direct,
     /// Whether they may in the express gear.
     pub express: bool,
+    /// Which programs take what pods send there.
+    pub pod_programs: PodPrograms,
     /// For how many of them there is room.
     pub direct_flows_max: u32,
 }
@@ -144,6 +146,7 @@ impl Plan {
             superframes: config.superframes,
             direct: config.direct,
             express: config.express,
+            pod_programs: config.pod_programs,
             direct_flows_max: config.direct_flows_max,
         }
     }

@@ -48,6 +48,8 @@ pub(super) struct Settings {
     pub peers: u32,
     /// The XDP programs take frames of several buffers. Nothing they read, but how they are loaded.
     pub chains: bool,
+    /// The program for XDP at pods' devices is loaded.
+    pub pod_xdp: bool,
 }
 
 impl Settings {
@@ -90,6 +92,9 @@ const SHARED: [&str; 11] = [
     "direct_counts",
 ];
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vxgate.bpf.o"));
+
+/// XDP at a pod's device.
+pub(super) const POD_XDP: &str = "vxgate_pod_xdp";
 
 /// How many processors there may be.
 pub(super) fn cpus() -> u32 {
@@ -139,6 +144,9 @@ impl Copy {
             } else if let Some(entries) = settings.entries_of(&name) {
                 map.set_max_entries(entries).map_err(Error::Load)?;
             }
+        }
+        for mut program in open.progs_mut().filter(|program| program.name() == POD_XDP) {
+            program.set_autoload(settings.pod_xdp);
         }
         // Without it a driver takes no program when the MTU is beyond one buffer. Set only then: before Linux 5.18 the
         // kernel does not know it.
@@ -326,6 +334,7 @@ pub(super) mod tests {
             flow_sets: 0,
             peers: 0,
             chains: false,
+            pod_xdp: false,
         }
     }
 

@@ -82,6 +82,14 @@ pub fn offloads(device: &str) -> io::Result<Vec<String>> {
         .collect())
 }
 
+/// The names of all offloads that the kernel knows.
+///
+/// # Errors
+/// As [`offloads`].
+pub fn known_offloads(device: &str) -> io::Result<Vec<String>> {
+    Control::open(device)?.feature_names()
+}
+
 /// The kernel's name of `NETIF_F_HW_CSUM`.
 const CHECKSUM_ANY: &str = "tx-checksum-ip-generic";
 

@@ -34,7 +34,10 @@ pub use error::Error;
 pub use ethtool::{
     Channels, channels, driver, finishes_checksums, hiding, offloads, spreads_by_port,
 };
-pub use express::{DirectCounters, Express, ExpressPeers, FlowCounters, Gear, InRing, WayCounters};
+pub use express::{
+    Attended, DirectCounters, Express, ExpressPeers, FlowCounters, Gear, InRing, PROGRAMS_AT_PODS,
+    WayCounters,
+};
 pub use frame_limit::FrameLimits;
 pub use heartbeat::Heartbeat;
 pub use hooks::XdpMode;
@@ -79,6 +82,8 @@ pub struct DirectPlan {
     pub flows: u32,
     /// How many places their peers are counted at.
     pub peers: u32,
+    /// Whether XDP is to take what pods send.
+    pub pod_xdp: bool,
 }
 
 impl DirectPlan {

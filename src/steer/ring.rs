@@ -59,17 +59,14 @@ impl RingFlows {
 
 #[cfg(test)]
 mod tests {
-    use libbpf_rs::ProgramInput;
-
     use super::super::Gear;
     use super::super::copy::COUNTS_EGRESS;
     use super::super::copy::tests::{TC_ACT_REDIRECT, TCX_NEXT, pretend_alive};
     use super::super::express::tests::{
         FAR, GATEWAY, GENERATION, Loaded, OWN, POD, SETS, UNLIKE, gear, loaded, of_pod, of_wire,
-        run, sealed,
+        run, run_marked, run_superframe, sealed,
     };
     use super::super::express::{WAY_IN, WAY_OUT, WAY_RING_IN, WAY_RING_OUT};
-    use super::*;
     use crate::flows::{FlowKey, Slot, Verdict, WAYS, Way};
     use crate::stats::{PassReason, UpReason};
     use crate::steer::InRing;
@@ -102,47 +99,6 @@ mod tests {
     /// What a worker makes of a frame from the wire.
     fn decapsulated(tcp: bool) -> Vec<u8> {
         of_wire(tcp).split_off(OUTER_LEN)
-    }
-
-    /// Has a classifier see a superframe of segments with so many bytes, or a frame that is none (0), with this in its control
-    /// block: what it says, and what is there then.
-    fn run_marked(
-        copy: &Copy,
-        name: &str,
-        frame: &[u8],
-        gso_size: u32,
-        control: [u8; 20],
-    ) -> (u32, [u8; 20]) {
-        // Of `struct __sk_buff`, where these are, and all.
-        const CONTROL: usize = 48;
-        const GSO_SEGS: usize = 164;
-        const GSO_SIZE: usize = 176;
-        const LEN: usize = 192;
-        let (mut context, mut after) = ([0; LEN], [0; LEN]);
-        let segments = match gso_size {
-            0 => 0,
-            size => (frame.len() as u32 - 54).div_ceil(size),
-        };
-        context[CONTROL..CONTROL + 20].copy_from_slice(&control);
-        context[GSO_SEGS..GSO_SEGS + 4].copy_from_slice(&segments.to_ne_bytes());
-        context[GSO_SIZE..GSO_SIZE + 4].copy_from_slice(&gso_size.to_ne_bytes());
-        let mut programs = copy.object.progs_mut();
-        let program = programs.find(|program| program.name() == name).unwrap();
-        let mut out = vec![0; frame.len() + 256];
-        let output = program.test_run(ProgramInput {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            context_in: Some(&mut context),
-            context_out: Some(&mut after),
-            ..ProgramInput::default()
-        });
-        let verdict = output.unwrap().return_value;
-        (verdict, after[CONTROL..CONTROL + 20].try_into().unwrap())
-    }
-
-    /// As most frames are.
-    fn run_superframe(copy: &Copy, name: &str, frame: &[u8], gso_size: u32) -> u32 {
-        run_marked(copy, name, frame, gso_size, [0; 20]).0
     }
 
     impl Loaded {

@@ -142,7 +142,7 @@ fn a_device_that_cannot_start_leaves_the_others_carried() {
 }
 
 /// Puts somebody else's XDP program onto a device.
-fn attach_foreign_program(node: &netns::Netns, device: &str) {
+pub fn attach_foreign_program(node: &netns::Netns, device: &str) {
     let directory = TempDir::with_prefix("vxgate-xdp-").expect("a temporary directory");
     let (source, object) = (
         directory.path().join("foreign.c"),

@@ -15,7 +15,7 @@ use crate::support::lab::{Lab, Node};
 use crate::support::stream::Stream;
 use crate::support::vxgate::{BINARY, Superframes, Vxgate};
 use crate::support::wait_until;
-use crate::who::{ALWAYS_BY_RING, Who, kinds};
+use crate::who::{ALWAYS_BY_RING, DIRECT_BY_XDP, Who, kinds};
 
 /// For either command.
 const GAP_MS: f64 = 50.0;
@@ -32,6 +32,7 @@ fn the_kernel_carries_until_it_is_resumed_and_nothing_is_lost_either_way() {
         (Who::Worker, Superframes::Auto, &[][..]),
         (Who::Worker, Superframes::Off, &[]),
         (Who::Both, Superframes::Auto, &[]),
+        (Who::Both, Superframes::Auto, DIRECT_BY_XDP),
     ]
     .into_iter()
     .chain(direct)

@@ -19,7 +19,8 @@ use crate::support::vxgate::Superframes::{self, Auto, Off};
 use crate::support::vxgate::Vxgate;
 use crate::support::wait_until;
 use crate::who::{
-    self, ALWAYS, ALWAYS_BY_RING, DIRECT, DIRECT_BY_RING, Flags, Who, kinds, statuses,
+    self, ALWAYS, ALWAYS_BY_RING, DIRECT, DIRECT_BY_RING, DIRECT_BY_XDP, Flags, Who, kinds,
+    statuses,
 };
 
 /// A process that died or was asked to end.
@@ -80,6 +81,7 @@ fn sigkill_leaves_the_traffic_to_the_kernel() {
         (Who::Both, Auto, &[]),
         (Who::Both, Off, &[]),
         (Who::Worker, Auto, DIRECT),
+        (Who::Master, Auto, DIRECT_BY_XDP),
     ]
     .into_iter()
     .chain(direct)
@@ -183,6 +185,7 @@ fn a_stopped_process_is_passed_by_and_carries_again_when_it_continues() {
         (Who::Worker, Off, &[][..]),
         (Who::Worker, Auto, &[]),
         (Who::Both, Auto, &[]),
+        (Who::Worker, Auto, DIRECT_BY_XDP),
     ]
     .into_iter()
     .chain(direct)
@@ -389,7 +392,7 @@ fn nic_down_for_a_while(flags: Flags) {
 
 #[test]
 fn one_vxgate_after_the_other_has_the_traffic_and_it_goes_direct() {
-    kinds(DIRECT)
+    kinds(DIRECT_BY_XDP)
         .into_iter()
         .for_each(stopped_and_started_again);
 }
@@ -428,6 +431,7 @@ pub fn start(lab: &Lab, who: Who, superframes: Superframes, flags: &[&str]) -> V
     if who::is_direct(flags) {
         who::kube_proxy(lab);
     }
+    who::ready_for_xdp(lab, flags);
     who.start_with(lab, superframes, flags)
 }
 

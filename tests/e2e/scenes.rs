@@ -15,8 +15,8 @@ use crate::support::vxgate::Superframes::{self, Auto, Cut, Off};
 use crate::support::vxgate::Vxgate;
 use crate::support::{patient, wait_until};
 use crate::who::{
-    self, ALWAYS_BY_RING, DIRECT, DIRECT_BY_RING, Flags, Who, assert_forwarded_since, kinds,
-    statuses,
+    self, ALWAYS_BY_RING, DIRECT, DIRECT_BY_RING, DIRECT_BY_XDP, Flags, Who,
+    assert_forwarded_since, kinds, statuses,
 };
 
 /// Over one connection.
@@ -69,6 +69,11 @@ fn scenes_play_with_a_direct_path_on_the_master() {
 #[test]
 fn scenes_play_with_a_direct_path_on_both() {
     play_kinds(Who::Both, DIRECT);
+}
+
+#[test]
+fn scenes_play_with_xdp_at_the_pods_of_the_master() {
+    play(Who::Master, Auto, DIRECT_BY_XDP);
 }
 
 fn play_kinds(who: Who, usual: Flags) {

@@ -14,6 +14,8 @@ pub const DIRECT_BY_RING: Flags = &["--direct", "flows", "--express", "false"];
 pub const ALWAYS: Flags = &["--direct", "always"];
 /// With both.
 pub const ALWAYS_BY_RING: Flags = &["--direct", "always", "--express", "false"];
+/// With one on which XDP takes what pods send.
+pub const DIRECT_BY_XDP: Flags = &["--direct", "flows", "--pod-programs", "xdp"];
 
 /// Conntrack follows connections that come back from the direct path, and what it calls invalid is dropped, as kube-proxy does.
 pub const KUBE_PROXY: &str = "sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=1
@@ -24,10 +26,16 @@ pub fn is_direct(flags: &[&str]) -> bool {
     flags.contains(&"--direct")
 }
 
-/// The kinds of direct path that a test is played with: this one, and with `VXGATE_DIRECT_KINDS=all` each of the four.
+/// The kinds of direct path that a test is played with: this one, and with `VXGATE_DIRECT_KINDS=all` each of the five.
 pub fn kinds(usual: Flags) -> Vec<Flags> {
     match std::env::var("VXGATE_DIRECT_KINDS").as_deref() {
-        Ok("all") => vec![DIRECT, DIRECT_BY_RING, ALWAYS, ALWAYS_BY_RING],
+        Ok("all") => vec![
+            DIRECT,
+            DIRECT_BY_RING,
+            DIRECT_BY_XDP,
+            ALWAYS,
+            ALWAYS_BY_RING,
+        ],
         _ => vec![usual],
     }
 }
@@ -36,6 +44,30 @@ pub fn kinds(usual: Flags) -> Vec<Flags> {
 pub fn kube_proxy(lab: &Lab) {
     for node in [Node::Master, Node::Worker] {
         lab.node(node).script(KUBE_PROXY);
+    }
+}
+
+/// Readies a lab for flags with which XDP takes what pods send, if these are some.
+pub fn ready_for_xdp(lab: &Lab, flags: &[&str]) {
+    if flags.contains(&"--pod-programs") {
+        take_redirects(lab);
+        finish_checksums(lab);
+    }
+}
+
+/// Has both nodes' underlay devices take frames from XDP on others: a veth does while its other end has GRO on.
+pub fn take_redirects(lab: &Lab) {
+    let switch = lab.netns("sw");
+    for port in ["p1", "p2"] {
+        switch.run(&format!("ethtool -K {port} gro on"));
+    }
+}
+
+/// Has the client pods finish the checksums of what they send, as those do that make their frames themselves: XDP leaves others to the
+/// classifier.
+pub fn finish_checksums(lab: &Lab) {
+    for node in [Node::Master, Node::Worker] {
+        lab.client(node).run("ethtool -K eth0 tx off");
     }
 }
 

@@ -35,6 +35,7 @@ fn every_setting_tells_where_it_comes_from() {
     superframes = "auto"             # default
     direct = "off"                   # default
     express = true                   # default
+    pod_programs = "classifier"      # default
     direct_flows_max = 65536         # default
     [control]
     socket = "/s"                    # file x.toml
@@ -127,6 +128,8 @@ fn the_schema_says_what_the_parser_says() {
         ("[worker]\nsuperframes = 'on'", false),
         ("[worker]\ndirect = 'always'\nexpress = false", true),
         ("[worker]\nexpress = 'false'", false),
+        ("[worker]\npod_programs = 'xdp'", true),
+        ("[worker]\npod_programs = 'tcx'", false),
         ("[metrics]\nlisten = 'off'\nmax_peers = 0", true),
         ("[metrics]\nlisten = '127.0.0.1:9472'", true),
         ("[metrics]\nlisten = '[fe80::1%2]:65535'", true),

@@ -71,6 +71,8 @@ pub(super) struct Known {
     /// What bridges say of their ports, but for timers.
     ports: HashMap<u32, Vec<u8>, FixedState>,
     pub narrow: NarrowRoutes,
+    /// Underlay devices that frames from pods go out of by XDP.
+    pub nics: Vec<u32>,
 }
 
 /// What matters of a link.
@@ -151,13 +153,16 @@ impl Known {
             && station == Some(Place::Port(side.pod))
     }
 
-    /// Whether what devices can do for XDP is said of a bridge's port, or of nobody knows what. Frames go to no other by XDP.
-    pub fn is_port(&self, features: &Message<'_>) -> bool {
+    /// Whether what devices can do for XDP is said of a bridge's port, of one of `nics`, or of nobody knows what. Frames go to no
+    /// other by XDP.
+    pub fn takes_by_xdp(&self, features: &Message<'_>) -> bool {
         let said = features.payload.get(GENERIC_HEADER_LEN..);
         let mut said = attributes(said.unwrap_or_default());
         let device = said.find(|(number, _)| *number == FEATURES_IFINDEX);
-        let link = device.and_then(|(_, ifindex)| self.links.get(&u32_from(ifindex)?));
+        let ifindex = device.and_then(|(_, ifindex)| u32_from(ifindex));
+        let link = ifindex.and_then(|ifindex| self.links.get(&ifindex));
         link.is_none_or(|link| link.master.is_some())
+            || ifindex.is_some_and(|ifindex| self.nics.contains(&ifindex))
     }
 
     /// Whether what a bridge says of its port is another thing: which VLANs, which state, isolated or not. It says so again whenever
@@ -583,10 +588,10 @@ mod tests {
         assert_eq!(changed(16, 4), both);
         assert_eq!(changed(17, 4), both);
         assert_eq!(changed(16, 4), new);
-        let is_port = |known: &Known, ifindex: u32| {
+        let takes = |known: &Known, ifindex: u32| {
             let features = RequestBody::new(&[0; 4]).with(1, &ifindex.to_ne_bytes());
             let payload = features.as_bytes();
-            known.is_port(&Message {
+            known.takes_by_xdp(&Message {
                 kind: 30,
                 flags: 0,
                 sequence: 0,
@@ -594,9 +599,11 @@ mod tests {
                 bytes: payload,
             })
         };
-        assert!(is_port(&known, 5));
-        assert!(is_port(&known, 6), "it is not known");
+        assert!(takes(&known, 5));
+        assert!(takes(&known, 6), "it is not known");
         known.links.get_mut(&5).unwrap().master = None;
-        assert!(!is_port(&known, 5));
+        assert!(!takes(&known, 5));
+        known.nics.push(5);
+        assert!(takes(&known, 5), "frames from pods go out of it");
     }
 }

@@ -110,6 +110,11 @@ impl Changes {
         Ok(changes)
     }
 
+    /// Has what these underlay devices can do for XDP matter, too: frames from pods go out of them by it.
+    pub fn attend(&mut self, nics: impl Iterator<Item = u32>) {
+        self.known.nics.extend(nics);
+    }
+
     /// Whether what devices can do for XDP would change unheard.
     pub fn is_deaf_to_features(&self) -> bool {
         self.features.is_none()
@@ -148,7 +153,7 @@ impl Changes {
         }
         if let Some(features) = &mut self.features {
             listen(features, &mut heard, |message, heard| {
-                if known.is_port(message) {
+                if known.takes_by_xdp(message) {
                     heard.note_links(Change::XdpFeatures);
                 }
             })?;

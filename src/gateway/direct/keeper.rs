@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::refused::{self, Refused};
 use super::{Gear, Question, Running, Shared, lock, tell};
 use crate::config;
-use crate::control::{Change, Changes, Pods, pods};
+use crate::control::{Change, Changes, Pods, pods, pods_max};
 use crate::fault::{self, Explained};
 use crate::flows::{
     AtPods, Evidence, FlowKey, Generation, Judge, Promoted, Sightings, Standing, Ways,
@@ -94,7 +94,8 @@ impl Keeper {
         let heeds_filters = mode != config::Direct::Always;
         // Before anything is looked at, so that nothing changes unheard.
         let mut netlink = Socket::open()?;
-        let changes = Changes::open(&mut netlink, heeds_filters)?;
+        let mut changes = Changes::open(&mut netlink, heeds_filters)?;
+        changes.attend(gear.express.nics_for_xdp());
         let (ours, theirs) = UnixStream::pair()?;
         let counters = gear.express.counters();
         let (questions, asked) = bounded(1);
@@ -165,6 +166,10 @@ impl Keeper {
             if looks {
                 self.look_ns = now_ns + LOOK_NS;
                 self.look();
+                if self.express.lacks_xdp() {
+                    self.follow_sending();
+                    self.tell_of_pods();
+                }
             }
             if now_ns >= self.sweep_ns {
                 self.sweep_ns = now_ns + u64::from(TICK.subsec_nanos());
@@ -400,7 +405,6 @@ impl Keeper {
             .iter()
             .filter(|ifindex| !ports.iter().any(|port| port.ifindex == **ifindex));
         gone.for_each(|ifindex| self.express.detach_pod(*ifindex));
-        let mtus: BTreeMap<u32, u32> = ports.iter().map(|port| (port.ifindex, port.mtu)).collect();
         for port in ports {
             if known.contains(&port.ifindex) {
                 self.express.set_mtu(port.ifindex, port.mtu);
@@ -415,40 +419,62 @@ impl Keeper {
             }
         }
         for ifindex in self.express.pods().collect::<Vec<_>>() {
-            // One that is gone takes nothing, nor one that could stop taking it unheard.
-            let by_xdp = !self.changes.is_deaf_to_features()
-                && netlink::xdp_features(ifindex)
-                    .is_ok_and(|features| features.is_some_and(XdpFeatures::takes_redirects));
+            let by_xdp = takes_redirects(&self.changes, ifindex);
             self.express.set_by_xdp(ifindex, by_xdp);
         }
+        self.follow_sending();
         let mut shared = lock(&self.shared);
         shared.pods = self.express.pods().count();
         shared.pods_by_xdp = self.express.pods_by_xdp();
         let left_out = left_out.into_iter().map(|(port, why)| (port.name, why));
         shared.left_out = left_out.collect();
+        drop(shared);
+        self.tell_of_pods();
+    }
+
+    /// Has XDP take what pods send, where that is wanted and can be.
+    fn follow_sending(&mut self) {
+        let changes = &self.changes;
+        self.express
+            .follow_sending(|ifindex| takes_redirects(changes, ifindex));
+    }
+
+    /// Tells of the pods' devices that are looked after.
+    fn tell_of_pods(&self) {
+        let mut shared = lock(&self.shared);
         let before = std::mem::take(&mut shared.pod_devices);
-        let attended = self
-            .express
-            .attended()
-            .map(|(ifindex, name, by_xdp, lost)| {
-                let was = before.get(name).filter(|was| was.ifindex == ifindex);
-                let state = PodState {
-                    ifindex,
-                    delivery: ["classifier", "xdp"][usize::from(by_xdp)].to_owned(),
-                    mtu: mtus.get(&ifindex).copied().unwrap_or(0),
-                    offloads_lost: lost.to_vec(),
-                    express_flows: was.map_or(0, |was| was.express_flows),
-                };
-                (name.to_owned(), state)
-            });
+        let programs = |xdp: bool| ["classifier", "xdp"][usize::from(xdp)].to_owned();
+        let attended = self.express.attended().map(|pod| {
+            let was = before.get(pod.name);
+            let was = was.filter(|was| was.ifindex == pod.ifindex);
+            let lost = pod.offloads_lost.iter();
+            let state = PodState {
+                ifindex: pod.ifindex,
+                delivery: programs(pod.by_xdp),
+                sending: programs(pod.sends_by_xdp),
+                why_not_xdp: pod.why_not_xdp.map(str::to_owned),
+                mtu: pod.mtu,
+                offloads_lost: lost.map(|offload| (*offload).to_owned()).collect(),
+                express_flows: was.map_or(0, |was| was.express_flows),
+            };
+            (pod.name.to_owned(), state)
+        });
         shared.pod_devices = attended.collect();
     }
 
     fn find_pods(&mut self) -> Result<Pods, netlink::Error> {
         let links = netlink::links_with_kind(&mut self.netlink)?;
         let with_clsact = steer::devices_with_clsact(&mut self.netlink)?;
-        Ok(pods(&links, &with_clsact))
+        let max = pods_max(self.express.programs_at_pods());
+        Ok(pods(&links, &with_clsact, max))
     }
+}
+
+/// Whether a device takes frames from programs on others. One that is gone takes nothing, nor one that could stop taking it unheard.
+fn takes_redirects(changes: &Changes, ifindex: u32) -> bool {
+    !changes.is_deaf_to_features()
+        && netlink::xdp_features(ifindex)
+            .is_ok_and(|features| features.is_some_and(XdpFeatures::takes_redirects))
 }
 
 /// How much has to have been seen of a flow.

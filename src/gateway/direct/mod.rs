@@ -37,7 +37,7 @@ use crossbeam::channel::{Sender, bounded};
 use super::observe::{DirectState, DirectWayState, FlowsState, PodState};
 use super::plan::Plan;
 use crate::config;
-use crate::control::{Change, PODS_MAX};
+use crate::control::{Change, pods_max};
 use crate::fault::{self, Explained};
 use crate::flows::{Generation, Sightings};
 use crate::stats::{PeerBook, UpReason};
@@ -61,6 +61,7 @@ pub(super) struct Prepared {
     gear: Option<Result<Gear, Refused>>,
     doubt: Arc<AtomicBool>,
     mode: config::Direct,
+    pod_programs: config::PodPrograms,
     nice: i32,
 }
 
@@ -75,10 +76,19 @@ struct Gear {
 /// Loads what the plan asks for. A session does without it, when it cannot be had.
 pub(super) fn prepare(plan: &Plan, steering: &Steering) -> Prepared {
     let wanted = plan.direct != config::Direct::Off;
+    let by_xdp = plan.pod_programs == config::PodPrograms::Xdp;
+    if by_xdp && !(wanted && plan.express) {
+        tracing::warn!(
+            "pod_programs = \"xdp\" counts for nothing: no flow goes express (direct = \"{}\", express = {})",
+            plan.direct.label(),
+            plan.express
+        );
+    }
     Prepared {
         gear: wanted.then(|| Gear::load(plan, steering)),
         doubt: Arc::default(),
         mode: plan.direct,
+        pod_programs: plan.pod_programs,
         nice: plan.nice,
     }
 }
@@ -123,12 +133,16 @@ impl Prepared {
 
     /// Begins; `None` where nobody asked for it.
     pub fn start(self) -> Option<Direct> {
-        let shared = Arc::new(Mutex::new(Shared::default()));
-        let mode = self.mode;
+        let shared = Arc::new(Mutex::new(Shared {
+            pods_max: pods_max(steer::PROGRAMS_AT_PODS),
+            ..Shared::default()
+        }));
+        let (mode, pod_programs) = (self.mode, self.pod_programs);
         let running = self.gear?.and_then(|gear| {
             lock(&shared)
                 .why_not_express
                 .clone_from(&gear.why_not_express);
+            lock(&shared).pods_max = pods_max(gear.express.programs_at_pods());
             let (doubt, shared) = (self.doubt, Arc::clone(&shared));
             Keeper::start(gear, doubt, shared, mode, self.nice)
         });
@@ -143,6 +157,7 @@ impl Prepared {
         Some(Direct {
             running,
             mode,
+            pod_programs,
             shared,
         })
     }
@@ -152,6 +167,7 @@ impl Prepared {
 pub(super) struct Direct {
     running: Option<Running>,
     mode: config::Direct,
+    pod_programs: config::PodPrograms,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -201,6 +217,7 @@ struct Shared {
     why_not_express: Option<String>,
     pods: usize,
     pods_by_xdp: usize,
+    pods_max: usize,
     left_out: Vec<(String, String)>,
     pod_devices: BTreeMap<String, PodState>,
     /// In any gear, and by the last look in the ring gear.
@@ -251,13 +268,15 @@ impl Direct {
             pods: shared.pods as u64,
             pods_by_xdp: shared.pods_by_xdp as u64,
             pods_left_out: shared.left_out.iter().cloned().collect(),
-            pods_max: PODS_MAX as u64,
+            pods_max: shared.pods_max as u64,
+            pod_programs: self.pod_programs.label().to_owned(),
             pod_devices: shared.pod_devices.clone(),
             express_flows: shared.flows.saturating_sub(shared.in_ring) as u64,
             ring_flows: shared.in_ring.min(shared.flows) as u64,
             promotions: shared.promotions,
             changes: shared.changes.values().sum(),
             changes_by: by_what.collect(),
+            out_by_xdp: out.by_xdp,
             out: way(&out, out.forwarded),
             into: way(&taken, delivered.forwarded),
             ring_out: way(&ring_out, ring_out.forwarded),

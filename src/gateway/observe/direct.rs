@@ -30,6 +30,9 @@ pub struct DirectState {
     /// Those that are, by their names on the host's side, and what that means to each.
     #[serde(default)]
     pub pod_devices: BTreeMap<String, PodState>,
+    /// Which programs take what pods send express, as the operator wants it: `classifier`, or `xdp` in front of it.
+    #[serde(default)]
+    pub pod_programs: String,
     /// Flows in the express gear.
     pub express_flows: u64,
     /// Flows in the ring gear, now or lately.
@@ -44,6 +47,9 @@ pub struct DirectState {
     pub changes_by: BTreeMap<String, u64>,
     /// From pods to the underlay, express.
     pub out: DirectWayState,
+    /// Those of its frames forwarded that XDP at the pods' devices took.
+    #[serde(default)]
+    pub out_by_xdp: u64,
     /// From the underlay to pods, express.
     #[serde(rename = "in")]
     pub into: DirectWayState,
@@ -75,9 +81,15 @@ pub struct PodState {
     pub ifindex: u32,
     /// How frames get to it: `xdp` sends them as they are, `classifier` through the receive path of the NIC, with GRO.
     pub delivery: String,
+    /// What takes the frames that the pod sends: `classifier`, or `xdp` in front of it.
+    #[serde(default)]
+    pub sending: String,
+    /// Why that is not `xdp`, where it should be.
+    #[serde(default)]
+    pub why_not_xdp: Option<String>,
     /// The longest packet that it takes, as it was.
     pub mtu: u32,
-    /// Offloads that it had until programs were attached to it, and has had no more since.
+    /// Offloads that it, or its pod's end, had until programs were attached to it, and has had no more since.
     pub offloads_lost: Vec<String>,
     /// Its flows in the express gear, about a second ago.
     pub express_flows: u64,

@@ -1,5 +1,6 @@
 //! What the steering programs are told of a session.
 
+use crate::config::PodPrograms;
 use crate::gateway::direct;
 use crate::gateway::lanes::Lanes;
 use crate::gateway::plan::Plan;
@@ -43,6 +44,7 @@ pub(super) fn steer_plan(plan: &Plan, accesses: &[AccessPair], lanes: &Lanes) ->
         direct: direct::is_wanted(plan).then(|| DirectPlan {
             flows: plan.direct_flows_max,
             peers: PeerBook::places_for(plan.devices.len()) as u32,
+            pod_xdp: plan.express && plan.pod_programs == PodPrograms::Xdp,
         }),
         frame_max: plan.chunk().bytes() - ROOM as u32,
         nics: nics.collect(),

@@ -75,6 +75,11 @@ pub(super) fn write(page: &mut Exposition<'_>, direct: &DirectState) {
             (labels, Total::Count(count.unwrap_or(0)))
         }),
     );
+    page.counter(
+        "vxgate_direct_pod_xdp_packets_total",
+        "Frames from pods, of those forwarded express, that XDP at the pods' devices took.",
+        [(Labels::new(), Total::Count(direct.out_by_xdp))],
+    );
     ways(page, direct);
 }
 

@@ -5,6 +5,9 @@ use std::fmt;
 use super::balance::{counted, total, verdict};
 use crate::gateway::{DirectState, DirectWayState};
 
+/// The word for XDP at pods' devices.
+const XDP: &str = "xdp";
+
 pub(super) struct DirectLines<'a>(pub &'a DirectState);
 
 impl fmt::Display for DirectLines<'_> {
@@ -34,6 +37,14 @@ impl fmt::Display for DirectLines<'_> {
         }
         if !direct.pod_devices.is_empty() {
             writeln!(f, "            {}", PodsLine(direct))?;
+        }
+        if direct.pod_programs == XDP {
+            writeln!(f, "            {}", SendingLine(direct))?;
+        }
+        for (name, pod) in &direct.pod_devices {
+            if let Some(why) = &pod.why_not_xdp {
+                writeln!(f, "            {name} sends by the classifier alone: {why}")?;
+            }
         }
         for (name, why) in &direct.pods_left_out {
             writeln!(f, "            not {name}: {why}")?;
@@ -74,6 +85,21 @@ impl fmt::Display for PodsLine<'_> {
                 Ok(())
             }
         }
+    }
+}
+
+/// What takes the frames that pods send, and what that costs them.
+struct SendingLine<'a>(&'a DirectState);
+
+impl fmt::Display for SendingLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pods = self.0.pod_devices.values();
+        let by_xdp = pods.filter(|pod| pod.sending == XDP).count();
+        write!(
+            f,
+            "sending: {by_xdp} of {} pods by XDP, {} frames; it takes segmentation offload from them",
+            self.0.pods, self.0.out_by_xdp
+        )
     }
 }
 
@@ -170,5 +196,14 @@ mod tests {
             "pods: 2 of at most 448, 0 by XDP; MTU 1400 to 1450 as it was; veth2 lost tx-tcp-segmentation"
         );
         assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
+        direct.pod_programs = "xdp".into();
+        direct.out_by_xdp = 60;
+        direct.pod_devices.get_mut("veth2").unwrap().sending = "xdp".into();
+        let other = direct.pod_devices.get_mut("veth1").unwrap();
+        other.why_not_xdp = Some("it has a program".into());
+        let lines = "            sending: 1 of 2 pods by XDP, 60 frames; it takes segmentation offload from them\n            \
+            veth1 sends by the classifier alone: it has a program\n            not veth7";
+        let text = DirectLines(&direct).to_string();
+        assert!(text.contains(lines), "{text}");
     }
 }

@@ -22,6 +22,8 @@ pub struct WayCounters {
     pub forwarded: u64,
     /// Bytes of these, without outer headers.
     pub bytes: u64,
+    /// Forwarded from pods by XDP at their devices.
+    pub by_xdp: u64,
     /// Lost.
     pub lost: u64,
     /// Handed up, by reason.
@@ -70,11 +72,12 @@ impl DirectCounters {
             .map_err(failed)?;
         let mut sum = WayCounters::default();
         for counts in by_cpu.unwrap_or_default() {
-            // struct direct_counts: forwarded, bytes, lost, up[], received
+            // struct direct_counts: forwarded, bytes, by_xdp, lost, up[], received
             let numbers = counts.as_chunks::<8>().0.iter();
             let mut numbers = numbers.map(|bytes| u64::from_ne_bytes(*bytes));
             sum.forwarded += numbers.next().unwrap_or(0);
             sum.bytes += numbers.next().unwrap_or(0);
+            sum.by_xdp += numbers.next().unwrap_or(0);
             sum.lost += numbers.next().unwrap_or(0);
             for total in &mut sum.up {
                 *total += numbers.next().unwrap_or(0);

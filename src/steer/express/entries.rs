@@ -81,6 +81,8 @@ pub struct Manner {
     pub deliver_max: u32,
     /// Whether its pod's device takes frames from programs on other devices.
     pub by_xdp: bool,
+    /// Whether its underlay device takes frames from programs on its pod's.
+    pub nic_by_xdp: bool,
     /// The highest gear.
     pub highest: Gear,
 }
@@ -145,7 +147,7 @@ impl Entries {
         put(word::KEY + 1, second);
         put(word::SUPERFRAME_AT, 0);
         self.ring.begin(slot, flow.departure.device);
-        self.write_ways(flow);
+        self.write_ways(flow, manner);
         put(word::GENERATION_POD, pair(generation, flow.pod.pod));
         let (set, way) = (slot / WAYS, slot % WAYS);
         self.sets.store_word(set, 2 * way, first);
@@ -155,7 +157,7 @@ impl Entries {
     /// Writes the other way of one that stands. What the programs go by for the way that they know stays as it is.
     pub fn add_way(&self, flow: &Promoted, manner: &Manner) {
         self.write_way_out(flow, manner);
-        self.write_ways(flow);
+        self.write_ways(flow, manner);
     }
 
     /// How its frames leave, as far as that is known.
@@ -188,9 +190,10 @@ impl Entries {
     }
 
     /// Which ways it goes: behind all that a way needs.
-    fn write_ways(&self, flow: &Promoted) {
+    fn write_ways(&self, flow: &Promoted, manner: &Manner) {
         let as_kernel = u8::from(flow.departure.as_kernel);
-        let ways = u32::from_ne_bytes([flow.ways.bits(), as_kernel, 0, 0]);
+        let nic_by_xdp = u8::from(manner.nic_by_xdp);
+        let ways = u32::from_ne_bytes([flow.ways.bits(), as_kernel, nic_by_xdp, 0]);
         let slot = flow.slot.0;
         let word = pair(ways, slot as u32);
         self.flows.store_word(slot, word::WAYS_PLACE, word);

@@ -4,13 +4,14 @@
 //! `bpf/direct.h` and `bpf/ring.h` say what is in the arrays. They are mapped, so that promoting and demoting a flow, and beginning another
 //! generation, take stores and no system call. One thread writes them: whoever owns [`Express`].
 //!
-//! Its attachments are tcx links, and nothing else: they end with the process.
+//! Its attachments are links, of tcx and of XDP: they end with the process.
 
 mod counters;
 mod entries;
 mod gear;
 mod peers;
 mod pods;
+mod sending;
 mod sightings;
 mod state;
 
@@ -23,6 +24,8 @@ pub(super) use counters::{WAY_IN, WAY_OUT, WAY_RING_IN, WAY_RING_OUT};
 pub use entries::FlowCounters;
 pub use gear::{Gear, InRing};
 pub use peers::ExpressPeers;
+pub use pods::Attended;
+pub use sending::PROGRAMS_AT_PODS;
 
 use super::copy::{Copy, Settings};
 use super::hooks::{self, Hook, Side};
@@ -52,6 +55,10 @@ pub struct Express {
     frame_max: BTreeMap<u32, u32>,
     pods: BTreeMap<u32, Pod>,
     _nics: Vec<Hook>,
+    /// The underlay devices, by index, and whether each takes frames from XDP at pods' devices.
+    nics_by_xdp: BTreeMap<u32, bool>,
+    /// Whether there is to be XDP at pods' devices.
+    pod_xdp: bool,
 }
 
 impl Express {
@@ -65,10 +72,12 @@ impl Express {
         nics: impl Iterator<Item = (u32, &'a str)>,
         frame_max: BTreeMap<u32, u32>,
     ) -> Result<Self, Error> {
+        let pod_xdp = plan.pod_xdp && highest == Gear::Express;
         let settings = Settings {
             workers,
             flow_sets: plan.sets(),
             peers: plan.peers,
+            pod_xdp,
             ..Settings::default()
         };
         let set_count = plan.sets() as usize;
@@ -76,14 +85,18 @@ impl Express {
         let (state, seed) = State::map(&object)?;
         let (entries, sightings) = (Entries::map(&object, set_count)?, Sightings::of(&object)?);
         let deliver = object.program("vxgate_deliver")?;
-        let nics = nics.filter(|_| highest == Gear::Express);
-        let nics = nics.map(|(ifindex, name)| {
+        let nics: Vec<_> = nics.filter(|_| highest == Gear::Express).collect();
+        let nics_by_xdp = nics.iter().map(|(ifindex, _)| (*ifindex, false));
+        let nics_by_xdp = nics_by_xdp.collect();
+        let nics = nics.into_iter().map(|(ifindex, name)| {
             // What comes to it decapsulated is none of the NIC's for anybody else.
             let attached = hooks::attach_tcx_first(deliver.as_fd(), ifindex, Side::Ingress);
             attached.map_err(|source| attach_error("vxgate_deliver", name, source))
         });
         Ok(Self {
             _nics: nics.collect::<Result<_, _>>()?,
+            nics_by_xdp,
+            pod_xdp,
             entries,
             sightings,
             counters: DirectCounters::of(&object)?,
@@ -166,6 +179,7 @@ impl Express {
             frame_max: device_max.min(to_remote),
             deliver_max: frame(pod.map(|pod| pod.mtu)).min(to_pod),
             by_xdp: pod.is_some_and(|pod| pod.by_xdp),
+            nic_by_xdp: self.pod_xdp && self.nics_by_xdp.get(&flow.departure.nic) == Some(&true),
             highest: self.highest,
         }
     }

@@ -16,6 +16,31 @@ pub(super) struct Pod {
     pub by_xdp: bool,
     /// In bytes.
     pub mtu: u32,
+    /// Takes what the pod sends, where that is wanted.
+    pub xdp: Option<Hook>,
+    /// Why there is none, where it is wanted.
+    pub why_not_xdp: Option<String>,
+    /// What that takes from the pod's end.
+    pub lost_to_xdp: Vec<String>,
+}
+
+/// What there is to say of a pod's device that is looked after.
+#[derive(Debug)]
+pub struct Attended<'a> {
+    /// Its index.
+    pub ifindex: u32,
+    /// Its name.
+    pub name: &'a str,
+    /// Whether it takes frames from programs on other devices.
+    pub by_xdp: bool,
+    /// Whether XDP takes what the pod sends.
+    pub sends_by_xdp: bool,
+    /// Why not, where it should.
+    pub why_not_xdp: Option<&'a str>,
+    /// How long the packets are that it takes, in bytes.
+    pub mtu: u32,
+    /// Offloads that it, or its pod's end, had before programs were attached to it, and has had no more since.
+    pub offloads_lost: Vec<&'a str>,
 }
 
 impl Express {
@@ -48,6 +73,9 @@ impl Express {
             _hooks: hooks,
             by_xdp: false,
             mtu: u32::MAX,
+            xdp: None,
+            why_not_xdp: None,
+            lost_to_xdp: Vec::new(),
         };
         self.pods.insert(ifindex, pod);
         Ok(())
@@ -67,13 +95,19 @@ impl Express {
         }
     }
 
-    /// The pods' devices that are looked after: index, name, whether it takes frames from programs on other devices, and which
-    /// offloads it lost when programs were attached to it.
-    pub fn attended(&self) -> impl Iterator<Item = (u32, &str, bool, &[String])> {
-        let pods = self.pods.iter();
-        pods.map(|(ifindex, pod)| {
-            let lost = &pod.offloads_lost[..];
-            (*ifindex, pod.name.as_str(), pod.by_xdp, lost)
+    /// The pods' devices that are looked after.
+    pub fn attended(&self) -> impl Iterator<Item = Attended<'_>> {
+        self.pods.iter().map(|(ifindex, pod)| {
+            let lost = pod.offloads_lost.iter().chain(&pod.lost_to_xdp);
+            Attended {
+                ifindex: *ifindex,
+                name: &pod.name,
+                by_xdp: pod.by_xdp,
+                sends_by_xdp: pod.xdp.is_some(),
+                why_not_xdp: pod.why_not_xdp.as_deref(),
+                mtu: pod.mtu,
+                offloads_lost: lost.map(String::as_str).collect(),
+            }
         })
     }
 

@@ -16,7 +16,7 @@ use crate::support::frames::{RawSocket, VxlanFrame, mac};
 use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::vxgate::Vxgate;
 use crate::support::wait_until;
-use crate::who::{DIRECT, KUBE_PROXY};
+use crate::who::{DIRECT, DIRECT_BY_XDP, Flags, KUBE_PROXY, ready_for_xdp};
 
 /// Bytes a second of a transfer that is bulk, and takes long enough to be judged while it lasts.
 const BULK_RATE: u64 = 16 << 20;
@@ -167,10 +167,15 @@ fn a_thousand_connections_survive_their_gateway_when_it_hangs_drains_ends_or_die
 
 #[test]
 fn pods_that_come_and_go_leave_nothing_behind() {
+    [DIRECT, DIRECT_BY_XDP].into_iter().for_each(come_and_go);
+}
+
+fn come_and_go(flags: Flags) {
     const PODS: u64 = 8;
     let lab = Lab::up();
+    ready_for_xdp(&lab, flags);
     let (node, elsewhere) = (lab.node(Node::Master), lab.netns("web1"));
-    let vxgate = Vxgate::start(&node, DIRECT);
+    let vxgate = Vxgate::start(&node, flags);
     let pods = || {
         let status = vxgate.status();
         let pods = status.0["direct"]["pods"].as_u64();
@@ -241,8 +246,13 @@ fn another_pod_with_the_same_address_gets_its_own_frames_and_the_old_one_none() 
 
 #[test]
 fn what_another_pod_forges_of_a_promoted_flow_stays_with_the_kernel() {
+    [DIRECT, DIRECT_BY_XDP].into_iter().for_each(forge);
+}
+
+fn forge(flags: Flags) {
     let lab = Lab::up();
-    let vxgate = Vxgate::start(&lab.node(Node::Master), DIRECT);
+    ready_for_xdp(&lab, flags);
+    let vxgate = Vxgate::start(&lab.node(Node::Master), flags);
     let forger = forger(&lab);
     let mut talk = talk(&lab);
     let gateway = lab.mac(Node::Master, "cni0");

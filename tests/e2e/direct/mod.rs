@@ -5,6 +5,7 @@
 
 mod always;
 mod around;
+mod by_xdp;
 mod calls;
 mod changes;
 mod ear;

@@ -14,7 +14,9 @@ use crate::support::frames::{Random, RawSocket, VxlanFrame, finish_outer_ip, mac
 use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::vxgate::{Status, Vxgate};
 use crate::support::wait_until;
-use crate::who::{ALWAYS, ALWAYS_BY_RING, DIRECT, DIRECT_BY_RING, Flags, kinds};
+use crate::who::{
+    ALWAYS, ALWAYS_BY_RING, DIRECT, DIRECT_BY_RING, DIRECT_BY_XDP, Flags, kinds, ready_for_xdp,
+};
 
 /// As many as a socket holds that nobody reads meanwhile.
 const WINDOW: usize = 40;
@@ -381,6 +383,7 @@ fn agree(attributes: &str, tcp: bool, step: usize, flags: Flags) {
             windows.map(|window| site.play(way, window)).collect()
         })
         .collect();
+    ready_for_xdp(&site.lab, flags);
     let vxgate = Vxgate::start(&site.lab.node(Node::Master), flags);
     let express = !flags.contains(&"--express");
     let mut flows = ways.map(|way| Flow {
@@ -407,6 +410,10 @@ fn agree(attributes: &str, tcp: bool, step: usize, flags: Flags) {
     );
     let status = vxgate.balanced();
     assert_eq!(status.0["direct"]["in"]["in_flight"], 0);
+    if flags == DIRECT_BY_XDP {
+        let by_xdp = status.0["direct"]["out_by_xdp"].as_u64();
+        assert!(by_xdp > Some(0), "XDP took some: {}", status.0["direct"]);
+    }
 }
 
 /// Plays a window until every frame of it that may go direct does: so many, in their gears.
@@ -456,6 +463,8 @@ fn direct_window(
 fn what_goes_direct_is_what_the_kernel_sends_and_delivers() {
     for (tcp, step, usual) in [
         (false, 7, DIRECT),
+        (false, 7, DIRECT_BY_XDP),
+        (true, 101, DIRECT_BY_XDP),
         (true, 101, ALWAYS),
         (true, 101, DIRECT_BY_RING),
     ] {
@@ -473,6 +482,7 @@ fn what_goes_direct_is_what_the_kernel_sends_by_every_fit_device() {
         ("tos 0x03", DIRECT),
         ("df set", ALWAYS_BY_RING),
         ("noudpcsum", DIRECT),
+        ("tos 0x02", DIRECT_BY_XDP),
         ("srcport 50000 50100", DIRECT_BY_RING),
     ] {
         for flags in kinds(usual) {

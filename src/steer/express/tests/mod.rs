@@ -2,6 +2,7 @@
 
 mod ends;
 mod four;
+mod pod;
 mod six;
 
 use etherparse::{Ipv4HeaderSlice, PacketBuilder, UdpHeaderSlice};
@@ -18,6 +19,7 @@ use crate::wire::{MacAddr, Vni, vxlan};
 /// The device that the kernel runs test programs on.
 const LOOPBACK: u32 = 1;
 pub(in crate::steer) const XDP_PASS: u32 = 2;
+const XDP_REDIRECT: u32 = 4;
 const NIC: MacAddr = MacAddr([4; 6]);
 const FAR_NIC: MacAddr = MacAddr([6; 6]);
 pub(in crate::steer) const OWN: MacAddr = MacAddr([0x0e, 0, 0, 0, 0, 1]);
@@ -65,6 +67,7 @@ pub(in crate::steer) fn loaded(highest: Gear) -> Loaded {
     let plan = DirectPlan {
         flows: SETS * WAYS as u32 - 3,
         peers: PEERS,
+        pod_xdp: true,
     };
     let (nics, devices) = (std::iter::empty(), BTreeMap::new());
     let express = Express::load(&steering, 1, plan, highest, nics, devices).unwrap();
@@ -175,6 +178,52 @@ pub(in crate::steer) fn run(copy: &Copy, name: &str, frame: &[u8]) -> (u32, Vec<
         })
         .unwrap();
     (output.return_value, output.data.unwrap().to_vec())
+}
+
+/// Has a classifier see a superframe of segments with so many bytes, or a frame that is none (0), with this in its control
+/// block: what it says, and what is there then.
+pub(in crate::steer) fn run_marked(
+    copy: &Copy,
+    name: &str,
+    frame: &[u8],
+    gso_size: u32,
+    control: [u8; 20],
+) -> (u32, [u8; 20]) {
+    // Of `struct __sk_buff`, where these are, and all.
+    const CONTROL: usize = 48;
+    const GSO_SEGS: usize = 164;
+    const GSO_SIZE: usize = 176;
+    const LEN: usize = 192;
+    let (mut context, mut after) = ([0; LEN], [0; LEN]);
+    let segments = match gso_size {
+        0 => 0,
+        size => (frame.len() as u32 - 54).div_ceil(size),
+    };
+    context[CONTROL..CONTROL + 20].copy_from_slice(&control);
+    context[GSO_SEGS..GSO_SEGS + 4].copy_from_slice(&segments.to_ne_bytes());
+    context[GSO_SIZE..GSO_SIZE + 4].copy_from_slice(&gso_size.to_ne_bytes());
+    let mut programs = copy.object.progs_mut();
+    let program = programs.find(|program| program.name() == name).unwrap();
+    let mut out = vec![0; frame.len() + 256];
+    let output = program.test_run(ProgramInput {
+        data_in: Some(frame),
+        data_out: Some(&mut out),
+        context_in: Some(&mut context),
+        context_out: Some(&mut after),
+        ..ProgramInput::default()
+    });
+    let verdict = output.unwrap().return_value;
+    (verdict, after[CONTROL..CONTROL + 20].try_into().unwrap())
+}
+
+/// As most frames are.
+pub(in crate::steer) fn run_superframe(
+    copy: &Copy,
+    name: &str,
+    frame: &[u8],
+    gso_size: u32,
+) -> u32 {
+    run_marked(copy, name, frame, gso_size, [0; 20]).0
 }
 
 pub(in crate::steer) fn frame(

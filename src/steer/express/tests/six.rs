@@ -18,7 +18,7 @@ const LABEL: [u8; 3] = [0xb, 0xcd, 0xef];
 const OUTER6_LEN: usize = 70;
 
 /// A tunnel's family and that of what is within: whether they are IPv6.
-type Families = (bool, bool);
+pub type Families = (bool, bool);
 const FAMILIES: [Families; 3] = [(false, true), (true, false), (true, true)];
 
 /// Each with UDP and with TCP.
@@ -45,7 +45,7 @@ fn outer_len(over: bool) -> usize {
 }
 
 /// A frame with so much payload, from the first end to the second or back.
-fn frame6(macs: [MacAddr; 2], back: bool, tcp: bool, len: usize) -> Vec<u8> {
+pub fn frame6(macs: [MacAddr; 2], back: bool, tcp: bool, len: usize) -> Vec<u8> {
     let [local, remote] = ENDS6;
     let (ends, ports) = if back {
         ([remote, local], [2000, 1000])
@@ -65,11 +65,11 @@ fn frame6(macs: [MacAddr; 2], back: bool, tcp: bool, len: usize) -> Vec<u8> {
     bytes
 }
 
-fn of_pod6(tcp: bool) -> Vec<u8> {
+pub fn of_pod6(tcp: bool) -> Vec<u8> {
     frame6([POD, GATEWAY], false, tcp, 101)
 }
 
-fn of_pods(within: bool, tcp: bool) -> Vec<u8> {
+pub fn of_pods(within: bool, tcp: bool) -> Vec<u8> {
     if within { of_pod6(tcp) } else { of_pod(tcp) }
 }
 
@@ -109,7 +109,7 @@ fn headers6(inner: &[u8]) -> [u8; 84] {
 
 impl Loaded {
     /// Promotes the flow of this frame over a tunnel of this family.
-    fn promote_over(&self, over: bool, frame: &[u8]) {
+    pub fn promote_over(&self, over: bool, frame: &[u8]) {
         let flow = self.flow_over(over, frame);
         let now_ns = crate::port::now_ns();
         self.express.promote(&flow, GENERATION, now_ns);
