@@ -26,7 +26,9 @@ Open vSwitch direct/tcp/1|8/out|in/rate|cpu, direct/rr/p50|p99, direct/rr/half/p
 both nodes direct/both/tcp/1|8/out|in/rate|cpu, direct/both/rr/p50|p99; beside 1,000 services and conntrack
 direct/services/decap|encap/64/overload|cpu; with 100,000 flows, or 10,000 new ones a second direct/flows/decap|encap/64/many|new;
 with --express false direct/ring/decap|encap/64/overload|livelock|cpu, direct/ring/decap|encap/imix/overload, and not on one core
-direct/cores/decap|encap/64/overload
+direct/cores/decap|encap/64/overload; with --pod-programs xdp direct/xdp/encap/64|imix/overload|livelock|cpu|cpu300,
+direct/xdp/tcp/1|8/out/rate|cpu, and beside 1,000 services and conntrack
+direct/xdp-services/encap/64/overload
 EOT
 }
 die() { printf '\nbench.sh: %s\n' "$*" >&2; exit 1; }
@@ -94,7 +96,7 @@ trap 'exit 130' INT TERM
 scripts/setup.sh
 need_packages iperf3 sockperf                            # TCP; requests and responses
 [[ " ${DEVICES[*]} " != *" ovs "* ]] || need_packages openvswitch-switch
-[[ " ${PLAN[*]} " != *" direct/services/"* ]] || need_packages iptables
+[[ " ${PLAN[*]} " != *" direct/"*"services/"* ]] || need_packages iptables
 if [ -z "$VXGATE" ]; then
     echo "building vxgate"
     cargo build --release --locked --quiet

@@ -9,6 +9,7 @@
 #   frames             wire ═ bwire ── xdp ──▶ bpod ═ eth0        what comes in by XDP, as in the express gear
 #                      wire ═ bwire ◀── tcx ── bpod ═ eth0
 #   TCP, requests      wire ═ bwire ◀── tcx ──▶ bpod ═ eth0       classifiers, behind GRO: no copy of a frame for XDP
+#   direct/xdp         wire ═ bwire ◀── xdp ──▶ bpod ═ eth0
 #   direct/ring,cores  the generator's AF_XDP sockets on the device's core, straight to the sink: AF_XDP that only sends, and
 #                      receives nothing
 #
@@ -75,7 +76,7 @@ bare_joined() {
     [ "$BARE_JOINED" != "$1" ] || return 0
     bare_down
     local out=tcx pass=()
-    if [ "$1" = xdp ]; then out=$BARE_OUT; elif [ -n "$BARE_PASS" ]; then pass=(xdp:bwire); fi
+    if [ "$BRIDGED" = direct/xdp/ ]; then out=xdp; elif [ "$1" = xdp ]; then out=$BARE_OUT; elif [ -n "$BARE_PASS" ]; then pass=(xdp:bwire); fi
     bare_start $GW near $1:bwire:bpod $out:bpod:bwire "${pass[@]}"
     [ "$BRIDGED" != direct/both/ ] || bare_start $G far $1:wire:qpod $out:qpod:wire "${pass[@]/bwire/wire}"
     BARE_JOINED=$1

@@ -17,7 +17,7 @@ route replace 10.244.0.0/24 via 10.244.0.0 dev flannel.1 onlink
 LINES
     in_ns "$GW" bridge fdb replace $MAC_VTEP_G dev flannel.1 dst $WIRE_G self permanent
     [ -z "$BRIDGED" ] || bridge_up
-    [ "$BRIDGED" != direct/services/ ] || services_up
+    case $BRIDGED in direct/services/ | direct/xdp-services/) services_up ;; esac
 }
 
 # A bridge in front of the pod, with what bpod had.

@@ -22,6 +22,9 @@
 #                        -> 100,000 flows at once, and 10,000 new ones a second: % of what few flows get
 #   direct/ring/...      -> vxgate with --express false: the ring gear alone
 #   direct/cores/...     -> the same, and nobody is kept to one core: of kernel and vxgate
+#   direct/xdp/encap/... -> vxgate with --pod-programs xdp, and bare by XDP, too; direct/xdp/tcp/N/out: what that costs TCP
+#   direct/xdp-services/encap/64/overload
+#                        -> the same with the rules and conntrack of direct/services: of kernel and vxgate
 
 STEPS=()
 for size in 64 imix 1400; do
@@ -45,13 +48,14 @@ for direction in decap encap; do
         "direct/flows/$direction/64/new" "direct/ring/$direction/64/overload" "direct/ring/$direction/64/livelock"
         "direct/ring/$direction/64/cpu" "direct/ring/$direction/imix/overload" "direct/cores/$direction/64/overload")
 done
+STEPS+=(direct/xdp/encap/{64,imix}/{overload,livelock,cpu,cpu300} direct/xdp/tcp/{1,8}/out direct/xdp-services/encap/64/overload)
 # All networks that there are, those of the rows whose names begin so.
-NETWORKS=('' direct/ direct/both/ direct/services/ direct/flows/ direct/ring/ direct/cores/)
+NETWORKS=('' direct/ direct/both/ direct/services/ direct/flows/ direct/ring/ direct/cores/ direct/xdp/ direct/xdp-services/)
 
 # The network of a step.
 network_of() {
     case $1 in
-        direct/both/* | direct/services/* | direct/flows/* | direct/ring/* | direct/cores/*)
+        direct/both/* | direct/services/* | direct/flows/* | direct/ring/* | direct/cores/* | direct/xdp/* | direct/xdp-services/*)
             local rest=${1#direct/}
             echo "direct/${rest%%/*}/" ;;
         direct/*) echo direct/ ;;
@@ -66,13 +70,14 @@ measures() {
         none/direct/decap/*/overload | none/direct/encap/*/overload | none/direct/*/cpu | none/direct/*/cpu300 | none/direct/rr) ;;
         none/*) return 1 ;;
         bare/direct/ring/*/overload | bare/direct/cores/*/overload | bare/direct/tcp/* | bare/direct/rr | bare/direct/both/*) ;;
-        bare/direct/decap/*/livelock | bare/direct/encap/*/livelock) return 1 ;;
-        bare/direct/decap/* | bare/direct/encap/*) ;;
+        bare/direct/decap/*/livelock | bare/direct/encap/*/livelock | bare/direct/xdp/encap/*/livelock) return 1 ;;
+        bare/direct/decap/* | bare/direct/encap/* | bare/direct/xdp/encap/*) ;;
         bare/*) return 1 ;;
         # Flows are not judged by Open vSwitch: the frame loads of a bridged pod are what it does, too.
         ovs/direct/decap/* | ovs/direct/encap/* | ovs/direct/ring/*) ;;
         ovs/direct/*) return 1 ;;
         vxgate/direct/ring/* | vxgate/direct/cores/*) vxgate_takes express ;;
+        vxgate/direct/xdp/* | vxgate/direct/xdp-services/*) vxgate_takes pod-programs ;;
         # They are there to be compared with what the same device does with few flows; the kernel counts none.
         kernel/direct/flows/*) ;;
     esac
@@ -83,7 +88,7 @@ rows_of() {
     case $1 in
         */search) echo "${1%/search}/ndr ${1%/search}/pdr" ;;
         tcp/both) echo tcp/{1,8}/both/{out,in}/{rate,cpu} ;;
-        tcp/* | direct/tcp/* | direct/both/tcp/*) echo "$1/rate $1/cpu" ;;
+        tcp/* | direct/tcp/* | direct/both/tcp/* | direct/xdp/tcp/*) echo "$1/rate $1/cpu" ;;
         rr | rr/half | direct/rr | direct/rr/half | direct/both/rr) echo "$1/p50 $1/p99" ;;
         idle) echo "idle/cpu" ;;
         *) echo "$1" ;;
@@ -169,7 +174,7 @@ tester_flags() {
 judged() {
     case ${BRIDGED:-/}$DEVICE in
         direct/*/vxgate | direct/vxgate) vxgate_judge_flows ;;
-        direct/services/kernel) both_ways ;;
+        direct/services/kernel | direct/xdp-services/kernel) both_ways ;;
     esac
     tester_flags "$1" "$2"
 }

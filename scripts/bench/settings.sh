@@ -58,6 +58,7 @@ settings_of_run() {
     setting none "none: the generator straight to the sink; of requests one veth pair between the pods, whose ends are on the generator's core"
     setting direct_services "direct/services/*: with flannel's rules, and kube-proxy's of $SERVICES services with two end points each (iptables-nft), and conntrack; it has seen both directions of every flow before"
     setting direct_flows "direct/flows/*: in % of what the same device carried of $FLOWS flows right before. many: $MANY flows; vxgate has room for $MANY_ROOM. new: beside $FLOWS flows $NEW_RATE new ones a second, of which one frame goes each way"
+    setting direct_xdp "direct/xdp/*: vxgate with --pod-programs xdp, and frames count only when XDP at the pod's device took them; bare by XDP there, too. direct/xdp-services/*: the same with the rules and conntrack of direct/services"
     setting direct_ring "direct/ring/*: vxgate with --express false. direct/cores/*: the same, and receive work is where the kernel's best setting of all has it; of vxgate where frames come from, the generator's core"
     setting idle "processor time of the device's processes and receive threads without load, in % of a core, over $IDLE_S s"
 }

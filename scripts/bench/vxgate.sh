@@ -14,6 +14,7 @@ vxgate_up() {
     fi
     case $BRIDGED in
         direct/ring/ | direct/cores/) flags+=(--express false) ;;
+        direct/xdp/ | direct/xdp-services/) flags+=(--pod-programs xdp) ;;
         direct/flows/) ! vxgate_takes direct-flows-max || flags+=(--direct-flows-max $MANY_ROOM) ;;
     esac
     start_vxgate "$GW" $DEVICE_CORE vxgate "${flags[@]}"
@@ -80,6 +81,7 @@ vxgate_frames() {
         direct/ring/ | direct/cores/) vxgate_direct "$RING_FORWARDED" ;;
         # All ways count: a flow may find no place, and a new one has none yet.
         direct/flows/) echo $(($(vxgate_sum vxgate forwarded) + $(vxgate_direct '.out.forwarded // 0'))) ;;
+        direct/xdp/ | direct/xdp-services/) vxgate_direct '.out_by_xdp + .in.forwarded' ;;
         direct/*) vxgate_direct '.out.forwarded + .in.forwarded' ;;
         *) vxgate_sum vxgate forwarded ;;
     esac

@@ -257,13 +257,22 @@ impl Vxgate {
         }
     }
 
-    /// Waits until it carries: more frames than `before`, on both kinds of port.
+    /// Waits until it carries: more frames than `before`, both ways, by its workers, past them, or left to the kernel's device.
     pub fn wait_forwarding(&self, what: &str, before: &Status) {
+        let carried = |status: &Status| {
+            let express = |way: &str| number(&status.0["direct"][way]["forwarded"]);
+            [
+                status.carried("underlay") + express("in"),
+                status.carried("access") + express("out"),
+            ]
+        };
+        let before = carried(before);
         wait_until(what, Duration::from_secs(10), || {
             self.try_status().is_ok_and(|now| {
-                ["underlay", "access"]
-                    .iter()
-                    .all(|role| now.carried(role) > before.carried(role) + 20)
+                let now = carried(&now);
+                now.iter()
+                    .zip(before)
+                    .all(|(now, before)| *now > before + 20)
             })
         });
     }
