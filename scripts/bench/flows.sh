@@ -11,6 +11,7 @@ NEW_ADDRESSES=3 NEW_PORTS=50000 NEW_FAR=10.244.0.21 NEW_FAR_LAST=10.244.0.23
 
 measure_flows() {
     local step=$1 few name=${1%/*}
+    UNJUDGED=''
     offer_all "$name"
     few=$ARRIVED
     if [ -z "$FAILURE" ]; then
@@ -19,12 +20,13 @@ measure_flows() {
             */new) offer_new "${name%%/*}" "$few" ;;
         esac
     fi
-    measure "$step" "$(value "$ARRIVED / $few * 100")" '% of few flows' higher "$FAILURE"
+    measure "$step" "$(value "$ARRIVED / $few * 100")" '% of few flows' higher "${FAILURE:-$UNJUDGED}"
 }
 
-# The generator flat out with many flows.
+# The generator flat out with many flows. Two generators on one core bring each direction as few as 12,000 frames a second when the
+# machine is busy, and each begins with the first flow: in a shorter time the last ones would never be sent, however often.
 offer_many() {
-    local FLOWS=$MANY JUDGE_RATE=50k JUDGE_S=2.5
+    local FLOWS=$MANY JUDGE_RATE=50k JUDGE_S=8
     offer_all many
 }
 

@@ -100,15 +100,22 @@ vxgate_direct() { "$VXGATE" status --json --socket "$RUN/${2:-vxgate}.sock" | jq
 # vxgate_sum NAME COUNTER: of all ports.
 vxgate_sum() { "$VXGATE" status --json --socket "$RUN/$1.sock" | jq "[.ports[].$2] | add"; }
 
-# Both directions at once, slowly, until every flow of the load goes direct: seen one way only, none does.
+# Both directions at once, slowly, until every flow of the load goes direct: seen one way only, none does. What of them do not is
+# in UNJUDGED.
+UNJUDGED=''
 vxgate_judge_flows() {
     local tries=0
+    UNJUDGED=''
     # Those that are there may be others.
     [ "$BRIDGED" != direct/flows/ ] || both_ways
     # Of very many, some find no place.
     until [ "$(vxgate_direct "$DIRECT_FLOWS")" -ge $((FLOWS - FLOWS / 100)) ]; do
         tries=$((tries + 1))
-        [ $tries -le 5 ] || { warn "only $(vxgate_direct "$DIRECT_FLOWS") of $FLOWS flows go direct"; return; }
+        [ $tries -le 5 ] || {
+            UNJUDGED="only $(vxgate_direct "$DIRECT_FLOWS") of $FLOWS flows go direct"
+            warn "$UNJUDGED"
+            return
+        }
         both_ways
     done
 }
