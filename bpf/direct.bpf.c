@@ -32,14 +32,14 @@
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, SIGHTINGS_MAX);
+	__uint(max_entries, SIGHTINGS_MIN);
 	__type(key, struct flow_key);
 	__type(value, struct sighting);
 } from_pods SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, SIGHTINGS_MAX);
+	__uint(max_entries, SIGHTINGS_MIN);
 	__type(key, struct flow_key);
 	__type(value, struct sighting);
 } to_pods SEC(".maps");

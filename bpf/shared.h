@@ -96,8 +96,9 @@ enum share_kind {
 	SHARE_KINDS,
 };
 
-/* Flows of which it is known that the kernel carries them, each way: beyond that, the oldest are forgotten. */
-#define SIGHTINGS_MAX 65536
+/* Flows of which it is known that the kernel carries them, each way: as many as may be promoted, but no fewer than this. Beyond that,
+ * the oldest are forgotten. `entries_of` of src/steer/copy.rs. */
+#define SIGHTINGS_MIN 65536
 
 /* The ways of the direct path. */
 enum direct_way {

@@ -15,6 +15,8 @@ use crate::wire::{MacAddr, Vni};
 
 /// `VXGATE_WORKERS_MAX` of `bpf/shared.h`.
 pub(super) const WORKERS_MAX: u32 = 64;
+/// `SIGHTINGS_MIN` of `bpf/shared.h`.
+const SIGHTINGS_MIN: u32 = 65_536;
 /// `sizeof(struct heartbeat_cell)`.
 pub(super) const HEARTBEAT_STRIDE: usize = 128;
 
@@ -59,6 +61,8 @@ impl Settings {
             _ if self.flow_sets == 0 => None,
             "flow_sets" => Some(self.flow_sets),
             "express_flows" | "ring_flows" => Some(self.flow_sets * WAYS as u32),
+            // Those that nobody has promoted yet: after a change, that may be all.
+            "from_pods" | "to_pods" => Some((self.flow_sets * WAYS as u32).max(SIGHTINGS_MIN)),
             "express_peers" => Some(cpus() * self.peers),
             _ => None,
         }

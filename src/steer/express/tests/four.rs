@@ -248,15 +248,43 @@ fn a_flow_that_goes_to_its_pod_only_leaves_by_the_kernel_until_it_goes_both_ways
 }
 
 #[test]
+fn of_more_flows_than_once_were_remembered_none_is_forgotten() {
+    const FLOWS: u32 = 70_000;
+    let gear = loaded_with(Gear::Express, 32_768);
+    let (mut sent, mut back) = (of_pod(false), answer());
+    let ports = |flow: u32| [1 + (flow / 50_000) as u16, 1 + (flow % 50_000) as u16];
+    for flow in 0..FLOWS {
+        let [local, remote] = ports(flow).map(u16::to_be_bytes);
+        sent[34..38].copy_from_slice(&[local, remote].concat());
+        gear.send_from_pod(&sent);
+    }
+    for flow in 0..FLOWS {
+        let [local, remote] = ports(flow).map(u16::to_be_bytes);
+        back[34..38].copy_from_slice(&[remote, local].concat());
+        run(&gear.express.object, "vxgate_to_pod", &back);
+    }
+    let known = (0..FLOWS).filter(|flow| {
+        let [local, remote] = ports(*flow).map(u16::to_be_bytes);
+        sent[34..38].copy_from_slice(&[local, remote].concat());
+        let key = FlowKey::of(&sent, Way::Out).unwrap();
+        gear.express.seen_both_ways(&key, GENERATION).agreed() == Some(SIDE)
+    });
+    assert_eq!(known.count(), FLOWS as usize);
+}
+
+/// What comes back to the pod for `of_pod(false)`.
+fn answer() -> Vec<u8> {
+    let mut back = frame([GATEWAY, POD], [ENDS[1], ENDS[0]], 62, false);
+    back[34..38].copy_from_slice(&[0x07, 0xd0, 0x03, 0xe8]);
+    back
+}
+
+#[test]
 fn the_pods_side_is_known_as_it_was_seen_each_way() {
     let gear = gear();
     let sent = of_pod(false);
     let key = FlowKey::of(&sent, Way::Out).unwrap();
-    let back = {
-        let mut back = frame([GATEWAY, POD], [ENDS[1], ENDS[0]], 62, false);
-        back[34..38].copy_from_slice(&[0x07, 0xd0, 0x03, 0xe8]);
-        back
-    };
+    let back = answer();
     gear.send_from_pod(&sent);
     assert_eq!(gear.express.at_pods(&key, GENERATION).agreed(), None);
     assert_eq!(

@@ -52,8 +52,12 @@ pub(in crate::steer) fn gear() -> Loaded {
 }
 
 pub(in crate::steer) fn loaded(highest: Gear) -> Loaded {
+    loaded_with(highest, SETS)
+}
+
+fn loaded_with(highest: Gear, sets: u32) -> Loaded {
     let settings = Settings {
-        flow_sets: SETS,
+        flow_sets: sets,
         peers: PEERS,
         device: DEVICE,
         ..loaded_settings()
@@ -65,13 +69,13 @@ pub(in crate::steer) fn loaded(highest: Gear) -> Loaded {
         .unwrap();
     pretend_alive(&steering, u64::MAX);
     let plan = DirectPlan {
-        flows: SETS * WAYS as u32 - 3,
+        flows: sets * WAYS as u32 - 3,
         peers: PEERS,
         pod_xdp: true,
     };
     let (nics, devices) = (std::iter::empty(), BTreeMap::new());
     let express = Express::load(&steering, 1, plan, highest, nics, devices).unwrap();
-    assert_eq!(express.sets(), SETS as usize);
+    assert_eq!(express.sets(), sets as usize);
     express.begin(GENERATION);
     express.heard(i64::MAX as u64 / 2);
     Loaded { steering, express }
