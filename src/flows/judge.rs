@@ -78,6 +78,8 @@ pub struct Judge {
     waiting: [VecDeque<(u64, Slot)>; PACES + 1],
     again_ns: u64,
     promoted: usize,
+    /// Sightings of flows that found no place.
+    refused: u64,
     /// Whether TCP may go direct.
     tcp: bool,
     evidence: Evidence,
@@ -92,6 +94,7 @@ impl Judge {
             waiting: Default::default(),
             again_ns: AGAIN_NS,
             promoted: 0,
+            refused: 0,
             tcp: true,
             evidence: Evidence::default(),
         }
@@ -106,6 +109,11 @@ impl Judge {
     /// How many flows are promoted.
     pub fn promoted(&self) -> usize {
         self.promoted
+    }
+
+    /// How many sightings were of flows that found no place in the table, as those that are there had been heard of lately.
+    pub fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// Whether TCP may be promoted from now on. What is promoted stays: whoever forbids it begins another generation.
@@ -147,7 +155,10 @@ impl Judge {
                 let may_go = |_, known: &mut Known| known.is_stale(now_ns);
                 match self.table.insert(sighting.key, known, now_ns, may_go) {
                     Ok(slot) => slot,
-                    Err(_) => return,
+                    Err(_) => {
+                        self.refused += 1;
+                        return;
+                    }
                 }
             }
         };
@@ -445,6 +456,26 @@ pub(super) mod tests {
         assert_eq!(asked(&mut judge), [&ports[1000..], &ports[..500]].concat());
         assert_eq!(decide(&mut judge, 2, pod()).len(), 1000);
         assert_eq!(decide(&mut judge, 3, pod()).len(), 500);
+    }
+
+    #[test]
+    fn of_a_hundred_thousand_nearly_all_are_promoted_and_the_rest_counted() {
+        const FLOWS: usize = 100_000;
+        let mut judge = Judge::new(65_536, seed(1));
+        judge.begin(7, 0);
+        let flows =
+            || (0..FLOWS).map(|flow| key(5 + (flow / 50_000) as u8, (flow % 50_000) as u16));
+        for flow in flows() {
+            judge.hear(&out(flow), 0);
+        }
+        for flow in flows() {
+            judge.hear(&arrived(flow, FAR), 0);
+        }
+        let ticks = (1..=FLOWS as u64 / 1000).map(|tick| decide(&mut judge, tick, pod()).len());
+        let promoted: usize = ticks.sum();
+        assert_eq!(promoted, judge.promoted());
+        assert!(promoted >= FLOWS * 99 / 100, "{promoted}");
+        assert_eq!(judge.refused(), 2 * (FLOWS - promoted) as u64);
     }
 
     #[test]

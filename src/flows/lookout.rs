@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 
@@ -180,6 +180,8 @@ impl Generation {
 #[derive(Debug, Clone)]
 pub struct Sightings {
     queue: Arc<ArrayQueue<Sighting>>,
+    /// Those that found no room in it.
+    lost: Arc<AtomicU64>,
     generation: Generation,
     seed: Seed,
 }
@@ -190,6 +192,7 @@ impl Sightings {
         let queue = Arc::new(ArrayQueue::new(QUEUE));
         Self {
             queue,
+            lost: Arc::default(),
             generation,
             seed,
         }
@@ -198,6 +201,11 @@ impl Sightings {
     /// Takes the oldest one that waits.
     pub fn take(&self) -> Option<Sighting> {
         self.queue.pop()
+    }
+
+    /// How many have been lost, because too many waited.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// A worker's end of it.
@@ -256,12 +264,15 @@ impl Lookout {
         if (place.frames.is_power_of_two() || place.frames.is_multiple_of(AGAIN))
             && let Some(seen) = seen()
         {
-            // Nobody waits for the judge: what finds no room is told later.
-            let _ = self.sightings.queue.push(Sighting {
+            let sighting = Sighting {
                 key: *key,
                 generation,
                 seen,
-            });
+            };
+            // Nobody waits for the judge: what finds no room is told later.
+            if self.sightings.queue.push(sighting).is_err() {
+                self.sightings.lost.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -343,6 +354,7 @@ mod tests {
             lookout.note(&key(1, port), Way::In, 1, arrival);
         }
         assert_eq!(std::iter::from_fn(|| sightings.take()).count(), QUEUE);
+        assert_eq!(sightings.lost(), u64::from(u16::MAX) - QUEUE as u64);
         lookout.note(&key(2, 2), Way::In, 1, || None);
         assert_eq!(sightings.take(), None);
     }

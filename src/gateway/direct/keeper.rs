@@ -320,6 +320,7 @@ impl Keeper {
         self.tcp_forbidden = note(what, conntrack, self.tcp_forbidden.take());
         self.judge.allow_tcp(self.tcp_forbidden.is_none());
         let mut shared = lock(&self.shared);
+        (shared.unheard, shared.refused) = (self.sightings.lost(), self.judge.refused());
         shared.why_not.clone_from(&self.forbidden);
         shared.why_not_tcp.clone_from(&self.tcp_forbidden);
     }

@@ -224,6 +224,9 @@ struct Shared {
     flows: usize,
     in_ring: usize,
     promotions: u64,
+    /// Sightings that came to nothing, by the last look: too many waited, or there was no place for their flows.
+    unheard: u64,
+    refused: u64,
     changes: BTreeMap<Change, u64>,
 }
 
@@ -274,6 +277,9 @@ impl Direct {
             express_flows: shared.flows.saturating_sub(shared.in_ring) as u64,
             ring_flows: shared.in_ring.min(shared.flows) as u64,
             promotions: shared.promotions,
+            sightings_lost: [("judge_busy", shared.unheard), ("no_place", shared.refused)]
+                .map(|(why, count)| (why.to_owned(), count))
+                .into(),
             changes: shared.changes.values().sum(),
             changes_by: by_what.collect(),
             out_by_xdp: out.by_xdp,

@@ -67,6 +67,14 @@ pub(super) fn write(page: &mut Exposition<'_>, direct: &DirectState) {
         [(Labels::new(), Total::Count(direct.promotions))],
     );
     page.counter(
+        "vxgate_direct_sightings_lost_total",
+        "Times that a flow was told of and nothing came of it: too many waited, or the table had no place for it.",
+        direct.sightings_lost.iter().map(|(reason, count)| {
+            let labels = vec![("reason", reason.clone())];
+            (labels, Total::Count(*count))
+        }),
+    );
+    page.counter(
         "vxgate_direct_changes_total",
         "Times that all flows were demoted, because something changed that the kernel decides by: what.",
         Change::ALL.iter().map(|change| {

@@ -229,6 +229,7 @@ mod tests {
             "vxgate_direct_forwarded_packets_total{gear=\"ring\",direction=\"encap\"} 10\n",
             "vxgate_direct_pods{state=\"attended\"} 2\n",
             "vxgate_direct_promotions_total 9\n",
+            "vxgate_direct_sightings_lost_total{reason=\"no_place\"} 5\n",
             "vxgate_direct_changes_total{what=\"filters\"} 1\n",
             "vxgate_direct_changes_total{what=\"fdb\"} 0\n",
             "vxgate_direct_received_packets_total{gear=\"express\",direction=\"encap\"} 100\n",

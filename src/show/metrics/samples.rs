@@ -83,6 +83,7 @@ pub(in super::super) fn with_direct() -> Observation {
             pods: 2,
             express_flows: 3,
             promotions: 9,
+            sightings_lost: [("no_place".to_owned(), 5)].into(),
             changes: 1,
             changes_by: [("filters".to_owned(), 1)].into(),
             ring_flows: 1,

@@ -32,6 +32,14 @@ impl fmt::Display for DirectLines<'_> {
         } else {
             writeln!(f, " ({})", causes.join(", "))?;
         }
+        let lost = direct
+            .sightings_lost
+            .iter()
+            .filter(|(_, count)| **count > 0);
+        let lost: Vec<_> = lost.map(|(why, count)| format!("{count} {why}")).collect();
+        if !lost.is_empty() {
+            writeln!(f, "            sightings lost: {}", lost.join(", "))?;
+        }
         if let Some(why) = &direct.why_not_express {
             writeln!(f, "            none express: {why}")?;
         }
@@ -158,6 +166,7 @@ mod tests {
             pods: 2,
             express_flows: 3,
             promotions: 9,
+            sightings_lost: BTreeMap::from([("judge_busy".into(), 0), ("no_place".into(), 5)]),
             changes: 1,
             changes_by: BTreeMap::from([("filters".into(), 1)]),
             pods_left_out: BTreeMap::from([("veth7".into(), "it is limited".into())]),
@@ -177,6 +186,7 @@ mod tests {
         let status = Status::new(observation, 7);
         let text = status.to_string();
         let lines = "  direct    flows: 3 flows of 2 pods express, 1 in the ring gear; 9 promoted, all demoted 1 time (filters 1)\n            \
+            sightings lost: 5 no_place\n            \
             none express: it is forbidden\n            \
             pods: 2 of at most 448, 0 by XDP; MTU 1400 to 1450 and offloads as they were\n            \
             not veth7: it is limited\n            \
