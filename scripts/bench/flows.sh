@@ -26,7 +26,7 @@ measure_flows() {
 # The generator flat out with many flows. Two generators on one core bring each direction as few as 12,000 frames a second when the
 # machine is busy, and each begins with the first flow: in a shorter time the last ones would never be sent, however often.
 offer_many() {
-    local FLOWS=$MANY JUDGE_RATE=50k JUDGE_S=8
+    local FLOWS=$MANY JUDGE_RATE=50k JUDGE_S=10
     offer_all many
 }
 
