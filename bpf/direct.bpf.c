@@ -73,8 +73,9 @@ static __always_inline enum up_reason choose_gear(struct __sk_buff *skb, struct 
 {
 	__u32 now = ticks(inner->now_ns);
 
-	/* The kernel's own device, or a worker, does more for these than this gear could. A flow that has any takes their way with all of its frames:
-	 * none is to overtake another. Those in the ring gear do so for good, since it is a while until workers send what they have. */
+	/* The kernel's own device, or a worker, does more for these than this gear could. A flow that has any takes their way with all of
+	 * its frames: none is to overtake another. Those in the ring gear do so for good, since it is a while until workers send what they
+	 * have. */
 	if (skb->gso_size && flow->superframe_at != now)
 		flow->superframe_at = now;
 	if (skb->gso_size || (flow->gear == GEAR_RING ? flow->superframe_at : lately(flow->superframe_at, now)))

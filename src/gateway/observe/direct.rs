@@ -41,8 +41,7 @@ pub struct DirectState {
     /// Flows promoted since the start of the session.
     pub promotions: u64,
     /// Times that a flow was told of, on its way to be promoted, and nothing came of it: `judge_busy`, more waited than are heard in
-    /// time; `no_place`, no place of the table was free: taken, or resting after a
-    /// change. It is told of again.
+    /// time; `no_place`, no place of the table was free (taken, or resting after a change). It is told of again.
     #[serde(default)]
     pub sightings_lost: BTreeMap<String, u64>,
     /// How often every flow was demoted at once, because something changed that the kernel decides by.
