@@ -76,7 +76,11 @@ bare_joined() {
     [ "$BARE_JOINED" != "$1" ] || return 0
     bare_down
     local out=tcx pass=()
-    if [ "$BRIDGED" = direct/xdp/ ]; then out=xdp; elif [ "$1" = xdp ]; then out=$BARE_OUT; elif [ -n "$BARE_PASS" ]; then pass=(xdp:bwire); fi
+    case $BRIDGED/$1 in
+        direct/xdp//*) out=xdp ;;
+        */xdp) out=$BARE_OUT ;;
+        *) [ -z "$BARE_PASS" ] || pass=(xdp:bwire) ;;
+    esac
     bare_start $GW near $1:bwire:bpod $out:bpod:bwire "${pass[@]}"
     [ "$BRIDGED" != direct/both/ ] || bare_start $G far $1:wire:qpod $out:qpod:wire "${pass[@]/bwire/wire}"
     BARE_JOINED=$1

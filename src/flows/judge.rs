@@ -111,7 +111,7 @@ impl Judge {
         self.promoted
     }
 
-    /// How many sightings were of flows that found no place in the table, as those that are there had been heard of lately.
+    /// How many sightings were of flows that found no place in the table: all that might be theirs were taken, or resting.
     pub fn refused(&self) -> u64 {
         self.refused
     }
