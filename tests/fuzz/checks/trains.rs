@@ -1,5 +1,6 @@
 //! Segments and datagrams joined into superframes, and superframes cut into them again.
 
+use etherparse::{NetSlice, SlicedPacket};
 use vxgate::pipeline::Verdict;
 use vxgate::port::BATCH;
 use vxgate::stats::DropReason;
@@ -7,6 +8,7 @@ use vxgate::wire::vnet;
 
 use crate::rig::bench::Bench;
 use crate::rig::choices::Choices;
+use crate::rig::sums::{fold, pseudo, sum};
 use crate::rig::table::{station, table};
 use crate::rig::{tcp, trains, twin};
 
@@ -157,83 +159,66 @@ pub fn encap_cut(data: &[u8]) -> Option<usize> {
 
 /// Whether the sender's word for the pseudo-header holds, in a superframe of TCP or UDP over IP without options.
 fn is_right(header: &vnet::VnetHeader, frame: &[u8]) -> bool {
-    use crate::rig::sums::{fold, pseudo};
-    use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+    use etherparse::TransportSlice;
     let Ok(parsed) = SlicedPacket::from_ethernet(frame) else {
         return false;
     };
-    let (source, destination, whole) = match &parsed.net {
+    let whole = match &parsed.net {
         Some(NetSlice::Ipv4(ip)) => {
             let header = ip.header();
-            let right = header.to_header().calc_header_checksum() == header.header_checksum();
-            (
-                header.source_addr().into(),
-                header.destination_addr().into(),
-                right && header.options().is_empty(),
-            )
+            header.options().is_empty() && fold(sum(header.slice())) == u16::MAX
         }
-        Some(NetSlice::Ipv6(ip)) => {
-            let header = ip.header();
-            let plain = ip.extensions().is_empty();
-            let (source, destination) = (header.source_addr(), header.destination_addr());
-            (source.into(), destination.into(), plain)
-        }
-        _ => return false,
+        Some(NetSlice::Ipv6(ip)) => ip.extensions().is_empty(),
+        _ => false,
     };
-    let (protocol, len, checksum) = match &parsed.transport {
-        Some(TransportSlice::Tcp(tcp)) => (6, tcp.slice().len(), tcp.checksum()),
-        Some(TransportSlice::Udp(udp)) => (17, udp.slice().len(), udp.checksum()),
+    let checksum = match &parsed.transport {
+        Some(TransportSlice::Tcp(tcp)) => tcp.checksum(),
+        Some(TransportSlice::Udp(udp)) => udp.checksum(),
         _ => return false,
     };
     let is_superframe = header.gso_type != vnet::GSO_NONE && parsed.link_exts.is_empty();
-    let part: u16 = fold(pseudo(source, destination, protocol, len));
-    is_superframe && whole && checksum == part
+    is_superframe && whole && segment(&parsed).is_some_and(|(pseudo, _)| checksum == fold(pseudo))
 }
 
 /// Right lengths and checksums.
 fn judge(frame: &[u8]) {
-    use etherparse::{NetSlice, SlicedPacket, TransportSlice};
     let parsed = SlicedPacket::from_ethernet(frame).expect("an Ethernet frame");
-    let (len, right) = match (&parsed.net, &parsed.transport) {
-        (Some(NetSlice::Ipv4(ip)), transport) => {
-            let ip = ip.header().to_header();
-            assert_eq!(ip.header_checksum, ip.calc_header_checksum());
-            let right = match transport {
-                Some(TransportSlice::Tcp(tcp)) => {
-                    tcp.to_header().calc_checksum_ipv4(&ip, tcp.payload())
-                }
-                Some(TransportSlice::Udp(udp)) => {
-                    udp.to_header().calc_checksum_ipv4(&ip, udp.payload())
-                }
-                other => panic!("no segment: {other:?}"),
-            };
-            (usize::from(ip.total_len), right)
+    let len = match &parsed.net {
+        Some(NetSlice::Ipv4(ip)) => {
+            assert_eq!(fold(sum(ip.header().slice())), u16::MAX);
+            usize::from(ip.header().total_len())
         }
-        (Some(NetSlice::Ipv6(ip)), transport) => {
-            let ip = ip.header().to_header();
-            let right = match transport {
-                Some(TransportSlice::Tcp(tcp)) => {
-                    tcp.to_header().calc_checksum_ipv6(&ip, tcp.payload())
-                }
-                Some(TransportSlice::Udp(udp)) => {
-                    udp.to_header().calc_checksum_ipv6(&ip, udp.payload())
-                }
-                other => panic!("no segment: {other:?}"),
-            };
-            (40 + usize::from(ip.payload_length), right)
-        }
-        (other, _) => panic!("no IP: {other:?}"),
-    };
-    let stands = match &parsed.transport {
-        Some(TransportSlice::Tcp(tcp)) => tcp.checksum(),
-        Some(TransportSlice::Udp(udp)) => {
-            assert_eq!(usize::from(udp.length()), udp.slice().len());
-            udp.checksum()
-        }
-        other => panic!("no segment: {other:?}"),
+        Some(NetSlice::Ipv6(ip)) => 40 + usize::from(ip.header().payload_length()),
+        other => panic!("no IP: {other:?}"),
     };
     assert_eq!(14 + len, frame.len());
-    assert_eq!(right.ok(), Some(stands));
+    let (pseudo, segment) = segment(&parsed).expect("a segment");
+    assert_eq!(fold(pseudo + sum(segment)), u16::MAX);
+}
+
+/// The segment or datagram, as long as its IP packet says, and the sum over its pseudo-header. Sums are over bytes as they are:
+/// headers that were parsed into values and written again have lost their reserved bits.
+fn segment<'a>(parsed: &SlicedPacket<'a>) -> Option<(u64, &'a [u8])> {
+    let (source, destination) = match &parsed.net {
+        Some(NetSlice::Ipv4(ip)) => {
+            let header = ip.header();
+            (header.source_addr().into(), header.destination_addr().into())
+        }
+        Some(NetSlice::Ipv6(ip)) => {
+            let header = ip.header();
+            (header.source_addr().into(), header.destination_addr().into())
+        }
+        _ => return None,
+    };
+    let payload = parsed.ip_payload()?;
+    let (protocol, bytes) = (payload.ip_number.0, payload.payload);
+    if protocol == 17 {
+        let udp = etherparse::UdpSlice::from_slice(bytes).ok()?;
+        if usize::from(udp.length()) != bytes.len() {
+            return None;
+        }
+    }
+    Some((pseudo(source, destination, protocol, bytes.len()), bytes))
 }
 
 /// The other way round: flags that a train may have are given back, and so is everything else.
