@@ -164,8 +164,11 @@ int vxgate_from_pod(struct __sk_buff *skb)
 	if (why != UP_REASONS)
 		goto up;
 	why = judge_frame(flow, &inner, &flow->shown_out_ns);
-	if (why != UP_REASONS)
+	if (why != UP_REASONS) {
+		if (why == UP_SHOWN && flow->as_kernel)
+			show_to_kernel(skb);
 		goto up;
+	}
 	why = choose_gear(skb, flow, &inner);
 	if (why != UP_REASONS) {
 		counts->up[why]++;

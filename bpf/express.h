@@ -191,7 +191,6 @@ static __always_inline int take_from(struct xdp_md *ctx, bool six, __u64 now_ns,
 	struct express_flow *flow;
 	struct express_peer *peer;
 	enum up_reason why;
-	__u64 shown_ns;
 	int verdict;
 
 	if (!state || !counts)
@@ -223,16 +222,15 @@ static __always_inline int take_from(struct xdp_md *ctx, bool six, __u64 now_ns,
 			note_foreign(flow, inner.now_ns);
 		goto up;
 	}
-	/* Who shows it to the kernel is the ring gear, behind the worker that gets it now. */
-	shown_ns = flow->shown_in_ns;
-	why = judge_frame(flow, &inner, &shown_ns);
+	/* The ring gear judges it behind the worker that gets it now. */
+	why = UP_RING;
+	if (flow->gear == GEAR_RING)
+		goto up;
+	why = judge_frame(flow, &inner, &flow->shown_in_ns);
 	if (why != UP_REASONS)
 		goto up;
 	why = UP_OVERSIZE;
 	if (inner.len > flow->deliver_max)
-		goto up;
-	why = UP_RING;
-	if (flow->gear == GEAR_RING)
 		goto up;
 	why = UP_CHECKSUM;
 	if (flow->checksum & CHECKSUM_VERIFIED && !udp_check_holds(flow, data, end, six, &inner))

@@ -38,6 +38,7 @@
 /* See `leave_to_device`. */
 #define LEFT_AT 1
 #define LEFT_TO_DEVICE 0xfe76786c
+#define SHOWN_TO_KERNEL 0x7678
 
 /* What the gear keeps of a promoted flow, in the same place as the rest of it. A cache line of its own. */
 struct ring_flow {
@@ -142,6 +143,18 @@ static __always_inline void leave_to_device(struct __sk_buff *skb)
 static __always_inline bool is_left_to_device(const struct __sk_buff *skb)
 {
 	return skb->cb[LEFT_AT] == LEFT_TO_DEVICE;
+}
+
+/* The same for a frame that takes the kernel's whole way there: its control block is not ours for so long. Nothing in the kernel
+ * but traffic control looks at this, and most frames that have it leave by that device. */
+static __always_inline void show_to_kernel(struct __sk_buff *skb)
+{
+	skb->tc_index = SHOWN_TO_KERNEL;
+}
+
+static __always_inline bool is_shown_to_kernel(const struct __sk_buff *skb)
+{
+	return skb->tc_index == SHOWN_TO_KERNEL;
 }
 
 /* Sends a pod's frame, that was judged, to the vxlan device: for the workers, or for the device itself when it is `bulk`. */

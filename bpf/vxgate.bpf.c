@@ -3,13 +3,15 @@
  *
  *   vxgate_underlay  XDP on the NIC:            VXLAN to the NIC's own Ethernet address,
  *                                               for one of our (address, port, VNI)        -> socket, else kernel;
- *                                               of a promoted flow (`express.h`)           -> decapsulated, to its pod
+ *                                               of a promoted flow (`express.h`)           -> decapsulated, to its pod;
+ *                                                                                             one in ten seconds -> kernel
  *   vxgate_access    XDP on the access device:  every frame                                -> socket
  *   vxgate_egress    tcx on the vxlan device:   every frame that fits the paths, and that
  *                                               not the kernel alone can bring home        -> access device (TCP and
  *                                                                                             superframes to its
  *                                                                                             TAP), else kernel
- *                                               bulk of a promoted flow (`ring.h`)         -> kernel
+ *                                               of a promoted flow (`ring.h`): bulk, and
+ *                                               one frame in ten seconds                   -> kernel
  *   vxgate_ingress   tcx on the access device:  what a worker decapsulated                 -> the vxlan device's ingress;
  *                                               of a promoted flow (`ring.h`)              -> routed, to its pod
  *   vxgate_wire      tcx on the wire TAP:       superframes that a worker encapsulated     -> the NIC's egress, to be cut
@@ -292,6 +294,9 @@ int steer_underlay(struct xdp_md *ctx)
 			why = PASS_BYPASS;
 		} else if (!alive) {
 			why = PASS_HEARTBEAT_STALE;
+		} else if (up_why == UP_SHOWN) {
+			/* A worker would have to be woken for this one frame. */
+			why = PASS_SHOWN;
 		} else if ((void *)(long)ctx->data_end - (void *)(long)ctx->data > settings.frame_max) {
 			/* A veth whose program is generic gets its peer's superframes uncut. No socket could take one. */
 			why = PASS_OVERSIZE;
@@ -515,6 +520,10 @@ int steer_egress(struct __sk_buff *skb)
 	}
 	if (is_left_to_device(skb)) {
 		count_passed(COUNTS_EGRESS, PASS_SUPERFRAME, frames);
+		return NEXT;
+	}
+	if (is_shown_to_kernel(skb)) {
+		count_passed(COUNTS_EGRESS, PASS_SHOWN, frames);
 		return NEXT;
 	}
 	if (takes_tap(skb)) {

@@ -18,7 +18,7 @@ reasons! {
     Superframe    "superframe"     "A pod's superframe, or a frame of a flow that has some: the ring gear takes them whole, to the kernel's own vxlan device.";
     Oversize      "oversize"       "A frame that does not fit the path once it is encapsulated, or the pod's device: the kernel tells its sender.";
     Spoofed       "spoofed"        "A frame with addresses, a port, a VNI or a device that are not its flow's.";
-    Shown         "shown"          "One frame in ten seconds, so that the kernel does not forget the flow.";
+    Shown         "shown"          "One frame in ten seconds, so that the kernel does not forget the flow: its own vxlan device sends or takes it.";
     NoRoom        "no_room"        "No room in front of the frame for what the classifier behind has to know.";
     NotAlive      "not_alive"      "A worker hangs, or who listens to what changes, or bypass was asked for.";
     Unsettled     "unsettled"      "Something that the kernel decides by has just changed, or forbids the direct path: see why_not.";

@@ -288,7 +288,7 @@ impl Copy {
 }
 
 const _: () = assert!(
-    PassReason::COUNT == 10,
+    PassReason::COUNT == 11,
     "enum pass_reason of bpf/shared.h has as many"
 );
 

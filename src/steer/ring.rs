@@ -60,11 +60,11 @@ impl RingFlows {
 #[cfg(test)]
 mod tests {
     use super::super::Gear;
-    use super::super::copy::COUNTS_EGRESS;
     use super::super::copy::tests::{TC_ACT_REDIRECT, TCX_NEXT, pretend_alive};
+    use super::super::copy::{COUNTS_EGRESS, COUNTS_UNDERLAY};
     use super::super::express::tests::{
-        FAR, GATEWAY, GENERATION, Loaded, OWN, POD, SETS, UNLIKE, gear, loaded, of_pod, of_wire,
-        run, run_marked, run_superframe, sealed,
+        FAR, GATEWAY, GENERATION, Loaded, OWN, POD, SETS, UNLIKE, XDP_PASS, gear, loaded, of_pod,
+        of_wire, run, run_marked, run_superframe, sealed,
     };
     use super::super::express::{WAY_IN, WAY_OUT, WAY_RING_IN, WAY_RING_OUT};
     use crate::flows::{FlowKey, Slot, Verdict, WAYS, Way};
@@ -330,13 +330,37 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_is_shown_a_frame_by_who_brings_it_there() {
+    fn the_kernel_is_shown_one_frame_whole_and_the_next_goes_on() {
         let gear = gear();
+        let long_ago = crate::port::now_ns() - 11_000_000_000;
+        gear.promote_at(&of_pod(false), long_ago);
+        let shown = || {
+            let counts = gear.steering.counters(COUNTS_UNDERLAY, 0).unwrap();
+            counts.passed[PassReason::Shown as usize]
+        };
+        let why = gear.why(WAY_IN as usize, || {
+            let came = of_wire(false);
+            assert_eq!(
+                run(&gear.steering, "vxgate_underlay", &came),
+                (XDP_PASS, came)
+            );
+        });
+        assert_eq!((why, shown()), (UpReason::Shown, 1));
+        gear.receive_from_wire(&of_wire(false));
+        assert_eq!((gear.forwarded(WAY_IN), shown()), ([2, 1], 1));
+        // It counts for both gears.
+        let came = decapsulated(false);
+        assert_ne!(gear.receive_from_worker(&came), came);
+    }
+
+    #[test]
+    fn of_a_flow_in_this_gear_the_kernel_is_shown_a_frame_behind_the_workers() {
+        let gear = loaded(Gear::Ring);
         let long_ago = crate::port::now_ns() - 11_000_000_000;
         gear.promote_at(&of_pod(false), long_ago);
         for _ in 0..2 {
             let why = gear.why(WAY_IN as usize, || gear.receive_from_wire(&of_wire(false)));
-            assert_eq!(why, UpReason::Shown);
+            assert_eq!(why, UpReason::Ring);
         }
         let came = decapsulated(false);
         let why = gear.why(WAY_RING_IN as usize, || {
@@ -344,7 +368,5 @@ mod tests {
         });
         assert_eq!(why, UpReason::Shown);
         assert_ne!(gear.receive_from_worker(&came), came);
-        gear.receive_from_wire(&of_wire(false));
-        assert_eq!(gear.forwarded(WAY_IN)[1], 1);
     }
 }

@@ -14,7 +14,7 @@ use super::{
 use crate::support::bulk::Transfer;
 use crate::support::frames::{RawSocket, VxlanFrame, mac};
 use crate::support::lab::{Lab, LabOptions, Node};
-use crate::support::vxgate::Vxgate;
+use crate::support::vxgate::{Status, Vxgate};
 use crate::support::wait_until;
 use crate::who::{DIRECT, DIRECT_BY_XDP, Flags, KUBE_PROXY, ready_for_xdp};
 
@@ -66,6 +66,39 @@ pub fn assert_answered(talk: &mut Talk, vxgate: &Vxgate, payloads: [usize; 5]) {
         let now = direct(&vxgate.status());
         now.out >= before.out + 400 && now.into >= before.into + 400
     });
+}
+
+/// So that conntrack does not forget it, and a bridge not where it comes from. The kernel's own device takes and sends that frame.
+#[test]
+fn now_and_then_the_kernel_carries_a_frame_of_the_flow_each_way() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Master);
+    let vxgate = Vxgate::start(&node, DIRECT);
+    let mut talk = talk(&lab);
+    talk.until_direct(&vxgate);
+    let shown = |status: &Status| ["underlay", "access"].map(|role| status.passed(role, "shown"));
+    let by_device = || {
+        ["rx", "tx"].map(|way| {
+            let file = format!("/sys/class/net/flannel.1/statistics/{way}_packets");
+            node.run(&format!("cat {file}"))
+                .trim()
+                .parse::<u64>()
+                .unwrap()
+        })
+    };
+    let [received, sent] = by_device();
+    let [into, out] = shown(&vxgate.status());
+    wait_until("the kernel is shown a frame each way", PATIENCE, || {
+        assert!(talk.ask(64), "it arrives like all others");
+        let now = shown(&vxgate.status());
+        now[0] > into && now[1] > out
+    });
+    let [received_then, sent_then] = by_device();
+    assert!(received_then > received && sent_then > sent);
+    let before = direct(&vxgate.status());
+    assert!(talk.ask(64));
+    let after = direct(&vxgate.balanced());
+    assert_eq!((after.out, after.into), (before.out + 1, before.into + 1));
 }
 
 #[test]

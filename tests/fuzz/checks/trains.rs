@@ -202,11 +202,17 @@ fn segment<'a>(parsed: &SlicedPacket<'a>) -> Option<(u64, &'a [u8])> {
     let (source, destination) = match &parsed.net {
         Some(NetSlice::Ipv4(ip)) => {
             let header = ip.header();
-            (header.source_addr().into(), header.destination_addr().into())
+            (
+                header.source_addr().into(),
+                header.destination_addr().into(),
+            )
         }
         Some(NetSlice::Ipv6(ip)) => {
             let header = ip.header();
-            (header.source_addr().into(), header.destination_addr().into())
+            (
+                header.source_addr().into(),
+                header.destination_addr().into(),
+            )
         }
         _ => return None,
     };
