@@ -24,8 +24,9 @@ use super::{
 
 /// How long a flow of which not everything was seen is kept in mind where nobody wants its place.
 const MEMORY_NS: u64 = 60_000_000_000;
-/// A flow without a frame for so long is demoted: longer than the kernel is shown one, shorter than it forgets.
-const IDLE_NS: u64 = 25_000_000_000;
+/// A flow without a frame for so long is demoted: longer than the kernel is shown one; and with the time until it is looked at again
+/// (seconds, of many flows), shorter than it forgets.
+const IDLE_NS: u64 = 20_000_000_000;
 /// The same while the table is crowded: one that has said all it had to say leaves its place to others.
 const CROWDED_IDLE_NS: u64 = 3_000_000_000;
 /// So many flows' pods' sides are asked for at a time; the others' turn comes later. A flow that is translated on its way is never
@@ -603,8 +604,8 @@ pub(super) mod tests {
             gone
         };
         assert_eq!(sweep(&mut judge, 1000 * MS), [ended]);
-        assert_eq!(sweep(&mut judge, 24_000 * MS), []);
-        assert_eq!(sweep(&mut judge, 25_000 * MS), [idle]);
+        assert_eq!(sweep(&mut judge, 19_000 * MS), []);
+        assert_eq!(sweep(&mut judge, 20_000 * MS), [idle]);
         assert_eq!(sweep(&mut judge, 90_000 * MS), []);
         assert_eq!(judge.promoted(), 1);
     }
