@@ -15,7 +15,7 @@ reasons! {
     TcpFlags      "tcp_flags"      "A TCP segment that begins or ends a connection: the flow is demoted.";
     Ttl           "ttl"            "An inner TTL or hop limit that is used up: the kernel tells the sender.";
     Ecn           "ecn"            "ECN bits that the way through the tunnel changes, or may: the workers do that.";
-    Superframe    "superframe"     "A pod's superframe, or a frame of a flow that has some: the ring gear takes them whole, to the kernel's own vxlan device.";
+    Superframe    "superframe"     "A pod's superframe, or a frame of a flow that has some: the ring gear takes them whole, to the kernel's own vxlan device, or to the workers where that would send them otherwise.";
     Oversize      "oversize"       "A frame that does not fit the path once it is encapsulated, or the pod's device: the kernel tells its sender.";
     Spoofed       "spoofed"        "A frame with addresses, a port, a VNI or a device that are not its flow's.";
     Shown         "shown"          "One frame in ten seconds, so that the kernel does not forget the flow: its own vxlan device sends or takes it.";
