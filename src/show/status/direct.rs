@@ -101,6 +101,10 @@ struct SendingLine<'a>(&'a DirectState);
 
 impl fmt::Display for SendingLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // XDP takes what goes express, and is at no pod's device where nothing does.
+        if self.0.why_not.is_some() || self.0.why_not_express.is_some() {
+            return f.write_str("sending: no pod by XDP, since no flow goes express");
+        }
         let pods = self.0.pod_devices.values();
         let by_xdp = pods.filter(|pod| pod.sending == XDP).count();
         write!(
@@ -207,6 +211,12 @@ mod tests {
         );
         assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
         direct.pod_programs = "xdp".into();
+        let none = "sending: no pod by XDP, since no flow goes express";
+        assert_eq!(SendingLine(&direct).to_string(), none);
+        let why_not_express = direct.why_not_express.take();
+        direct.why_not = why_not_express;
+        assert_eq!(SendingLine(&direct).to_string(), none);
+        direct.why_not = None;
         direct.out_by_xdp = 60;
         direct.pod_devices.get_mut("veth2").unwrap().sending = "xdp".into();
         let other = direct.pod_devices.get_mut("veth1").unwrap();
