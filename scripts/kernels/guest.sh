@@ -58,8 +58,8 @@ lab() { # [ARGUMENT...]
     scripts/lab.sh up --prefix $LAB "$@" && in_ns n1 sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=1
 }
 
-gate_up() {
-    ip netns exec $LAB-n1 setsid "$VXGATE" run --direct flows --log-level info --socket $SOCKET >$LOG 2>&1 &
+gate_up() { # [ARGUMENT...]
+    ip netns exec $LAB-n1 setsid "$VXGATE" run --direct flows --log-level info --socket $SOCKET "$@" >$LOG 2>&1 &
     GATE=$!
     wait_for "the line that says ready" grep -q '^ready' $LOG || { cat $LOG; return 1; }
     grep '^ready' $LOG
@@ -86,6 +86,23 @@ bulk() {
     hash=$(get cli1 http://10.244.1.13/blob | sha256sum | cut -d' ' -f1) || return 1
     [ "$hash" = "$(get cli1 http://10.244.1.13/blob.sha256)" ] || { echo "24 MiB are not what was sent"; return 1; }
     echo "24 MiB, $(ask status | grep -om 1 'superframes by [^,]*, [^,]*' || echo 'frame by frame')"
+}
+
+# The same from a pod of this node. Its superframes are for the kernel's own vxlan device to send, once the flow goes direct.
+left_to_kernel() { ask status --json | jq '[.ports[] | select(.role == "access") | .passed.superframe // 0] | add'; }
+bulk_out() {
+    local hash before left end=$((SECONDS + 300))
+    while :; do
+        before=$(left_to_kernel)
+        hash=$(get cli2 http://10.244.0.13/blob | sha256sum | cut -d' ' -f1) || return 1
+        [ "$hash" = "$(get web2 http://10.244.1.13/blob.sha256)" ] || { echo "24 MiB are not what was sent"; return 1; }
+        left=$(($(left_to_kernel) - before))
+        [ $GEAR != none ] || break
+        [ $left -lt 1000 ] || break
+        [ $SECONDS -lt $end ] || { echo "$left frames by the kernel's device"; ask status; return 1; }
+    done
+    [ $GEAR != none ] || [ $left = 0 ] || { echo "$left frames by the kernel's device"; return 1; }
+    echo "24 MiB, $left frames of them in superframes by the kernel's device"
 }
 
 # The words of the direct path, in status, flows and doctor.
@@ -122,6 +139,47 @@ promoted() {
     [ -n "$way" ] || { echo "every flow takes the transparent path"; return; }
     [ $GEAR = express ] || [ "$(direct_frames out)" = 0 ] || { echo "frames went express"; return 1; }
     echo "$(direct_frames out) frames from pods express, $(direct_frames ring_out) by the ring gear"
+}
+
+# XDP at the pods' devices takes what they send with finished checksums, where flows go express. Where none does, it is left out,
+# and said.
+offloads() { in_ns cli1 ethtool -k eth0 | grep ': on'; }
+xdp_at_pods() { ip -n $LAB-n1 -json link show master cni0 | jq '[.[] | select(.xdp)] | length'; }
+pod_xdp_up() {
+    # A veth takes frames from XDP on others while its other end has GRO on; a NIC says by itself whether it does.
+    ! in_ns sw test -e /sys/class/net/p1 || in_ns sw ethtool -K p1 gro on || return 1
+    offloads >/tmp/vxk.offloads
+    gate_up --pod-programs xdp
+}
+pods_send_by() { [ "$(ask status --json | jq -c '[.direct.pod_devices[].sending] | unique')" = "[\"$1\"]" ]; }
+pod_xdp() {
+    local words='sending: no pod by XDP, since no flow goes express' end=$((SECONDS + 180)) lost status
+    if [ $GEAR != express ]; then
+        status=$(ask status)
+        has "$words" "$status" || return 1
+        [ $GEAR = none ] || wait_for "pods that are looked after" pods_send_by classifier || return 1
+        [ "$(xdp_at_pods)" = 0 ] || { echo "XDP is at pods' devices"; return 1; }
+        [ "$(offloads)" = "$(cat /tmp/vxk.offloads)" ] || { offloads; return 1; }
+        echo "$words"
+        return
+    fi
+    wait_for "XDP at the pods" pods_send_by xdp || { ask status; return 1; }
+    lost=$(comm -23 <(sort /tmp/vxk.offloads) <(offloads | sort) | wc -l)
+    in_ns cli1 ethtool -K eth0 tx off || return 1
+    until [ "$(ask status --json | jq .direct.out_by_xdp)" -ge 100 ]; do
+        [ "$(get cli1 'http://10.244.1.13/?[1-300]' | sort -u)" = "pod=web2 client=10.244.0.14" ] || { echo "an answer is wrong"; return 1; }
+        [ $SECONDS -lt $end ] || { echo "nothing goes by XDP"; ask flows; ask status; return 1; }
+    done
+    balanced >/dev/null || { echo "out of balance"; return 1; }
+    echo "$(ask status --json | jq .direct.out_by_xdp) frames from pods by XDP at $(xdp_at_pods) devices, which lost $lost offloads"
+}
+# It is gone with vxgate, and the pods have their offloads again.
+pod_xdp_down() {
+    gate_down || return 1
+    in_ns cli1 ethtool -K eth0 tx on || return 1
+    [ "$(xdp_at_pods)" = 0 ] || { echo "XDP is at pods' devices still"; return 1; }
+    offloads | diff /tmp/vxk.offloads - || return 1
+    echo "no program is left, offloads as before"
 }
 
 balanced() {
@@ -197,11 +255,15 @@ tests() {
 tell "$RELEASE, $(nproc) processors, emulated; the direct path here: $GEAR"
 # Each test of the programs loads them and has the kernel run them.
 step "programs: verified, and judge as elsewhere" tests vxgate steer::copy
+# Of those of the direct path some: verifying takes seconds here, and each does it anew.
+[ $GEAR = none ] || step "programs of the direct path: the same" tests vxgate steer::express::tests::pod::what every_frame_that_comes \
+    the_ring_gear_routes_either_family steer::ring::tests::superframes
 step "lab" lab
 step "vxgate starts" gate_up
 step "scenes" scenes
 step "bulk" bulk
 step "direct path" promoted
+step "bulk from a pod" bulk_out
 step "what it says" says
 step "balance" balanced
 step "SIGSTOP" under_pings 10 hang
@@ -210,6 +272,9 @@ step "after SIGKILL" after_death
 step "starts again" gate_up
 step "scenes again" scenes
 step "SIGTERM" gate_down
+step "XDP at the pods: starts" pod_xdp_up
+step "XDP at the pods" pod_xdp
+step "XDP at the pods: SIGTERM" pod_xdp_down
 GATE=''
 scripts/lab.sh down --prefix $LAB
 
@@ -235,10 +300,14 @@ step "igb: zero-copy" zero_copy
 step "igb: scenes" scenes inside
 step "igb: bulk" bulk
 step "igb: direct path" promoted
+step "igb: bulk from a pod" bulk_out
 step "igb: balance" balanced
 # The driver resets the device when a program comes or goes: some 2 s without a link.
 step "igb: SIGKILL" under_pings 80 die_hard
 step "igb: after SIGKILL" after_death
+step "igb: XDP at the pods: starts" pod_xdp_up
+step "igb: XDP at the pods" pod_xdp
+step "igb: XDP at the pods: SIGTERM" pod_xdp_down
 GATE=''
 scripts/lab.sh down --prefix $LAB
 
