@@ -208,13 +208,13 @@ mod tests {
         let lone = of_pod(true);
         let mut flow = gear.flow(&lone);
         flow.departure.as_kernel = false;
-        let now_ns = crate::port::now_ns();
-        gear.express.promote(&flow, GENERATION, now_ns);
+        gear.express
+            .promote(&flow, GENERATION, crate::port::now_ns());
         let superframe = longer(lone, 0, 3000);
         let program = &gear.express.object;
         let sent = run_marked(program, "vxgate_from_pod", &superframe, 1000, [0; 20]);
         assert_eq!(sent, (TC_ACT_REDIRECT, [0; 20]));
-        let (_, why) = gear.express.ring(flow.slot, now_ns);
+        let (_, why) = gear.express.ring(flow.slot, crate::port::now_ns());
         assert_eq!(why, Some(InRing::SuperframesByWorkers));
     }
 
