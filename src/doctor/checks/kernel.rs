@@ -7,6 +7,8 @@ use crate::steer::Gear;
 
 /// The first version with everything that cannot be done without.
 const OLDEST: (u32, u32) = (5, 11);
+/// The first and the last version that keep a list of AF_XDP's in a sent frame's `skb->cb`, where who receives it writes, too.
+const PANICS: [[u32; 3]; 2] = [[6, 16, 8], [6, 17, 10]];
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let direct = direct_path(facts);
@@ -25,6 +27,13 @@ fn features(facts: &Facts) -> Finding {
     if kernel.af_xdp == Some(false) {
         let what = format!("Linux {release} is built without AF_XDP (CONFIG_XDP_SOCKETS)");
         return Finding::fault(CHECK, Fault::ProgramsUnsupported, what);
+    }
+    if may_panic(release) {
+        let what =
+            format!("Linux {release} may panic when AF_XDP sends by copy, as access devices do");
+        return Finding::warning(CHECK, Fault::ProgramsUnsupported, what)
+            .because("Linux 6.16.8 to 6.16.12 and 6.17 to 6.17.10 keep in a frame what the receiving end of a veth overwrites, and follow it afterwards. A distribution may have mended that under the same number (\"xsk: avoid data corruption on cq descriptor number\").")
+            .advise("Boot Linux 6.17.11 or later, or one without that mistake, before vxgate runs.");
     }
     if kernel.tcx == Some(false) {
         let what = format!("Linux {release} has no tcx (since 6.6)");
@@ -50,6 +59,13 @@ fn features(facts: &Facts) -> Finding {
         parts.push("BTF".to_owned());
     }
     Finding::ok(CHECK, format!("Linux {release}: {}", parts.join(", ")))
+}
+
+fn may_panic(release: &str) -> bool {
+    let numbers = release.split(|letter: char| !letter.is_ascii_digit());
+    let mut numbers = numbers.map_while(|number| number.parse().ok());
+    let version = [(); 3].map(|()| numbers.next().unwrap_or(0));
+    (PANICS[0]..=PANICS[1]).contains(&version)
 }
 
 /// What the direct path has to do without here. That it was asked for in vain, the daemon says itself.
@@ -108,6 +124,24 @@ mod tests {
             verdict == Verdict::Ok && what.contains("needs root"),
             "{what}"
         );
+    }
+
+    #[test]
+    fn a_kernel_that_sending_may_bring_down_is_told() {
+        for (release, verdict) in [
+            ("6.12.95+deb12-amd64", Verdict::Ok),
+            ("6.16.7", Verdict::Ok),
+            ("6.16.12+deb13-amd64", Verdict::Warning),
+            ("6.17-rc7", Verdict::Warning),
+            ("6.17.0-14-generic", Verdict::Warning),
+            ("6.17.10", Verdict::Warning),
+            ("6.17.11+deb14-amd64", Verdict::Ok),
+            ("6.18.5", Verdict::Ok),
+            ("7.3.4", Verdict::Ok),
+        ] {
+            let result = result(|facts| facts.kernel.release = release.to_owned());
+            assert_eq!(result.0, verdict, "{release}: {}", result.1);
+        }
     }
 
     #[test]
