@@ -69,7 +69,8 @@ static __always_inline void note(struct __sk_buff *skb, void *map, const struct 
 }
 
 /* Why a frame that was judged does not go express, but as it may in the ring gear; UP_REASONS when it does. */
-static __always_inline enum up_reason choose_gear(struct __sk_buff *skb, struct express_flow *flow, const struct inner *inner)
+static __always_inline enum up_reason choose_gear(struct __sk_buff *skb, struct express_flow *flow, __u8 gear,
+						  const struct inner *inner)
 {
 	__u32 now = ticks(inner->now_ns);
 
@@ -78,17 +79,17 @@ static __always_inline enum up_reason choose_gear(struct __sk_buff *skb, struct 
 	 * have. */
 	if (skb->gso_size && flow->superframe_at != now)
 		flow->superframe_at = now;
-	if (skb->gso_size || (flow->gear == GEAR_RING ? flow->superframe_at : lately(flow->superframe_at, now)))
+	if (skb->gso_size || (gear == GEAR_RING ? flow->superframe_at : lately(flow->superframe_at, now)))
 		return UP_SUPERFRAME;
-	if (flow->gear == GEAR_RING)
+	if (gear == GEAR_RING)
 		return UP_RING;
 	if ((inner->tos & ECN_MASK) == ECN_CE)
 		return UP_ECN;
 	return UP_REASONS;
 }
 
-static __always_inline bool push_ipv4(struct __sk_buff *skb, const struct express_flow *flow, const struct inner *inner,
-				      const struct hop *hop)
+static __always_inline bool push_ipv4(struct __sk_buff *skb, const struct express_path *path, const struct flow_going *going,
+				      const struct inner *inner, const struct hop *hop)
 {
 	const __u64 flags = BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) |
 			    BPF_F_ADJ_ROOM_ENCAP_L2_ETH;
@@ -96,13 +97,13 @@ static __always_inline bool push_ipv4(struct __sk_buff *skb, const struct expres
 
 	if (bpf_skb_adjust_room(skb, OUTER_LEN, BPF_ADJ_ROOM_MAC, flags))
 		return false;
-	write_ipv4(headers, flow, inner);
+	write_ipv4(headers, path, going, inner);
 	*(struct hop *)(headers + HEADERS_LEN) = *hop;
 	return !bpf_skb_store_bytes(skb, 0, headers, sizeof(headers), 0);
 }
 
-static __always_inline bool push_ipv6(struct __sk_buff *skb, const struct express_flow *flow, const struct inner *inner,
-				      const struct hop *hop)
+static __always_inline bool push_ipv6(struct __sk_buff *skb, const struct express_path *path, const struct flow_going *going,
+				      const struct inner *inner, const struct hop *hop)
 {
 	const __u64 flags = BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) |
 			    BPF_F_ADJ_ROOM_ENCAP_L2_ETH;
@@ -110,14 +111,15 @@ static __always_inline bool push_ipv6(struct __sk_buff *skb, const struct expres
 
 	if (bpf_skb_adjust_room(skb, OUTER6_LEN, BPF_ADJ_ROOM_MAC, flags))
 		return false;
-	write_ipv6(headers, flow, inner);
+	write_ipv6(headers, path, going, inner);
 	*(struct hop *)(headers + HEADERS6_LEN) = *hop;
 	return !bpf_skb_store_bytes(skb, 0, headers, sizeof(headers), 0);
 }
 
 /* Puts the headers of the flow in front of the frame, and makes its TTL one less: both in one write. False when there is no memory
  * for it, and the frame may be anything. */
-static __always_inline bool encapsulate(struct __sk_buff *skb, const struct express_flow *flow, const struct inner *inner)
+static __always_inline bool encapsulate(struct __sk_buff *skb, const struct express_path *path, const struct flow_going *going,
+					const struct inner *inner)
 {
 	const void *ip = (void *)(long)skb->data + ETH_HLEN;
 	struct hop hop;
@@ -126,7 +128,7 @@ static __always_inline bool encapsulate(struct __sk_buff *skb, const struct expr
 		return false;
 	copy_halves(&hop, ip, sizeof(hop) / 2);
 	write_hop(&hop, inner);
-	return is_over_ipv6(flow) ? push_ipv6(skb, flow, inner, &hop) : push_ipv4(skb, flow, inner, &hop);
+	return is_over_ipv6(path) ? push_ipv6(skb, path, going, inner, &hop) : push_ipv4(skb, path, going, inner, &hop);
 }
 
 SEC("tc")
@@ -136,7 +138,9 @@ int vxgate_from_pod(struct __sk_buff *skb)
 	struct direct_state *state = bpf_map_lookup_elem(&direct_state, &zero);
 	struct inner inner;
 	struct direct_counts *counts = counts_of(WAY_OUT);
+	const struct express_path *path;
 	struct express_flow *flow;
+	struct flow_going going;
 	enum up_reason why;
 	__u32 generation;
 
@@ -150,39 +154,42 @@ int vxgate_from_pod(struct __sk_buff *skb)
 	why = read_frame(skb, true, state, &inner);
 	if (why != UP_REASONS)
 		goto up;
-	flow = find_flow(&inner, state, FLOW_OUT);
+	flow = find_flow(&inner, state, FLOW_OUT, &going);
 	why = UP_NO_FLOW;
 	if (!flow) {
 		note(skb, &from_pods, &inner, generation, true);
 		goto up;
 	}
+	path = path_of(&going);
+	if (!path)
+		goto up;
 	why = UP_NOT_ALIVE;
 	inner.now_ns = bpf_ktime_get_coarse_ns();
 	if (bypassed() || !all_fresh(inner.now_ns) || !listened(state, inner.now_ns))
 		goto up;
-	why = judge_sender((void *)(long)skb->data, (void *)(long)skb->data_end, skb->ifindex, flow);
+	why = judge_sender((void *)(long)skb->data, (void *)(long)skb->data_end, skb->ifindex, path);
 	if (why != UP_REASONS)
 		goto up;
-	why = judge_frame(flow, &inner, &flow->shown_out_ns);
+	why = judge_frame(flow, &inner, &flow->shown_out);
 	if (why != UP_REASONS) {
-		if (why == UP_SHOWN && flow->as_kernel)
+		if (why == UP_SHOWN && path->as_kernel)
 			show_to_kernel(skb);
 		goto up;
 	}
-	why = choose_gear(skb, flow, &inner);
+	why = choose_gear(skb, flow, going.gear, &inner);
 	if (why != UP_REASONS) {
 		counts->up[why]++;
-		return send_to_device(skb, flow, &inner, why == UP_SUPERFRAME && flow->as_kernel);
+		return send_to_device(skb, flow, path, &inner, why == UP_SUPERFRAME && path->as_kernel);
 	}
 	why = UP_OVERSIZE;
-	if (inner.len > flow->frame_max)
+	if (inner.len > path->frame_max)
 		goto up;
-	if (!encapsulate(skb, flow, &inner)) {
+	if (!encapsulate(skb, path, &going, &inner)) {
 		counts->lost++;
 		return TC_ACT_SHOT;
 	}
-	count_sent(flow, &inner, counts);
-	return bpf_redirect(flow->nic, 0);
+	count_sent(flow, path, &inner, counts);
+	return bpf_redirect(path->nic, 0);
 up:
 	counts->up[why]++;
 	return NEXT;
@@ -200,6 +207,7 @@ int vxgate_to_pod(struct __sk_buff *skb)
 	__u32 zero = 0;
 	struct direct_state *state = bpf_map_lookup_elem(&direct_state, &zero);
 	struct express_flow *flow;
+	struct flow_going going;
 	struct inner inner;
 	__u32 generation;
 
@@ -209,7 +217,7 @@ int vxgate_to_pod(struct __sk_buff *skb)
 	/* A superframe's lengths are those of all its segments together, as they have to be here. */
 	if (!generation || read_frame(skb, false, state, &inner) != UP_REASONS)
 		return NEXT;
-	flow = find_flow(&inner, state, FLOW_IN);
+	flow = find_flow(&inner, state, FLOW_IN, &going);
 	if (!flow)
 		note(skb, &to_pods, &inner, generation, false);
 	/* It came by another way than the flow goes, or the node itself has said it. */

@@ -5,9 +5,17 @@
  * name, an IPv6 address is as long as one of IPv4 (`fold_address`), so that four names are a cache line still; who finds one looks
  * at the whole addresses. Two flows with one name are no flow, and which they would be nobody can choose.
  *
- * The promoted ones are in two arrays that user space maps: sets of keys, one cache line each, and for each key what its
- * frames need. Only one thread writes there, so that no lock is needed; a place that was given up is not used again before
- * every program that still reads it has ended.
+ * The promoted ones are in arrays that user space maps. Of a hundred thousand flows, next to nothing that a frame needs is in a cache
+ * still, so what it needs is in few lines:
+ *
+ *   flow_sets      four flows' names, one cache line, and for each a line with what differs by flow: a frame reads both, in one page
+ *                  nearly always; the whole addresses of IPv6 are elsewhere (`express_ends`)
+ *   express_paths  what flows between one pod and one VTEP have in common: so few that they stay in the caches
+ *
+ * Only one thread writes there, so that no lock is needed. A place that was given up, be it a flow's or a path's, is not used again
+ * before every program that still reads it has ended; until then what is in a path does not change, either. A flow whose frames are to
+ * go otherwise gets another path, by one store (`flow_going`); when what routes, MACs or devices say changes, all flows are demoted.
+ * So a program that found a flow in this generation may read its path to the end.
  *
  * Whenever a frame is not as all others of its flow are, it is handed up: from the express gear to the ring gear (`ring.h`), and
  * from there to the kernel, which knows all kinds.
@@ -39,19 +47,21 @@
 /* Whether frames of a flow leave with one, and whether that of what arrives is looked at. */
 #define CHECKSUM_SENT 1
 #define CHECKSUM_VERIFIED 2
-/* Where fields are in `express_flow.headers`. */
+/* Where fields are in `express_path.headers`. */
 #define AT_ETHERTYPE 12
 #define AT_SOURCE 26
 #define AT_DESTINATION 30
+#define AT_SOURCE_PORT 34
 #define AT_PORT 36
 #define AT_VXLAN 42
 #define AT_INNER 50
-/* And over IPv6; what is behind the first HEADERS_LEN bytes is in `express_flow.headers_end`. */
+/* And over IPv6. */
 #define AT6_SOURCE 22
 #define AT6_DESTINATION 38
+#define AT6_SOURCE_PORT 54
 #define AT6_PORT 56
 #define AT6_VXLAN 62
-#define HEADERS_END_LEN 24
+#define AT6_INNER 70
 /* Of an IP header, from its start: what routing changes is within so many bytes. */
 #define HOP_LEN 12
 
@@ -89,51 +99,62 @@ struct flow_ends {
 	__be32 remote[4];
 };
 
-struct flow_set {
-	struct flow_key key[FLOW_WAYS];
+/* How a promoted flow's frames go. One word, so that a flow that stands is told all of it at once; a program reads it once. */
+struct flow_going {
+	__u16 path;         /* of `express_paths` */
+	__be16 source_port; /* of the outer UDP header, as the pod's frames leave */
+	__u16 udp_sum;      /* over all that the outer UDP checksum covers but the lengths; see `udp_sum()` */
+	__u8 ways;
+	__u8 gear;          /* the highest that it may be in: `enum direct_gear` */
 };
 
-/* What a promoted flow's frames need. */
+/* What a promoted flow has of its own: one cache line. Its name is in its set alone; the name's hash tells should the place have
+ * become another's since that was read. */
 struct express_flow {
-	__u64 shown_out_ns; /* when the kernel was last shown a frame from the pod, and */
-	__u64 shown_in_ns;  /* one to it */
+	__u32 generation;
+	__u32 hash;
+	struct flow_going going;
+	__u32 shown_out;     /* when the kernel was last shown a frame from the pod, and */
+	__u32 shown_in;      /* one to it, and */
+	__u32 superframe_at; /* when the pod last sent a superframe of it (0: never): in ticks */
+	__u32 place;         /* its own place */
 	__u64 out_frames;
 	__u64 out_bytes;
 	__u64 in_frames;
 	__u64 in_bytes;
-	__u32 generation;
-	__u32 pod;       /* index of the pod's device on the host's side */
-	__u32 nic;       /* index of the underlay device */
-	__u16 frame_max; /* the longest inner frame from the pod, Ethernet header included, and */
-	__u16 deliver_max; /* to it */
-	/* Outer Ethernet, IP, UDP and VXLAN headers and the inner Ethernet header, as the pod's frames leave; without
-	 * lengths, identification, ECN and checksums. What of them is longer than this is in `headers_end`. */
-	__u8 headers[HEADERS_LEN];
-	__u8 pod_mac[ETH_ALEN];
-	__u8 ecn;        /* which inner ECN bits the outer header has */
-	__u8 checksum;   /* of outer UDP checksums: CHECKSUM_SENT, CHECKSUM_VERIFIED */
-	__u8 gateway_mac[ETH_ALEN];
-	__u8 by_xdp;     /* whether the pod's device takes frames from a program on the NIC as they are */
-	__u8 gear;       /* the highest that it may be in: `enum direct_gear` */
-	__u32 ip_sum;    /* over the outer IPv4 header as it stands in `headers` */
-	__u32 udp_sum;   /* over all that the outer UDP checksum covers but the lengths; see `udp_sum()` */
-	struct flow_key key;
-	__u32 superframe_at; /* when the pod last sent a superframe of it: in ticks */
-	__u32 zero;
-	__u32 received_at; /* the place of the peer at the other end, for frames from it, and */
-	__u32 sent_at;     /* for frames to it */
-	__u8 ways;       /* of `headers`, one that goes to its pod only has but what tells whom frames are from */
-	__u8 as_kernel;  /* whether the kernel's own vxlan device sends its frames alike, and to the same VTEP */
-	__u8 nic_by_xdp; /* whether the underlay device takes frames from a program on a pod's */
-	__u8 padding;
-	__u32 place;       /* its own place */
-	/* A fourth cache line, of IPv6 alone. */
-	struct flow_ends ends;
-	__u8 headers_end[HEADERS_END_LEN];
-	__u64 more_padding;
 };
 
-_Static_assert(sizeof(struct express_flow) == 256, "src/steer/express/entries.rs writes it word by word");
+struct flow_set {
+	struct flow_key key[FLOW_WAYS];
+	struct express_flow flow[FLOW_WAYS];
+};
+
+_Static_assert(sizeof(struct flow_going) == 8, "src/steer/express/entries.rs writes it as one word");
+_Static_assert(sizeof(struct flow_set) == 5 * 64, "src/steer/express/entries.rs writes it word by word");
+
+/* What promoted flows have in common whose frames go between the same pod and the same VTEP in the same manner. */
+struct express_path {
+	__u32 pod;         /* index of the pod's device on the host's side */
+	__u32 nic;         /* index of the underlay device */
+	__u16 frame_max;   /* the longest inner frame from the pod, Ethernet header included, and */
+	__u16 deliver_max; /* to it */
+	__u32 ip_sum;      /* over the outer IPv4 header as it stands in `headers` */
+	__u8 pod_mac[ETH_ALEN];
+	__u8 ecn;          /* which inner ECN bits the outer header has */
+	__u8 checksum;     /* of outer UDP checksums: CHECKSUM_SENT, CHECKSUM_VERIFIED */
+	__u8 gateway_mac[ETH_ALEN];
+	__u8 by_xdp;       /* whether the pod's device takes frames from a program on the NIC as they are */
+	__u8 nic_by_xdp;   /* whether the underlay device takes frames from a program on a pod's */
+	__u32 received_at; /* the place of the peer at the other end, for frames from it, and */
+	__u32 sent_at;     /* for frames to it */
+	/* Outer Ethernet, IP, UDP and VXLAN headers and the inner Ethernet header, as the pod's frames leave; without lengths,
+	 * identification, ECN, source port and checksums. Where no flow leaves by it, only what tells whom frames are from. */
+	__u8 headers[HEADERS6_LEN];
+	__u8 as_kernel;    /* whether the kernel's own vxlan device sends its frames alike, and to the same VTEP */
+	__u8 zero[3];
+};
+
+_Static_assert(sizeof(struct express_path) == 128, "src/steer/express/paths.rs writes it word by word");
 
 /* What was seen of a flow at a pod's device: last, in one direction. */
 struct sighting {
@@ -161,7 +182,7 @@ struct {
 	__type(value, struct direct_state);
 } direct_state SEC(".maps");
 
-/* Both have as many entries as `settings.flow_sets` needs: that is told before loading. */
+/* These have as many entries as `settings.flow_sets` needs: that is told before loading. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -175,8 +196,17 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct express_flow);
-} express_flows SEC(".maps");
+	__type(value, struct flow_ends);
+} express_ends SEC(".maps");
+
+/* 0 is none's. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct express_path);
+} express_paths SEC(".maps");
 
 /* `settings.peers` places of the first CPU, then those of the second, and so on. Not an array of the per-CPU kind: user space
  * maps this one, and adds up thousands of peers without a system call for each. */
@@ -224,6 +254,12 @@ static __always_inline __u32 ticks(__u64 now_ns)
 static __always_inline bool lately(__u32 at, __u32 now)
 {
 	return now + 1 - at <= SUPERFRAMES_FOR_TICKS + 1;
+}
+
+/* Whether the kernel was last shown a frame so long ago that it is to see the next one. Another CPU may have been a tick ahead. */
+static __always_inline bool is_to_be_shown(__u32 shown, __u32 now)
+{
+	return (__s32)(now - shown) > SHOW_EVERY_TICKS;
 }
 
 /* Frames that reached their pod's device. */
@@ -291,18 +327,18 @@ static __always_inline bool same_key(const struct flow_key *one, const struct fl
 	return a[0] == b[0] && a[1] == b[1];
 }
 
-/* The place of this key in a set; FLOW_WAYS when it is not there. */
-static __always_inline __u32 way_in(__u32 set, const struct flow_key *key)
+/* The flow of this name, when it is in this set. */
+static __always_inline struct express_flow *flow_in(__u32 at, const struct flow_key *key)
 {
-	struct flow_set *keys = bpf_map_lookup_elem(&flow_sets, &set);
+	struct flow_set *set = bpf_map_lookup_elem(&flow_sets, &at);
 	__u32 found = FLOW_WAYS;
 
-	if (!keys)
-		return found;
+	if (!set)
+		return NULL;
 	for (__u32 way = 0; way < FLOW_WAYS; way++)
-		if (same_key(&keys->key[way], key))
+		if (same_key(&set->key[way], key))
 			found = way;
-	return found;
+	return found < FLOW_WAYS ? &set->flow[found] : NULL;
 }
 
 /* Whether it is a frame with which a connection begins or ends. */
@@ -311,38 +347,52 @@ static __always_inline bool begins_or_ends(const struct inner *inner)
 	return inner->tcp_flags & TCP_BEGINS_OR_ENDS;
 }
 
-/* The flow of a frame that was read, when it is promoted this way; none when everything was demoted since. What begins or ends a
- * connection does that to both ways, of which maybe only the other one is promoted. It may be in either of two sets: `FlowTable` of
- * `src/flows`. */
-static __always_inline struct express_flow *find_flow(const struct inner *inner, const struct direct_state *state, __u8 way)
+/* Whether a flow is the one whose IPv6 addresses these are. */
+static __always_inline bool is_between(const struct express_flow *flow, const struct flow_ends *found)
+{
+	__u32 place = flow->place;
+	struct flow_ends *ends = bpf_map_lookup_elem(&express_ends, &place);
+
+	return ends && same_ends(ends, found);
+}
+
+/* The flow of a frame that was read, when it is promoted this way, and how its frames go; none when everything was demoted since. What
+ * begins or ends a connection does that to both ways, of which maybe only the other one is promoted. It may be in either of two sets:
+ * `FlowTable` of `src/flows`. */
+static __always_inline struct express_flow *find_flow(const struct inner *inner, const struct direct_state *state, __u8 way,
+						      struct flow_going *going)
 {
 	const struct flow_key *key = &inner->key;
 	__u32 hash = flow_hash(key, state->seed);
-	__u32 set = hash & (settings.flow_sets - 1);
-	__u32 place = way_in(set, key);
-	struct express_flow *flow;
+	struct express_flow *flow = flow_in(hash & (settings.flow_sets - 1), key);
+	__u64 word;
 
-	if (place == FLOW_WAYS) {
-		set = (hash << 16 | hash >> 16) & (settings.flow_sets - 1);
-		place = way_in(set, key);
-	}
-	if (place == FLOW_WAYS)
+	if (!flow)
+		flow = flow_in((hash << 16 | hash >> 16) & (settings.flow_sets - 1), key);
+	if (!flow || !state->generation || *(volatile __u32 *)&flow->generation != state->generation || flow->hash != hash)
 		return NULL;
-	place += set * FLOW_WAYS;
-	flow = bpf_map_lookup_elem(&express_flows, &place);
-	if (!flow || !state->generation || *(volatile __u32 *)&flow->generation != state->generation ||
-	    !same_key(&flow->key, key) || !(*(volatile __u8 *)&flow->ways & way || begins_or_ends(inner)))
+	word = *(volatile __u64 *)&flow->going;
+	__builtin_memcpy(going, &word, sizeof(*going));
+	if (!(going->ways & way || begins_or_ends(inner)))
 		return NULL;
 	/* Another flow, with the same name. */
-	if (key->six && !same_ends(&flow->ends, &inner->ends))
+	if (key->six && !is_between(flow, &inner->ends))
 		return NULL;
 	return flow;
 }
 
-/* Whether a flow's frames have outer headers of IPv6. */
-static __always_inline bool is_over_ipv6(const struct express_flow *flow)
+/* What a flow that was found has in common with others. */
+static __always_inline const struct express_path *path_of(const struct flow_going *going)
 {
-	return *(const __be16 *)(flow->headers + AT_ETHERTYPE) == bpf_htons(ETH_P_IPV6);
+	__u32 place = going->path;
+
+	return bpf_map_lookup_elem(&express_paths, &place);
+}
+
+/* Whether frames have outer headers of IPv6. */
+static __always_inline bool is_over_ipv6(const struct express_path *path)
+{
+	return *(const __be16 *)(path->headers + AT_ETHERTYPE) == bpf_htons(ETH_P_IPV6);
 }
 
 /* What follows the IP header, whose lengths and addresses are known by now. */
@@ -455,8 +505,10 @@ static __always_inline void demote(struct express_flow *flow)
 }
 
 /* Whether this frame of a promoted flow may stay in the express gear; UP_REASONS when so. */
-static __always_inline enum up_reason judge_frame(struct express_flow *flow, const struct inner *inner, __u64 *shown_ns)
+static __always_inline enum up_reason judge_frame(struct express_flow *flow, const struct inner *inner, __u32 *shown)
 {
+	__u32 now = ticks(inner->now_ns);
+
 	if (begins_or_ends(inner)) {
 		/* It has to see this one, too. */
 		demote(flow);
@@ -465,8 +517,8 @@ static __always_inline enum up_reason judge_frame(struct express_flow *flow, con
 	if (inner->ttl <= 1)
 		return UP_TTL;
 	/* So that conntrack and the bridge do not forget what they know of it. */
-	if ((__s64)(inner->now_ns - *shown_ns) > SHOW_EVERY_NS) {
-		*shown_ns = inner->now_ns;
+	if (is_to_be_shown(*shown, now)) {
+		*shown = now;
 		return UP_SHOWN;
 	}
 	return UP_REASONS;
@@ -509,14 +561,14 @@ static __always_inline __u16 fold(__u32 sum)
 }
 
 /* What an outer UDP checksum covers adds up to this, without a look at the payload: the inner packet's own checksums say what that
- * adds up to. All but what differs from frame to frame is in the flow's `udp_sum`.
+ * adds up to. All but what differs from frame to frame is in the flow's `going`.
  *
  * TCP or UDP adds up to the complement of its pseudo-header. Of IPv4 the header adds up to nothing: there remain the addresses
  * and protocol of that complement, and its length. Of IPv6 addresses and length are in the header, too, and cancel out: there
  * remain version, traffic class and flow label, the hop limit, and the protocol twice. */
-static __always_inline __u32 udp_sum(const struct express_flow *flow, __u16 udp_len, const struct inner *inner, __u8 ttl)
+static __always_inline __u32 udp_sum(const struct flow_going *going, __u16 udp_len, const struct inner *inner, __u8 ttl)
 {
-	__u32 sum = flow->udp_sum + 2 * (__u32)udp_len;
+	__u32 sum = going->udp_sum + 2 * (__u32)udp_len;
 
 	if (inner->key.six)
 		return sum + (inner->label >> 16) + (inner->label & 0xffff) + ttl;

@@ -32,7 +32,7 @@ static __always_inline bool ecn_stays(__u8 outer, const struct inner *inner)
 }
 
 /* Whether the outer headers are those that the flow's far end sends: UP_REASONS when so. */
-static __always_inline enum up_reason judge_ipv4(const struct express_flow *flow, const struct iphdr *ip, __u32 len,
+static __always_inline enum up_reason judge_ipv4(const struct express_path *path, const struct iphdr *ip, __u32 len,
 						 const struct inner *inner)
 {
 	const struct udphdr *udp = (const void *)(ip + 1);
@@ -41,61 +41,60 @@ static __always_inline enum up_reason judge_ipv4(const struct express_flow *flow
 
 	if (bpf_ntohs(ip->tot_len) + ETH_HLEN != len || bpf_ntohs(udp->len) + ETH_HLEN + sizeof(*ip) != len)
 		return UP_LENGTH;
-	if (is_over_ipv6(flow) || ip->saddr != *(const __be32 *)(flow->headers + AT_DESTINATION) ||
-	    ip->daddr != *(const __be32 *)(flow->headers + AT_SOURCE) || !outer_check_holds(ip) ||
-	    udp->dest != *(const __be16 *)(flow->headers + AT_PORT) ||
-	    *(const __u32 *)vxlan != *(const __u32 *)(flow->headers + AT_VXLAN) ||
-	    *(const __u32 *)(vxlan + 4) != *(const __u32 *)(flow->headers + AT_VXLAN + 4))
+	if (is_over_ipv6(path) || ip->saddr != *(const __be32 *)(path->headers + AT_DESTINATION) ||
+	    ip->daddr != *(const __be32 *)(path->headers + AT_SOURCE) || !outer_check_holds(ip) ||
+	    udp->dest != *(const __be16 *)(path->headers + AT_PORT) ||
+	    *(const __u32 *)vxlan != *(const __u32 *)(path->headers + AT_VXLAN) ||
+	    *(const __u32 *)(vxlan + 4) != *(const __u32 *)(path->headers + AT_VXLAN + 4))
 		return UP_SPOOFED;
 	/* Between the two vxlan devices' own addresses: what was routed on both sides. */
 	for (int half = 0; half < 3; half++)
-		if (((const __u16 *)eth)[half] != ((const __u16 *)(flow->headers + AT_INNER))[half + 3] ||
-		    ((const __u16 *)eth)[half + 3] != ((const __u16 *)(flow->headers + AT_INNER))[half])
+		if (((const __u16 *)eth)[half] != ((const __u16 *)(path->headers + AT_INNER))[half + 3] ||
+		    ((const __u16 *)eth)[half + 3] != ((const __u16 *)(path->headers + AT_INNER))[half])
 			return UP_SPOOFED;
 	return ecn_stays(ip->tos & ECN_MASK, inner) ? UP_REASONS : UP_ECN;
 }
 
 /* The same over IPv6. That there are no extension headers is known. */
-static __always_inline enum up_reason judge_ipv6(const struct express_flow *flow, const struct ipv6hdr *ip, __u32 len,
+static __always_inline enum up_reason judge_ipv6(const struct express_path *path, const struct ipv6hdr *ip, __u32 len,
 						 const struct inner *inner)
 {
 	const struct udphdr *udp = (const void *)(ip + 1);
 	const __u16 *vxlan = (const void *)(udp + 1);
 	const __u16 *eth = vxlan + 4;
-	const __u16 *end = (const __u16 *)flow->headers_end; /* the VXLAN header but for its first half-word, the inner addresses */
-	const __be32 *source = (const __be32 *)(flow->headers + AT6_SOURCE);
-	const __be32 *destination = (const __be32 *)(flow->headers + AT6_DESTINATION);
+	const __u16 *expected = (const __u16 *)(path->headers + AT6_VXLAN); /* and behind it the inner addresses */
+	const __be32 *source = (const __be32 *)(path->headers + AT6_SOURCE);
+	const __be32 *destination = (const __be32 *)(path->headers + AT6_DESTINATION);
 
 	if (bpf_ntohs(ip->payload_len) + ETH_HLEN + sizeof(*ip) != len || bpf_ntohs(udp->len) + ETH_HLEN + sizeof(*ip) != len)
 		return UP_LENGTH;
 	/* Whether that is allowed, a worker knows (RFC 6935 §5). */
 	if (!udp->check)
 		return UP_CHECKSUM;
-	if (!is_over_ipv6(flow) || udp->dest != *(const __be16 *)(flow->headers + AT6_PORT) ||
-	    vxlan[0] != *(const __u16 *)(flow->headers + AT6_VXLAN))
+	if (!is_over_ipv6(path) || udp->dest != *(const __be16 *)(path->headers + AT6_PORT) || vxlan[0] != expected[0])
 		return UP_SPOOFED;
 	for (int word = 0; word < 4; word++)
 		if (ip->saddr.in6_u.u6_addr32[word] != destination[word] || ip->daddr.in6_u.u6_addr32[word] != source[word])
 			return UP_SPOOFED;
 	for (int half = 0; half < 3; half++)
-		if (vxlan[half + 1] != end[half] || eth[half] != end[half + 6] || eth[half + 3] != end[half + 3])
+		if (vxlan[half + 1] != expected[half + 1] || eth[half] != expected[half + 7] || eth[half + 3] != expected[half + 4])
 			return UP_SPOOFED;
 	return ecn_stays(bpf_ntohl(*(const __be32 *)ip) >> 20 & ECN_MASK, inner) ? UP_REASONS : UP_ECN;
 }
 
 /* Whether the outer UDP checksum, if there is one, is right, and with it the inner ones: else a worker has a look. The far end
  * chooses its source port itself; all else is as in the other direction. */
-static __always_inline bool udp_check_holds(const struct express_flow *flow, void *data, void *end, bool six, const struct inner *inner)
+static __always_inline bool udp_check_holds(const struct flow_going *going, void *data, void *end, bool six,
+					    const struct inner *inner)
 {
 	const struct udphdr *udp = data + ETH_HLEN + (six ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
-	__be16 port = *(const __be16 *)(flow->headers + (six ? AT6_PORT : AT_PORT) - sizeof(__be16));
 
 	if ((void *)(udp + 1) > end)
 		return false;
 	if (!udp->check)
 		return true;
-	return fold(udp_sum(flow, bpf_ntohs(udp->len), inner, inner->ttl) + (__u16)~bpf_ntohs(port) + bpf_ntohs(udp->source) +
-		    bpf_ntohs(udp->check)) == 0xffff;
+	return fold(udp_sum(going, bpf_ntohs(udp->len), inner, inner->ttl) + (__u16)~bpf_ntohs(going->source_port) +
+		    bpf_ntohs(udp->source) + bpf_ntohs(udp->check)) == 0xffff;
 }
 
 /* Has the ring gear leave the flow to the kernel while this frame may be with a worker. */
@@ -108,7 +107,7 @@ static __always_inline void note_foreign(const struct express_flow *flow, __u64 
 }
 
 /* Makes the frame one that the pod is sent by its gateway; false when it is shorter than it was before, which it is not. */
-static __always_inline bool route(struct xdp_md *ctx, const struct express_flow *flow, const struct inner *inner)
+static __always_inline bool route(struct xdp_md *ctx, const struct express_path *path, const struct inner *inner)
 {
 	struct ethhdr *eth = (void *)(long)ctx->data;
 	void *ip = eth + 1;
@@ -116,25 +115,25 @@ static __always_inline bool route(struct xdp_md *ctx, const struct express_flow 
 	/* A hop limit is within that, too. */
 	if (ip + sizeof(struct iphdr) > (void *)(long)ctx->data_end)
 		return false;
-	copy_halves(eth->h_dest, flow->pod_mac, ETH_ALEN / 2);
-	copy_halves(eth->h_source, flow->gateway_mac, ETH_ALEN / 2);
+	copy_halves(eth->h_dest, path->pod_mac, ETH_ALEN / 2);
+	copy_halves(eth->h_source, path->gateway_mac, ETH_ALEN / 2);
 	write_hop(ip, inner);
 	return true;
 }
 
 /* Takes the outer headers off, and sends the frame on its way. XDP_ABORTED, and the frame as it was, when there is no room for
  * what the classifier is told. */
-static __always_inline int hand_over(struct xdp_md *ctx, const struct express_flow *flow, const struct inner *inner, int outer_len)
+static __always_inline int hand_over(struct xdp_md *ctx, const struct express_path *path, const struct inner *inner, int outer_len)
 {
 	struct handover *handover;
 
-	if (flow->by_xdp) {
+	if (path->by_xdp) {
 		if (bpf_xdp_adjust_head(ctx, outer_len))
 			return XDP_ABORTED;
-		if (!route(ctx, flow, inner))
+		if (!route(ctx, path, inner))
 			return XDP_DROP;
 		count_delivered(1, inner->len);
-		return bpf_redirect(flow->pod, 0);
+		return bpf_redirect(path->pod, 0);
 	}
 	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*handover)))
 		return XDP_ABORTED;
@@ -143,10 +142,10 @@ static __always_inline int hand_over(struct xdp_md *ctx, const struct express_fl
 		return XDP_ABORTED;
 	}
 	handover = (void *)(long)ctx->data_meta;
-	if ((void *)(handover + 1) > (void *)(long)ctx->data || !route(ctx, flow, inner))
+	if ((void *)(handover + 1) > (void *)(long)ctx->data || !route(ctx, path, inner))
 		return XDP_DROP;
 	handover->magic = HANDOVER_MAGIC;
-	handover->pod = flow->pod;
+	handover->pod = path->pod;
 	return XDP_PASS;
 }
 
@@ -188,7 +187,9 @@ static __always_inline int take_from(struct xdp_md *ctx, bool six, __u64 now_ns,
 	__u32 len = end - data;
 	struct inner inner;
 	struct direct_counts *counts = counts_of(WAY_IN);
+	const struct express_path *path;
 	struct express_flow *flow;
+	struct flow_going going;
 	struct express_peer *peer;
 	enum up_reason why;
 	int verdict;
@@ -205,17 +206,20 @@ static __always_inline int take_from(struct xdp_md *ctx, bool six, __u64 now_ns,
 	why = read_inner(data + outer_len, end, len - outer_len, false, state, &inner);
 	if (why != UP_REASONS)
 		goto up;
-	flow = find_flow(&inner, state, FLOW_IN);
+	flow = find_flow(&inner, state, FLOW_IN, &going);
 	why = UP_NO_FLOW;
 	if (!flow)
+		goto up;
+	path = path_of(&going);
+	if (!path)
 		goto up;
 	why = UP_NOT_ALIVE;
 	inner.now_ns = now_ns;
 	if (!listened(state, inner.now_ns))
 		goto up;
-	why = six ? judge_ipv6(flow, data + ETH_HLEN, len, &inner) : judge_ipv4(flow, data + ETH_HLEN, len, &inner);
+	why = six ? judge_ipv6(path, data + ETH_HLEN, len, &inner) : judge_ipv4(path, data + ETH_HLEN, len, &inner);
 	/* A group's address is no VTEP's, and a frame that came in by another NIC is not routed as this flow was. */
-	if (why == UP_REASONS && flow->nic != ctx->ingress_ifindex)
+	if (why == UP_REASONS && path->nic != ctx->ingress_ifindex)
 		why = UP_SPOOFED;
 	if (why != UP_REASONS) {
 		if (why != UP_ECN)
@@ -224,19 +228,19 @@ static __always_inline int take_from(struct xdp_md *ctx, bool six, __u64 now_ns,
 	}
 	/* The ring gear judges it behind the worker that gets it now. */
 	why = UP_RING;
-	if (flow->gear == GEAR_RING)
+	if (going.gear == GEAR_RING)
 		goto up;
-	why = judge_frame(flow, &inner, &flow->shown_in_ns);
+	why = judge_frame(flow, &inner, &flow->shown_in);
 	if (why != UP_REASONS)
 		goto up;
 	why = UP_OVERSIZE;
-	if (inner.len > flow->deliver_max)
+	if (inner.len > path->deliver_max)
 		goto up;
 	why = UP_CHECKSUM;
-	if (flow->checksum & CHECKSUM_VERIFIED && !udp_check_holds(flow, data, end, six, &inner))
+	if (path->checksum & CHECKSUM_VERIFIED && !udp_check_holds(&going, data, end, six, &inner))
 		goto up;
 	why = UP_NO_ROOM;
-	verdict = hand_over(ctx, flow, &inner, outer_len);
+	verdict = hand_over(ctx, path, &inner, outer_len);
 	if (verdict == XDP_ABORTED)
 		goto up;
 	counts->received++;
@@ -246,7 +250,7 @@ static __always_inline int take_from(struct xdp_md *ctx, bool six, __u64 now_ns,
 	}
 	flow->in_frames++;
 	flow->in_bytes += inner.len;
-	peer = peer_of(flow->received_at);
+	peer = peer_of(path->received_at);
 	if (peer) {
 		peer->received_frames++;
 		peer->received_bytes += inner.len;

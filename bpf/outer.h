@@ -48,66 +48,72 @@ static __always_inline bool same_mac(const __u8 *one, const __u8 *other)
 
 /* Whether a frame that came by this device is as those which were seen of its flow: UP_REASONS when so. */
 static __always_inline enum up_reason judge_sender(const struct ethhdr *eth, const void *end, __u32 ifindex,
-						   const struct express_flow *flow)
+						   const struct express_path *path)
 {
 	if ((const void *)(eth + 1) > end)
 		return UP_LENGTH;
-	if (flow->pod != ifindex || !same_mac(eth->h_source, flow->pod_mac) || !same_mac(eth->h_dest, flow->gateway_mac))
+	if (path->pod != ifindex || !same_mac(eth->h_source, path->pod_mac) || !same_mac(eth->h_dest, path->gateway_mac))
 		return UP_SPOOFED;
 	return UP_REASONS;
 }
 
 /* The outer UDP checksum. Of an inner one that is unfinished it is right when the device finishes that. */
-static __always_inline __be16 udp_checksum(const struct express_flow *flow, __u16 udp_len, const struct inner *inner)
+static __always_inline __be16 udp_checksum(const struct express_path *path, const struct flow_going *going, __u16 udp_len,
+					   const struct inner *inner)
 {
-	__u16 check = ~fold(udp_sum(flow, udp_len, inner, inner->ttl - 1));
+	__u16 check = ~fold(udp_sum(going, udp_len, inner, inner->ttl - 1));
 
+	if (!(path->checksum & CHECKSUM_SENT))
+		return 0;
 	return check ? bpf_htons(check) : 0xffff;
 }
 
-/* Writes what stands in front of the inner IP header: HEADERS_LEN bytes, of a flow over IPv4. */
-static __always_inline void write_ipv4(void *headers, const struct express_flow *flow, const struct inner *inner)
+/* Writes what stands in front of the inner IP header: HEADERS_LEN bytes, over IPv4. */
+static __always_inline void write_ipv4(void *headers, const struct express_path *path, const struct flow_going *going,
+				       const struct inner *inner)
 {
 	__u16 tot_len = inner->len + OUTER_LEN - ETH_HLEN;
 	__u16 udp_len = tot_len - sizeof(struct iphdr);
-	__u8 tos = inner->tos & flow->ecn;
+	__u8 tos = inner->tos & path->ecn;
 	__u16 id = next_id();
 
 	for (int word = 0; word < HEADERS_LEN / 8; word++)
-		((__u64 *)headers)[word] = ((const __u64 *)flow->headers)[word];
-	*(__u8 *)(headers + AT_TOS) = flow->headers[AT_TOS] | tos;
+		((__u64 *)headers)[word] = ((const __u64 *)path->headers)[word];
+	*(__u8 *)(headers + AT_TOS) = path->headers[AT_TOS] | tos;
 	*(__be16 *)(headers + AT_TOTAL_LEN) = bpf_htons(tot_len);
 	*(__be16 *)(headers + AT_ID) = bpf_htons(id);
-	*(__be16 *)(headers + AT_IP_CHECK) = bpf_htons(~fold(flow->ip_sum + tos + tot_len + id));
+	*(__be16 *)(headers + AT_IP_CHECK) = bpf_htons(~fold(path->ip_sum + tos + tot_len + id));
+	*(__be16 *)(headers + AT_SOURCE_PORT) = going->source_port;
 	*(__be16 *)(headers + AT_UDP_LEN) = bpf_htons(udp_len);
-	*(__be16 *)(headers + AT_UDP_CHECK) = flow->checksum & CHECKSUM_SENT ? udp_checksum(flow, udp_len, inner) : 0;
+	*(__be16 *)(headers + AT_UDP_CHECK) = udp_checksum(path, going, udp_len, inner);
 }
 
-/* The same of one over IPv6: HEADERS6_LEN bytes. */
-static __always_inline void write_ipv6(void *headers, const struct express_flow *flow, const struct inner *inner)
+/* The same over IPv6: HEADERS6_LEN bytes. */
+static __always_inline void write_ipv6(void *headers, const struct express_path *path, const struct flow_going *going,
+				       const struct inner *inner)
 {
 	__u16 udp_len = inner->len + OUTER6_LEN - ETH_HLEN - sizeof(struct ipv6hdr);
 
-	for (int word = 0; word < HEADERS_LEN / 8; word++)
-		((__u64 *)headers)[word] = ((const __u64 *)flow->headers)[word];
-	for (int word = 0; word < (HEADERS6_LEN - HEADERS_LEN) / 4; word++)
-		((__u32 *)(headers + HEADERS_LEN))[word] = ((const __u32 *)flow->headers_end)[word];
-	*(__u8 *)(headers + AT_TOS) = flow->headers[AT_TOS] | (inner->tos & flow->ecn) << AT6_ECN_SHIFT;
+	for (int word = 0; word < HEADERS6_LEN / 4; word++)
+		((__u32 *)headers)[word] = ((const __u32 *)path->headers)[word];
+	*(__u8 *)(headers + AT_TOS) = path->headers[AT_TOS] | (inner->tos & path->ecn) << AT6_ECN_SHIFT;
 	*(__be16 *)(headers + AT6_PAYLOAD_LEN) = bpf_htons(udp_len);
+	*(__be16 *)(headers + AT6_SOURCE_PORT) = going->source_port;
 	*(__be16 *)(headers + AT6_UDP_LEN) = bpf_htons(udp_len);
-	*(__be16 *)(headers + AT6_UDP_CHECK) = flow->checksum & CHECKSUM_SENT ? udp_checksum(flow, udp_len, inner) : 0;
+	*(__be16 *)(headers + AT6_UDP_CHECK) = udp_checksum(path, going, udp_len, inner);
 }
 
 /* A frame that leaves. */
-static __always_inline void count_sent(struct express_flow *flow, const struct inner *inner, struct direct_counts *counts)
+static __always_inline void count_sent(struct express_flow *flow, const struct express_path *path, const struct inner *inner,
+				       struct direct_counts *counts)
 {
-	struct express_peer *peer = peer_of(flow->sent_at);
+	struct express_peer *peer = peer_of(path->sent_at);
 
 	flow->out_frames++;
 	flow->out_bytes += inner->len;
 	if (peer) {
 		peer->sent_frames++;
-		peer->sent_bytes += inner->len + (is_over_ipv6(flow) ? OUTER6_LEN : OUTER_LEN);
+		peer->sent_bytes += inner->len + (is_over_ipv6(path) ? OUTER6_LEN : OUTER_LEN);
 		peer->sent_ns = inner->now_ns;
 	}
 	counts->forwarded++;

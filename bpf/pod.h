@@ -87,29 +87,32 @@ static __always_inline bool is_finished(struct xdp_md *ctx, const struct inner *
 }
 
 /* Whether the classifier would send this frame of a flow to the NIC, and do nothing else. */
-static __always_inline bool is_plain(const struct express_flow *flow, const struct inner *inner)
+static __always_inline bool is_plain(const struct express_flow *flow, const struct express_path *path,
+				     const struct flow_going *going, const struct inner *inner)
 {
-	return !begins_or_ends(inner) && inner->ttl > 1 && (__s64)(inner->now_ns - flow->shown_out_ns) <= SHOW_EVERY_NS &&
-	       flow->gear != GEAR_RING && !lately(flow->superframe_at, ticks(inner->now_ns)) &&
-	       (inner->tos & ECN_MASK) != ECN_CE && inner->len <= flow->frame_max;
+	__u32 now = ticks(inner->now_ns);
+
+	return !begins_or_ends(inner) && inner->ttl > 1 && !is_to_be_shown(flow->shown_out, now) && going->gear != GEAR_RING &&
+	       !lately(flow->superframe_at, now) && (inner->tos & ECN_MASK) != ECN_CE && inner->len <= path->frame_max;
 }
 
 /* Writes the headers of the flow in front of the frame, where room was made for them, and makes its TTL one less; false when it is
  * shorter than it was before, which it is not. */
-static __always_inline bool write_outer(struct xdp_md *ctx, const struct express_flow *flow, const struct inner *inner)
+static __always_inline bool write_outer(struct xdp_md *ctx, const struct express_path *path, const struct flow_going *going,
+					const struct inner *inner)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 
-	if (is_over_ipv6(flow)) {
+	if (is_over_ipv6(path)) {
 		if (data + HEADERS6_LEN + HOP_LEN > end)
 			return false;
-		write_ipv6(data, flow, inner);
+		write_ipv6(data, path, going, inner);
 		write_hop(data + HEADERS6_LEN, inner);
 		return true;
 	}
 	if (data + HEADERS_LEN + HOP_LEN > end)
 		return false;
-	write_ipv4(data, flow, inner);
+	write_ipv4(data, path, going, inner);
 	write_hop(data + HEADERS_LEN, inner);
 	return true;
 }
@@ -121,7 +124,9 @@ static __always_inline int take_from_pod(struct xdp_md *ctx)
 	struct direct_state *state = bpf_map_lookup_elem(&direct_state, &zero);
 	struct direct_counts *counts = counts_of(WAY_OUT);
 	__u32 len = end - data;
+	const struct express_path *path;
 	struct express_flow *flow;
+	struct flow_going going;
 	struct inner inner;
 
 	if (!state || !counts || !*(volatile __u32 *)&state->generation)
@@ -129,26 +134,27 @@ static __always_inline int take_from_pod(struct xdp_md *ctx)
 	/* A frame of several buffers is long, and none that this is for. */
 	if (bpf_xdp_get_buff_len(ctx) != len || read_inner(data, end, len, true, state, &inner) != UP_REASONS)
 		return XDP_PASS;
-	flow = find_flow(&inner, state, FLOW_OUT);
-	if (!flow || !flow->nic_by_xdp)
+	flow = find_flow(&inner, state, FLOW_OUT, &going);
+	path = flow ? path_of(&going) : NULL;
+	if (!flow || !path || !path->nic_by_xdp)
 		return XDP_PASS;
 	inner.now_ns = bpf_ktime_get_coarse_ns();
 	if (bypassed() || !all_fresh(inner.now_ns) || !listened(state, inner.now_ns))
 		return XDP_PASS;
-	if (judge_sender(data, end, ctx->ingress_ifindex, flow) != UP_REASONS || !is_plain(flow, &inner) ||
+	if (judge_sender(data, end, ctx->ingress_ifindex, path) != UP_REASONS || !is_plain(flow, path, &going, &inner) ||
 	    !is_finished(ctx, &inner))
 		return XDP_PASS;
 	/* Where there is no room in front of it, there is behind XDP. */
-	if (bpf_xdp_adjust_head(ctx, is_over_ipv6(flow) ? -OUTER6_LEN : -OUTER_LEN))
+	if (bpf_xdp_adjust_head(ctx, is_over_ipv6(path) ? -OUTER6_LEN : -OUTER_LEN))
 		return XDP_PASS;
 	counts->received++;
-	if (!write_outer(ctx, flow, &inner)) {
+	if (!write_outer(ctx, path, &going, &inner)) {
 		counts->lost++;
 		return XDP_DROP;
 	}
 	counts->by_xdp++;
-	count_sent(flow, &inner, counts);
-	return bpf_redirect(flow->nic, 0);
+	count_sent(flow, path, &inner, counts);
+	return bpf_redirect(path->nic, 0);
 }
 
 #endif

@@ -31,8 +31,6 @@
 #define INNER6_HEADERS_LEN 74
 /* Of a frame, from its start: what routing changes is within so many bytes. */
 #define ROUTED_LEN (ETH_HLEN + HOP_LEN)
-/* Where the two vxlan devices' addresses are of a flow over IPv6, in `express_flow.headers_end`. */
-#define AT6_INNER_IN_END 6
 /* The upper four bits of this byte of a TCP header: its length in words. */
 #define TCP_WORDS_AT 12
 /* See `leave_to_device`. */
@@ -121,9 +119,9 @@ static __always_inline bool route_frame(struct __sk_buff *skb, const __u8 *to, c
 }
 
 /* The two vxlan devices' addresses, of a frame from the pod: to, and from. */
-static __always_inline const __u8 *tunnel_ends(const struct express_flow *flow)
+static __always_inline const __u8 *tunnel_ends(const struct express_path *path)
 {
-	return is_over_ipv6(flow) ? flow->headers_end + AT6_INNER_IN_END : flow->headers + AT_INNER;
+	return path->headers + (is_over_ipv6(path) ? AT6_INNER : AT_INNER);
 }
 
 /* How many frames of the wire a pod's frame is. Of a superframe that a guest made, nobody has counted them yet (0). */
@@ -158,17 +156,18 @@ static __always_inline bool is_shown_to_kernel(const struct __sk_buff *skb)
 }
 
 /* Sends a pod's frame, that was judged, to the vxlan device: for the workers, or for the device itself when it is `bulk`. */
-static __always_inline int send_to_device(struct __sk_buff *skb, const struct express_flow *flow, const struct inner *inner, bool bulk)
+static __always_inline int send_to_device(struct __sk_buff *skb, const struct express_flow *flow, const struct express_path *path,
+					  const struct inner *inner, bool bulk)
 {
 	struct direct_counts *counts = counts_of(WAY_RING_OUT);
 	struct ring_flow *ring = ring_of(flow);
-	const __u8 *ends = tunnel_ends(flow);
+	const __u8 *ends = tunnel_ends(path);
 	__u64 frames = wire_frames(skb);
 
 	if (!counts || !ring)
 		return NEXT;
 	counts->received += frames;
-	if (!fits(skb, inner, flow->frame_max)) {
+	if (!fits(skb, inner, path->frame_max)) {
 		counts->up[UP_OVERSIZE] += frames;
 		return NEXT;
 	}
@@ -186,9 +185,9 @@ static __always_inline int send_to_device(struct __sk_buff *skb, const struct ex
 }
 
 /* Whether a frame is between the two vxlan devices' own addresses: what was routed on both sides. */
-static __always_inline bool is_routed(struct __sk_buff *skb, const struct express_flow *flow)
+static __always_inline bool is_routed(struct __sk_buff *skb, const struct express_path *path)
 {
-	const __u16 *ends = (const __u16 *)tunnel_ends(flow);
+	const __u16 *ends = (const __u16 *)tunnel_ends(path);
 	const __u16 *found = (void *)(long)skb->data;
 
 	if ((void *)(found + ETH_ALEN) > (void *)(long)skb->data_end)
@@ -207,7 +206,9 @@ static __always_inline __u32 take_from_worker(struct __sk_buff *skb, __u64 frame
 	struct direct_state *state = bpf_map_lookup_elem(&direct_state, &zero);
 	struct direct_counts *counts = counts_of(WAY_RING_IN);
 	struct inner inner;
+	const struct express_path *path;
 	struct express_flow *flow;
+	struct flow_going going;
 	struct ring_flow *ring;
 	enum up_reason why;
 
@@ -220,12 +221,13 @@ static __always_inline __u32 take_from_worker(struct __sk_buff *skb, __u64 frame
 	why = read_frame(skb, false, state, &inner);
 	if (why != UP_REASONS)
 		goto up;
-	flow = find_flow(&inner, state, FLOW_IN);
+	flow = find_flow(&inner, state, FLOW_IN, &going);
 	why = UP_NO_FLOW;
 	if (!flow)
 		goto up;
+	path = path_of(&going);
 	ring = ring_of(flow);
-	if (!ring)
+	if (!path || !ring)
 		goto up;
 	why = UP_NOT_ALIVE;
 	inner.now_ns = bpf_ktime_get_coarse_ns();
@@ -233,23 +235,23 @@ static __always_inline __u32 take_from_worker(struct __sk_buff *skb, __u64 frame
 		goto up;
 	why = UP_SPOOFED;
 	/* A worker that holds it up for longer is none. */
-	if (ring->device != settings.device || !is_routed(skb, flow) ||
+	if (ring->device != settings.device || !is_routed(skb, path) ||
 	    (ring->foreign_ns && (__s64)(inner.now_ns - ring->foreign_ns) <= HEARTBEAT_STALE_NS))
 		goto up;
-	why = judge_frame(flow, &inner, &flow->shown_in_ns);
+	why = judge_frame(flow, &inner, &flow->shown_in);
 	if (why != UP_REASONS)
 		goto up;
 	why = UP_OVERSIZE;
-	if (!fits(skb, &inner, flow->deliver_max))
+	if (!fits(skb, &inner, path->deliver_max))
 		goto up;
 	why = UP_NO_ROOM;
-	if (!route_frame(skb, flow->pod_mac, flow->gateway_mac, &inner))
+	if (!route_frame(skb, path->pod_mac, path->gateway_mac, &inner))
 		goto up;
 	ring->in_frames += frames;
 	ring->in_bytes += inner.len;
 	counts->forwarded += frames;
 	counts->bytes += inner.len;
-	return flow->pod;
+	return path->pod;
 up:
 	counts->up[why] += frames;
 	return 0;

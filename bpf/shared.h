@@ -165,12 +165,12 @@ struct express_peer {
 /* For so long the gear goes on without a word of who listens to what changes. */
 #define LISTENER_STALE_NS 100000000LL
 
-/* How often the kernel is shown a frame of a promoted flow, in each direction: more often than conntrack forgets a UDP flow
- * (30 s), and a bridge an address (300 s). */
-#define SHOW_EVERY_NS 10000000000LL
-
 /* See `ticks` in direct.h. */
 #define TICK_SHIFT 20
+
+/* How often, every ten seconds, the kernel is shown a frame of a promoted flow, in each direction: more often than conntrack forgets a
+ * UDP flow (30 s), and a bridge an address (300 s). */
+#define SHOW_EVERY_TICKS 9536
 
 /* For so long, a second, a flow stays in the ring gear after the last superframe of its pod's. */
 #define SUPERFRAMES_FOR_TICKS 954

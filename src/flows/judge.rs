@@ -18,8 +18,8 @@ use std::collections::VecDeque;
 
 use super::known::{Going, Known};
 use super::{
-    Arrival, AtPods, Departure, Evidence, FlowKey, FlowTable, Generation, PodSide, Seed, Seen,
-    Sighting, Slot, Standing, Ways,
+    Arrival, AtPods, Departure, Evidence, FlowKey, FlowTable, Generation, Hitch, PodSide, Seed,
+    Seen, Sighting, Slot, Standing, Ways,
 };
 
 /// How long a flow of which not everything was seen is kept in mind where nobody wants its place.
@@ -37,7 +37,7 @@ const AGAIN_NS: u64 = 10_000_000;
 /// So many times at most: then it is 320 ms.
 const PACES: usize = 6;
 /// How long the place of a promoted flow rests: many times what a program may be held up in which still reads it.
-const REST_NS: u64 = 1_000_000_000;
+pub const REST_NS: u64 = 1_000_000_000;
 
 /// A flow that may go the direct path from now on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,7 +204,7 @@ impl Judge {
             let (before, found) = (known.going, found.filter(|found| known.may_become(found)));
             let departure = out.copied().or(arrived.map(Arrival::departure));
             let (Some((ways, pod)), Some(departure)) = (found, departure) else {
-                known.held = false;
+                known.held = None;
                 self.put_off(slot, now_ns);
                 continue;
             };
@@ -242,7 +242,7 @@ impl Judge {
         if !std::mem::take(&mut known.waits) {
             return false;
         }
-        known.held = false;
+        known.held = None;
         known.going = Some(Going {
             frames: known.going.map_or(0, |going| going.frames),
             ways: flow.ways,
@@ -255,10 +255,10 @@ impl Judge {
         true
     }
 
-    /// Has a ripe flow stay with the kernel whose frames conntrack has to see; it is asked for later on.
-    pub fn hold(&mut self, slot: Slot, now_ns: u64) {
+    /// Has a ripe flow stay with the kernel, and says why; it is asked for later on.
+    pub fn hold(&mut self, slot: Slot, why: Hitch, now_ns: u64) {
         if let Some((_, known)) = self.table.get_mut(slot) {
-            known.held = true;
+            known.held = Some(why);
         }
         self.put_off(slot, now_ns);
     }
@@ -327,8 +327,8 @@ impl Judge {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::HEADERS_LEN;
     use super::super::key::tests::{key, seed};
-    use super::super::{HEADERS_LEN, Hitch};
     use super::*;
     use crate::stats::PeerId;
     use crate::wire::{MacAddr, Vni};
@@ -622,18 +622,18 @@ pub(super) mod tests {
         judge.hear(&arrived(key(5, 2), FAR), 3);
         judge.hear(&out(key(5, 3)), 3);
         judge.hear(&arrived(key(5, 3), [10, 0, 0, 12]), 4);
-        for flow in [key(5, 4), tcp, key(5, 6), key(5, 7)] {
+        for flow in [key(5, 4), tcp, key(5, 6), key(5, 7), key(5, 8)] {
             judge.hear(&out(flow), 3);
             judge.hear(&arrived(flow, FAR), 4);
         }
-        let seen = |flow: &FlowKey| alike(pod().filter(|_| [key(5, 6), key(5, 7)].contains(flow)));
+        let seen = |flow: &FlowKey| alike(pod().filter(|_| flow.local.port() >= 6));
         let ripe = judge.ripe(5, seen);
-        assert_eq!(ripe.len(), 2);
+        assert_eq!(ripe.len(), 3);
         for flow in &ripe {
-            if flow.key == key(5, 7) {
-                judge.hold(flow.slot, 5);
-            } else {
-                assert!(judge.promote(flow, 5));
+            match flow.key.local.port() {
+                7 => judge.hold(flow.slot, Hitch::Held, 5),
+                8 => judge.hold(flow.slot, Hitch::NoPath, 5),
+                _ => assert!(judge.promote(flow, 5)),
             }
         }
         let hitch = |judge: &Judge, flow| {
@@ -650,13 +650,14 @@ pub(super) mod tests {
             (tcp, Some(Hitch::TcpForbidden)),
             (key(5, 6), None),
             (key(5, 7), Some(Hitch::Held)),
+            (key(5, 8), Some(Hitch::NoPath)),
         ] {
             assert_eq!(hitch(&judge, flow), expected, "{flow}");
         }
         // Kept in mind for a while.
         let keep = |_| Verdict::Frames(0);
         judge.sweep(5_000 * MS, 1, keep, |_, _| ());
-        assert_eq!(judge.flows().count(), 7);
+        assert_eq!(judge.flows().count(), 8);
         judge.sweep(60_004 * MS, 1, keep, |_, _| ());
         assert_eq!(judge.flows().count(), 0);
     }

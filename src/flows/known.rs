@@ -1,6 +1,6 @@
 //! What is known of a flow, until it may go the direct path and while it does.
 
-use super::{Arrival, Departure, Evidence, PodSide, Ways};
+use super::{Arrival, Departure, Evidence, Hitch, PodSide, Ways};
 
 /// How long a flow of which not everything was seen keeps its place from another: until a worker tells of it again.
 const PATIENCE_NS: u64 = 1_000_000_000;
@@ -22,8 +22,8 @@ pub struct Known {
     pub waits: bool,
     /// How often that was asked for in vain.
     pub in_vain: u8,
-    /// Conntrack has to see its frames.
-    pub held: bool,
+    /// Why it stays with the kernel, though all was seen.
+    pub held: Option<Hitch>,
 }
 
 /// How a flow is promoted.

@@ -25,7 +25,7 @@ mod standing;
 mod table;
 
 pub use evidence::{AtPods, Evidence, PodSide, Ways};
-pub use judge::{Judge, Promoted, Verdict};
+pub use judge::{Judge, Promoted, REST_NS, Verdict};
 pub use key::{FlowKey, KEY_LEN, Seed, Way};
 pub use lookout::{
     Arrival, Departure, Generation, HEADERS_LEN, Lookout, Seen, Sighting, Sightings,

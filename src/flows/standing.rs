@@ -18,6 +18,8 @@ pub enum Hitch {
     TcpForbidden,
     /// Conntrack has to see its frames.
     Held,
+    /// All paths are others', or rest: pairs of a pod and a VTEP.
+    NoPath,
     /// Its pod's device was not seen to send and to be sent the same 5-tuple, with the same Ethernet addresses: it is translated on
     /// its way, or its pod's device is not looked after.
     PodUnseen,
@@ -37,6 +39,7 @@ impl Hitch {
             Self::Held => {
                 "conntrack has to see its frames: it translates them, has a helper for them, or soon forgets the flow"
             }
+            Self::NoPath => "too many pairs of a pod and a VTEP have flows that go direct",
             Self::PodUnseen => "not seen both ways at a pod's device",
             Self::PodUnknown => "not seen at the pod's device that its address is behind",
         }
@@ -99,7 +102,7 @@ fn hitch(key: &FlowKey, known: &Known, evidence: Evidence, tcp: bool) -> Option<
     match missing.filter(|_| !one_way || going.is_some()) {
         Some(hitch) => Some(hitch),
         None if key.is_tcp() && !tcp => Some(Hitch::TcpForbidden),
-        None if known.held => Some(Hitch::Held),
+        None if known.held.is_some() => known.held,
         None if one_way => Some(Hitch::PodUnknown),
         None => Some(Hitch::PodUnseen),
     }

@@ -60,7 +60,8 @@ impl Settings {
         match map {
             _ if self.flow_sets == 0 => None,
             "flow_sets" => Some(self.flow_sets),
-            "express_flows" | "ring_flows" => Some(self.flow_sets * WAYS as u32),
+            "express_ends" | "ring_flows" => Some(self.flow_sets * WAYS as u32),
+            "express_paths" => Some(paths_of(self.flow_sets as usize * WAYS) as u32),
             // Those that nobody has promoted yet: after a change, that may be all.
             "from_pods" | "to_pods" => Some((self.flow_sets * WAYS as u32).max(SIGHTINGS_MIN)),
             "express_peers" => Some(cpus() * self.peers),
@@ -82,7 +83,7 @@ impl Settings {
 }
 
 /// Maps that all copies share with the first.
-const SHARED: [&str; 11] = [
+const SHARED: [&str; 12] = [
     "heartbeats",
     "bypass",
     "endpoints",
@@ -90,7 +91,8 @@ const SHARED: [&str; 11] = [
     "ways",
     "direct_state",
     "flow_sets",
-    "express_flows",
+    "express_ends",
+    "express_paths",
     "ring_flows",
     "express_peers",
     "direct_counts",
@@ -99,6 +101,12 @@ const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vxgate.bpf.o"));
 
 /// XDP at a pod's device.
 pub(super) const POD_XDP: &str = "vxgate_pod_xdp";
+
+/// How many places for paths there are where there are so many for flows: each may have its own, as far as 16 bits tell them apart.
+pub(super) const fn paths_of(flows: usize) -> usize {
+    const PATHS_MAX: usize = 1 << u16::BITS;
+    if flows < PATHS_MAX { flows } else { PATHS_MAX }
+}
 
 /// How many processors there may be.
 pub(super) fn cpus() -> u32 {

@@ -36,7 +36,7 @@ pub use ethtool::{
 };
 pub use express::{
     Attended, DirectCounters, Express, ExpressPeers, FlowCounters, Gear, InRing, PROGRAMS_AT_PODS,
-    WayCounters,
+    PathId, WayCounters,
 };
 pub use frame_limit::FrameLimits;
 pub use heartbeat::Heartbeat;

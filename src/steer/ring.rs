@@ -63,8 +63,8 @@ mod tests {
     use super::super::copy::tests::{TC_ACT_REDIRECT, TCX_NEXT, pretend_alive};
     use super::super::copy::{COUNTS_EGRESS, COUNTS_UNDERLAY};
     use super::super::express::tests::{
-        FAR, GATEWAY, GENERATION, Loaded, OWN, POD, SETS, UNLIKE, XDP_PASS, gear, loaded, of_pod,
-        of_wire, run, run_marked, run_superframe, sealed,
+        FAR, GATEWAY, Loaded, OWN, POD, SETS, UNLIKE, XDP_PASS, gear, loaded, of_pod, of_wire, run,
+        run_marked, run_superframe, sealed,
     };
     use super::super::express::{WAY_IN, WAY_OUT, WAY_RING_IN, WAY_RING_OUT};
     use crate::flows::{FlowKey, Slot, Verdict, WAYS, Way};
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn a_pods_frame_leaves_routed_for_the_workers() {
         for tcp in [false, true] {
-            let gear = loaded(Gear::Ring);
+            let mut gear = loaded(Gear::Ring);
             let sent = of_pod(tcp);
             gear.promote(&sent);
             let mut routed = Vec::new();
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_superframe_goes_whole_and_the_flow_with_it_if_its_segments_fit() {
-        let gear = gear();
+        let mut gear = gear();
         let sent = of_pod(true);
         gear.promote(&sent);
         assert_eq!(gear.send_from_pod(&sent).0, TC_ACT_REDIRECT);
@@ -181,7 +181,7 @@ mod tests {
             (Gear::Ring, true),
             (Gear::Ring, false),
         ] {
-            let gear = loaded(highest);
+            let mut gear = loaded(highest);
             let lone = of_pod(tcp);
             gear.promote(&lone);
             let superframe = longer(lone.clone(), 0, 3000);
@@ -204,12 +204,12 @@ mod tests {
 
     #[test]
     fn superframes_that_the_vxlan_device_would_send_otherwise_are_the_workers() {
-        let gear = gear();
+        let mut gear = gear();
         let lone = of_pod(true);
         let mut flow = gear.flow(&lone);
         flow.departure.as_kernel = false;
-        gear.express
-            .promote(&flow, GENERATION, crate::port::now_ns());
+        let now_ns = crate::port::now_ns();
+        gear.go(&flow);
         let superframe = longer(lone, 0, 3000);
         let program = &gear.express.object;
         let sent = run_marked(program, "vxgate_from_pod", &superframe, 1000, [0; 20]);
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn what_is_too_long_for_the_path_or_the_pod_is_the_kernels() {
-        let gear = loaded(Gear::Ring);
+        let mut gear = loaded(Gear::Ring);
         let sent = of_pod(false);
         gear.promote(&sent);
         for (len, verdict) in [(FRAME_MAX, TC_ACT_REDIRECT), (FRAME_MAX + 1, TCX_NEXT)] {
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn what_a_worker_decapsulated_reaches_the_pod_as_routing_would_send_it() {
         for tcp in [false, true] {
-            let gear = gear();
+            let mut gear = gear();
             let came = decapsulated(tcp);
             assert_eq!(gear.receive_from_worker(&came), came, "nobody's yet");
             gear.promote(&of_pod(tcp));
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn what_workers_joined_is_counted_in_frames_of_the_wire() {
         for tcp in [false, true] {
-            let gear = gear();
+            let mut gear = gear();
             gear.promote(&of_pod(tcp));
             // Four payloads of 101 bytes.
             let superframe = longer(decapsulated(tcp), 0, 303);
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn what_is_not_as_all_others_of_the_flow_is_the_kernels_unchanged() {
-        let gear = gear();
+        let mut gear = gear();
         gear.promote(&of_pod(false));
         for (at, value, why) in UNLIKE {
             let mut came = decapsulated(false);
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn while_somebody_forges_frames_of_the_flow_what_comes_of_it_is_the_kernels() {
-        let gear = gear();
+        let mut gear = gear();
         gear.promote(&of_pod(false));
         let mut forged = of_wire(false);
         forged[29] = 77;
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn the_kernel_is_shown_one_frame_whole_and_the_next_goes_on() {
-        let gear = gear();
+        let mut gear = gear();
         let long_ago = crate::port::now_ns() - 11_000_000_000;
         gear.promote_at(&of_pod(false), long_ago);
         let shown = || {
@@ -355,7 +355,7 @@ mod tests {
 
     #[test]
     fn of_a_flow_in_this_gear_the_kernel_is_shown_a_frame_behind_the_workers() {
-        let gear = loaded(Gear::Ring);
+        let mut gear = loaded(Gear::Ring);
         let long_ago = crate::port::now_ns() - 11_000_000_000;
         gear.promote_at(&of_pod(false), long_ago);
         for _ in 0..2 {

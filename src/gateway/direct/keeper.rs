@@ -21,7 +21,7 @@ use crate::config;
 use crate::control::{Change, Changes};
 use crate::fault::{self, Explained};
 use crate::flows::{
-    AtPods, Evidence, FlowKey, Generation, Judge, Promoted, Sightings, Standing, Ways,
+    AtPods, Evidence, FlowKey, Generation, Hitch, Judge, Promoted, Sightings, Standing, Ways,
 };
 use crate::gateway::observe::{EXPRESS, FlowState, FlowsState, RING, TRANSPARENT};
 use crate::netlink::{Conntrack, Socket, Tuple};
@@ -35,7 +35,7 @@ const TICK: Duration = Duration::from_millis(10);
 /// (`HEARTBEAT_STALE_NS` of `bpf/shared.h`: who holds it longer is passed by), and than a sleeping worker takes to look at another
 /// snapshot. What was judged before the change must not be taken for judged after it.
 const SETTLE_NS: u64 = 250_000_000;
-/// A flow that conntrack forgets sooner without a frame does not go direct: longer than `SHOW_EVERY_NS` of `bpf/shared.h`.
+/// A flow that conntrack forgets sooner without a frame does not go direct: longer than `SHOW_EVERY_TICKS` of `bpf/shared.h`.
 const REMEMBERED_MIN_S: u32 = 12;
 /// Flows that are told of at most.
 const FLOWS_MAX: usize = 4096;
@@ -219,7 +219,7 @@ impl Keeper {
             return;
         }
         for slot in self.judge.begin(Generation::NONE, now_ns) {
-            self.express.vacate(slot);
+            self.express.vacate(slot, now_ns);
         }
         self.found = Found::default();
         let mut shared = lock(&self.shared);
@@ -253,16 +253,24 @@ impl Keeper {
         let mut promotions = 0;
         for (flow, is_held) in ripe.iter().zip(held) {
             if is_held {
-                self.judge.hold(flow.slot, now_ns);
-            } else if self.judge.promote(flow, now_ns) {
+                self.judge.hold(flow.slot, Hitch::Held, now_ns);
+                continue;
+            }
+            let ends = [flow.key.remote, flow.key.local];
+            let packet_max = ends.map(|end| changes.mtu_to(end.ip()));
+            let flow = Promoted {
+                packet_max,
+                ..*flow
+            };
+            let Some(path) = self.express.take_path(&flow, now_ns) else {
+                self.judge.hold(flow.slot, Hitch::NoPath, now_ns);
+                continue;
+            };
+            if self.judge.promote(&flow, now_ns) {
                 promotions += u64::from(!flow.more);
-                let ends = [flow.key.remote, flow.key.local];
-                let packet_max = ends.map(|end| changes.mtu_to(end.ip()));
-                let flow = Promoted {
-                    packet_max,
-                    ..*flow
-                };
-                self.express.promote(&flow, generation, now_ns);
+                self.express.promote(&flow, path, generation, now_ns);
+            } else {
+                self.express.give_back(path, now_ns);
             }
         }
         if promotions > 0 {
@@ -284,7 +292,7 @@ impl Keeper {
 
     /// Looks at some of the promoted flows.
     fn sweep(&mut self, now_ns: u64) {
-        let (express, found) = (&self.express, &mut self.found);
+        let (express, found, mut gone) = (&self.express, &mut self.found, Vec::new());
         let parts = match self.judge.promoted() {
             ..MANY => PARTS,
             MANY.. => PARTS_OF_MANY,
@@ -298,8 +306,11 @@ impl Keeper {
                 *found.by_pod.entry(express.pod_of(slot)).or_default() += 1;
                 express.look(slot)
             },
-            |slot, _| express.vacate(slot),
+            |slot, _| gone.push(slot),
         );
+        for slot in gone {
+            self.express.vacate(slot, now_ns);
+        }
         if !ends {
             return;
         }

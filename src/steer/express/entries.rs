@@ -1,58 +1,44 @@
-//! The arrays of promoted flows, mapped: `struct flow_set`, by which the programs find a flow, `struct express_flow`, what its frames
-//! need, and beside that the ring gear's part (`steer/ring.rs`).
+//! The arrays of promoted flows, mapped: `struct flow_set`, by which the programs find a flow, and what each has of its own, the ends of
+//! those over IPv6, the paths that they share (`paths.rs`), and beside that the ring gear's part (`steer/ring.rs`).
 //!
 //! The programs read an entry while it is written. So its generation is taken away first and told last, and behind that the set
-//! names the flow; what changes of one that stands is told by the word with its ways.
+//! names the flow; what changes of one that stands is told by one word.
 
 use std::ops::Range;
 
 use super::super::Error;
-use super::super::copy::Copy;
+use super::super::copy::{Copy, paths_of};
 use super::super::heartbeat::Cells;
 use super::super::ring::{RingCounters, RingFlows};
-use super::super::words::{lengths, mac_word, pair, unpair};
+use super::super::words::{pair, unpair};
 use super::gear::{Gear, InRing};
-use crate::flows::{Promoted, Slot, Verdict, WAYS};
+use super::paths::{PathId, Paths, source_port};
+use crate::flows::{Promoted, Seed, Slot, Verdict, WAYS};
 use crate::wire::checksum;
 
-/// `sizeof(struct flow_set)`, `sizeof(struct express_flow)`.
-const SET_STRIDE: usize = 64;
-const FLOW_STRIDE: usize = 256;
-/// Words of `struct express_flow`.
+/// `sizeof(struct flow_set)`, `sizeof(struct flow_ends)`.
+const SET_STRIDE: usize = 320;
+const ENDS_STRIDE: usize = 32;
+/// Words of a name in a set, and of what is behind the names: `struct express_flow`.
+const NAME: usize = 2;
 mod word {
-    pub const SHOWN_OUT: usize = 0;
-    pub const SHOWN_IN: usize = 1;
-    pub const OUT_FRAMES: usize = 2;
-    pub const OUT_BYTES: usize = 3;
-    pub const IN_FRAMES: usize = 4;
-    pub const IN_BYTES: usize = 5;
+    pub const GENERATION_HASH: usize = 0;
+    pub const GOING: usize = 1;
+    pub const SHOWN: usize = 2;
+    pub const SUPERFRAME_AT_PLACE: usize = 3;
+    pub const OUT_FRAMES: usize = 4;
+    pub const OUT_BYTES: usize = 5;
+    pub const IN_FRAMES: usize = 6;
+    pub const IN_BYTES: usize = 7;
     /// Behind the counters.
-    pub const GENERATION_POD: usize = 6;
-    pub const NIC_FRAME_MAX: usize = 7;
-    pub const HEADERS: usize = 8;
-    pub const POD_MAC: usize = 16;
-    pub const GATEWAY_MAC: usize = 17;
-    pub const SUMS: usize = 18;
-    pub const KEY: usize = 19;
-    pub const SUPERFRAME_AT: usize = 21;
-    pub const PEERS: usize = 22;
-    pub const WAYS_PLACE: usize = 23;
-    pub const ENDS: usize = 24;
-    pub const HEADERS_END: usize = 28;
+    pub const END: usize = 8;
 }
-/// Of the outer headers: where the IPv4 header, the addresses, the UDP ports, the VXLAN header and the inner Ethernet header are.
-const IP: Range<usize> = 14..34;
+/// Of the outer headers: where the addresses, the UDP ports, the VXLAN header and the inner Ethernet header are.
 const COVERED: [Range<usize>; 3] = [26..34, 34..38, 42..64];
-/// The same over IPv6, whose header has no sum.
+/// The same over IPv6.
 const COVERED6: [Range<usize>; 3] = [22..54, 54..58, 62..84];
-/// `HEADERS_LEN`, and what `headers_end` has room for.
-const HEADERS_LEN: usize = 64;
-const HEADERS_END_LEN: usize = 24;
 const UDP: u32 = 17;
 
-/// `CHECKSUM_SENT`, `CHECKSUM_VERIFIED`.
-const CHECKSUM_SENT: u8 = 1;
-const CHECKSUM_VERIFIED: u8 = 2;
 /// `enum direct_gear`.
 const GEAR_EXPRESS: u8 = 0;
 const GEAR_RING: u8 = 1;
@@ -73,33 +59,13 @@ pub struct FlowCounters {
     pub in_bytes: u64,
 }
 
-/// How a flow's frames may go, by the devices at its ends.
-pub struct Manner {
-    /// The longest frame from its pod, in bytes.
-    pub frame_max: u32,
-    /// The longest frame to it.
-    pub deliver_max: u32,
-    /// Whether its pod's device takes frames from programs on other devices.
-    pub by_xdp: bool,
-    /// Whether its underlay device takes frames from programs on its pod's.
-    pub nic_by_xdp: bool,
-    /// The highest gear.
-    pub highest: Gear,
-}
-
-impl Manner {
-    fn gear(&self) -> u8 {
-        match self.highest {
-            Gear::Express => GEAR_EXPRESS,
-            Gear::Ring => GEAR_RING,
-        }
-    }
-}
-
 /// The arrays.
 pub struct Entries {
     sets: Cells,
-    flows: Cells,
+    ends: Cells,
+    pub paths: Paths,
+    /// By what path the flow in each place goes.
+    path_of: Box<[Option<PathId>]>,
     ring: RingFlows,
 }
 
@@ -109,112 +75,100 @@ impl Entries {
         let cells = |name, count, stride| {
             Cells::map(object.map(name)?, count, stride).map_err(Error::Heartbeat)
         };
+        let places = sets * WAYS;
         Ok(Self {
             sets: cells("flow_sets", sets, SET_STRIDE)?,
-            flows: cells("express_flows", sets * WAYS, FLOW_STRIDE)?,
-            ring: RingFlows::map(object, sets * WAYS)?,
+            ends: cells("express_ends", places, ENDS_STRIDE)?,
+            paths: Paths::map(object, paths_of(places))?,
+            path_of: vec![None; places].into(),
+            ring: RingFlows::map(object, places)?,
         })
     }
 
-    /// Writes a flow's, of this generation, whose name is these words.
+    /// Writes a flow's, of this generation, which goes by this path.
     pub fn begin(
-        &self,
+        &mut self,
         flow: &Promoted,
-        name: [u64; 2],
-        manner: &Manner,
-        generation: u32,
-        now_ns: u64,
+        (path, gear): (PathId, Gear),
+        seed: &Seed,
+        (generation, now_ns): (u32, u64),
     ) {
-        let slot = flow.slot.0;
-        let put = |word, number| self.flows.store_word(slot, word, number);
-        for at in 0..word::GENERATION_POD {
-            put(at, 0);
+        let slot = flow.slot;
+        self.put(slot, word::GENERATION_HASH, 0);
+        for at in word::OUT_FRAMES..word::END {
+            self.put(slot, at, 0);
         }
-        put(word::GENERATION_POD, 0);
         // The kernel has just seen the flow.
-        put(word::SHOWN_OUT, now_ns);
-        put(word::SHOWN_IN, now_ns);
-        self.write_way_out(flow, manner);
+        let now = ticks(now_ns);
+        self.put(slot, word::SHOWN, pair(now, now));
+        let place = pair(0, slot.0 as u32);
+        self.put(slot, word::SUPERFRAME_AT_PLACE, place);
         for (at, bytes) in flow.key.ends().as_chunks::<8>().0.iter().enumerate() {
-            put(word::ENDS + at, u64::from_ne_bytes(*bytes));
+            self.ends.store_word(slot.0, at, u64::from_ne_bytes(*bytes));
         }
-        // TCP's segments are joined on the NIC's own receive path, before the pod sees them: 4.8 Gbit/s instead of 3.8.
-        let by_xdp = u8::from(!flow.key.is_tcp() && manner.by_xdp);
-        let gateway_mac = mac_word(flow.pod.gateway_mac, by_xdp, manner.gear());
-        put(word::GATEWAY_MAC, gateway_mac);
-        let [first, second] = name;
-        put(word::KEY, first);
-        put(word::KEY + 1, second);
-        put(word::SUPERFRAME_AT, 0);
-        self.ring.begin(slot, flow.departure.device);
-        self.write_ways(flow, manner);
-        put(word::GENERATION_POD, pair(generation, flow.pod.pod));
-        let (set, way) = (slot / WAYS, slot % WAYS);
-        self.sets.store_word(set, 2 * way, first);
-        self.sets.store_word(set, 2 * way + 1, second);
+        self.ring.begin(slot.0, flow.departure.device);
+        self.set_path(flow, (path, gear), now_ns);
+        let generation = pair(generation, flow.key.hash(seed));
+        self.put(slot, word::GENERATION_HASH, generation);
+        let (set, name) = (slot.0 / WAYS, slot.0 % WAYS * NAME);
+        let [first, second] = flow.key.words(seed);
+        self.sets.store_word(set, name, first);
+        self.sets.store_word(set, name + 1, second);
     }
 
-    /// Writes the other way of one that stands. What the programs go by for the way that they know stays as it is.
-    pub fn add_way(&self, flow: &Promoted, manner: &Manner) {
-        self.write_way_out(flow, manner);
-        self.write_ways(flow, manner);
-    }
-
-    /// How its frames leave, as far as that is known.
-    fn write_way_out(&self, flow: &Promoted, manner: &Manner) {
-        let departure = &flow.departure;
-        let put = |word, number| self.flows.store_word(flow.slot.0, word, number);
-        let frame_max = departure.frame_max.min(manner.frame_max);
-        put(
-            word::NIC_FRAME_MAX,
-            pair(departure.nic, lengths(frame_max, manner.deliver_max)),
-        );
-        let (headers, rest) = departure.headers.split_at(HEADERS_LEN);
-        let mut end = [0; HEADERS_END_LEN];
-        end.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-        for (word, bytes) in [(word::HEADERS, headers), (word::HEADERS_END, &end)] {
-            for (at, bytes) in bytes.as_chunks::<8>().0.iter().enumerate() {
-                put(word + at, u64::from_ne_bytes(*bytes));
-            }
+    /// Has one that stands go by this path, and these ways.
+    pub fn set_path(&mut self, flow: &Promoted, (path, gear): (PathId, Gear), now_ns: u64) {
+        let slot = flow.slot;
+        let gear = match gear {
+            Gear::Express => GEAR_EXPRESS,
+            Gear::Ring => GEAR_RING,
+        };
+        // struct flow_going: path, source port, sum, ways, gear
+        let [a, b] = path.number().to_ne_bytes();
+        let [c, d] = source_port(flow);
+        let [e, f] = udp_sum(flow).to_ne_bytes();
+        let going = u64::from_ne_bytes([a, b, c, d, e, f, flow.ways.bits(), gear]);
+        self.put(slot, word::GOING, going);
+        if let Some(place) = self.path_of.get_mut(slot.0)
+            && let Some(before) = place.replace(path)
+        {
+            self.paths.give_back(before, now_ns);
         }
-        let checksum = u8::from(departure.checksum) * CHECKSUM_SENT
-            + u8::from(departure.verify) * CHECKSUM_VERIFIED;
-        put(
-            word::POD_MAC,
-            mac_word(flow.pod.pod_mac, departure.ecn, checksum),
-        );
-        put(word::SUMS, sums(flow));
-        let to = departure.peer;
-        let from = flow.arrival.map_or(to, |arrival| arrival.peer);
-        put(word::PEERS, pair(from.0.into(), to.0.into()));
     }
 
-    /// Which ways it goes: behind all that a way needs.
-    fn write_ways(&self, flow: &Promoted, manner: &Manner) {
-        let as_kernel = u8::from(flow.departure.as_kernel);
-        let nic_by_xdp = u8::from(manner.nic_by_xdp);
-        let ways = u32::from_ne_bytes([flow.ways.bits(), as_kernel, nic_by_xdp, 0]);
-        let slot = flow.slot.0;
-        let word = pair(ways, slot as u32);
-        self.flows.store_word(slot, word::WAYS_PLACE, word);
+    /// Takes a flow out at `now_ns`. What else is in its entry stays for programs that have read its generation.
+    pub fn vacate(&mut self, slot: Slot, now_ns: u64) {
+        let (set, name) = (slot.0 / WAYS, slot.0 % WAYS * NAME);
+        self.sets.store_word(set, name + 1, 0);
+        self.sets.store_word(set, name, 0);
+        self.put(slot, word::GENERATION_HASH, 0);
+        if let Some(path) = self.path_of.get_mut(slot.0).and_then(Option::take) {
+            self.paths.give_back(path, now_ns);
+        }
     }
 
-    /// Takes a flow out.
-    pub fn vacate(&self, Slot(slot): Slot) {
-        let (set, way) = (slot / WAYS, slot % WAYS);
-        self.sets.store_word(set, 2 * way + 1, 0);
-        self.sets.store_word(set, 2 * way, 0);
-        self.flows.store_word(slot, word::GENERATION_POD, 0);
+    fn put(&self, Slot(slot): Slot, word: usize, number: u64) {
+        let at = NAME * WAYS + slot % WAYS * word::END + word;
+        self.sets.store_word(slot / WAYS, at, number);
     }
 
-    /// The generation that a flow is of, 0 of one that is none, and the index of its pod's device.
-    pub fn generation_and_pod(&self, Slot(slot): Slot) -> [u32; 2] {
-        unpair(self.flows.load_word(slot, word::GENERATION_POD))
+    fn get(&self, Slot(slot): Slot, word: usize) -> u64 {
+        let at = NAME * WAYS + slot % WAYS * word::END + word;
+        self.sets.load_word(slot / WAYS, at)
+    }
+
+    /// The index of a flow's pod's device.
+    pub fn pod(&self, slot: Slot) -> u32 {
+        self.path(slot).map_or(0, |path| self.paths.pod(path))
+    }
+
+    fn path(&self, Slot(slot): Slot) -> Option<PathId> {
+        self.path_of.get(slot).copied().flatten()
     }
 
     /// What went express of a flow.
-    pub fn express(&self, Slot(slot): Slot) -> FlowCounters {
-        let count = |word| self.flows.load_word(slot, word);
+    pub fn express(&self, slot: Slot) -> FlowCounters {
+        let count = |word| self.get(slot, word);
         FlowCounters {
             out_frames: count(word::OUT_FRAMES),
             out_bytes: count(word::OUT_BYTES),
@@ -229,10 +183,11 @@ impl Entries {
     }
 
     /// What puts it in the ring gear at `now_ns`, where none goes higher than `highest`.
-    pub fn in_ring(&self, Slot(slot): Slot, highest: Gear, now_ns: u64) -> Option<InRing> {
-        let now = (now_ns >> TICK_SHIFT) as u32;
+    pub fn in_ring(&self, slot: Slot, highest: Gear, now_ns: u64) -> Option<InRing> {
+        let now = ticks(now_ns);
         let lately = |at: u32| now.wrapping_sub(at) <= SUPERFRAMES_FOR_TICKS;
-        let [superframe_at, _] = unpair(self.flows.load_word(slot, word::SUPERFRAME_AT));
+        let word = self.get(slot, word::SUPERFRAME_AT_PLACE);
+        let [superframe_at, _] = unpair(word);
         match highest {
             // One that had any stays on their way.
             Gear::Ring if superframe_at != 0 => Some(self.superframes(slot)),
@@ -242,19 +197,20 @@ impl Entries {
     }
 
     /// Who sends those of this flow's pod.
-    fn superframes(&self, slot: usize) -> InRing {
-        let [ways, _] = unpair(self.flows.load_word(slot, word::WAYS_PLACE));
-        let [_, as_kernel, _, _] = ways.to_ne_bytes();
-        if as_kernel == 0 {
-            InRing::SuperframesByWorkers
-        } else {
+    fn superframes(&self, slot: Slot) -> InRing {
+        if self
+            .path(slot)
+            .is_some_and(|path| self.paths.as_kernel(path))
+        {
             InRing::Superframes
+        } else {
+            InRing::SuperframesByWorkers
         }
     }
 
     /// How it is doing.
     pub fn look(&self, slot: Slot) -> Verdict {
-        let [generation, _] = self.generation_and_pod(slot);
+        let [generation, _] = unpair(self.get(slot, word::GENERATION_HASH));
         if generation == 0 {
             return Verdict::Demoted;
         }
@@ -269,17 +225,22 @@ impl Entries {
     }
 }
 
-/// `ip_sum` and `udp_sum`: what the checksums of each frame start from.
-fn sums(flow: &Promoted) -> u64 {
-    let of = |range: Range<usize>| {
-        let headers = &flow.departure.headers;
-        headers.get(range).map_or(0, checksum::sum)
-    };
-    let (ip, covered) = if flow.departure.is_over_ipv6() {
-        (0, COVERED6)
+/// `ticks` of `bpf/direct.h`.
+const fn ticks(now_ns: u64) -> u32 {
+    (now_ns >> TICK_SHIFT) as u32
+}
+
+/// What the outer UDP checksum of each frame starts from.
+fn udp_sum(flow: &Promoted) -> u16 {
+    let covered = if flow.departure.is_over_ipv6() {
+        COVERED6
     } else {
-        (of(IP), COVERED)
+        COVERED
     };
-    let headers: u32 = covered.into_iter().map(of).sum();
-    pair(ip, headers + UDP + flow.key.packet_sum())
+    let headers = covered.into_iter().map(|range| {
+        let bytes = flow.departure.headers.get(range);
+        bytes.map_or(0, checksum::sum)
+    });
+    let headers: u32 = headers.sum();
+    checksum::fold(headers + UDP + flow.key.packet_sum())
 }

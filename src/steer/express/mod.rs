@@ -9,6 +9,7 @@
 mod counters;
 mod entries;
 mod gear;
+mod paths;
 mod peers;
 mod pods;
 mod sending;
@@ -33,7 +34,9 @@ use super::ring::RingCounters;
 use super::{DirectPlan, Error, attach_error};
 use crate::flows::{AtPods, FlowKey, Generation, Promoted, Seed, Slot, Verdict};
 use crate::wire::ethernet;
-use entries::{Entries, Manner};
+use entries::Entries;
+use paths::Manner;
+pub use paths::PathId;
 use pods::Pod;
 use sightings::Sightings;
 use state::State;
@@ -157,14 +160,26 @@ impl Express {
         self.sightings.both_ways(key, &self.seed, generation)
     }
 
-    /// Lets the programs forward the frames of a flow, of this generation, from `now_ns` (`CLOCK_MONOTONIC`) on.
-    pub fn promote(&self, flow: &Promoted, generation: u32, now_ns: u64) {
+    /// The path that a flow's frames would go by, which is its from `now_ns` (`CLOCK_MONOTONIC`) on, until it is promoted or the
+    /// path given back; none when all that there are are others'.
+    pub fn take_path(&mut self, flow: &Promoted, now_ns: u64) -> Option<PathId> {
         let manner = self.manner(flow);
+        self.entries.paths.take(flow, &manner, now_ns)
+    }
+
+    /// Gives back the path of a flow that is not promoted.
+    pub fn give_back(&mut self, path: PathId, now_ns: u64) {
+        self.entries.paths.give_back(path, now_ns);
+    }
+
+    /// Lets the programs forward the frames of a flow, of this generation, by the path that was taken for it, from `now_ns` on.
+    pub fn promote(&mut self, flow: &Promoted, path: PathId, generation: u32, now_ns: u64) {
+        let by = (path, self.highest);
         if flow.more {
-            return self.entries.add_way(flow, &manner);
+            return self.entries.set_path(flow, by, now_ns);
         }
-        let name = flow.key.words(&self.seed);
-        self.entries.begin(flow, name, &manner, generation, now_ns);
+        let since = (generation, now_ns);
+        self.entries.begin(flow, by, &self.seed, since);
     }
 
     fn manner(&self, flow: &Promoted) -> Manner {
@@ -180,13 +195,12 @@ impl Express {
             deliver_max: frame(pod.map(|pod| pod.mtu)).min(to_pod),
             by_xdp: pod.is_some_and(|pod| pod.by_xdp),
             nic_by_xdp: self.pod_xdp && self.nics_by_xdp.get(&flow.departure.nic) == Some(&true),
-            highest: self.highest,
         }
     }
 
-    /// Takes a flow out of the arrays.
-    pub fn vacate(&self, slot: Slot) {
-        self.entries.vacate(slot);
+    /// Takes a flow out of the arrays at `now_ns`.
+    pub fn vacate(&mut self, slot: Slot, now_ns: u64) {
+        self.entries.vacate(slot, now_ns);
     }
 
     /// How a promoted flow is doing.
@@ -196,8 +210,7 @@ impl Express {
 
     /// The index of a promoted flow's pod's device.
     pub fn pod_of(&self, slot: Slot) -> u32 {
-        let [_, pod] = self.entries.generation_and_pod(slot);
-        pod
+        self.entries.pod(slot)
     }
 
     /// What went express of a promoted flow, and the name of its pod's device.

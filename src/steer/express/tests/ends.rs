@@ -18,11 +18,10 @@ fn to_pod() -> Vec<u8> {
 }
 
 /// The flow goes these ways, as it goes direct.
-fn promoted(gear: &Loaded, ways: Ways) {
+fn promoted(gear: &mut Loaded, ways: Ways) {
     let whole = gear.flow(&of_pod(true));
     let flow = Promoted { ways, ..whole };
-    gear.express
-        .promote(&flow, GENERATION, crate::port::now_ns());
+    gear.go(&flow);
     assert!(goes(gear, ways));
 }
 
@@ -42,8 +41,8 @@ fn goes_nowhere(gear: &Loaded) -> bool {
 #[test]
 fn of_a_flow_that_goes_to_its_pod_only_the_pods_end_is_the_end() {
     for flags in FLAGS {
-        let gear = gear();
-        promoted(&gear, Ways::In);
+        let mut gear = gear();
+        promoted(&mut gear, Ways::In);
         // By another's hand it is none.
         let mut forged = flagged(of_pod(true), flags);
         forged[11] ^= 1;
@@ -63,8 +62,8 @@ fn of_a_flow_that_goes_to_its_pod_only_the_pods_end_is_the_end() {
 fn what_the_kernel_delivers_of_a_flow_that_goes_direct_ends_it_when_it_ends_the_connection() {
     for ways in [Ways::Out, Ways::Both] {
         for flags in FLAGS {
-            let gear = gear();
-            promoted(&gear, ways);
+            let mut gear = gear();
+            promoted(&mut gear, ways);
             let deliver = |frame: Vec<u8>| {
                 let passed = run(&gear.express.object, "vxgate_to_pod", &frame);
                 assert_eq!(passed, (TCX_NEXT, frame));

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn a_pods_frame_leaves_as_an_independent_parser_wants_it() {
     for tcp in [false, true] {
-        let gear = gear();
+        let mut gear = gear();
         let sent = of_pod(tcp);
         assert_eq!(gear.send_from_pod(&sent), (TCX_NEXT, sent.clone()));
         gear.promote(&sent);
@@ -38,7 +38,7 @@ fn a_pods_frame_leaves_as_an_independent_parser_wants_it() {
 
 #[test]
 fn ecn_is_copied_and_congestion_is_for_the_workers() {
-    let gear = gear();
+    let mut gear = gear();
     gear.promote(&of_pod(false));
     for (ecn, express) in [(0, true), (1, true), (2, true), (3, false)] {
         let mut sent = of_pod(false);
@@ -58,7 +58,7 @@ fn ecn_is_copied_and_congestion_is_for_the_workers() {
 #[test]
 fn a_frame_from_the_wire_reaches_the_pod_as_routing_would_send_it() {
     for tcp in [false, true] {
-        let gear = gear();
+        let mut gear = gear();
         gear.promote(&of_pod(tcp));
         let sent = of_wire(tcp);
         let (verdict, out) = run(&gear.steering, "vxgate_underlay", &sent);
@@ -78,7 +78,7 @@ fn a_frame_from_the_wire_reaches_the_pod_as_routing_would_send_it() {
 
 #[test]
 fn what_is_not_as_all_others_of_the_flow_is_handed_up_unchanged() {
-    let gear = gear();
+    let mut gear = gear();
     gear.promote(&of_pod(false));
     for (at, value, why) in UNLIKE {
         let mut sent = of_pod(false);
@@ -110,7 +110,7 @@ fn what_is_not_as_all_others_of_the_flow_is_handed_up_unchanged() {
 #[test]
 fn a_segment_that_ends_a_connection_demotes_its_flow_both_ways() {
     for fin in [false, true] {
-        let gear = gear();
+        let mut gear = gear();
         gear.promote(&of_pod(true));
         if fin {
             let mut sent = of_pod(true);
@@ -131,7 +131,7 @@ fn a_segment_that_ends_a_connection_demotes_its_flow_both_ways() {
 
 #[test]
 fn a_flow_that_was_taken_out_is_none_and_nothing_counts_in_no_generation() {
-    let gear = gear();
+    let mut gear = gear();
     let key = FlowKey::of(&of_pod(false), Way::Out).unwrap();
     gear.promote(&of_pod(false));
     gear.send_from_pod(&of_pod(false));
@@ -144,7 +144,7 @@ fn a_flow_that_was_taken_out_is_none_and_nothing_counts_in_no_generation() {
         (counters.out_frames, counters.out_bytes, pod),
         (1, len, None)
     );
-    gear.express.vacate(slot);
+    gear.express.vacate(slot, crate::port::now_ns());
     assert_eq!(gear.express.look(slot), Verdict::Demoted);
     let why = gear.why(WAY_OUT as usize, || {
         drop(gear.send_from_pod(&of_pod(false)))
@@ -159,7 +159,7 @@ fn a_flow_that_was_taken_out_is_none_and_nothing_counts_in_no_generation() {
 
 #[test]
 fn nothing_is_forwarded_on_the_word_of_one_who_hangs() {
-    let gear = gear();
+    let mut gear = gear();
     gear.promote(&of_pod(true));
     assert_eq!(gear.send_from_pod(&of_pod(true)).0, TC_ACT_REDIRECT);
     gear.express.heard(crate::port::now_ns() - 200_000_000);
@@ -176,7 +176,7 @@ fn nothing_is_forwarded_on_the_word_of_one_who_hangs() {
 
 #[test]
 fn every_frame_that_comes_has_one_fate() {
-    let gear = gear();
+    let mut gear = gear();
     gear.promote(&of_pod(true));
     for _ in 0..5 {
         gear.send_from_pod(&of_pod(true));
@@ -205,7 +205,7 @@ fn every_frame_that_comes_has_one_fate() {
 
 #[test]
 fn a_flow_that_goes_to_its_pod_only_leaves_by_the_kernel_until_it_goes_both_ways() {
-    let gear = gear();
+    let mut gear = gear();
     let whole = gear.flow(&of_pod(true));
     let arrival = whole.arrival.unwrap();
     let to_pod = Promoted {
@@ -213,8 +213,7 @@ fn a_flow_that_goes_to_its_pod_only_leaves_by_the_kernel_until_it_goes_both_ways
         ways: Ways::In,
         ..whole
     };
-    gear.express
-        .promote(&to_pod, GENERATION, crate::port::now_ns());
+    gear.go(&to_pod);
     let (verdict, out) = run(&gear.steering, "vxgate_underlay", &of_wire(true));
     assert_eq!((verdict, &out[8..14]), (XDP_PASS, &POD.0[..]));
     // Whoever else sends in its name does not reach the pod so, either.
@@ -237,8 +236,7 @@ fn a_flow_that_goes_to_its_pod_only_leaves_by_the_kernel_until_it_goes_both_ways
         more: true,
         ..whole
     };
-    gear.express
-        .promote(&more, GENERATION, crate::port::now_ns());
+    gear.go(&more);
     let (verdict, out) = gear.send_from_pod(&sent);
     assert_eq!(verdict, TC_ACT_REDIRECT);
     assert!(sealed(&out, 14) && sealed(&out, 64));

@@ -2,6 +2,7 @@
 
 mod ends;
 mod four;
+mod paths;
 mod pod;
 mod six;
 
@@ -83,13 +84,23 @@ fn loaded_with(highest: Gear, sets: u32) -> Loaded {
 
 impl Loaded {
     /// Promotes the flow of this frame.
-    pub fn promote(&self, frame: &[u8]) {
+    pub fn promote(&mut self, frame: &[u8]) {
         self.promote_at(frame, crate::port::now_ns());
     }
 
     /// The same, when the kernel was last shown a frame of it at `now_ns`.
-    pub fn promote_at(&self, frame: &[u8], now_ns: u64) {
-        self.express.promote(&self.flow(frame), GENERATION, now_ns);
+    pub fn promote_at(&mut self, frame: &[u8], now_ns: u64) {
+        self.go_at(&self.flow(frame), now_ns);
+    }
+
+    /// Promotes a flow.
+    pub fn go(&mut self, flow: &Promoted) {
+        self.go_at(flow, crate::port::now_ns());
+    }
+
+    fn go_at(&mut self, flow: &Promoted, now_ns: u64) {
+        let path = self.express.take_path(flow, now_ns).unwrap();
+        self.express.promote(flow, path, GENERATION, now_ns);
     }
 
     /// The flow of this frame, to be promoted both ways.

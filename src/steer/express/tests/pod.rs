@@ -58,7 +58,7 @@ fn unfinished(mut frame: Vec<u8>, within: bool, tcp: bool) -> Vec<u8> {
 fn what_is_plain_leaves_as_the_classifier_sends_it() {
     for (over, within) in FAMILIES {
         for tcp in [false, true] {
-            let gear = gear_by_xdp();
+            let mut gear = gear_by_xdp();
             let sent = of_pods(within, tcp);
             leaves(&gear, "of no flow", &sent);
             gear.promote_over(over, &sent);
@@ -97,7 +97,7 @@ fn what_is_plain_leaves_as_the_classifier_sends_it() {
 #[test]
 fn datagrams_of_all_lengths_are_looked_at_whole() {
     for len in (0..=70).chain([511, 512, 1000, 1401, 1402]) {
-        let gear = gear_by_xdp();
+        let mut gear = gear_by_xdp();
         let mut sent = frame6([POD, GATEWAY], false, false, len);
         gear.promote_over(false, &sent);
         assert!(takes(&gear, &sent), "{len}");
@@ -113,7 +113,7 @@ fn datagrams_of_all_lengths_are_looked_at_whole() {
 fn an_unfinished_checksum_is_left_to_who_knows_of_it() {
     for within in [false, true] {
         for tcp in [false, true] {
-            let gear = gear_by_xdp();
+            let mut gear = gear_by_xdp();
             let sent = of_pods(within, tcp);
             gear.promote_over(false, &sent);
             leaves(&gear, "unfinished", &unfinished(sent.clone(), within, tcp));
@@ -133,7 +133,7 @@ fn an_unfinished_checksum_is_left_to_who_knows_of_it() {
 
 #[test]
 fn what_is_not_plain_is_left_to_the_classifier() {
-    let gear = gear_by_xdp();
+    let mut gear = gear_by_xdp();
     gear.promote(&of_pod(false));
     gear.promote(&of_pod(true));
     gear.promote_over(false, &of_pod6(false));
@@ -181,7 +181,7 @@ fn what_is_not_plain_is_left_to_the_classifier() {
 
 #[test]
 fn the_classifier_has_the_first_word_when_a_flow_is_to_be_shown_or_in_the_other_gear() {
-    let gear = gear_by_xdp();
+    let mut gear = gear_by_xdp();
     let sent = of_pod(false);
     // The kernel is to be shown one, and XDP does not take that for done.
     gear.promote_at(&sent, crate::port::now_ns() - 11_000_000_000);
@@ -205,7 +205,7 @@ fn the_classifier_has_the_first_word_when_a_flow_is_to_be_shown_or_in_the_other_
 #[test]
 fn nothing_is_forwarded_where_nobody_lives_or_listens_or_the_underlay_cannot_take_it() {
     let sent = of_pod(false);
-    let gear = gear_by_xdp();
+    let mut gear = gear_by_xdp();
     gear.promote(&sent);
     assert!(takes(&gear, &sent));
     gear.express.heard(crate::port::now_ns() - 200_000_000);
@@ -231,27 +231,25 @@ fn nothing_is_forwarded_where_nobody_lives_or_listens_or_the_underlay_cannot_tak
     leaves(&gear, "another generation", &sent);
     gear.express.begin(0);
     leaves(&gear, "no generation", &sent);
-    let unable = super::gear();
+    let mut unable = super::gear();
     unable.promote(&sent);
     leaves(&unable, "no way out by XDP", &sent);
 }
 
 #[test]
 fn a_flow_that_only_goes_to_its_pod_is_not_taken_from_it() {
-    let gear = gear_by_xdp();
+    let mut gear = gear_by_xdp();
     let sent = of_pod(false);
     let into = Promoted {
         ways: Ways::In,
         ..gear.flow(&sent)
     };
-    gear.express
-        .promote(&into, GENERATION, crate::port::now_ns());
+    gear.go(&into);
     leaves(&gear, "the other way", &sent);
     let both = Promoted {
         more: true,
         ..gear.flow(&sent)
     };
-    gear.express
-        .promote(&both, GENERATION, crate::port::now_ns());
+    gear.go(&both);
     assert!(takes(&gear, &sent));
 }

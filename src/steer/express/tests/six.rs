@@ -27,7 +27,7 @@ fn with_each(families: [Families; 3]) -> impl Iterator<Item = (Families, bool)> 
     families.flat_map(|families| [false, true].map(|tcp| (families, tcp)))
 }
 
-fn gear6() -> Loaded {
+pub fn gear6() -> Loaded {
     loaded6(Gear::Express)
 }
 
@@ -109,13 +109,11 @@ fn headers6(inner: &[u8]) -> [u8; 84] {
 
 impl Loaded {
     /// Promotes the flow of this frame over a tunnel of this family.
-    pub fn promote_over(&self, over: bool, frame: &[u8]) {
-        let flow = self.flow_over(over, frame);
-        let now_ns = crate::port::now_ns();
-        self.express.promote(&flow, GENERATION, now_ns);
+    pub fn promote_over(&mut self, over: bool, frame: &[u8]) {
+        self.go(&self.flow_over(over, frame));
     }
 
-    fn flow_over(&self, over: bool, frame: &[u8]) -> Promoted {
+    pub fn flow_over(&self, over: bool, frame: &[u8]) -> Promoted {
         let key = FlowKey::of(frame, Way::Out).unwrap();
         if over {
             self.promoted(key, headers6(frame), FAR_NODE6.into())
@@ -135,7 +133,7 @@ fn a_frame_leaves_byte_for_byte_as_the_rfcs_say() {
         0xfd, 0x00, 0x00, 0x10, 0x02, 0x44, 0x00, 0x01, 0, 0, 0, 0, 0, 0, 0, 0x53, //
         0x03, 0xe8, 0x07, 0xd0, 0x00, 0x0b, 0xf1, 0x0c, 0x01, 0x02, 0x03,
     ];
-    let gear = gear6();
+    let mut gear = gear6();
     gear.promote_over(true, &sent);
     let (verdict, out) = gear.send_from_pod(&sent);
     assert_eq!(verdict, TC_ACT_REDIRECT);
@@ -157,7 +155,7 @@ fn a_frame_leaves_byte_for_byte_as_the_rfcs_say() {
 #[test]
 fn a_pods_frame_leaves_as_an_independent_parser_wants_it() {
     for ((over, within), tcp) in with_each(FAMILIES) {
-        let gear = gear6();
+        let mut gear = gear6();
         let first = of_pods(within, tcp);
         assert_eq!(gear.send_from_pod(&first), (TCX_NEXT, first.clone()));
         gear.promote_over(over, &first);
@@ -184,7 +182,7 @@ fn a_pods_frame_leaves_as_an_independent_parser_wants_it() {
 }
 
 /// Judges the outer headers around so many bytes.
-fn assert_outer(over: bool, out: &[u8], inner_len: usize) {
+pub fn assert_outer(over: bool, out: &[u8], inner_len: usize) {
     assert_eq!(out.len(), inner_len + outer_len(over));
     let (outer, datagram) = out[14..].split_at(outer_len(over) - 30);
     let udp = UdpHeaderSlice::from_slice(datagram).unwrap().to_header();
@@ -208,7 +206,7 @@ fn assert_outer(over: bool, out: &[u8], inner_len: usize) {
 #[test]
 fn ecn_is_copied_and_congestion_is_for_the_workers() {
     for (over, within) in FAMILIES {
-        let gear = gear6();
+        let mut gear = gear6();
         gear.promote_over(over, &of_pods(within, false));
         for (ecn, express) in [(0, true), (1, true), (2, true), (3, false)] {
             let mut sent = of_pods(within, false);
@@ -238,12 +236,11 @@ fn ecn_is_copied_and_congestion_is_for_the_workers() {
 
 #[test]
 fn without_an_outer_checksum_the_field_is_zero() {
-    let (gear, sent) = (gear6(), of_pod6(false));
+    let (mut gear, sent) = (gear6(), of_pod6(false));
     let key = FlowKey::of(&sent, Way::Out).unwrap();
     let mut flow = gear.promoted(key, headers6(&sent), FAR_NODE6.into());
     flow.departure.checksum = false;
-    let now_ns = crate::port::now_ns();
-    gear.express.promote(&flow, GENERATION, now_ns);
+    gear.go(&flow);
     let (_, out) = gear.send_from_pod(&sent);
     assert_eq!(out[60..62], [0, 0]);
 }
@@ -251,7 +248,7 @@ fn without_an_outer_checksum_the_field_is_zero() {
 #[test]
 fn a_frame_from_the_wire_reaches_the_pod_as_routing_would_send_it() {
     for (families @ (over, within), tcp) in with_each(FAMILIES) {
-        let gear = gear6();
+        let mut gear = gear6();
         gear.promote_over(over, &of_pods(within, tcp));
         let (sent, outer_len) = (of_wires(families, tcp), outer_len(over));
         let (verdict, out) = run(&gear.steering, "vxgate_underlay", &sent);
@@ -284,30 +281,30 @@ fn what_an_outer_checksum_does_not_fit_is_handed_up_where_it_is_verified() {
             frame[at] ^= 0x10;
             frame
         };
-        let gear = gear6();
+        let mut gear = gear6();
         let mut flow = gear.flow_over(over, &of_pods(within, tcp));
-        let promote = |flow: &Promoted| {
-            let now_ns = crate::port::now_ns();
-            gear.express.promote(flow, GENERATION, now_ns);
-        };
-        let receive = |frame: &[u8]| run(&gear.steering, "vxgate_underlay", frame).0;
-        promote(&flow);
-        assert_eq!(receive(&damaged(checksum)), XDP_PASS, "nobody looks at it");
+        let receive = |gear: &Loaded, frame: &[u8]| run(&gear.steering, "vxgate_underlay", frame).0;
+        gear.go(&flow);
+        assert_eq!(
+            receive(&gear, &damaged(checksum)),
+            XDP_PASS,
+            "nobody looks at it"
+        );
         flow.departure.verify = true;
-        promote(&flow);
+        gear.go(&flow);
         for at in [checksum, source_port] {
             let found = gear.why(WAY_IN as usize, || {
-                receive(&damaged(at));
+                receive(&gear, &damaged(at));
             });
             assert_eq!(found, UpReason::Checksum, "{over} {within} {tcp} {at}");
         }
-        assert_eq!(receive(&sent), XDP_PASS, "{over} {within} {tcp}");
+        assert_eq!(receive(&gear, &sent), XDP_PASS, "{over} {within} {tcp}");
     }
 }
 
 #[test]
 fn what_a_pod_sends_otherwise_is_handed_up_unchanged() {
-    let gear = gear6();
+    let mut gear = gear6();
     gear.promote_over(true, &of_pod6(false));
     let cases: [(usize, &[u8], UpReason); 12] = [
         (21, &[1], UpReason::Ttl),
@@ -335,7 +332,7 @@ fn what_a_pod_sends_otherwise_is_handed_up_unchanged() {
 
 #[test]
 fn what_comes_over_ipv6_otherwise_is_handed_up_unchanged() {
-    let gear = gear6();
+    let mut gear = gear6();
     gear.promote_over(true, &of_pod6(false));
     let cases: [(usize, &[u8], UpReason); 15] = [
         (91, &[1], UpReason::Ttl),
@@ -372,7 +369,7 @@ fn what_comes_over_ipv6_otherwise_is_handed_up_unchanged() {
 #[test]
 fn a_flow_of_one_tunnel_does_not_come_by_another() {
     for over in [false, true] {
-        let gear = gear6();
+        let mut gear = gear6();
         gear.promote_over(over, &of_pod6(false));
         let why = gear.why(WAY_IN as usize, || {
             run(
@@ -387,7 +384,7 @@ fn a_flow_of_one_tunnel_does_not_come_by_another() {
 
 #[test]
 fn a_segment_that_ends_a_connection_demotes_its_flow() {
-    let gear = gear6();
+    let mut gear = gear6();
     gear.promote_over(true, &of_pod6(true));
     let mut sent = of_pod6(true);
     sent[67] |= 1;
@@ -427,7 +424,7 @@ fn namesakes(gear: &Loaded) -> [Vec<u8>; 2] {
 
 #[test]
 fn two_flows_with_one_name_are_never_taken_for_each_other() {
-    let gear = gear6();
+    let mut gear = gear6();
     let [one, other] = &namesakes(&gear);
     let [key, twin] = [one, other].map(|frame| FlowKey::of(frame, Way::Out).unwrap());
     let seed = gear.express.seed();
@@ -464,7 +461,7 @@ fn two_flows_with_one_name_are_never_taken_for_each_other() {
 #[test]
 fn every_frame_that_comes_has_one_fate() {
     for families @ (over, within) in FAMILIES {
-        let gear = gear6();
+        let mut gear = gear6();
         gear.promote_over(over, &of_pods(within, true));
         for _ in 0..5 {
             gear.send_from_pod(&of_pods(within, true));
@@ -489,7 +486,7 @@ fn every_frame_that_comes_has_one_fate() {
 #[test]
 fn a_flow_that_was_only_seen_arriving_goes_to_its_pod_over_either_tunnel() {
     for over in [false, true] {
-        let gear = gear6();
+        let mut gear = gear6();
         let key = FlowKey::of(&of_pod6(false), Way::Out).unwrap();
         let (far, node) = if over {
             (IpAddr::from(FAR_NODE6), IpAddr::from(NODE6))
@@ -506,8 +503,7 @@ fn a_flow_that_was_only_seen_arriving_goes_to_its_pod_over_either_tunnel() {
             ways: Ways::In,
             ..whole
         };
-        let now_ns = crate::port::now_ns();
-        gear.express.promote(&to_pod, GENERATION, now_ns);
+        gear.go(&to_pod);
         let sent = of_wires((over, true), false);
         let (verdict, out) = run(&gear.steering, "vxgate_underlay", &sent);
         assert_eq!((verdict, &out[8..14]), (XDP_PASS, &POD.0[..]));
@@ -521,7 +517,7 @@ fn a_flow_that_was_only_seen_arriving_goes_to_its_pod_over_either_tunnel() {
 #[test]
 fn the_ring_gear_routes_either_family_both_ways() {
     for (families @ (over, within), tcp) in with_each(FAMILIES) {
-        let gear = loaded6(Gear::Ring);
+        let mut gear = loaded6(Gear::Ring);
         let sent = of_pods(within, tcp);
         gear.promote_over(over, &sent);
         let (verdict, out) = gear.send_from_pod(&sent);
