@@ -208,7 +208,6 @@ mod tests {
         let lone = of_pod(true);
         let mut flow = gear.flow(&lone);
         flow.departure.as_kernel = false;
-        let now_ns = crate::port::now_ns();
         gear.go(&flow);
         let superframe = longer(lone, 0, 3000);
         let program = &gear.express.object;
