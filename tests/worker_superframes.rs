@@ -151,6 +151,25 @@ fn a_train_of_datagrams_leaves_by_the_wire_tap_as_one() {
     lane.check();
 }
 
+/// A write of one would fail: two answers of DNS that arrive together would be lost.
+#[test]
+fn datagrams_go_by_the_access_port_where_the_tap_takes_no_trains() {
+    let mut lane = lane();
+    let superframes = lane.worker.plan_mut().superframes.as_mut().unwrap();
+    superframes.accesses[0].as_mut().unwrap().takes_trains = false;
+    let datagram = inner(device_mac(0), host(0, 1), 60);
+    for _ in 0..2 {
+        lane.arrive(&outer(vni(0), vtep_addr(1), &datagram));
+    }
+    assert_eq!(lane.worker.turn().received, 2);
+    assert!(Taps::read(&lane.taps.access).is_none());
+    let plan = lane.worker.plan_mut();
+    let umem = &mut plan.umem;
+    let handed_on = std::iter::from_fn(|| plan.accesses[0].port.collect(umem)).count();
+    assert_eq!(handed_on, 2);
+    lane.check();
+}
+
 #[test]
 fn tcp_and_udp_that_arrive_are_joined_and_all_else_goes_by_the_access_port() {
     let mut lane = lane();

@@ -183,8 +183,10 @@ impl Crew {
             books.note_tap(ends, number, &counters);
             let port = TapPort::access(tap.queue(number)?, &umem, &self.umem);
             let departure = lanes.departure(nic, below.underlay);
-            let access = worker::AccessTap::new(port, counters, departure);
-            accesses.push(Some(access));
+            accesses.push(Some(worker::AccessTap {
+                takes_trains: tap.takes_trains,
+                ..worker::AccessTap::new(port, counters, departure)
+            }));
         }
         self.superframes = Some(worker::Superframes {
             wires: lanes.wire_ports(number, &umem)?,

@@ -2,7 +2,7 @@
 //!
 //! TCP and UDP are what hosts make superframes of, right behind an IP header, without a tag, and no fragments. All TCP takes the
 //! TAP. A write there costs a quarter more than what a lone datagram costs by the pair, whose frames share a system call; but
-//! a train of datagrams costs half. So of UDP only what is joined should take it.
+//! a train of datagrams costs half. So of UDP only what is joined should take it, and none where the TAP takes no trains.
 //!
 //! # Order
 //!
@@ -76,8 +76,14 @@ impl Ways {
         }
     }
 
-    /// Which of the frames of a batch take the TAP, in a turn that began at `now_ns`: bit *i* says it of the *i*-th.
-    pub fn choose<'a>(&mut self, frames: impl Iterator<Item = &'a [u8]>, now_ns: u64) -> u64 {
+    /// Which of the frames of a batch take the TAP, in a turn that began at `now_ns`: bit *i* says it of the *i*-th. Of UDP some
+    /// only where it takes trains.
+    pub fn choose<'a>(
+        &mut self,
+        frames: impl Iterator<Item = &'a [u8]>,
+        now_ns: u64,
+        takes_trains: bool,
+    ) -> u64 {
         let now = ((now_ns >> TICK_BITS) as u32).max(1);
         self.batch = self.batch.wrapping_add(1);
         let (mut taken, mut datagrams) = (0, 0_u64);
@@ -85,12 +91,12 @@ impl Ways {
         for ((number, place), frame) in places.iter_mut().enumerate().zip(frames) {
             match Kind::of(frame) {
                 Kind::Tcp => taken |= 1 << number,
-                Kind::Udp(datagram) => {
+                Kind::Udp(datagram) if takes_trains => {
                     datagrams |= 1 << number;
                     *place = datagram.place;
                     self.note(datagram);
                 }
-                Kind::Other => {}
+                Kind::Udp(_) | Kind::Other => {}
             }
         }
         if datagrams == 0 {
@@ -223,14 +229,14 @@ mod tests {
     }
 
     fn choose(ways: &mut Ways, frames: &[Vec<u8>], now_ms: u64) -> Vec<bool> {
-        let taken = ways.choose(frames.iter().map(Vec::as_slice), now_ms * MS);
+        let taken = ways.choose(frames.iter().map(Vec::as_slice), now_ms * MS, true);
         (0..frames.len()).map(|n| taken >> n & 1 != 0).collect()
     }
 
     #[test]
     fn tcp_of_both_families_takes_it_and_nothing_else() {
         let mut ways = Ways::new();
-        let mut takes = |frame: &[u8]| ways.choose([frame].into_iter(), 0) != 0;
+        let mut takes = |frame: &[u8]| ways.choose([frame].into_iter(), 0, true) != 0;
         assert!(takes(&tcp(false)) && takes(&tcp(true)));
         // Protocol, version, fragment, EtherType.
         for (six, at, value) in [
@@ -274,6 +280,16 @@ mod tests {
             without[at..at + 2].fill(0);
             let without = [without.clone(), without];
             assert_eq!(choose(&mut ways, &without, 0), [false, false]);
+        }
+    }
+
+    #[test]
+    fn a_tap_that_takes_no_trains_gets_tcp_alone() {
+        let mut ways = Ways::new();
+        for six in [false, true] {
+            let frames = [udp(six, 1, 100), udp(six, 1, 100), tcp(six)];
+            let frames = frames.iter().map(Vec::as_slice);
+            assert_eq!(ways.choose(frames, 0, false), 0b100);
         }
     }
 

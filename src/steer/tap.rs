@@ -49,6 +49,8 @@ const TUNNEL: libc::c_ulong = TUN_F_UDP_TUNNEL_GSO | TUN_F_UDP_TUNNEL_GSO_CSUM;
 pub struct Tap {
     /// The device.
     pub link: AccessLink,
+    /// Whether it takes trains of datagrams. Before Linux 6.2 none does, and a write of one fails.
+    pub takes_trains: bool,
     queues: Vec<File>,
 }
 
@@ -112,10 +114,12 @@ impl Tap {
         first
             .set_by_value(TUNSETVNETLE, 1)
             .map_err(failed("make the header's numbers little-endian"))?;
-        // Without those of UDP, on older kernels, trains of datagrams come out one by one.
-        let set = first
-            .set(TUNSETOFFLOAD, offloads | UDP)
-            .or_else(|_| first.set(TUNSETOFFLOAD, offloads));
+        // Without those of UDP, on older kernels, trains of datagrams come out one by one, and cannot be written.
+        let takes_trains = first.set(TUNSETOFFLOAD, offloads | UDP).is_ok();
+        let set = match takes_trains {
+            true => Ok(()),
+            false => first.set(TUNSETOFFLOAD, offloads),
+        };
         set.map_err(|source| {
             let why = match source.raw_os_error() {
                 Some(libc::EINVAL) if offloads & TUNNEL != 0 => {
@@ -133,6 +137,7 @@ impl Tap {
         let link = access::adopt(&name, of)?;
         Ok(Self {
             link,
+            takes_trains,
             queues: files,
         })
     }

@@ -273,7 +273,7 @@ impl Tracer {
 
 /// Whether a lone frame takes the TAP, where there is one.
 fn takes_tap(frame: &[u8]) -> bool {
-    Ways::new().choose([frame].into_iter(), 0) != 0
+    Ways::new().choose([frame].into_iter(), 0, true) != 0
 }
 
 fn inner_words(segment: &Segment, inner: &[u8], from: IpAddr) -> String {

@@ -42,6 +42,8 @@ pub struct AccessTap {
     pub counters: Arc<PortCounters>,
     /// How they leave.
     pub departure: Departure,
+    /// Whether it takes trains of datagrams.
+    pub takes_trains: bool,
     /// Frames that could not be received, as far as they are in the counters.
     pub lost: u64,
 }
@@ -56,12 +58,13 @@ pub enum Departure {
 }
 
 impl AccessTap {
-    /// A queue whose frames leave like that.
+    /// A queue whose frames leave like that, and that takes trains of datagrams.
     pub fn new(port: TapPort, counters: Arc<PortCounters>, departure: Departure) -> Self {
         Self {
             port,
             counters,
             departure,
+            takes_trains: true,
             lost: 0,
         }
     }

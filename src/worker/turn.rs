@@ -205,9 +205,9 @@ fn from_underlay<P: Port>(
     laps.end(Stage::Apply);
     for (segment, (outbox, access)) in to_accesses.iter_mut().zip(accesses).enumerate() {
         if let Some((joining, superframes)) = &mut lane
-            && superframes.access_mut(segment).is_some()
+            && let Some(tap) = superframes.access_mut(segment)
         {
-            let belongs = ways.choose(outbox.bytes(umem), now_ns);
+            let belongs = ways.choose(outbox.bytes(umem), now_ns, tap.takes_trains);
             outbox.split(to_tap, belongs);
             joining.add(segment, to_tap, superframes, umem, counters);
             laps.end(Stage::Join);
