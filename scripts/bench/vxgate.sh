@@ -79,8 +79,10 @@ vxgate_version() { "$VXGATE" --version | cut -d' ' -f2; }
 vxgate_frames() {
     case $BRIDGED in
         direct/ring/ | direct/cores/) vxgate_direct "$RING_FORWARDED" ;;
-        # All ways count: a flow may find no place, and a new one has none yet.
-        direct/flows/) echo $(($(vxgate_sum vxgate forwarded) + $(vxgate_direct '.out.forwarded // 0'))) ;;
+        # All ways count: a flow may find no place, a new one has none yet, and one frame in ten seconds of each is shown to the kernel.
+        direct/flows/)
+            echo $(($(vxgate_sum vxgate forwarded) + $(vxgate_sum vxgate 'passed.shown // 0') + $(vxgate_direct '.out.forwarded // 0')))
+            ;;
         direct/xdp/ | direct/xdp-services/) vxgate_direct '.out_by_xdp + .in.forwarded' ;;
         direct/*) vxgate_direct '.out.forwarded + .in.forwarded' ;;
         *) vxgate_sum vxgate forwarded ;;
