@@ -560,6 +560,12 @@ fn log_plan(plan: &Plan) {
     if let Some(why) = &plan.fewer_workers {
         tracing::warn!("{why}");
     }
+    if let Some(release) = crate::steer::running_may_panic() {
+        tracing::warn!(
+            release,
+            "this kernel may panic when AF_XDP sends: see vxgate doctor"
+        );
+    }
     for found in &plan.left {
         let (attribute, why) = plan::refusal_words(found);
         tracing::warn!(

@@ -43,7 +43,7 @@ pub use heartbeat::Heartbeat;
 pub use hooks::XdpMode;
 pub use inspect::{Leftover, XdpProgram, has_tcx, is_ours, leftovers, tcx_programs, xdp_program};
 pub use kernel_share::KernelShares;
-pub use needs::{KernelVersion, TooOld, kernel_version};
+pub use needs::{KernelVersion, TooOld, kernel_version, may_panic, running_may_panic};
 pub use ring::RingCounters;
 pub use tap::Tap;
 

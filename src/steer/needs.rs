@@ -1,5 +1,5 @@
-//! What the gears of the direct path need of the kernel. By its version: the kernel lets nobody ask whether what XDP writes in
-//! front of a frame reaches a classifier.
+//! What the gears of the direct path need of the kernel, and which kernels AF_XDP may bring down. By its version: the kernel lets
+//! nobody ask whether what XDP writes in front of a frame reaches a classifier.
 
 use std::fs;
 
@@ -12,6 +12,9 @@ pub type KernelVersion = (u32, u32);
 const RING: KernelVersion = (6, 6);
 /// The first that keeps what XDP writes in front of a frame on its way to a classifier, whatever the device.
 const EXPRESS: KernelVersion = (6, 15);
+
+/// The first and the last version that keep a list of AF_XDP's in a sent frame's `skb->cb`, where who receives it writes, too.
+const PANICS: [[u32; 3]; 2] = [[6, 16, 8], [6, 17, 10]];
 
 /// What the running kernel lacks for a gear.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,8 +31,7 @@ impl Gear {
     /// # Errors
     /// [`TooOld`], when it has not.
     pub fn check_kernel(self) -> Result<(), TooOld> {
-        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        self.check(release.trim())
+        self.check(&running())
     }
 
     /// The same of a kernel that says this of itself (`uname -r`).
@@ -54,6 +56,25 @@ impl Gear {
         }
         Ok(())
     }
+}
+
+/// Whether the running kernel may panic when AF_XDP sends by copy, as access devices do; then what it says of itself.
+pub fn running_may_panic() -> Option<String> {
+    Some(running()).filter(|release| may_panic(release))
+}
+
+/// The same of one that says this of itself.
+pub fn may_panic(release: &str) -> bool {
+    let numbers = release.split(|letter: char| !letter.is_ascii_digit());
+    let mut numbers = numbers.map_while(|number| number.parse().ok());
+    let version = [(); 3].map(|()| numbers.next().unwrap_or(0));
+    let [first, last] = PANICS;
+    (first..=last).contains(&version)
+}
+
+fn running() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim().to_owned()
 }
 
 /// The first two numbers of what a kernel says of itself.

@@ -3,12 +3,10 @@
 use crate::doctor::facts::Facts;
 use crate::doctor::finding::Finding;
 use crate::fault::Fault;
-use crate::steer::Gear;
+use crate::steer::{Gear, may_panic};
 
 /// The first version with everything that cannot be done without.
 const OLDEST: (u32, u32) = (5, 11);
-/// The first and the last version that keep a list of AF_XDP's in a sent frame's `skb->cb`, where who receives it writes, too.
-const PANICS: [[u32; 3]; 2] = [[6, 16, 8], [6, 17, 10]];
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let direct = direct_path(facts);
@@ -59,13 +57,6 @@ fn features(facts: &Facts) -> Finding {
         parts.push("BTF".to_owned());
     }
     Finding::ok(CHECK, format!("Linux {release}: {}", parts.join(", ")))
-}
-
-fn may_panic(release: &str) -> bool {
-    let numbers = release.split(|letter: char| !letter.is_ascii_digit());
-    let mut numbers = numbers.map_while(|number| number.parse().ok());
-    let version = [(); 3].map(|()| numbers.next().unwrap_or(0));
-    (PANICS[0]..=PANICS[1]).contains(&version)
 }
 
 /// What the direct path has to do without here. That it was asked for in vain, the daemon says itself.
