@@ -256,8 +256,10 @@ tell "$RELEASE, $(nproc) processors, emulated; the direct path here: $GEAR"
 # Each test of the programs loads them and has the kernel run them.
 step "programs: verified, and judge as elsewhere" tests vxgate steer::copy
 # Of those of the direct path some: verifying takes seconds here, and each does it anew.
-[ $GEAR = none ] || step "programs of the direct path: the same" tests vxgate steer::express::tests::pod::what every_frame_that_comes \
-    the_ring_gear_routes_either_family steer::ring::tests::superframes
+[ $GEAR = none ] || step "programs of the direct path: the same" tests vxgate every_frame_that_comes the_ring_gear_routes_either_family \
+    steer::ring::tests::superframes
+# Before Linux 6.13 `bpf_csum_diff` takes 512 bytes, and longer datagrams would be left to the classifier.
+[ $GEAR != express ] || step "programs at the pods: the same" tests vxgate steer::express::tests::pod::what
 step "lab" lab
 step "vxgate starts" gate_up
 step "scenes" scenes
