@@ -79,12 +79,8 @@ fn the_kernel_carries_until_it_is_resumed_and_nothing_is_lost_either_way() {
 /// Says so everywhere, and forwards nothing: the kernel's own device does.
 fn assert_drained(lab: &Lab, node: Node, vxgate: &Vxgate) {
     let by_kernel = || {
-        let frames = |way: &str| {
-            let file = format!("/sys/class/net/flannel.1/statistics/{way}_packets");
-            let count = lab.node(node).run(&format!("cat {file}"));
-            count.trim().parse::<u64>().expect("a count")
-        };
-        frames("rx").min(frames("tx"))
+        let [received, sent] = lab.by_kernel(node);
+        received.min(sent)
     };
     let forwarded = || {
         let status = vxgate.status();

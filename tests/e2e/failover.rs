@@ -232,13 +232,8 @@ fn a_worker_that_spins_is_passed_by_and_put_last_and_carries_again_when_it_goes_
     threaded_on(&node, "eth1", 1, core.expect("it is pinned"));
     assert_eq!(nice(), Some(-20));
     let by_kernel = || {
-        let frames = |way: &str| {
-            let count = node.run(&format!(
-                "cat /sys/class/net/flannel.1/statistics/{way}_packets"
-            ));
-            count.trim().parse::<u64>().expect("a count")
-        };
-        frames("rx").min(frames("tx"))
+        let [received, sent] = lab.by_kernel(Node::Worker);
+        received.min(sent)
     };
     under_load(&lab, "a worker that spins, vxgate on the worker", || {
         assert_carrying(&gateways);

@@ -215,6 +215,15 @@ impl Lab {
         }
     }
 
+    /// Frames that a node's own vxlan device has received, and sent.
+    pub fn by_kernel(&self, node: Node) -> [u64; 2] {
+        ["rx", "tx"].map(|way| {
+            let file = format!("/sys/class/net/flannel.1/statistics/{way}_packets");
+            let count = self.node(node).run(&format!("cat {file}"));
+            count.trim().parse().expect("a count")
+        })
+    }
+
     /// The MAC address of a device in a node.
     pub fn mac(&self, node: Node, device: &str) -> String {
         self.mac_in(&format!("n{}", node.number()), device)

@@ -77,23 +77,14 @@ fn now_and_then_the_kernel_carries_a_frame_of_the_flow_each_way() {
     let mut talk = talk(&lab);
     talk.until_direct(&vxgate);
     let shown = |status: &Status| ["underlay", "access"].map(|role| status.passed(role, "shown"));
-    let by_device = || {
-        ["rx", "tx"].map(|way| {
-            let file = format!("/sys/class/net/flannel.1/statistics/{way}_packets");
-            node.run(&format!("cat {file}"))
-                .trim()
-                .parse::<u64>()
-                .unwrap()
-        })
-    };
-    let [received, sent] = by_device();
+    let [received, sent] = lab.by_kernel(Node::Master);
     let [into, out] = shown(&vxgate.status());
     wait_until("the kernel is shown a frame each way", PATIENCE, || {
         assert!(talk.ask(64), "it arrives like all others");
         let now = shown(&vxgate.status());
         now[0] > into && now[1] > out
     });
-    let [received_then, sent_then] = by_device();
+    let [received_then, sent_then] = lab.by_kernel(Node::Master);
     assert!(received_then > received && sent_then > sent);
     let before = direct(&vxgate.status());
     assert!(talk.ask(64));
