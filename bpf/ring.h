@@ -143,8 +143,9 @@ static __always_inline bool is_left_to_device(const struct __sk_buff *skb)
 	return skb->cb[LEFT_AT] == LEFT_TO_DEVICE;
 }
 
-/* The same for a frame that takes the kernel's whole way there: its control block is not ours for so long. Nothing in the kernel
- * but traffic control looks at this, and most frames that have it leave by that device. */
+/* Tells the vxlan device's egress the same of a frame that is to be shown to the kernel, and takes its whole way there: its control
+ * block is not ours for so long. Nothing in the kernel but traffic control looks at this, and most frames that have it leave by that
+ * device. */
 static __always_inline void show_to_kernel(struct __sk_buff *skb)
 {
 	skb->tc_index = SHOWN_TO_KERNEL;
