@@ -37,7 +37,7 @@ pub(super) struct SettingFlags {
     #[arg(long, value_name = "WORD", env = "VXGATE_POD_PROGRAMS")]
     pod_programs: Option<String>,
     /// For how many flows the direct path has room, 1024 to 262144: with half as many, next to none finds no place, and goes the
-    /// node's own path. 65536 take some 40 MB, of the kernel's memory and of ours [default: 65536].
+    /// node's own path. 65536 take some 40 MB of the kernel's memory and 22 of ours [default: 65536].
     #[arg(long, value_name = "N", env = "VXGATE_DIRECT_FLOWS_MAX")]
     direct_flows_max: Option<u32>,
     /// The workers' nice value, -20 to 19. At -20 they come before the kernel's threads on their cores, which otherwise may

@@ -191,7 +191,7 @@ impl Key {
                 let (least, most) = (DIRECT_FLOWS_RANGE.start(), DIRECT_FLOWS_RANGE.end());
                 format!(
                     "For how many flows the direct path has room, {least} to {most}: with half as many, next to none finds no \
-                     place, and goes the node's own path. 65536 take some 40 MB, of the kernel's memory and of ours."
+                     place, and goes the node's own path. 65536 take some 40 MB of the kernel's memory and 22 of ours."
                 )
             }
             Self::Socket => {
