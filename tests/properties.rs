@@ -63,6 +63,7 @@ fn config_text() -> impl Strategy<Value = String> {
         "direct = 'always'",
         "express = false",
         "express = 1",
+        "pod_programs = 'xdp'",
         "direct_flows_max = 4096",
         "[metrics]",
         "listen = '[::1]:9472'",

@@ -3,7 +3,8 @@
 
 use std::fmt::Write as _;
 
-use vxgate::config::{self, ConfigError, Devices, Settings, WORKERS_MAX};
+use serde_json::Value;
+use vxgate::config::{self, ConfigError, Devices, Key, Settings, WORKERS_MAX};
 use vxgate::control::{self, Defaults};
 use vxgate::fault::{Fault, Report};
 use vxgate::gateway::Observation;
@@ -284,84 +285,29 @@ fn legal(settings: &Settings) {
     }
 }
 
-/// The settings as a file.
+/// The settings as a file: every key that there is.
 fn written(settings: &Settings) -> String {
-    let mut text = String::from("[overlay]\n");
-    match &settings.devices {
-        Some(Devices::All) => text.push_str("devices = \"auto\"\n"),
-        Some(Devices::Named(names)) => {
-            let names: Vec<_> = names.iter().map(|name| quoted(name)).collect();
-            let _ = writeln!(text, "devices = [{}]", names.join(", "));
+    let mut text = String::new();
+    for table in Key::tables() {
+        let _ = writeln!(text, "[{table}]");
+        for key in Key::of(table) {
+            if let Some(value) = key.value(settings) {
+                let _ = writeln!(text, "{} = {}", key.name(), as_toml(&value));
+            }
         }
-        None => {}
-    }
-    let words = [
-        (
-            "peer_check",
-            settings.peer_check.map(|choice| choice.label().to_owned()),
-        ),
-        (
-            "reserved_bits",
-            settings.reserved_bits.map(|choice| choice.to_string()),
-        ),
-        (
-            "ecn_encap",
-            settings.ecn_encap.map(|choice| choice.label().to_owned()),
-        ),
-        (
-            "inner_vlan",
-            settings.inner_vlan.map(|choice| choice.label().to_owned()),
-        ),
-        (
-            "udp_checksum_rx",
-            settings
-                .udp_checksum_rx
-                .map(|choice| choice.label().to_owned()),
-        ),
-    ];
-    for (key, word) in words {
-        if let Some(word) = word {
-            let _ = writeln!(text, "{key} = {}", quoted(&word));
-        }
-    }
-    text.push_str("[worker]\n");
-    if let Some(count) = settings.workers {
-        let _ = writeln!(text, "count = {count}");
-    }
-    if let Some(nice) = settings.nice {
-        let _ = writeln!(text, "nice = {nice}");
-    }
-    if let Some(superframes) = settings.superframes {
-        let _ = writeln!(text, "superframes = {}", quoted(superframes.label()));
-    }
-    if let Some(direct) = settings.direct {
-        let _ = writeln!(text, "direct = {}", quoted(direct.label()));
-    }
-    if let Some(express) = settings.express {
-        let _ = writeln!(text, "express = {express}");
-    }
-    if let Some(flows) = settings.direct_flows_max {
-        let _ = writeln!(text, "direct_flows_max = {flows}");
-    }
-    if let Some(socket) = &settings.socket {
-        let socket = socket.to_str().expect("it came from text");
-        let _ = writeln!(text, "[control]\nsocket = {}", quoted(socket));
-    }
-    text.push_str("[metrics]\n");
-    if let Some(listen) = &settings.metrics_listen {
-        let _ = writeln!(text, "listen = {}", quoted(&listen.to_string()));
-    }
-    if let Some(peers) = settings.metrics_max_peers {
-        let _ = writeln!(text, "max_peers = {peers}");
-    }
-    text.push_str("[log]\n");
-    if let Some(level) = &settings.log_level {
-        let _ = writeln!(text, "level = {}", quoted(level));
-    }
-    if let Some(format) = settings.log_format {
-        let _ = writeln!(text, "format = {}", quoted(format.label()));
     }
     text
+}
+
+fn as_toml(value: &Value) -> String {
+    match value {
+        Value::String(text) => quoted(text),
+        Value::Array(values) => {
+            let values: Vec<_> = values.iter().map(as_toml).collect();
+            format!("[{}]", values.join(", "))
+        }
+        number => number.to_string(),
+    }
 }
 
 /// A TOML string.
