@@ -65,6 +65,7 @@ fn config_text() -> impl Strategy<Value = String> {
         "express = 1",
         "pod_programs = 'xdp'",
         "direct_flows_max = 4096",
+        "direct_pods_max = 110",
         "[metrics]",
         "listen = '[::1]:9472'",
         "listen = \"/m\\u0007\"",

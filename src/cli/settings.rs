@@ -40,6 +40,10 @@ pub(super) struct SettingFlags {
     /// node's own path. 65536 take some 40 MB of the kernel's memory and 22 of ours [default: 65536].
     #[arg(long, value_name = "N", env = "VXGATE_DIRECT_FLOWS_MAX")]
     direct_flows_max: Option<u32>,
+    /// How many pods' devices the direct path looks after, 1 to 448, or two thirds of that with XDP at the pods: those that came
+    /// first. The flows of others go the node's own path [default: 448].
+    #[arg(long, value_name = "N", env = "VXGATE_DIRECT_PODS_MAX")]
+    direct_pods_max: Option<u32>,
     /// The workers' nice value, -20 to 19. At -20 they come before the kernel's threads on their cores, which otherwise may
     /// hold them up under overload; values below 0 need CAP_SYS_NICE, without which they run as all do [default: -20].
     #[arg(
@@ -129,6 +133,9 @@ impl SettingFlags {
         }
         if let Some(count) = self.direct_flows_max {
             given.set_direct_flows_max(count)?;
+        }
+        if let Some(count) = self.direct_pods_max {
+            given.set_direct_pods_max(count)?;
         }
         if let Some(listen) = &self.metrics.metrics_listen {
             given.set_metrics_listen(listen)?;

@@ -59,6 +59,7 @@ impl Key {
             | Self::Nice
             | Self::Express
             | Self::DirectFlowsMax
+            | Self::DirectPodsMax
             | Self::Socket
             | Self::Word(
                 WordKey::Superframes | WordKey::Direct | WordKey::PodPrograms | WordKey::LogFormat,

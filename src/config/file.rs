@@ -17,6 +17,7 @@
 //! express = true              # false
 //! pod_programs = "classifier" # xdp
 //! direct_flows_max = 65536
+//! direct_pods_max = 448
 //!
 //! [control]
 //! socket = "/run/vxgate/vxgate.sock"
@@ -181,6 +182,7 @@ impl Reading<'_> {
             Some(Key::Nice) => self.nice(value.get_ref()),
             Some(Key::Express) => self.express(value.get_ref()),
             Some(Key::DirectFlowsMax) => self.direct_flows_max(value.get_ref()),
+            Some(Key::DirectPodsMax) => self.direct_pods_max(value.get_ref()),
             Some(Key::Socket) => self.socket(value.get_ref()),
             Some(Key::MetricsListen) => self.listen(value.get_ref()),
             Some(Key::MetricsMaxPeers) => self.max_peers(value.get_ref()),
@@ -279,23 +281,20 @@ impl Reading<'_> {
     }
 
     fn max_peers(&mut self, value: &DeValue<'_>) -> Result<(), String> {
-        let number = match value {
-            DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
-            _ => None,
-        };
-        // What is no number is judged as one beyond all, as above.
-        let judged = settings::metrics_max_peers(number.unwrap_or(u64::MAX));
+        let judged = settings::metrics_max_peers(number(value));
         self.settings.metrics_max_peers = Some(judged?);
         Ok(())
     }
 
     fn direct_flows_max(&mut self, value: &DeValue<'_>) -> Result<(), String> {
-        let number = match value {
-            DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
-            _ => None,
-        };
-        let judged = settings::direct_flows_max(number.unwrap_or(u64::MAX));
+        let judged = settings::direct_flows_max(number(value));
         self.settings.direct_flows_max = Some(judged?);
+        Ok(())
+    }
+
+    fn direct_pods_max(&mut self, value: &DeValue<'_>) -> Result<(), String> {
+        let judged = settings::direct_pods_max(number(value));
+        self.settings.direct_pods_max = Some(judged?);
         Ok(())
     }
 
@@ -340,6 +339,15 @@ impl Reading<'_> {
     fn line(&self, at: usize) -> usize {
         1 + self.line_ends.partition_point(|end| *end < at)
     }
+}
+
+/// A number, judged later. What is none is as one beyond all: it is told what may stand there.
+fn number(value: &DeValue<'_>) -> u64 {
+    let number = match value {
+        DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
+        _ => None,
+    };
+    number.unwrap_or(u64::MAX)
 }
 
 /// Every key of every table.
@@ -419,7 +427,7 @@ mod tests {
         assert!(wrong(text).contains("overlay.worker"), "{}", wrong(text));
         let text = text.replace(
             "worker.count = 3",
-            "[worker]\ncount = 0x3\nnice = -7\nsuperframes = 'off'\ndirect = 'flows'\nexpress = false\npod_programs = 'xdp'\ndirect_flows_max = 4096\n[control]\nsocket = '/run/x.sock'\n\
+            "[worker]\ncount = 0x3\nnice = -7\nsuperframes = 'off'\ndirect = 'flows'\nexpress = false\npod_programs = 'xdp'\ndirect_flows_max = 4096\ndirect_pods_max = 110\n[control]\nsocket = '/run/x.sock'\n\
              [metrics]\nlisten = '[::1]:9472'\nmax_peers = 0\n[log]\nlevel = 'warn'\nformat = 'json'",
         );
         let expected = Settings {
@@ -444,6 +452,7 @@ mod tests {
             express: Some(false),
             pod_programs: Some(PodPrograms::Xdp),
             direct_flows_max: Some(4096),
+            direct_pods_max: Some(110),
         };
         assert_eq!(parse(&text).unwrap(), expected);
         // Inline and dotted tables are the same to TOML.
@@ -471,6 +480,7 @@ mod tests {
         assert_eq!(read.metrics_listen, Some(Listen::default()));
         assert_eq!(read.metrics_max_peers, Some(super::super::METRICS_PEERS));
         assert_eq!(read.direct_flows_max, Some(super::super::DIRECT_FLOWS));
+        assert_eq!(read.direct_pods_max, Some(super::super::DIRECT_PODS));
         assert_eq!(
             (read.log_level.as_deref(), read.log_format),
             (Some("info"), Some(LogFormat::Text))
@@ -514,7 +524,7 @@ mod tests {
             (
                 "[worker]\nzzz = 1",
                 "line 2: worker.zzz: no such key; there is count, nice, superframes, direct, express, \
-                 pod_programs, direct_flows_max",
+                 pod_programs, direct_flows_max, direct_pods_max",
             ),
             (
                 "[zzz]",

@@ -3,7 +3,9 @@
 
 use serde_json::{Value, json};
 
-use super::settings::{DIRECT_FLOWS_RANGE, METRICS_PEERS_MAX, NICE, Settings, WordKey};
+use super::settings::{
+    DIRECT_FLOWS_RANGE, DIRECT_PODS_RANGE, METRICS_PEERS_MAX, NICE, Settings, WordKey,
+};
 use super::{Devices, EXPRESS_DEFAULT, NICE_DEFAULT, WORKERS_MAX};
 use super::{listen, log};
 
@@ -22,6 +24,8 @@ pub enum Key {
     Express,
     /// For how many flows of the direct path there is room.
     DirectFlowsMax,
+    /// How many pods' devices the direct path looks after.
+    DirectPodsMax,
     /// Where the control socket goes.
     Socket,
     /// Where metrics and health are served.
@@ -48,6 +52,7 @@ impl Key {
         Self::Express,
         Self::Word(WordKey::PodPrograms),
         Self::DirectFlowsMax,
+        Self::DirectPodsMax,
         Self::Socket,
         Self::MetricsListen,
         Self::MetricsMaxPeers,
@@ -76,7 +81,11 @@ impl Key {
         match self {
             Self::Devices => "overlay",
             Self::Word(word) => word.table(),
-            Self::Workers | Self::Nice | Self::Express | Self::DirectFlowsMax => "worker",
+            Self::Workers
+            | Self::Nice
+            | Self::Express
+            | Self::DirectFlowsMax
+            | Self::DirectPodsMax => "worker",
             Self::Socket => "control",
             Self::MetricsListen | Self::MetricsMaxPeers => "metrics",
             Self::LogLevel => "log",
@@ -92,6 +101,7 @@ impl Key {
             Self::Nice => "nice",
             Self::Express => "express",
             Self::DirectFlowsMax => "direct_flows_max",
+            Self::DirectPodsMax => "direct_pods_max",
             Self::Socket => "socket",
             Self::MetricsListen => "listen",
             Self::MetricsMaxPeers => "max_peers",
@@ -108,6 +118,7 @@ impl Key {
             Self::Nice => "nice",
             Self::Express => "express",
             Self::DirectFlowsMax => "direct-flows-max",
+            Self::DirectPodsMax => "direct-pods-max",
             Self::Socket => "socket",
             Self::MetricsListen => "metrics-listen",
             Self::MetricsMaxPeers => "metrics-max-peers",
@@ -134,9 +145,11 @@ impl Key {
             Self::Nice => Some(json!(NICE_DEFAULT)),
             Self::Express => Some(json!(EXPRESS_DEFAULT)),
             Self::Socket => None,
-            Self::DirectFlowsMax | Self::MetricsListen | Self::MetricsMaxPeers | Self::LogLevel => {
-                self.value(&Settings::defaults())
-            }
+            Self::DirectFlowsMax
+            | Self::DirectPodsMax
+            | Self::MetricsListen
+            | Self::MetricsMaxPeers
+            | Self::LogLevel => self.value(&Settings::defaults()),
         }
     }
 
@@ -152,6 +165,7 @@ impl Key {
             Self::Nice => settings.nice.map(Value::from),
             Self::Express => settings.express.map(Value::from),
             Self::DirectFlowsMax => settings.direct_flows_max.map(Value::from),
+            Self::DirectPodsMax => settings.direct_pods_max.map(Value::from),
             Self::Socket => {
                 let path = settings.socket.as_ref();
                 path.map(|path| Value::from(path.to_string_lossy()))
@@ -192,6 +206,13 @@ impl Key {
                 format!(
                     "For how many flows the direct path has room, {least} to {most}: with half as many, next to none finds no \
                      place, and goes the node's own path. 65536 take some 40 MB of the kernel's memory and 22 of ours."
+                )
+            }
+            Self::DirectPodsMax => {
+                let (least, most) = (DIRECT_PODS_RANGE.start(), DIRECT_PODS_RANGE.end());
+                format!(
+                    "How many pods' devices the direct path looks after, {least} to {most}, or two thirds of that with \
+                     pod_programs = \"xdp\": those that came first. The flows of others go the node's own path."
                 )
             }
             Self::Socket => {
@@ -238,6 +259,11 @@ impl Key {
                 "type": "integer",
                 "minimum": DIRECT_FLOWS_RANGE.start(),
                 "maximum": DIRECT_FLOWS_RANGE.end(),
+            }),
+            Self::DirectPodsMax => json!({
+                "type": "integer",
+                "minimum": DIRECT_PODS_RANGE.start(),
+                "maximum": DIRECT_PODS_RANGE.end(),
             }),
             Self::Socket => json!({"type": "string", "pattern": "^/"}),
             Self::MetricsListen => listen::schema(),

@@ -43,6 +43,8 @@ pub const EXPRESS_DEFAULT: bool = true;
 pub const METRICS_PEERS: u32 = 512;
 /// Flows of the direct path that there is room for, unless the operator says otherwise.
 pub const DIRECT_FLOWS: u32 = 65_536;
+/// Pods' devices that the direct path looks after, unless the operator says fewer: as many as there are descriptors for.
+pub const DIRECT_PODS: u32 = 448;
 
 /// The settings of one `vxgate run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +77,8 @@ pub struct Config {
     pub pod_programs: PodPrograms,
     /// For how many of them there is room.
     pub direct_flows_max: u32,
+    /// How many pods' devices are looked after.
+    pub direct_pods_max: u32,
 }
 
 /// Which flows may go straight between the underlay and the pods' own devices.
@@ -216,6 +220,7 @@ impl Config {
             express: settings.express.unwrap_or(EXPRESS_DEFAULT),
             pod_programs: settings.pod_programs.unwrap_or_default(),
             direct_flows_max: settings.direct_flows_max.unwrap_or(DIRECT_FLOWS),
+            direct_pods_max: settings.direct_pods_max.unwrap_or(DIRECT_PODS),
             nice: settings.nice.unwrap_or(NICE_DEFAULT),
             metrics: listen.endpoint(&socket),
             metrics_max_peers: settings.metrics_max_peers.unwrap_or(METRICS_PEERS),

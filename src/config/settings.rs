@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::log::{self, LOG_LEVEL_DEFAULT, LogFormat};
 use super::{
-    ConfigError, DIRECT_FLOWS, Devices, Direct, EXPRESS_DEFAULT, Listen, METRICS_PEERS,
-    NICE_DEFAULT, PodPrograms, Superframes, WORKERS_MAX,
+    ConfigError, DIRECT_FLOWS, DIRECT_PODS, Devices, Direct, EXPRESS_DEFAULT, Listen,
+    METRICS_PEERS, NICE_DEFAULT, PodPrograms, Superframes, WORKERS_MAX,
 };
 use crate::table::{EcnEncap, InnerVlan, PeerCheck, Policy, ReservedBits, UdpChecksumRx};
 
@@ -19,6 +19,8 @@ pub(super) const METRICS_PEERS_MAX: u32 = 10_000;
 /// Flows of the direct path that there may be room for: with more, looking at each of them once a second would keep those who
 /// listen for changes from it for too long.
 pub(super) const DIRECT_FLOWS_RANGE: RangeInclusive<u32> = 1024..=1 << 18;
+/// Pods' devices that the direct path may look after.
+pub(super) const DIRECT_PODS_RANGE: RangeInclusive<u32> = 1..=DIRECT_PODS;
 
 /// What one source says: each setting judged, or none where it is silent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,6 +61,8 @@ pub struct Settings {
     pub pod_programs: Option<PodPrograms>,
     /// For how many flows of the direct path there is room.
     pub direct_flows_max: Option<u32>,
+    /// How many pods' devices the direct path looks after.
+    pub direct_pods_max: Option<u32>,
 }
 
 impl Settings {
@@ -80,6 +84,7 @@ impl Settings {
             express: Some(EXPRESS_DEFAULT),
             pod_programs: Some(PodPrograms::default()),
             direct_flows_max: Some(DIRECT_FLOWS),
+            direct_pods_max: Some(DIRECT_PODS),
             metrics_listen: Some(Listen::default()),
             metrics_max_peers: Some(METRICS_PEERS),
             log_level: Some(LOG_LEVEL_DEFAULT.to_owned()),
@@ -109,6 +114,7 @@ impl Settings {
             express: self.express.or(others.express),
             pod_programs: self.pod_programs.or(others.pod_programs),
             direct_flows_max: self.direct_flows_max.or(others.direct_flows_max),
+            direct_pods_max: self.direct_pods_max.or(others.direct_pods_max),
         }
     }
 
@@ -186,6 +192,18 @@ impl Settings {
         let judged =
             judged.map_err(|may_be| flag("direct-flows-max", &count.to_string(), may_be))?;
         self.direct_flows_max = Some(judged);
+        Ok(())
+    }
+
+    /// Takes over what `--direct-pods-max` says.
+    ///
+    /// # Errors
+    /// Says how many there may be.
+    pub fn set_direct_pods_max(&mut self, count: u32) -> Result<(), ConfigError> {
+        let judged = direct_pods_max(u64::from(count));
+        let judged =
+            judged.map_err(|may_be| flag("direct-pods-max", &count.to_string(), may_be))?;
+        self.direct_pods_max = Some(judged);
         Ok(())
     }
 
@@ -450,11 +468,22 @@ pub(super) fn metrics_max_peers(count: u64) -> Result<u32, String> {
 /// # Errors
 /// What it may be.
 pub(super) fn direct_flows_max(count: u64) -> Result<u32, String> {
-    let (least, most) = (DIRECT_FLOWS_RANGE.start(), DIRECT_FLOWS_RANGE.end());
-    u32::try_from(count)
+    within(&DIRECT_FLOWS_RANGE, count)
+}
+
+/// Judges how many pods' devices the direct path is to look after.
+///
+/// # Errors
+/// What it may be.
+pub(super) fn direct_pods_max(count: u64) -> Result<u32, String> {
+    within(&DIRECT_PODS_RANGE, count)
+}
+
+fn within(range: &RangeInclusive<u32>, count: u64) -> Result<u32, String> {
+    let judged = u32::try_from(count)
         .ok()
-        .filter(|count| DIRECT_FLOWS_RANGE.contains(count))
-        .ok_or_else(|| format!("use {least} to {most}"))
+        .filter(|count| range.contains(count));
+    judged.ok_or_else(|| format!("use {} to {}", range.start(), range.end()))
 }
 
 /// Judges a nice value.
@@ -577,6 +606,13 @@ mod tests {
             assert_eq!(
                 words.to_string(),
                 format!("--direct-flows-max {count}: use 1024 to 262144")
+            );
+        }
+        for count in [0, 449] {
+            let words = settings.set_direct_pods_max(count).unwrap_err();
+            assert_eq!(
+                words.to_string(),
+                format!("--direct-pods-max {count}: use 1 to 448")
             );
         }
         for nice in [-21, 20] {

@@ -69,7 +69,7 @@ pub fn pods(links: &[LinkKind], with_clsact: &[u32], max: usize) -> Pods {
         if let Some(why) = around {
             found.left_out.push((port, why));
         } else if found.ports.len() == max {
-            let why = format!("{max} pods' devices are looked after at most");
+            let why = format!("the limit of {max} pods' devices is reached");
             found.left_out.push((port, why));
         } else {
             found.ports.push(port);

@@ -73,6 +73,7 @@ pub(super) fn node() -> Facts {
             express: true,
             pod_programs: PodPrograms::default(),
             direct_flows_max: 65_536,
+            direct_pods_max: 448,
         },
         frame_memory: 32 << 20,
         links: links(),

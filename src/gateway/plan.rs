@@ -41,6 +41,8 @@ pub struct Plan {
     pub pod_programs: PodPrograms,
     /// For how many of them there is room.
     pub direct_flows_max: u32,
+    /// How many pods' devices are looked after.
+    pub direct_pods_max: u32,
 }
 
 /// An underlay device.
@@ -148,6 +150,7 @@ impl Plan {
             express: config.express,
             pod_programs: config.pod_programs,
             direct_flows_max: config.direct_flows_max,
+            direct_pods_max: config.direct_pods_max,
         }
     }
 

@@ -37,6 +37,7 @@ fn every_setting_tells_where_it_comes_from() {
     express = true                   # default
     pod_programs = "classifier"      # default
     direct_flows_max = 65536         # default
+    direct_pods_max = 448            # default
     [control]
     socket = "/s"                    # file x.toml
     [metrics]
@@ -122,6 +123,8 @@ fn the_schema_says_what_the_parser_says() {
         ("[worker]\nnice = 1.5", false),
         ("[worker]\ndirect_flows_max = 1024", true),
         ("[worker]\ndirect_flows_max = 1023", false),
+        ("[worker]\ndirect_pods_max = 448", true),
+        ("[worker]\ndirect_pods_max = 449", false),
         ("[control]\nsocket = 'relative'", false),
         ("[control]\nsocket = '/absolute'", true),
         ("[worker]\nsuperframes = 'cut'", true),

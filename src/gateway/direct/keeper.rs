@@ -49,6 +49,7 @@ const PARTS_OF_MANY: usize = 400;
 /// The thread's own.
 pub(super) struct Keeper {
     express: Express,
+    pods_max: usize,
     sightings: Sightings,
     generation: Generation,
     judge: Judge,
@@ -108,6 +109,7 @@ impl Keeper {
             conntrack: None,
             heeds_filters,
             express: gear.express,
+            pods_max: gear.pods_max,
             sightings: gear.sightings,
             generation: gear.generation,
             changes,

@@ -55,11 +55,18 @@ pub(super) fn is_wanted(plan: &Plan) -> bool {
     plan.direct != config::Direct::Off && refused::kernel().is_ok()
 }
 
+/// As many pods' devices as the operator has said, or as there are descriptors for, with so many programs at each.
+fn pods_at_most(plan: &Plan, programs: usize) -> usize {
+    pods_max(programs).min(plan.direct_pods_max as usize)
+}
+
 /// A direct path that is made with the session and begins when all else is in place.
 pub(super) struct Prepared {
     /// None where nobody asked for it.
     gear: Option<Result<Gear, Refused>>,
     doubt: Arc<AtomicBool>,
+    /// How many pods' devices would be looked after, where there is no gear.
+    pods_max: usize,
     mode: config::Direct,
     pod_programs: config::PodPrograms,
     nice: i32,
@@ -67,6 +74,8 @@ pub(super) struct Prepared {
 
 struct Gear {
     express: Express,
+    /// How many pods' devices are looked after.
+    pods_max: usize,
     /// Why no flow goes express.
     why_not_express: Option<String>,
     sightings: Sightings,
@@ -86,6 +95,7 @@ pub(super) fn prepare(plan: &Plan, steering: &Steering) -> Prepared {
     }
     Prepared {
         gear: wanted.then(|| Gear::load(plan, steering)),
+        pods_max: pods_at_most(plan, steer::PROGRAMS_AT_PODS),
         doubt: Arc::default(),
         mode: plan.direct,
         pod_programs: plan.pod_programs,
@@ -103,6 +113,7 @@ impl Gear {
         };
         let (express, generation) = (steering.express(highest)?, Generation::default());
         Ok(Self {
+            pods_max: pods_at_most(plan, express.programs_at_pods()),
             sightings: Sightings::new(generation.clone(), express.seed()),
             express,
             why_not_express,
@@ -134,7 +145,7 @@ impl Prepared {
     /// Begins; `None` where nobody asked for it.
     pub fn start(self) -> Option<Direct> {
         let shared = Arc::new(Mutex::new(Shared {
-            pods_max: pods_max(steer::PROGRAMS_AT_PODS),
+            pods_max: self.pods_max,
             ..Shared::default()
         }));
         let (mode, pod_programs) = (self.mode, self.pod_programs);
@@ -142,7 +153,7 @@ impl Prepared {
             lock(&shared)
                 .why_not_express
                 .clone_from(&gear.why_not_express);
-            lock(&shared).pods_max = pods_max(gear.express.programs_at_pods());
+            lock(&shared).pods_max = gear.pods_max;
             let (doubt, shared) = (self.doubt, Arc::clone(&shared));
             Keeper::start(gear, doubt, shared, mode, self.nice)
         });
@@ -334,6 +345,14 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_word_of_the_operator_there_are_as_many_pods_as_descriptors() {
+        assert_eq!(
+            config::DIRECT_PODS as usize,
+            pods_max(steer::PROGRAMS_AT_PODS)
+        );
+    }
 
     #[test]
     fn a_way_balances_when_every_frame_has_a_fate_or_may_still_get_one() {

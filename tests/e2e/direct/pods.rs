@@ -300,3 +300,40 @@ fn under_load_the_next_pod_with_an_address_has_its_frames_and_the_one_before_non
         vxgate.balanced();
     }
 }
+
+#[test]
+fn no_more_pods_are_looked_after_than_was_said() {
+    let lab = Lab::up();
+    let flags = [DIRECT, &["--direct-pods-max", "1"]].concat();
+    let vxgate = Vxgate::start(&lab.node(Node::Master), &flags);
+    let direct = || vxgate.status().0["direct"].clone();
+    wait_until("one pod is attended", PATIENCE, || direct()["pods"] == 1);
+    let direct = direct();
+    assert_eq!(direct["pods_max"], 1);
+    let left_out = direct["pods_left_out"].as_object().expect("by name");
+    let [(left_out, why)] = left_out.iter().collect::<Vec<_>>()[..] else {
+        panic!("the lab has two: {direct}");
+    };
+    assert_eq!(why, "the limit of 1 pods' devices is reached");
+    let attended = direct["pod_devices"].as_object().expect("by name");
+    assert!(attended.len() == 1 && !attended.contains_key(left_out));
+    let far = lab.client(Node::Worker);
+    let talk_of = |device: &String| {
+        let pod = device.strip_prefix("veth-").expect("the lab's name");
+        let pod = lab.netns(pod);
+        Talk::start(&pod, &far, &lab.client_address(Node::Worker))
+    };
+    let attended = attended.keys().next().expect("there is one");
+    talk_of(attended).until_direct(&vxgate);
+    // The other one's flows go the node's own path.
+    let gear = vxgate.status().direct().expect("it has a direct path");
+    let (mut talk, before) = (talk_of(left_out), vxgate.status());
+    for _ in 0..300 {
+        assert!(talk.ask(64), "{left_out} is answered");
+    }
+    vxgate.wait_forwarding("by the workers", &before);
+    let now = vxgate.status().direct().expect("it has a direct path");
+    assert_eq!((now.out, now.into), (gear.out, gear.into));
+    assert_eq!(vxgate.balanced().state(), "healthy");
+    vxgate.stop();
+}

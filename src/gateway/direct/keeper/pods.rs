@@ -2,7 +2,7 @@
 
 use super::super::lock;
 use super::Keeper;
-use crate::control::{Changes, Pods, pods, pods_max};
+use crate::control::{Changes, Pods, pods};
 use crate::gateway::observe::PodState;
 use crate::netlink::{self, XdpFeatures};
 use crate::steer;
@@ -87,8 +87,7 @@ impl Keeper {
     fn find_pods(&mut self) -> Result<Pods, netlink::Error> {
         let links = netlink::links_with_kind(&mut self.netlink)?;
         let with_clsact = steer::devices_with_clsact(&mut self.netlink)?;
-        let max = pods_max(self.express.programs_at_pods());
-        Ok(pods(&links, &with_clsact, max))
+        Ok(pods(&links, &with_clsact, self.pods_max))
     }
 }
 
