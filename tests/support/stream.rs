@@ -24,6 +24,8 @@ const INTERVAL: Duration = Duration::from_millis(1);
 /// How long the receiver listens on after the last frame was sent.
 const GRACE: Duration = Duration::from_millis(500);
 const PAYLOAD_LEN: usize = 120;
+/// Lost frames that a report has one by one.
+const LOST_TOLD: usize = 8;
 
 /// A stream that runs.
 #[derive(Debug)]
@@ -47,6 +49,19 @@ pub struct StreamReport {
     pub damaged: usize,
     /// The longest silence in milliseconds.
     pub longest_gap_ms: f64,
+    /// The first that never arrived: what to look for in a log.
+    pub first_lost: Vec<Lost>,
+}
+
+/// A frame that never arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// Its number in the stream.
+    pub sequence: usize,
+    /// When it was sent, on the clock of logs.
+    pub sent_at_ns: u64,
+    /// How many others were sent within the millisecond before it: a sender that was kept waiting sends a burst.
+    pub burst: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -244,12 +259,28 @@ fn judge(sent_at: &[u64], arrivals: &[Arrival]) -> StreamReport {
     if let (Some(&offered_ns), Some(&end_ns)) = (sent_at.get(expected), sent_at.last()) {
         longest_gap_ns = longest_gap_ns.max(end_ns.saturating_sub(offered_ns));
     }
+    let lost = seen.iter().enumerate().filter(|(_, count)| **count == 0);
+    let first_lost = lost.map(|(sequence, _)| Lost::of(sent_at, sequence));
     StreamReport {
         sent: sent_at.len(),
+        first_lost: first_lost.take(LOST_TOLD).collect(),
         lost: seen.iter().filter(|&&count| count == 0).count(),
         duplicated: seen.iter().map(|count| count.saturating_sub(1)).sum(),
         damaged,
         longest_gap_ms: longest_gap_ns as f64 / 1e6,
+    }
+}
+
+impl Lost {
+    fn of(sent_at: &[u64], sequence: usize) -> Self {
+        let sent_at_ns = sent_at[sequence];
+        let begin_ns = sent_at_ns.saturating_sub(INTERVAL.as_nanos() as u64);
+        let before = sent_at[..sequence].iter().rev();
+        Self {
+            sequence,
+            sent_at_ns,
+            burst: before.take_while(|at_ns| **at_ns > begin_ns).count(),
+        }
     }
 }
 
@@ -282,6 +313,19 @@ mod tests {
         );
         assert_eq!((report.lost, report.duplicated, report.damaged), (5, 0, 0));
         assert!((report.longest_gap_ms - 5.0).abs() < 1e-9);
+        let first = Lost {
+            sequence: 2,
+            sent_at_ns: 2 * MS,
+            burst: 0,
+        };
+        assert_eq!(
+            (report.first_lost.len(), &report.first_lost[0]),
+            (5, &first)
+        );
+        // A burst after a pause of the sender.
+        let report = judge(&[0, MS, MS + 10, MS + 20], &[arrival(0, 0)]);
+        let bursts = report.first_lost.iter().map(|lost| lost.burst);
+        assert_eq!(bursts.collect::<Vec<_>>(), [0, 1, 2]);
     }
 
     #[test]
