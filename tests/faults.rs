@@ -40,7 +40,7 @@ fn texts(layers: &[&str]) -> Vec<(PathBuf, String)> {
         sources(&root.join(layer), &mut found);
     }
     for (_, text) in &mut found {
-        text.truncate(text.find("#[cfg(test)]\nmod tests").unwrap_or(text.len()));
+        text.truncate(text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len()));
     }
     found
 }
