@@ -12,6 +12,7 @@
 //! where it knows better than the catalogue.
 
 mod catalogue;
+mod code;
 pub mod paragraph;
 mod report;
 
