@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use vxgate::control::{Control, Event};
-use vxgate::netlink::{Group, Received, Subscription};
+use vxgate::control::{Change, Changes, Control, Event};
+use vxgate::netlink::{Group, Received, Socket, Subscription};
 use vxgate::wire::MacAddr;
 
 use crate::lab;
@@ -97,6 +97,55 @@ fn a_storm_against_a_short_queue_ends_in_the_exact_state() {
     }
     mirror.until_fresh(&lab);
     assert!(mirror.running.report().overruns > 0);
+}
+
+/// Hears whatever has been announced, and says whether this was the first of it.
+fn hears(changes: &mut Changes, change: Change) -> bool {
+    let mut found = false;
+    loop {
+        match changes.hear().unwrap().changed {
+            Some(changed) => found |= changed == change,
+            None => return found,
+        }
+    }
+}
+
+/// What is said again is no change: of what was lost, nobody may believe that it was said.
+#[test]
+fn what_flows_are_judged_by_is_asked_for_again_after_a_loss() {
+    let lab = lab();
+    let mut socket = Socket::open().unwrap();
+    let mut fdb = FdbWriter::new(lab.found("vx1").device.ifindex);
+    let (old, new) = ("0e:00:00:00:00:01", "0e:00:00:00:00:02");
+    lab.in_a(&format!("neigh add 10.9.0.9 lladdr {old} dev u0"));
+    lab.in_a("route add 10.8.0.0/24 mtu 1300 dev u0");
+    let mut changes = Changes::open_with_queue(&mut socket, false, 1 << 20).unwrap();
+    let [was, is] = [[10, 8, 0, 1], [10, 7, 0, 1]].map(Into::into);
+    assert_eq!(
+        (changes.mtu_to(was), changes.mtu_to(is)),
+        (Some(1300), None)
+    );
+    for number in 0..10_000_u32 {
+        let [_, _, b, c] = number.to_be_bytes();
+        let there = Some(Ipv4Addr::new(10, 99, 0, 1));
+        fdb.set(MacAddr([2, 97, 0, 0, b, c]), there);
+    }
+    lab.in_a(&format!("neigh replace 10.9.0.9 lladdr {new} dev u0"));
+    lab.in_a("route del 10.8.0.0/24 mtu 1300 dev u0");
+    lab.in_a("route add 10.7.0.0/24 mtu 1200 dev u0");
+    assert!(changes.hear().unwrap().changed.is_some());
+    // As soon as the loss is told, nothing more is lost in silence.
+    lab.in_a("route add 10.6.0.0/24 dev u0");
+    assert!(hears(&mut changes, Change::Route));
+    assert!(changes.is_behind());
+    changes.catch_up(&mut socket).unwrap();
+    assert!(!changes.is_behind());
+    assert_eq!(
+        (changes.mtu_to(was), changes.mtu_to(is)),
+        (None, Some(1200))
+    );
+    lab.in_a(&format!("neigh replace 10.9.0.9 lladdr {old} dev u0"));
+    assert!(hears(&mut changes, Change::Neighbour));
 }
 
 #[test]

@@ -7,6 +7,9 @@
 //! What comes anew is no change where no frame can have been judged by its absence: a link has no frames yet, and a neighbour
 //! that was not known led nowhere. An FDB entry is one, because frames to nobody known go everywhere.
 //!
+//! Where announcements were lost, none of what is remembered may count as known: the queue is emptied unread, as the kernel goes
+//! on losing them until it is, and what there is by then is asked for again ([`Changes::catch_up`]).
+//!
 //! Not listened to: multicast databases, since only flows between two stations go the direct path. What of IPv6 concerns one
 //! link, or groups, is no change either: link-local addresses, and the routes to them, come and go with every pod's device, and no
 //! frame that is routed has such an address. What the kernel decides by without an announcement, it is not heard of here; the
@@ -29,6 +32,8 @@ use known::{AF_BRIDGE, Known};
 const QUEUE_BYTES: usize = 8 << 20;
 /// Datagrams taken before looking at the clock again.
 const LISTEN_MAX: usize = 1024;
+/// Datagrams thrown away at once after a loss: many times what a queue holds.
+const DRAIN_MAX: usize = 1 << 20;
 
 const GROUPS: [Group; 13] = [
     Group::Link,
@@ -72,6 +77,8 @@ pub struct Changes {
     policies: Option<Subscription>,
     features: Option<Subscription>,
     known: Known,
+    /// Announcements were lost since it was asked what there is.
+    is_behind: bool,
 }
 
 impl Changes {
@@ -80,34 +87,63 @@ impl Changes {
     /// # Errors
     /// When the kernel cannot be heard or asked.
     pub fn open(socket: &mut Socket, filters_matter: bool) -> Result<Self, netlink::Error> {
+        Self::open_with_queue(socket, filters_matter, QUEUE_BYTES)
+    }
+
+    /// As [`Changes::open`] with another length of the kernel's queues for us, in bytes.
+    ///
+    /// # Errors
+    /// As [`Changes::open`].
+    pub fn open_with_queue(
+        socket: &mut Socket,
+        filters_matter: bool,
+        queue_bytes: usize,
+    ) -> Result<Self, netlink::Error> {
         let io = |source| netlink::Error::Io {
             doing: "listening to what changes",
             source,
         };
-        let features = xdp_feature_changes(QUEUE_BYTES).unwrap_or_else(|error| {
+        let features = xdp_feature_changes(queue_bytes).unwrap_or_else(|error| {
             tracing::info!(%error, "no pod's device is sent frames by XDP");
             None
         });
         let filters = if filters_matter {
-            Subscription::nftables(QUEUE_BYTES).map_err(io)?
+            Subscription::nftables(queue_bytes).map_err(io)?
         } else {
             None
         };
         let mut changes = Self {
-            routes: Subscription::open(&GROUPS, QUEUE_BYTES).map_err(io)?,
+            routes: Subscription::open(&GROUPS, queue_bytes).map_err(io)?,
             filters,
-            policies: Subscription::policies(QUEUE_BYTES).map_err(io)?,
+            policies: Subscription::policies(queue_bytes).map_err(io)?,
             features,
             known: Known::default(),
+            is_behind: true,
         };
+        changes.catch_up(socket)?;
+        Ok(changes)
+    }
+
+    /// Whether announcements were lost, and [`Changes::catch_up`] is due.
+    pub fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
+    /// Asks what there is by now, and forgets what was heard.
+    ///
+    /// # Errors
+    /// When the kernel does not tell: then it is due as before.
+    pub fn catch_up(&mut self, socket: &mut Socket) -> Result<(), netlink::Error> {
+        let mut known = Known::default();
+        known.nics.clone_from(&self.known.nics);
         for (kind, body) in DUMPS {
-            let known = &mut changes.known;
             socket.dump_with(kind, body, |message| {
                 known.judge(message, &mut Heard::default());
                 None::<()>
             })?;
         }
-        Ok(changes)
+        (self.known, self.is_behind) = (known, false);
+        Ok(())
     }
 
     /// Has what these underlay devices can do for XDP matter, too: frames from pods go out of them by it.
@@ -142,7 +178,7 @@ impl Changes {
     pub fn hear(&mut self) -> io::Result<Heard> {
         let mut heard = Heard::default();
         let known = &mut self.known;
-        listen(&mut self.routes, &mut heard, |message, heard| {
+        self.is_behind |= listen(&mut self.routes, &mut heard, |message, heard| {
             known.judge(message, heard);
         })?;
         if let Some(filters) = &mut self.filters {
@@ -162,20 +198,25 @@ impl Changes {
     }
 }
 
+/// Whether announcements were lost.
 fn listen(
     subscription: &mut Subscription,
     heard: &mut Heard,
     mut judge: impl FnMut(&Message<'_>, &mut Heard),
-) -> io::Result<()> {
+) -> io::Result<bool> {
     for _ in 0..LISTEN_MAX {
         match subscription.receive(|message| judge(message, heard))? {
             Received::Messages => {}
             Received::Nothing => break,
-            // Lost ones may have been anything.
-            Received::Overrun => heard.note_links(Change::Overrun),
+            Received::Overrun => {
+                // Lost ones may have been anything.
+                heard.note_links(Change::Overrun);
+                subscription.drain(DRAIN_MAX)?;
+                return Ok(true);
+            }
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 #[cfg(test)]

@@ -163,6 +163,9 @@ impl Keeper {
             if let Some(change) = heard.changed.or(doubt) {
                 self.end_generation(Some(change));
             }
+            if self.changes.is_behind() {
+                self.catch_up();
+            }
             self.express.heard(now_ns);
             let looks = now_ns >= self.look_ns;
             if heard.links || (looks && self.pods_due) {
@@ -207,6 +210,14 @@ impl Keeper {
             Err(errno) => return Err(errno.into()),
         }
         Ok(fds.first().is_some_and(|wake| !wake.revents().is_empty()))
+    }
+
+    /// Asks anew what there is, after announcements were lost. Until that is known, no generation begins.
+    fn catch_up(&mut self) {
+        if let Err(error) = self.changes.catch_up(&mut self.netlink) {
+            tracing::debug!(%error, "cannot learn what there is after announcements were lost; trying again");
+        }
+        self.end_generation(None);
     }
 
     /// From now on no flow is promoted, until nothing changes for a while. Says what has changed.
