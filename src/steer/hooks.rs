@@ -29,7 +29,7 @@ pub(super) enum Side {
 /// An attachment, undone by dropping it.
 #[derive(Debug)]
 pub(super) enum Hook {
-    Link { _link: Link },
+    Link { link: Link },
     Filter { _filter: Filter },
 }
 
@@ -47,6 +47,32 @@ impl Drop for Link {
         if let Err(error) = checked(detached) {
             tracing::debug!(%error, "cannot detach a link; closing it does the same");
         }
+    }
+}
+
+impl Hook {
+    /// Whether the device that it was attached to is there: another may have its index. A filter is taken to be, as is what the kernel
+    /// does not tell of.
+    pub fn is_attached(&self) -> bool {
+        match self {
+            Self::Link { link } => link.ifindex() != Some(0),
+            Self::Filter { .. } => true,
+        }
+    }
+}
+
+impl Link {
+    /// The index of its device, 0 when that is gone; of a link of tcx, or of XDP, which tell it in the same place.
+    fn ifindex(&self) -> Option<u32> {
+        let mut info = sys::bpf_link_info::default();
+        let mut len = size_of::<sys::bpf_link_info>() as u32;
+        // SAFETY: the structure lives through the call, and `len` is its size.
+        let asked = unsafe {
+            sys::bpf_link_get_info_by_fd(self.fd.as_raw_fd(), &raw mut info, &raw mut len)
+        };
+        checked(asked).ok()?;
+        // SAFETY: any bits are a valid number, and the kernel has filled in this part of the union.
+        Some(unsafe { info.__bindgen_anon_1.xdp.ifindex })
     }
 }
 
@@ -138,7 +164,7 @@ fn link(
     let fd: RawFd = checked(fd)?;
     // SAFETY: a new descriptor that nobody else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    Ok(Hook::Link { _link: Link { fd } })
+    Ok(Hook::Link { link: Link { fd } })
 }
 
 impl Filter {

@@ -11,7 +11,7 @@ pub(super) struct Pod {
     pub name: String,
     /// Offloads that it had before the programs were attached, and had no more afterwards.
     offloads_lost: Vec<String>,
-    _hooks: [Hook; 2],
+    hooks: [Hook; 2],
     /// Takes frames from programs on other devices.
     pub by_xdp: bool,
     /// In bytes.
@@ -70,7 +70,7 @@ impl Express {
         let pod = Pod {
             name: name.to_owned(),
             offloads_lost,
-            _hooks: hooks,
+            hooks,
             by_xdp: false,
             mtu: u32::MAX,
             xdp: None,
@@ -114,6 +114,12 @@ impl Express {
     /// How many pods' devices take frames from programs on other devices.
     pub fn pods_by_xdp(&self) -> usize {
         self.pods.values().filter(|pod| pod.by_xdp).count()
+    }
+
+    /// Lets those go whose devices are gone, though another may have the index of one by now.
+    pub fn detach_gone(&mut self) {
+        self.pods
+            .retain(|_, pod| pod.hooks.iter().all(Hook::is_attached));
     }
 
     /// Lets a pod's device go; one that is gone has taken its programs along.

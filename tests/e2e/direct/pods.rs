@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::{Ear, PATIENCE, Talk, mac_text};
 use crate::failover::start;
 use crate::support::lab::{Lab, Node};
@@ -204,6 +206,48 @@ fn gateways_carry_direct(gateways: &[(Node, Vxgate)]) {
             now.beyond(before, 50)
         });
     }
+}
+
+/// A device that comes from another namespace keeps its index where that is free: as the next one of a runtime does.
+#[test]
+fn a_device_with_the_index_of_one_that_is_gone_is_another_pods() {
+    let lab = Lab::up();
+    let (node, pod) = (lab.node(Node::Master), lab.netns("web1"));
+    let vxgate = Vxgate::start(&node, DIRECT);
+    let attended = || {
+        let status = vxgate.status();
+        let index = status.0["direct"]["pod_devices"]["veth-web1"]["ifindex"].as_u64();
+        index.map(|index| (index, status.0["direct"]["pods"].as_u64()))
+    };
+    wait_until("the lab's pods are attended", PATIENCE, || {
+        attended().is_some_and(|(_, pods)| pods == Some(2))
+    });
+    let index = attended().expect("just now").0;
+    // It hears of both at once: the first goes and the next comes while somebody else has the kernel's lock.
+    vxgate.signal(Signal::SIGSTOP);
+    let (node_name, pod_name) = (node.name(), pod.name());
+    batch(
+        Some(node_name),
+        &format!(
+            "link del veth-web1
+link add veth-web1 index {index} mtu 1450 type veth peer name eth0 mtu 1450 netns {pod_name}
+link set veth-web1 master cni0 up
+"
+        ),
+    );
+    let address = lab.web_address(Node::Master);
+    batch(
+        Some(pod_name),
+        &format!(
+            "addr add {address}/24 brd + dev eth0\nlink set eth0 up\nroute add default via 10.244.0.1\n"
+        ),
+    );
+    vxgate.signal(Signal::SIGCONT);
+    let far = lab.client(Node::Worker);
+    let mut talk = Talk::start(&pod, &far, &lab.client_address(Node::Worker));
+    talk.until_direct(&vxgate);
+    assert_eq!(attended(), Some((index, Some(2))));
+    vxgate.balanced();
 }
 
 /// Says things to an address, two thousand times a second, and wants no answer.

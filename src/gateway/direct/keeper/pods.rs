@@ -22,6 +22,7 @@ impl Keeper {
             ports,
             mut left_out,
         } = found;
+        self.express.detach_gone();
         let known: Vec<u32> = self.express.pods().collect();
         let gone = known
             .iter()
