@@ -198,9 +198,10 @@ impl Sightings {
         }
     }
 
-    /// Takes the oldest one that waits.
-    pub fn take(&self) -> Option<Sighting> {
-        self.queue.pop()
+    /// Takes those that wait now, the oldest first. Not those that come meanwhile: workers may tell of flows faster than anybody hears of
+    /// them, and then there would be no end.
+    pub fn waiting(&self) -> impl Iterator<Item = Sighting> {
+        (0..self.queue.len()).map_while(|_| self.queue.pop())
     }
 
     /// How many have been lost, because too many waited.
@@ -335,7 +336,7 @@ mod tests {
         for _ in 0..1000 {
             lookout.note(&key(1, 1), Way::In, 5, arrival);
         }
-        let told: Vec<_> = std::iter::from_fn(|| sightings.take()).collect();
+        let told: Vec<_> = sightings.waiting().collect();
         // 1, 2, 4, … 128, 256, 384, … 896.
         assert_eq!(told.len(), 8 + 6);
         assert!(
@@ -343,7 +344,25 @@ mod tests {
                 .all(|told| told.key == key(1, 1) && told.generation == 5)
         );
         lookout.note(&key(1, 1), Way::In, 6, arrival);
-        assert_eq!(sightings.take().map(|told| told.generation), Some(6));
+        assert_eq!(
+            sightings.waiting().next().map(|told| told.generation),
+            Some(6)
+        );
+    }
+
+    #[test]
+    fn what_comes_while_others_are_heard_waits_for_the_next_time() {
+        let sightings = Sightings::new(Generation::default(), seed(1));
+        let mut lookout = sightings.lookout();
+        for port in 0..9 {
+            lookout.note(&key(1, port), Way::In, 1, arrival);
+        }
+        let heard = sightings.waiting().enumerate().take(100);
+        let heard = heard.inspect(|(at, _)| {
+            lookout.note(&key(2, *at as u16), Way::In, 1, arrival);
+        });
+        assert_eq!(heard.count(), 9);
+        assert_eq!(sightings.waiting().count(), 9);
     }
 
     #[test]
@@ -353,9 +372,9 @@ mod tests {
         for port in 0..u16::MAX {
             lookout.note(&key(1, port), Way::In, 1, arrival);
         }
-        assert_eq!(std::iter::from_fn(|| sightings.take()).count(), QUEUE);
+        assert_eq!(sightings.waiting().count(), QUEUE);
         assert_eq!(sightings.lost(), u64::from(u16::MAX) - QUEUE as u64);
         lookout.note(&key(2, 2), Way::In, 1, || None);
-        assert_eq!(sightings.take(), None);
+        assert_eq!(sightings.waiting().next(), None);
     }
 }

@@ -263,7 +263,7 @@ mod tests {
                 arrivals(snapshot, 77, umem, batch, verdicts, &mut lookout);
             }
         });
-        std::iter::from_fn(|| sightings.take()).collect()
+        sightings.waiting().collect()
     }
 
     fn between(destination: MacAddr, source: MacAddr, six: bool) -> Vec<u8> {

@@ -13,7 +13,7 @@ const REMEMBERED_MIN_S: u32 = 12;
 impl Keeper {
     /// Takes what the workers saw, and promotes what may be.
     pub fn promote(&mut self, now_ns: u64) {
-        while let Some(sighting) = self.sightings.take() {
+        for sighting in self.sightings.waiting() {
             self.judge.hear(&sighting, now_ns);
         }
         let (express, generation) = (&self.express, self.number);
