@@ -2,8 +2,8 @@
 
 mod pods;
 mod promotion;
+mod told;
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
@@ -21,8 +21,7 @@ use super::{Gear, Question, Running, Shared, lock, tell};
 use crate::config;
 use crate::control::{Change, Changes};
 use crate::fault::{self, Explained};
-use crate::flows::{Evidence, Generation, Judge, Sightings, Standing, Ways};
-use crate::gateway::observe::{EXPRESS, FlowState, FlowsState, RING, TRANSPARENT};
+use crate::flows::{Evidence, Generation, Judge, Sightings};
 use crate::netlink::{Conntrack, Socket};
 use crate::port::now_ns;
 use crate::steer::Express;
@@ -34,8 +33,6 @@ const TICK: Duration = Duration::from_millis(10);
 /// (`HEARTBEAT_STALE_NS` of `bpf/shared.h`: who holds it longer is passed by), and than a sleeping worker takes to look at another
 /// snapshot. What was judged before the change must not be taken for judged after it.
 const SETTLE_NS: u64 = 250_000_000;
-/// Flows that are told of at most.
-const FLOWS_MAX: usize = 4096;
 /// How often what is not announced is looked at.
 const LOOK_NS: u64 = 1_000_000_000;
 /// In so many parts promoted flows are looked at, one every tick, and each flow every second: all of a large table at once takes
@@ -308,70 +305,6 @@ impl Keeper {
         shared.why_not.clone_from(&self.forbidden);
         shared.why_not_tcp.clone_from(&self.tcp_forbidden);
     }
-
-    /// The flows that are known, those first that carried the most.
-    fn flows(&self, now_ns: u64) -> FlowsState {
-        let mut flows: Vec<_> = self
-            .judge
-            .flows()
-            .map(|standing| self.flow(standing, now_ns))
-            .collect();
-        let known = flows.len();
-        flows.sort_by_cached_key(|flow| {
-            let (out, into) = flow.frames();
-            (flow.is_transparent(), Reverse(out + into), flow.age_ms)
-        });
-        let in_gear = |gear| flows.iter().filter(|flow| flow.gear == gear).count() as u64;
-        let (express, ring) = (in_gear(EXPRESS), in_gear(RING));
-        flows.truncate(FLOWS_MAX);
-        FlowsState {
-            known: known as u64,
-            express,
-            ring,
-            flows,
-            ..FlowsState::default()
-        }
-    }
-
-    fn flow(&self, standing: Standing, now_ns: u64) -> FlowState {
-        let (counters, device) = match standing.ways {
-            Some(_) => self.express.flow(standing.slot),
-            None => Default::default(),
-        };
-        let (ring, in_ring) = match standing.ways {
-            Some(_) => self.express.ring(standing.slot, now_ns),
-            None => Default::default(),
-        };
-        let gear = match (standing.ways, in_ring) {
-            (None, _) => TRANSPARENT,
-            (Some(_), Some(_)) => RING,
-            (Some(_), None) => EXPRESS,
-        };
-        let why_not = standing.hitch.map(|hitch| match standing.ways {
-            Some(ways) => format!("{}: {}", one_way(ways), hitch.words()),
-            None => hitch.words().to_owned(),
-        });
-        let words = |tcp, udp| if standing.key.is_tcp() { tcp } else { udp };
-        FlowState {
-            protocol: words("tcp", "udp").to_owned(),
-            local: standing.key.local,
-            remote: standing.key.remote,
-            device: device.map(str::to_owned),
-            vtep: standing.vtep,
-            gear: gear.to_owned(),
-            ways: standing.ways.map(|ways| ways.label().to_owned()),
-            why_not_higher: why_not.or(in_ring.map(|why| why.words().to_owned())),
-            age_ms: now_ns.saturating_sub(standing.born_ns) / 1_000_000,
-            out_frames: counters.out_frames,
-            out_bytes: counters.out_bytes,
-            in_frames: counters.in_frames,
-            in_bytes: counters.in_bytes,
-            ring_out_frames: ring.out_frames,
-            ring_out_bytes: ring.out_bytes,
-            ring_in_frames: ring.in_frames,
-            ring_in_bytes: ring.in_bytes,
-        }
-    }
 }
 
 /// How much has to have been seen of a flow.
@@ -380,15 +313,6 @@ fn evidence(heeds_filters: bool) -> Evidence {
         Evidence::BothWays
     } else {
         Evidence::OneWay
-    }
-}
-
-/// What a flow goes that does not go both ways.
-fn one_way(ways: Ways) -> &'static str {
-    match ways {
-        Ways::Out => "from the pod only",
-        Ways::In => "to the pod only",
-        Ways::Both => "both ways",
     }
 }
 

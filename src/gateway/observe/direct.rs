@@ -183,11 +183,6 @@ impl FlowState {
             self.in_frames + self.ring_in_frames,
         )
     }
-
-    /// Whether it does not go the direct path.
-    pub fn is_transparent(&self) -> bool {
-        self.gear == TRANSPARENT
-    }
 }
 
 /// One way of a gear.
