@@ -136,6 +136,7 @@ impl Keeper {
     }
 
     fn run(mut self, nice: i32) -> Express {
+        let _last_words = LastWords(Arc::clone(&self.shared));
         // The calling thread's. Without it, frames take the kernel's path whenever the machine is too busy to listen.
         if let Err(error) = rustix::process::setpriority_process(None, nice) {
             tracing::info!(nice, %error, "who listens for the direct path runs as all do");
@@ -307,6 +308,21 @@ impl Keeper {
     }
 }
 
+/// What a thread leaves that panics: its programs go with it, and all frames are the kernel's, which somebody has to say.
+struct LastWords(Arc<Mutex<Shared>>);
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            tell(&Refused::Ended);
+            let mut shared = lock(&self.0);
+            shared.why_not = Some(fault::line(&Refused::Ended));
+            (shared.flows, shared.in_ring, shared.pods) = (0, 0, 0);
+            shared.pod_devices.clear();
+        }
+    }
+}
+
 /// How much has to have been seen of a flow.
 fn evidence(heeds_filters: bool) -> Evidence {
     if heeds_filters {
@@ -326,4 +342,32 @@ fn note(what: &str, refused: Option<Refused>, before: Option<String>) -> Option<
         tracing::warn!(code, error = fault::line(&error), "{what}");
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_is_said_to_have_ended() {
+        let shared = Arc::<Mutex<Shared>>::default();
+        lock(&shared).flows = 5;
+        let ends = |panics: bool| {
+            let last_words = LastWords(Arc::clone(&shared));
+            let ends = move || {
+                let _last_words = last_words;
+                if panics {
+                    // In a panic without a message.
+                    std::panic::resume_unwind(Box::new("for the test"));
+                }
+            };
+            assert_eq!(thread::spawn(ends).join().is_err(), panics);
+            let shared = lock(&shared);
+            (shared.flows, shared.why_not.clone())
+        };
+        assert_eq!(ends(false), (5, None));
+        let (flows, why_not) = ends(true);
+        assert_eq!(flows, 0);
+        assert!(why_not.is_some_and(|why| why.contains("VXG-0723")));
+    }
 }

@@ -45,6 +45,9 @@ pub(super) enum Refused {
     /// Changes cannot be heard of.
     #[error("cannot listen to what changes: {0}")]
     Deaf(#[from] io::Error),
+    /// Nobody listens any more.
+    #[error("the thread that listens to what changes has ended by itself")]
+    Ended,
     /// What there is before anything changes cannot be asked for.
     #[error("cannot learn what there is: {0}")]
     Unasked(#[from] netlink::Error),
@@ -59,7 +62,7 @@ impl Explained for Refused {
             }
             Self::StrictConntrack => Fault::ConntrackStrict,
             Self::Programs(error) => error.fault(),
-            Self::Deaf(_) | Self::Unasked(_) => Fault::ChangesUnheard,
+            Self::Deaf(_) | Self::Unasked(_) | Self::Ended => Fault::ChangesUnheard,
         }
     }
 
@@ -78,6 +81,7 @@ impl Explained for Refused {
             Self::Ipsets { .. } => {
                 "use sets of nft; or --direct always, where no rule is to stop a flow"
             }
+            Self::Ended => "restart vxgate, and report what it has logged of a panic",
             Self::StrictConntrack => "sysctl net.netfilter.nf_conntrack_tcp_be_liberal=1",
             Self::Programs(error) => return error.remedy(),
             Self::Kernel(_) | Self::IpsetsUnknown(_) | Self::Deaf(_) | Self::Unasked(_) => {
