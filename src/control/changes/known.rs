@@ -139,16 +139,27 @@ impl Known {
         }
     }
 
+    /// Whether it is this node that a pod sends to and is sent from, by its bridge's own Ethernet address, and not another pod between
+    /// them.
+    pub fn is_gateway_of(&self, side: &PodSide) -> bool {
+        let bridge = self.bridge_of(side);
+        let bridge = bridge.and_then(|bridge| self.links.get(&bridge));
+        bridge.is_some_and(|bridge| bridge.mac == side.gateway_mac)
+    }
+
+    fn bridge_of(&self, side: &PodSide) -> Option<u32> {
+        self.links.get(&side.pod).and_then(|port| port.master)
+    }
+
     /// Whether an address leads to this pod.
     pub fn lead_to(&self, addr: IpAddr, side: &PodSide) -> bool {
-        let link = |ifindex: u32| self.links.get(&ifindex);
-        let Some(bridge) = link(side.pod).and_then(|port| port.master) else {
+        let Some(bridge) = self.bridge_of(side) else {
             return false;
         };
         let place = |station| self.stations.get(&station).copied().flatten();
         let addr = place(Station::Neighbour(bridge, addr));
         let station = place(Station::Fdb(side.pod_mac));
-        link(bridge).is_some_and(|bridge| bridge.mac == side.gateway_mac)
+        self.is_gateway_of(side)
             && addr == Some(Place::Address(side.pod_mac))
             && station == Some(Place::Port(side.pod))
     }
@@ -418,11 +429,17 @@ mod tests {
             (NEW, neighbour(INET, REACHABLE, 1)),
             (NEW, on_port(6, BRIDGE, REACHABLE, 1)),
         ];
-        for (kind, payload) in &said {
+        for (at, (kind, payload)) in said.iter().enumerate() {
             assert!(!known.lead_to(addr, &side));
+            assert_eq!(known.is_gateway_of(&side), at >= 2);
             heard(&mut known, *kind, payload);
         }
         assert!(known.lead_to(addr, &side));
+        let through_a_pod = PodSide {
+            gateway_mac: MacAddr([2, 0, 0, 0, 0, 8]),
+            ..side
+        };
+        assert!(!known.is_gateway_of(&through_a_pod));
         // Another pod, another address of its, another gateway, another address.
         for other in [
             PodSide { pod: 7, ..side },

@@ -162,6 +162,12 @@ impl Changes {
         self.known.lead_to(addr, pod)
     }
 
+    /// Whether it is this node that a pod sends to and is sent from, by its bridge's own Ethernet address, as far as links were heard
+    /// of.
+    pub fn is_gateway_of(&self, pod: &PodSide) -> bool {
+        self.known.is_gateway_of(pod)
+    }
+
     /// How long packets to an address may be at most, in bytes, as far as routes say.
     pub fn mtu_to(&self, addr: IpAddr) -> Option<u32> {
         self.known.narrow.mtu_to(addr)

@@ -3,12 +3,14 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
 
-use super::{PATIENCE, Talk, flow_between, flow_of, handed_up, talk};
+use super::{Ear, PATIENCE, Talk, flow_between, flow_of, handed_up, talk};
 use crate::support::lab::{Lab, Node};
 use crate::support::vxgate::Vxgate;
 use crate::support::wait_until;
-use crate::who::{DIRECT, KUBE_PROXY};
+use crate::who::{ALWAYS, DIRECT, KUBE_PROXY};
 
 /// A port on which conntrack's helper for FTP listens, and one on which none does.
 const PORTS: [u16; 2] = [2121, 2122];
@@ -136,4 +138,45 @@ fn what_is_too_long_for_its_route_or_its_bridge_is_the_kernels_which_tells_its_s
         node.run(&wide);
     }
     vxgate.balanced();
+}
+
+/// A pod that another one sends its frames to may do more than to route them: filter, count, or let none through any more.
+#[test]
+fn what_a_pod_routes_for_another_does_not_go_around_it() {
+    for flags in [DIRECT, ALWAYS] {
+        let lab = Lab::up();
+        let node = lab.node(Node::Master);
+        let (client, router) = (lab.client(Node::Master), lab.netns("web1"));
+        let (address, via) = (
+            lab.client_address(Node::Master),
+            lab.web_address(Node::Master),
+        );
+        let forwards =
+            |whether: u8| router.run(&format!("sysctl -qw net.ipv4.ip_forward={whether}"));
+        for of in ["all", "eth0"] {
+            router.run(&format!("sysctl -qw net.ipv4.conf.{of}.send_redirects=0"));
+        }
+        forwards(1);
+        client.run(&format!("ip route replace default via {via}"));
+        node.run(&format!("ip route add {address} via {via} dev cni0"));
+        let vxgate = Vxgate::start(&node, flags);
+        let mut talk = talk(&lab);
+        wait_until("only its pod is not known", PATIENCE, || {
+            let listed = flow_of(&vxgate, &talk);
+            let why = listed["why_not_higher"].as_str();
+            // Or the one that routes is taken for its pod: as such nobody goes around it.
+            let known = why.is_some_and(|why| why.contains("pod's device"));
+            talk.ask(64) && (known || !listed["ways"].is_null())
+        });
+        forwards(0);
+        let mut far = Ear::open(&lab.client(Node::Worker), talk.ends()[1].port());
+        // For as long as anybody still asks where its pod is.
+        for _ in 0..100 {
+            talk.say(64);
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(far.heard(), 0, "{flags:?}: it went around its router");
+        forwards(1);
+        wait_until("it is routed again", PATIENCE, || talk.ask(64));
+    }
 }

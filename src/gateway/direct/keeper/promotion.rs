@@ -19,8 +19,12 @@ impl Keeper {
         let (express, generation) = (&self.express, self.number);
         let (evidence, changes) = (evidence(self.heeds_filters), &self.changes);
         let ripe = self.judge.ripe(now_ns, |key| match evidence {
-            Evidence::BothWays => express.seen_both_ways(key, generation),
-            Evidence::OneWay => confirmed(changes, key, express.at_pods(key, generation)),
+            Evidence::BothWays => routed(changes, express.seen_both_ways(key, generation)),
+            Evidence::OneWay => confirmed(
+                changes,
+                key,
+                routed(changes, express.at_pods(key, generation)),
+            ),
         });
         let held = held(self.conntrack.as_mut(), &ripe);
         let mut promotions = 0;
@@ -54,6 +58,15 @@ impl Keeper {
                 shared.in_ring = shared.flows;
             }
         }
+    }
+}
+
+/// What was seen at the pods' devices, but only of what went between a pod and this node. What a pod sends to another one, which routes
+/// it, or filters it, is seen at both: that other one is not to be gone around.
+fn routed(changes: &Changes, seen: AtPods) -> AtPods {
+    AtPods {
+        sender: seen.sender.filter(|pod| changes.is_gateway_of(pod)),
+        receiver: seen.receiver.filter(|pod| changes.is_gateway_of(pod)),
     }
 }
 
