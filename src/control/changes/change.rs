@@ -88,6 +88,8 @@ pub struct Heard {
     pub changed: Option<Change>,
     /// Links came, went, moved to another bridge, got another queueing discipline, or can do other things for programs.
     pub links: bool,
+    /// There was more than is taken at a time.
+    pub more_waits: bool,
 }
 
 impl Heard {

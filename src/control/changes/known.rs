@@ -595,10 +595,12 @@ mod tests {
         let both = Heard {
             changed: Some(Change::Link),
             links: true,
+            more_waits: false,
         };
         let new = Heard {
             changed: None,
             links: true,
+            more_waits: false,
         };
         assert_eq!(changed(16, 3), new);
         assert_eq!(changed(16, 3), Heard::default());

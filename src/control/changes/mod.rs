@@ -181,6 +181,9 @@ impl Changes {
     }
 
     /// Takes what has been announced.
+    ///
+    /// # Errors
+    /// When the kernel cannot be heard.
     pub fn hear(&mut self) -> io::Result<Heard> {
         let mut heard = Heard::default();
         let known = &mut self.known;
@@ -210,24 +213,53 @@ fn listen(
     heard: &mut Heard,
     mut judge: impl FnMut(&Message<'_>, &mut Heard),
 ) -> io::Result<bool> {
+    let lost = take(heard, |heard| {
+        subscription.receive(|message| judge(message, heard))
+    })?;
+    if lost {
+        subscription.drain(DRAIN_MAX)?;
+    }
+    Ok(lost)
+}
+
+/// Takes as many as are taken at a time. Whether some were lost: the rest stays where it is.
+fn take(
+    heard: &mut Heard,
+    mut receive: impl FnMut(&mut Heard) -> io::Result<Received>,
+) -> io::Result<bool> {
     for _ in 0..LISTEN_MAX {
-        match subscription.receive(|message| judge(message, heard))? {
+        match receive(heard)? {
             Received::Messages => {}
-            Received::Nothing => break,
+            Received::Nothing => return Ok(false),
             Received::Overrun => {
                 // Lost ones may have been anything.
                 heard.note_links(Change::Overrun);
-                subscription.drain(DRAIN_MAX)?;
                 return Ok(true);
             }
         }
     }
+    heard.more_waits = true;
     Ok(false)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_not_taken_all_that_was_announced_says_so() {
+        for (datagrams, more_waits) in [(0, false), (LISTEN_MAX - 1, false), (LISTEN_MAX, true)] {
+            let (mut heard, mut left) = (Heard::default(), datagrams);
+            let received = take(&mut heard, |_| {
+                let next = left.checked_sub(1);
+                left = next.unwrap_or(0);
+                Ok(next.map_or(Received::Nothing, |_| Received::Messages))
+            });
+            assert!(!received.unwrap(), "none was lost");
+            assert_eq!(heard.more_waits, more_waits, "{datagrams}");
+            assert_eq!(heard.changed, None);
+        }
+    }
 
     #[test]
     fn what_is_there_to_begin_with_is_known() {

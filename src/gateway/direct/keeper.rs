@@ -164,7 +164,10 @@ impl Keeper {
             if self.changes.is_behind() {
                 self.catch_up();
             }
-            self.express.heard(now_ns);
+            // A change may be among what waits.
+            if !heard.more_waits {
+                self.express.heard(now_ns);
+            }
             let looks = now_ns >= self.look_ns;
             if heard.links || (looks && self.pods_due) {
                 self.follow_pods();
