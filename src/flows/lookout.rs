@@ -25,6 +25,9 @@ const PLACES6: [usize; 5] = [22, 38, 56, 62, 70];
 const PLACES: usize = 8192;
 /// After so many frames a flow is told of again, however long it has been there: a slow one that was missed must not wait for ever.
 const AGAIN: u32 = 128;
+/// Between two turns of a worker that is not held up lies less: it sleeps 25 ms at most. What had waited for one that was is gone when
+/// as much time again is over. Together it is less than nothing must have changed for before another generation begins.
+const HELD_UP_NS: u64 = 100_000_000;
 /// Sightings that wait for the judge. More than that are lost, and made again later.
 pub(super) const QUEUE: usize = 4096;
 
@@ -167,12 +170,12 @@ impl Generation {
     /// The present one.
     #[inline]
     pub fn now(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Acquire)
     }
 
     /// Makes another one the present one.
     pub fn set(&self, generation: u32) {
-        self.0.store(generation, Ordering::Relaxed);
+        self.0.store(generation, Ordering::Release);
     }
 }
 
@@ -214,6 +217,9 @@ impl Sightings {
         Lookout {
             places: vec![Place::default(); PLACES].into(),
             sightings: self.clone(),
+            present: Generation::NONE,
+            turn_ns: 0,
+            deaf_until_ns: 0,
         }
     }
 }
@@ -224,6 +230,12 @@ pub struct Lookout {
     /// By the flow's hash and its direction; a flow takes the place of another.
     places: Box<[Place]>,
     sightings: Sightings,
+    /// The generation of this turn.
+    present: u32,
+    /// When this turn began.
+    turn_ns: u64,
+    /// Nothing is told until then.
+    deaf_until_ns: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -235,10 +247,31 @@ struct Place {
 }
 
 impl Lookout {
-    /// The generation that a batch is seen in; `None` when nothing counts now.
+    /// Begins a turn, in which nothing has been looked at yet, and looks at the clock for it.
+    ///
+    /// What is seen in it is of the generation that holds now: should the worker be held up in the midst of the turn, and another one
+    /// begin, it would tell of frames that were judged before whatever has changed. So it would of those that waited while it was
+    /// held up between two turns: after that it tells of nothing for a while.
+    #[inline]
+    pub fn begin_turn(&mut self, clock: impl FnOnce() -> u64) -> u64 {
+        let present = self.sightings.generation.now();
+        let now_ns = clock();
+        if now_ns.saturating_sub(self.turn_ns) > HELD_UP_NS {
+            self.deaf_until_ns = now_ns + HELD_UP_NS;
+        }
+        self.turn_ns = now_ns;
+        self.present = if now_ns < self.deaf_until_ns {
+            Generation::NONE
+        } else {
+            present
+        };
+        now_ns
+    }
+
+    /// The generation that this turn's batches are seen in; `None` when nothing counts now.
     #[inline]
     pub fn generation(&self) -> Option<u32> {
-        Some(self.sightings.generation.now()).filter(|now| *now != Generation::NONE)
+        Some(self.present).filter(|present| *present != Generation::NONE)
     }
 
     /// Notes a frame of a flow, and tells of it when it is the first, the second, the fourth, … that came this way in this
@@ -332,6 +365,8 @@ mod tests {
         let mut lookout = sightings.lookout();
         assert_eq!(lookout.generation(), None);
         generation.set(5);
+        assert_eq!(lookout.generation(), None, "not in this turn");
+        awake(&mut lookout);
         assert_eq!(lookout.generation(), Some(5));
         for _ in 0..1000 {
             lookout.note(&key(1, 1), Way::In, 5, arrival);
@@ -363,6 +398,40 @@ mod tests {
         });
         assert_eq!(heard.count(), 9);
         assert_eq!(sightings.waiting().count(), 9);
+    }
+
+    /// Has taken turns for a while.
+    fn awake(lookout: &mut Lookout) {
+        for turn in 1..10 {
+            lookout.begin_turn(|| turn * HELD_UP_NS / 2);
+        }
+    }
+
+    #[test]
+    fn who_was_held_up_tells_of_nothing_that_waited_meanwhile() {
+        const MS: u64 = 1_000_000;
+        let generation = Generation::default();
+        let mut lookout = Sightings::new(generation.clone(), seed(1)).lookout();
+        generation.set(5);
+        let mut turn = |now_ns: u64, meanwhile: u32| {
+            let began = lookout.begin_turn(|| {
+                generation.set(meanwhile);
+                now_ns
+            });
+            assert_eq!(began, now_ns);
+            lookout.generation()
+        };
+        assert_eq!(turn(1000 * MS, 5), None, "nobody knows since when");
+        assert_eq!(turn(1050 * MS, 5), None);
+        assert_eq!(turn(1100 * MS, 5), Some(5));
+        assert_eq!(turn(1200 * MS, 5), Some(5));
+        // In the midst of one, before it looks at anything.
+        assert_eq!(turn(1300 * MS, 6), Some(5));
+        assert_eq!(turn(1301 * MS, 6), Some(6));
+        // Between two.
+        assert_eq!(turn(1402 * MS, 6), None);
+        assert_eq!(turn(1501 * MS, 6), None);
+        assert_eq!(turn(1502 * MS, 6), Some(6));
     }
 
     #[test]

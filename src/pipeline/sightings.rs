@@ -252,6 +252,10 @@ mod tests {
         generation.set(3);
         let sightings = Sightings::new(generation, Seed::draw(|| 1));
         let mut lookout = sightings.lookout();
+        // Its first turn is never told of: nobody knows what has waited for it.
+        for turn in 1..9 {
+            lookout.begin_turn(|| turn * 50_000_000);
+        }
         let mut lab = Lab::new(vec![segment(config)]);
         lab.look(frames, |snapshot, umem, batch, verdicts| match way {
             Way::Out => {

@@ -276,7 +276,10 @@ impl<P: Port> Worker<P> {
     /// Reads the clock, once a turn, and tells that this worker lives.
     #[inline]
     fn begin_turn(&mut self) -> u64 {
-        let now_ns = now_ns();
+        let now_ns = match &mut self.plan.lookout {
+            Some(lookout) => lookout.begin_turn(now_ns),
+            None => now_ns(),
+        };
         (self.plan.heartbeat)(now_ns);
         self.plan.counters.last_turn_ns.set(now_ns);
         self.rest.account(now_ns, &self.plan.counters);

@@ -30,8 +30,8 @@ use crate::steer::Express;
 /// (`bpf/shared.h`).
 const TICK: Duration = Duration::from_millis(10);
 /// How long nothing must have changed before another generation begins: longer than a frame may be under way within the node
-/// (`HEARTBEAT_STALE_NS` of `bpf/shared.h`: who holds it longer is passed by), and than a sleeping worker takes to look at another
-/// snapshot. What was judged before the change must not be taken for judged after it.
+/// (a worker that is held up for so long tells of none that waited: `Lookout::begin_turn`), and than a sleeping worker takes to look
+/// at another snapshot. What was judged before the change must not be taken for judged after it.
 const SETTLE_NS: u64 = 250_000_000;
 /// How often what is not announced is looked at.
 const LOOK_NS: u64 = 1_000_000_000;
