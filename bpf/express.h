@@ -218,6 +218,9 @@ static __always_inline int take_from(struct xdp_md *ctx, bool six, __u64 now_ns,
 	if (!listened(state, inner.now_ns))
 		goto up;
 	why = six ? judge_ipv6(path, data + ETH_HLEN, len, &inner) : judge_ipv4(path, data + ETH_HLEN, len, &inner);
+	/* What further buffers hold nobody has looked at, and the kernel would cut it off. */
+	if (why == UP_REASONS && bpf_xdp_get_buff_len(ctx) != len)
+		why = UP_LENGTH;
 	/* A group's address is no VTEP's, and a frame that came in by another NIC is not routed as this flow was. */
 	if (why == UP_REASONS && path->nic != ctx->ingress_ifindex)
 		why = UP_SPOOFED;

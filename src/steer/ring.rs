@@ -63,8 +63,8 @@ mod tests {
     use super::super::copy::tests::{TC_ACT_REDIRECT, TCX_NEXT, pretend_alive};
     use super::super::copy::{COUNTS_EGRESS, COUNTS_UNDERLAY};
     use super::super::express::tests::{
-        FAR, GATEWAY, Loaded, OWN, POD, SETS, UNLIKE, XDP_PASS, gear, loaded, of_pod, of_wire, run,
-        run_marked, run_superframe, sealed,
+        FAR, GATEWAY, Loaded, OWN, POD, SETS, UNLIKE, XDP_PASS, gear, loaded, longer, of_pod,
+        of_wire, run, run_marked, run_superframe, sealed,
     };
     use super::super::express::{WAY_IN, WAY_OUT, WAY_RING_IN, WAY_RING_OUT};
     use crate::flows::{FlowKey, Slot, Verdict, WAYS, Way};
@@ -76,25 +76,6 @@ mod tests {
     const LEFT_TO_DEVICE: u32 = 0xfe76_786c;
     /// What the flows of these tests may be long, Ethernet header included.
     const FRAME_MAX: usize = 1464;
-
-    /// A pod's frame, or one from the wire, with so many bytes more of payload. A receiver would miss the checksum of TCP or UDP;
-    /// nobody looks at it here.
-    fn longer(mut frame: Vec<u8>, at: usize, more: usize) -> Vec<u8> {
-        let outer = (at > 0).then_some(0);
-        frame.resize(frame.len() + more, 0x5a);
-        for start in outer.into_iter().chain([at]) {
-            let len = (frame.len() - start - 14) as u16;
-            frame[start + 16..start + 18].copy_from_slice(&len.to_be_bytes());
-            if frame[start + 23] == 17 {
-                frame[start + 38..start + 40].copy_from_slice(&(len - 20).to_be_bytes());
-            }
-            frame[start + 24..start + 26].fill(0);
-            let header = etherparse::Ipv4HeaderSlice::from_slice(&frame[start + 14..]);
-            let sum = header.unwrap().to_header().calc_header_checksum();
-            frame[start + 24..start + 26].copy_from_slice(&sum.to_be_bytes());
-        }
-        frame
-    }
 
     /// What a worker makes of a frame from the wire.
     fn decapsulated(tcp: bool) -> Vec<u8> {

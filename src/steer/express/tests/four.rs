@@ -108,6 +108,26 @@ fn what_is_not_as_all_others_of_the_flow_is_handed_up_unchanged() {
 }
 
 #[test]
+fn what_follows_a_whole_packet_in_further_buffers_reaches_no_pod() {
+    // What the kernel puts into the first buffer of a test.
+    const FIRST: usize = 4096 - 256 - 320;
+    let mut gear = gear();
+    gear.promote(&of_pod(false));
+    let sent = of_wire(false);
+    let more = FIRST - sent.len();
+    let whole = longer(sent, OUTER_LEN, more);
+    let (verdict, out) = run(&gear.steering, "vxgate_underlay", &whole);
+    assert_eq!((verdict, out.len()), (XDP_PASS, FIRST - OUTER_LEN + 8));
+    let mut trailing = whole;
+    trailing.resize(FIRST + 400, 0x77);
+    let why = gear.why(WAY_IN as usize, || {
+        let passed = run(&gear.steering, "vxgate_underlay", &trailing);
+        assert_eq!(passed, (XDP_PASS, trailing.clone()));
+    });
+    assert_eq!(why, UpReason::Length);
+}
+
+#[test]
 fn a_segment_that_ends_a_connection_demotes_its_flow_both_ways() {
     for fin in [false, true] {
         let mut gear = gear();

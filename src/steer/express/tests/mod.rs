@@ -277,6 +277,25 @@ pub(in crate::steer) fn of_wire(tcp: bool) -> Vec<u8> {
     bytes
 }
 
+/// A pod's frame, or one from the wire, with so many bytes more of payload. A receiver would miss the checksum of TCP or UDP;
+/// nobody looks at it here.
+pub(in crate::steer) fn longer(mut frame: Vec<u8>, at: usize, more: usize) -> Vec<u8> {
+    let outer = (at > 0).then_some(0);
+    frame.resize(frame.len() + more, 0x5a);
+    for start in outer.into_iter().chain([at]) {
+        let len = (frame.len() - start - 14) as u16;
+        frame[start + 16..start + 18].copy_from_slice(&len.to_be_bytes());
+        if frame[start + 23] == 17 {
+            frame[start + 38..start + 40].copy_from_slice(&(len - 20).to_be_bytes());
+        }
+        frame[start + 24..start + 26].fill(0);
+        let header = etherparse::Ipv4HeaderSlice::from_slice(&frame[start + 14..]);
+        let sum = header.unwrap().to_header().calc_header_checksum();
+        frame[start + 24..start + 26].copy_from_slice(&sum.to_be_bytes());
+    }
+    frame
+}
+
 /// What a byte of an inner frame has to be for the frame to be unlike all others of its flow, wherever it goes: which byte, and why it
 /// is handed up then.
 pub(in crate::steer) const UNLIKE: [(usize, u8, UpReason); 10] = [
