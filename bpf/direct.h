@@ -256,10 +256,11 @@ static __always_inline bool lately(__u32 at, __u32 now)
 	return now + 1 - at <= SUPERFRAMES_FOR_TICKS + 1;
 }
 
-/* Whether the kernel was last shown a frame so long ago that it is to see the next one. Another CPU may have been a tick ahead. */
+/* Whether the kernel was last shown a frame so long ago that it is to see the next one. Whoever promotes a flow has a clock that is
+ * not coarse, and ahead. */
 static __always_inline bool is_to_be_shown(__u32 shown, __u32 now)
 {
-	return (__s32)(now - shown) > SHOW_EVERY_TICKS;
+	return now + CLOCKS_APART_TICKS - shown > SHOW_EVERY_TICKS + CLOCKS_APART_TICKS;
 }
 
 /* Frames that reached their pod's device. */

@@ -334,6 +334,25 @@ mod tests {
     }
 
     #[test]
+    fn the_kernel_is_shown_a_frame_of_a_way_that_was_silent_for_half_the_clocks_round() {
+        const DAYS_NS: u64 = 24 * 3600 * 1_000_000_000;
+        let mut gear = gear();
+        for days in [1, 26, 27, 40, 52] {
+            let then_ns = crate::port::now_ns().wrapping_sub(days * DAYS_NS);
+            gear.promote_at(&of_pod(false), then_ns);
+            let why = gear.why(WAY_OUT as usize, || {
+                drop(gear.send_from_pod(&of_pod(false)))
+            });
+            assert_eq!(why, UpReason::Shown, "{days} days");
+            assert_eq!(gear.send_from_pod(&of_pod(false)).0, TC_ACT_REDIRECT);
+        }
+        // The clock by which flows are promoted is ahead of that of the programs.
+        let ahead_ns = crate::port::now_ns() + 10_000_000;
+        gear.promote_at(&of_pod(false), ahead_ns);
+        assert_eq!(gear.send_from_pod(&of_pod(false)).0, TC_ACT_REDIRECT);
+    }
+
+    #[test]
     fn of_a_flow_in_this_gear_the_kernel_is_shown_a_frame_behind_the_workers() {
         let mut gear = loaded(Gear::Ring);
         let long_ago = crate::port::now_ns() - 11_000_000_000;
