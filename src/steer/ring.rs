@@ -38,11 +38,15 @@ impl RingFlows {
         cells.map(Self).map_err(Error::Heartbeat)
     }
 
-    /// Begins a flow that goes by this vxlan device.
-    pub fn begin(&self, slot: usize, device: u32) {
+    /// Begins a flow.
+    pub fn begin(&self, slot: usize) {
         for word in OUT_FRAMES..=FOREIGN {
             self.0.store_word(slot, word, 0);
         }
+    }
+
+    /// Has a flow go by this vxlan device.
+    pub fn set_device(&self, slot: usize, device: u32) {
         self.0.store_word(slot, DEVICE, pair(device, 0));
     }
 
@@ -67,7 +71,7 @@ mod tests {
         of_wire, run, run_marked, run_superframe, sealed,
     };
     use super::super::express::{WAY_IN, WAY_OUT, WAY_RING_IN, WAY_RING_OUT};
-    use crate::flows::{FlowKey, Slot, Verdict, WAYS, Way};
+    use crate::flows::{FlowKey, Promoted, Slot, Verdict, WAYS, Way, Ways};
     use crate::stats::{PassReason, UpReason};
     use crate::steer::InRing;
 
@@ -350,6 +354,24 @@ mod tests {
         let ahead_ns = crate::port::now_ns() + 10_000_000;
         gear.promote_at(&of_pod(false), ahead_ns);
         assert_eq!(gear.send_from_pod(&of_pod(false)).0, TC_ACT_REDIRECT);
+    }
+
+    #[test]
+    fn a_flow_that_leaves_by_another_device_than_it_first_came_by_goes_by_that_one() {
+        let mut gear = gear();
+        let both = gear.flow(&of_pod(false));
+        let mut departure = both.arrival.unwrap().departure();
+        departure.device += 1;
+        let to_pod = Promoted {
+            departure,
+            ways: Ways::In,
+            ..both
+        };
+        gear.go(&to_pod);
+        let came = decapsulated(false);
+        assert_eq!(gear.receive_from_worker(&came), came, "it is another's");
+        gear.go(&Promoted { more: true, ..both });
+        assert_ne!(gear.receive_from_worker(&came), came);
     }
 
     #[test]

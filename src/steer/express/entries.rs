@@ -106,7 +106,7 @@ impl Entries {
         for (at, bytes) in flow.key.ends().as_chunks::<8>().0.iter().enumerate() {
             self.ends.store_word(slot.0, at, u64::from_ne_bytes(*bytes));
         }
-        self.ring.begin(slot.0, flow.departure.device);
+        self.ring.begin(slot.0);
         self.set_path(flow, (path, gear), now_ns);
         let generation = pair(generation, flow.key.hash(seed));
         self.put(slot, word::GENERATION_HASH, generation);
@@ -128,6 +128,8 @@ impl Entries {
         let [c, d] = source_port(flow);
         let [e, f] = udp_sum(flow).to_ne_bytes();
         let going = u64::from_ne_bytes([a, b, c, d, e, f, flow.ways.bits(), gear]);
+        // Of a flow that only came so far, by another device maybe: what comes by this one fits no other path.
+        self.ring.set_device(slot.0, flow.departure.device);
         self.put(slot, word::GOING, going);
         if let Some(place) = self.path_of.get_mut(slot.0)
             && let Some(before) = place.replace(path)
