@@ -14,6 +14,7 @@ mod captures;
 mod checksums;
 mod crew;
 mod direct;
+mod error;
 mod fdb;
 mod flight;
 mod hung;
@@ -25,11 +26,13 @@ mod observe;
 mod order;
 mod peers;
 mod plan;
+mod planner;
 mod predecessor;
 mod privileges;
 mod recent;
 mod session;
 mod strangers;
+mod view;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -39,6 +42,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvError, Sender, bounded, select};
 
 pub use captures::{Asked, Capture, CaptureError, CaptureState, CapturedPort, Captures, Sighting};
+pub use error::StartError;
 pub use fdb::{FdbEntryState, FdbPage, FdbPlace, FdbQuery};
 pub use flight::DroppedFrame;
 pub use lock::{LockError, lock_name, peer_may_change, peer_pid};
@@ -50,19 +54,20 @@ pub use observe::{
 };
 pub use order::{Drained, Orders, Resumed, Stopping};
 pub use plan::{Nic, Plan, PlanError, receive_queues, refusal_words};
+pub use planner::{frame_memory, plan};
 pub use predecessor::Patience;
 pub use privileges::{MissingCapabilities, check as check_privileges};
 pub use session::SessionError;
+pub use view::{DRAINED, View};
 
-use crate::config::{Config, WORKERS_MAX};
-use crate::control::{self, Event, Found, Refusal};
-use crate::fault::{self, Explained, Fault};
+use crate::config::Config;
+use crate::control::{Event, Found};
+use crate::fault::{self, Explained};
 use crate::netlink::{self, Socket};
-use crate::port::{now_ns, takes_chains};
-use crate::state::State as Dump;
 use crate::stats::StageSwitch;
 use crate::table::{PeerCheck, Policy};
 use order::Order;
+use planner::{log_plan, make_plan};
 use session::Session;
 use strangers::StrangerLog;
 
@@ -77,61 +82,8 @@ const RETRY: Duration = Duration::from_millis(500);
 const RECHECK: Duration = Duration::from_secs(5);
 /// How often strangers that were let in are looked for.
 const STRANGERS: Duration = Duration::from_secs(1);
-/// The reason that is given while the operator has handed the traffic to the kernel.
-pub const DRAINED: &str = "drained: the kernel carries all traffic; vxgate resume takes it back";
 /// How often the workers' threads are looked at.
 const CHECK: Duration = Duration::from_millis(100);
-
-/// Why the gateway did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The process may not.
-    #[error(transparent)]
-    Privileges(#[from] MissingCapabilities),
-    /// There is nothing to take over.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// The kernel did not tell its devices.
-    #[error("cannot list the network devices: {0}")]
-    Netlink(#[from] netlink::Error),
-    /// A leftover of a killed process stands in the way.
-    #[error(transparent)]
-    Steer(#[from] crate::steer::Error),
-    /// The takeover failed.
-    #[error(transparent)]
-    Session(#[from] SessionError),
-    /// The mirror failed.
-    #[error(transparent)]
-    Control(#[from] control::Error),
-}
-
-impl StartError {
-    /// What it passes on: it says nothing of its own.
-    fn inner(&self) -> &dyn Explained {
-        match self {
-            Self::Privileges(error) => error,
-            Self::Plan(error) => error,
-            Self::Netlink(error) => error,
-            Self::Steer(error) => error,
-            Self::Session(error) => error,
-            Self::Control(error) => error,
-        }
-    }
-}
-
-impl Explained for StartError {
-    fn fault(&self) -> Fault {
-        self.inner().fault()
-    }
-
-    fn why(&self) -> Option<String> {
-        self.inner().why()
-    }
-
-    fn remedy(&self) -> Option<String> {
-        self.inner().remedy()
-    }
-}
 
 /// A gateway that carries frames.
 pub struct Gateway {
@@ -145,13 +97,6 @@ pub struct Gateway {
     /// down those that can be carried.
     unfit: BTreeMap<u32, String>,
     _mounts: Option<File>,
-}
-
-/// A look at the gateway from other threads.
-#[derive(Clone)]
-pub struct View {
-    shared: Arc<Mutex<State>>,
-    captures: Captures,
 }
 
 /// What the view shows. The lock is the control side's: no worker ever takes it.
@@ -397,97 +342,6 @@ impl Gateway {
     }
 }
 
-impl View {
-    /// A part of the forwarding database that the workers go by; nothing without a session.
-    ///
-    /// # Errors
-    /// When the kernel does not tell its own, which stands beside it.
-    pub fn fdb(&self, query: &FdbQuery) -> Result<FdbPage, netlink::Error> {
-        let state = lock(&self.shared);
-        let session = state.session.as_ref();
-        let segments = session.map_or_else(Vec::new, Session::segments);
-        drop(state);
-        fdb::page(&segments, query)
-    }
-
-    /// The last frames that died of each reason in each direction, the latest of each first; none without a session.
-    pub fn dropped_frames(&self) -> Vec<DroppedFrame> {
-        let state = lock(&self.shared);
-        let session = state.session.as_ref();
-        session.map_or_else(Vec::new, Session::dropped_frames)
-    }
-
-    /// The workers, now, and how full their rings were in the time before that is asked for; with the number of the takeover.
-    pub fn workers(&self, lately: Duration) -> (Vec<WorkerState>, u64) {
-        let state = lock(&self.shared);
-        let workers = state.session.as_ref();
-        let workers = workers.map_or_else(Vec::new, |session| session.workers(lately));
-        (workers, state.takeovers)
-    }
-
-    /// Has the workers measure the stages of their turns for a while.
-    pub fn measure_stages(&self) {
-        lock(&self.shared).stages.measure(now_ns());
-    }
-
-    /// The flows that the direct path knows; `None` without one.
-    pub fn flows(&self) -> Option<FlowsState> {
-        let desk = lock(&self.shared).session.as_ref()?.flows()?;
-        // Not under the lock: the answer takes a moment.
-        Some(desk.flows())
-    }
-
-    /// The books, now.
-    pub fn observe(&self) -> Observation {
-        let state = lock(&self.shared);
-        let mut seen = match &state.session {
-            Some(session) => session.observe(),
-            None => Observation::default(),
-        };
-        seen.captures = self.captures.states();
-        seen.capture_lost = self.captures.lost();
-        seen.policy = (&state.policy).into();
-        seen.takeovers = state.takeovers;
-        seen.drained = state.drained;
-        if state.drained {
-            seen.reasons.insert(0, DRAINED.to_owned());
-        }
-        seen.devices
-            .extend(state.left.iter().map(observe::left_to_the_kernel));
-        if state.session.is_none() {
-            let why = state
-                .trouble
-                .as_deref()
-                .unwrap_or("there is no vxlan device to take over");
-            seen.reasons
-                .push(format!("the kernel carries all traffic: {why}"));
-        }
-        let carried = |name: &String| {
-            seen.devices
-                .iter()
-                .any(|device| device.taken_over && device.name == *name)
-        };
-        let missing: Vec<_> = state.named.iter().filter(|name| !carried(name)).collect();
-        let reasons = missing
-            .into_iter()
-            .map(|name| format!("{name} was asked for, and is with the kernel"));
-        seen.reasons.extend(reasons.collect::<Vec<_>>());
-        seen
-    }
-}
-
-impl View {
-    /// What the gateway goes by, now: its table, and what steering is told.
-    pub fn state(&self) -> Dump {
-        let state = lock(&self.shared);
-        let session = state.session.as_ref().map(Session::state);
-        Dump {
-            drained: state.drained,
-            ..session.unwrap_or_else(Dump::idle)
-        }
-    }
-}
-
 /// Removes what killed processes left.
 fn remove_leftovers() -> Result<(), crate::steer::Error> {
     for name in crate::steer::remove_leftovers()? {
@@ -509,82 +363,4 @@ fn hold_mounts() -> Option<File> {
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     // A panic while somebody held it leaves nothing half-done that a look could be misled by.
     state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What a gateway with these settings would take over now, and what not. Nothing is touched.
-///
-/// # Errors
-/// When the kernel does not tell its devices.
-pub fn plan(config: &Config, netlink: &mut Socket) -> Result<Plan, StartError> {
-    make_plan(config, netlink, &mut BTreeMap::new())
-}
-
-/// The memory for frames that the workers of a plan take, in bytes. It is locked.
-pub fn frame_memory(plan: &Plan) -> u64 {
-    let frames = (0..plan.workers).map(|number| u64::from(crew::frames(plan, number)));
-    frames.sum::<u64>() * u64::from(plan.chunk().bytes())
-}
-
-/// Plans with what the kernel has now. A device that is gone is forgiven: another with its index is another device.
-fn make_plan(
-    config: &Config,
-    netlink: &mut Socket,
-    unfit: &mut BTreeMap<u32, String>,
-) -> Result<Plan, StartError> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let cores = u32::try_from(cores).unwrap_or(u32::MAX).min(WORKERS_MAX);
-    let mut found = control::discover(netlink)?;
-    unfit.retain(|ifindex, _| found.iter().any(|found| found.device.ifindex == *ifindex));
-    for found in &mut found {
-        if let Some(why) = unfit.get(&found.device.ifindex) {
-            let attribute = "takeover".to_owned();
-            found.refusal = Some(Refusal {
-                attribute,
-                why: why.clone(),
-            });
-        }
-    }
-    if found.iter().any(plan::needs_chains) && !takes_chains() {
-        found.iter_mut().for_each(plan::refuse_chains);
-    }
-    let mut plan = Plan::new(found, config, cores, plan::receive_queues);
-    for nic in &mut plan.nics {
-        // Before Linux 6.3 the kernel does not tell.
-        let features = netlink::xdp_features(nic.ifindex).ok().flatten();
-        nic.zero_copy = features.is_none_or(|features| features.has_zero_copy());
-    }
-    Ok(plan)
-}
-
-fn log_plan(plan: &Plan) {
-    if let Some(why) = &plan.fewer_workers {
-        tracing::warn!("{why}");
-    }
-    if let Some(release) = crate::steer::running_may_panic() {
-        tracing::warn!(
-            release,
-            "this kernel may panic when AF_XDP sends: see vxgate doctor"
-        );
-    }
-    for found in &plan.left {
-        let (attribute, why) = plan::refusal_words(found);
-        tracing::warn!(
-            device = found.device.name,
-            attribute,
-            why,
-            "left to the kernel"
-        );
-    }
-    for found in &plan.devices {
-        let underlay = found
-            .underlay
-            .as_ref()
-            .map_or("", |link| link.name.as_str());
-        tracing::info!(
-            device = found.device.name,
-            vni = found.device.vni.get(),
-            underlay,
-            "taking over"
-        );
-    }
 }
