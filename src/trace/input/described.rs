@@ -100,6 +100,33 @@ struct Ip {
 }
 
 impl Ip {
+    /// Of a pod, to another one.
+    fn between_pods(words: &Words<'_>) -> Result<Self, String> {
+        let six = |key| {
+            words
+                .value::<IpAddr>(key)
+                .map(|addr| addr.is_some_and(|addr| addr.is_ipv6()))
+        };
+        let (source, destination) = if six("src")? || six("dst")? {
+            (
+                Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1).into(),
+                Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2).into(),
+            )
+        } else {
+            (
+                IpAddr::from(Ipv4Addr::new(10, 244, 0, 1)),
+                Ipv4Addr::new(10, 244, 0, 2).into(),
+            )
+        };
+        Ok(Self {
+            source: words.value("src")?.unwrap_or(source),
+            destination: words.value("dst")?.unwrap_or(destination),
+            ttl: words.number("ttl", 64)?,
+            ecn: words.ecn("ecn")?,
+            df: words.flag("df", false)?,
+        })
+    }
+
     fn headers(&self) -> Result<IpHeaders, String> {
         Ok(match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -150,47 +177,9 @@ fn inner(
     outer: Option<&Outer>,
     words: &Words<'_>,
 ) -> Result<Vec<u8>, String> {
-    let own = segment.config.mac;
-    let vtep: Option<IpAddr> = words.value("to")?;
-    if vtep.is_some() && outer.is_some() {
-        return Err(
-            "to: a frame from the underlay is for this host; outer-src says from where".into(),
-        );
-    }
-    let is_arp = words.text("proto") == Some("arp");
-    let there = |addr: Option<IpAddr>| station(segment, addr);
-    let (source, destination) = match at {
-        At::Underlay(_) => (
-            there(outer.map(|outer| outer.ip.source)).unwrap_or(SOMEBODY),
-            own,
-        ),
-        At::Access(_) => match (there(vtep), vtep) {
-            (Some(mac), _) => (own, mac),
-            (None, None) => (own, SOMEBODY),
-            (None, Some(vtep)) => {
-                return Err(format!("to={vtep}: no FDB entry leads to this VTEP"));
-            }
-        },
-    };
-    let destination = if is_arp && vtep.is_none() {
-        MacAddr::BROADCAST
-    } else {
-        destination
-    };
-    let source = words.mac("smac")?.unwrap_or(source);
-    let destination = words.mac("dmac")?.unwrap_or(destination);
-    let tags = words.0.iter().filter(|(key, _)| *key == "vlan");
-    let tags = tags.map(|(_, text)| match text.parse::<u16>() {
-        Ok(id) if id < 4096 => Ok(id),
-        _ => Err(format!("vlan={text}: 0 to 4095")),
-    });
-    let tags = tags.collect::<Result<Vec<_>, _>>()?;
-
-    let mut frame = [destination.0, source.0].concat();
-    for id in &tags {
-        frame.extend(vlan::CUSTOMER.to_be_bytes());
-        frame.extend(id.to_be_bytes());
-    }
+    let macs = addresses(segment, at, outer, words)?;
+    let mut frame = macs.map(|mac| mac.0).concat();
+    frame.extend(tags(words)?.as_flattened());
     let len: Option<usize> = words
         .text("len")
         .map(|_| words.number("len", 0))
@@ -202,30 +191,8 @@ fn inner(
             .filter(|left| *left < FRAME_LEN_MAX)
             .ok_or_else(|| format!("len={len} has no room for the headers, or is too long")),
     };
-    let six = |key| {
-        words
-            .value::<IpAddr>(key)
-            .map(|addr| addr.is_some_and(|addr| addr.is_ipv6()))
-    };
-    let (source, destination) = if six("src")? || six("dst")? {
-        (
-            Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1).into(),
-            Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2).into(),
-        )
-    } else {
-        (
-            IpAddr::from(Ipv4Addr::new(10, 244, 0, 1)),
-            Ipv4Addr::new(10, 244, 0, 2).into(),
-        )
-    };
-    let ip = Ip {
-        source: words.value("src")?.unwrap_or(source),
-        destination: words.value("dst")?.unwrap_or(destination),
-        ttl: words.number("ttl", 64)?,
-        ecn: words.ecn("ecn")?,
-        df: words.flag("df", false)?,
-    };
-    if is_arp {
+    let ip = Ip::between_pods(words)?;
+    if words.text("proto") == Some("arp") {
         let packet = arp(&ip, source_of(&frame))?;
         frame.extend(ARP.to_be_bytes());
         frame.extend(packet);
@@ -241,6 +208,57 @@ fn inner(
     frame.extend(ip.ether_type().to_be_bytes());
     frame.extend(packet);
     Ok(frame)
+}
+
+/// Whom the inner frame is to, and from whom it is.
+fn addresses(
+    segment: &SegmentState,
+    at: At,
+    outer: Option<&Outer>,
+    words: &Words<'_>,
+) -> Result<[MacAddr; 2], String> {
+    let own = segment.config.mac;
+    let vtep: Option<IpAddr> = words.value("to")?;
+    if vtep.is_some() && outer.is_some() {
+        return Err(
+            "to: a frame from the underlay is for this host; outer-src says from where".into(),
+        );
+    }
+    let there = |addr: Option<IpAddr>| station(segment, addr);
+    let (source, destination) = match at {
+        At::Underlay(_) => (
+            there(outer.map(|outer| outer.ip.source)).unwrap_or(SOMEBODY),
+            own,
+        ),
+        At::Access(_) => match (there(vtep), vtep) {
+            (Some(mac), _) => (own, mac),
+            (None, None) => (own, SOMEBODY),
+            (None, Some(vtep)) => {
+                return Err(format!("to={vtep}: no FDB entry leads to this VTEP"));
+            }
+        },
+    };
+    let destination = if words.text("proto") == Some("arp") && vtep.is_none() {
+        MacAddr::BROADCAST
+    } else {
+        destination
+    };
+    let source = words.mac("smac")?.unwrap_or(source);
+    let destination = words.mac("dmac")?.unwrap_or(destination);
+    Ok([destination, source])
+}
+
+/// The VLAN tags, from the outermost.
+fn tags(words: &Words<'_>) -> Result<Vec<[u8; vlan::LEN]>, String> {
+    let tags = words.0.iter().filter(|(key, _)| *key == "vlan");
+    let tags = tags.map(|(_, text)| match text.parse::<u16>() {
+        Ok(id) if id < 4096 => {
+            let ([a, b], [c, d]) = (vlan::CUSTOMER.to_be_bytes(), id.to_be_bytes());
+            Ok([a, b, c, d])
+        }
+        _ => Err(format!("vlan={text}: 0 to 4095")),
+    });
+    tags.collect()
 }
 
 /// The source in the Ethernet header that was begun.
