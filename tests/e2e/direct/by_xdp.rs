@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::flows::assert_answered;
+use super::talk::Talk;
 use super::{PATIENCE, changes, direct, mac_text, talk};
 use crate::cli::attach_foreign_program;
 use crate::support::frames::RawSocket;
@@ -50,6 +51,13 @@ fn sending(status: &Status) -> Vec<Value> {
 fn until_pods_send_by(vxgate: &Vxgate, programs: &[&str]) {
     wait_until(&format!("pods send by {programs:?}"), PATIENCE, || {
         sending(&vxgate.status()) == programs
+    });
+}
+
+/// Waits until none of twenty questions on end is lost.
+fn until_all_answered(talk: &mut Talk, when: &str) {
+    wait_until(&format!("answers come {when}"), PATIENCE, || {
+        (0..20).all(|_| talk.ask(64))
     });
 }
 
@@ -130,16 +138,12 @@ fn a_killed_or_hanging_daemon_takes_nothing_from_anybody() {
         by_xdp(&vxgate.status()) > 0
     });
     vxgate.signal(Signal::SIGSTOP);
-    wait_until("answers come beside who hangs", PATIENCE, || {
-        (0..20).all(|_| talk.ask(64))
-    });
+    until_all_answered(&mut talk, "beside who hangs");
     vxgate.signal(Signal::SIGCONT);
     talk.until_direct(&vxgate);
     vxgate.signal(Signal::SIGKILL);
     vxgate.wait();
-    wait_until("answers come without it", PATIENCE, || {
-        (0..20).all(|_| talk.ask(64))
-    });
+    until_all_answered(&mut talk, "without it");
     wait_until("the pod has its offloads back", PATIENCE, || {
         features(&client) == before
     });
