@@ -80,6 +80,8 @@ pub struct Judge {
     /// Flows that only the pod's side is missing of, by how often it was asked for in vain, and from when on it is asked for again.
     /// Those of services are never seen at a pod's device: they would be asked for a hundred times a second.
     waiting: [VecDeque<(u64, Slot)>; PACES + 1],
+    /// By place: whether it is in one of these lists, for whatever flow. In none twice, however many flows have a place after each other.
+    listed: Box<[bool]>,
     again_ns: u64,
     promoted: usize,
     /// Sightings of flows that found no place.
@@ -92,8 +94,10 @@ pub struct Judge {
 impl Judge {
     /// One that knows no flow. It has room for [`super::WAYS`] flows in each of so many sets.
     pub fn new(sets: usize, seed: Seed) -> Self {
+        let table = FlowTable::new(sets, seed);
         Self {
-            table: FlowTable::new(sets, seed),
+            listed: vec![false; table.places()].into(),
+            table,
             generation: Generation::NONE,
             waiting: Default::default(),
             again_ns: AGAIN_NS,
@@ -130,6 +134,7 @@ impl Judge {
     pub fn begin(&mut self, generation: u32, now_ns: u64) -> Vec<Slot> {
         self.generation = generation;
         self.waiting.iter_mut().for_each(VecDeque::clear);
+        self.listed.fill(false);
         self.promoted = 0;
         let mut vacated = Vec::new();
         if !self.table.is_empty() {
@@ -181,7 +186,17 @@ impl Judge {
         }
         if allowed && known.gains(self.evidence) && !known.waits {
             (known.waits, known.in_vain) = (true, 0);
-            self.waiting[0].push_back((0, slot));
+            self.list(slot, 0, 0);
+        }
+    }
+
+    /// Has a place asked for from then on.
+    fn list(&mut self, slot: Slot, pace: usize, from_ns: u64) {
+        if let (Some(listed), Some(waiting)) =
+            (self.listed.get_mut(slot.0), self.waiting.get_mut(pace))
+            && !std::mem::replace(listed, true)
+        {
+            waiting.push_back((from_ns, slot));
         }
     }
 
@@ -234,6 +249,11 @@ impl Judge {
             let many = many.min(ASKED_AT_ONCE - due.len());
             due.extend(waiting.drain(..many).map(|(_, slot)| slot));
         }
+        for slot in &due {
+            if let Some(listed) = self.listed.get_mut(slot.0) {
+                *listed = false;
+            }
+        }
         due
     }
 
@@ -276,7 +296,7 @@ impl Judge {
         if known.waits {
             let pace = usize::from(known.in_vain).min(PACES - 1);
             known.in_vain = known.in_vain.saturating_add(1);
-            self.waiting[pace + 1].push_back((now_ns + (self.again_ns << pace), slot));
+            self.list(slot, pace + 1, now_ns + (self.again_ns << pace));
         }
     }
 

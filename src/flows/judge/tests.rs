@@ -133,6 +133,24 @@ fn of_very_many_so_many_are_asked_for_at_a_time_and_all_in_turn() {
 }
 
 #[test]
+fn a_flood_of_flows_that_never_may_go_does_not_make_the_lists_longer_than_the_table() {
+    let mut judge = Judge::new(256, seed(1));
+    judge.begin(7, 0);
+    for second in 0..100_u64 {
+        // All that there is room for, each second others.
+        let now_ns = second * 1000 * MS;
+        for port in 0..2000 {
+            let flow = key(5 + second as u8, port);
+            judge.hear(&out(flow), now_ns);
+            judge.hear(&arrived(flow, FAR), now_ns);
+        }
+        judge.ripe(now_ns, |_| AtPods::default());
+    }
+    let listed: usize = judge.waiting.iter().map(VecDeque::len).sum();
+    assert!(listed <= 1024, "{listed}");
+}
+
+#[test]
 fn of_a_hundred_thousand_nearly_all_are_promoted_and_the_rest_counted() {
     const FLOWS: usize = 100_000;
     let mut judge = Judge::new(65_536, seed(1));
