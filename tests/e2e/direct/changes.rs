@@ -14,6 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::cmsg_space;
+use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
 
@@ -388,6 +389,31 @@ fn whatever_forbids_a_promoted_flow_ends_it_at_once() {
         );
     }
     println!("    in {} rounds", rounds());
+    place.vxgate.balanced();
+}
+
+/// More than the kernel keeps for somebody who does not listen.
+const ANNOUNCEMENTS: &str = r#"seq 60000 | awk '{
+  printf "fdb add 02:77:00:%02x:%02x:%02x dev veth-web1 master static\n", $1 / 65536, $1 / 256 % 256, $1 % 256
+}' | bridge -batch -"#;
+
+#[test]
+fn after_announcements_were_lost_a_flow_is_judged_anew_and_goes_direct_again() {
+    let place = Place::up();
+    let chat = place.chat();
+    chat.wait_until_direct(&place.vxgate, "before");
+    place.vxgate.signal(Signal::SIGSTOP);
+    place.run(ANNOUNCEMENTS);
+    place.vxgate.signal(Signal::SIGCONT);
+    wait_until("the loss is heard of", PATIENCE, || {
+        let by_what = &place.vxgate.status().0["direct"]["changes_by"];
+        by_what["overrun"].as_u64() >= Some(1)
+    });
+    chat.wait_until_direct(&place.vxgate, "after");
+    let heard = changes(&place.vxgate.status());
+    place.run("ip neigh replace POD lladdr 0e:00:00:00:00:78 dev cni0 nud permanent");
+    place.wait_until_heard("another change", heard);
+    chat.wait_for_silence("another change");
     place.vxgate.balanced();
 }
 
