@@ -162,8 +162,9 @@ struct express_peer {
 	__u64 padding[2];
 };
 
-/* For so long the gear goes on without a word of who listens to what changes. */
-#define LISTENER_STALE_NS 100000000LL
+/* For so long the gear goes on without a word of who listens to what changes. With what the programs' clock lags behind, a period of
+ * the slowest timer (10 ms), it is 100 ms. */
+#define LISTENER_STALE_NS 90000000LL
 
 /* See `ticks` in direct.h. */
 #define TICK_SHIFT 20

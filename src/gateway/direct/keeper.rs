@@ -26,7 +26,7 @@ use crate::netlink::{Conntrack, Socket};
 use crate::port::now_ns;
 use crate::steer::Express;
 
-/// How often sightings are looked at, and the programs told that somebody listens: a tenth of `LISTENER_STALE_NS`
+/// How often sightings are looked at, and the programs told that somebody listens: a ninth of `LISTENER_STALE_NS`
 /// (`bpf/shared.h`).
 const TICK: Duration = Duration::from_millis(10);
 /// How long nothing must have changed before another generation begins: longer than a frame may be under way within the node
