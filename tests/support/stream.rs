@@ -5,6 +5,7 @@
 //! from the last arrival, when that was later) to the next arrival. A sender that the scheduler kept waiting sends nothing, and
 //! that is no silence. Arrivals carry the kernel's time stamps, so a receiver that was kept waiting does not count either.
 
+use std::fs;
 use std::io::IoSliceMut;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -31,6 +32,7 @@ const LOST_TOLD: usize = 8;
 #[derive(Debug)]
 pub struct Stream {
     name: String,
+    backlogs_dropped: u64,
     stop: Arc<AtomicBool>,
     sender: JoinHandle<Vec<u64>>,
     receiver: JoinHandle<Vec<Arrival>>,
@@ -51,6 +53,8 @@ pub struct StreamReport {
     pub longest_gap_ms: f64,
     /// The first that never arrived: what to look for in a log.
     pub first_lost: Vec<Lost>,
+    /// What the kernel's backlogs, which all namespaces share, had dropped meanwhile, of whatever streams.
+    pub backlogs_dropped: u64,
 }
 
 /// A frame that never arrived.
@@ -118,6 +122,7 @@ impl Stream {
         let receiver = thread::spawn(move || receive(&inlet, &sender_done));
         Self {
             name: name.to_owned(),
+            backlogs_dropped: backlogs_dropped(),
             stop,
             sender,
             receiver,
@@ -129,7 +134,10 @@ impl Stream {
         self.stop.store(true, Ordering::Release);
         let sent_at = self.sender.join().expect("the sender does not panic");
         let arrivals = self.receiver.join().expect("the receiver does not panic");
-        let report = judge(&sent_at, &arrivals);
+        let report = StreamReport {
+            backlogs_dropped: backlogs_dropped() - self.backlogs_dropped,
+            ..judge(&sent_at, &arrivals)
+        };
         println!(
             "    {}: {} sent, {} lost, {} duplicated, {} damaged, longest gap {:.1} ms",
             self.name,
@@ -268,7 +276,17 @@ fn judge(sent_at: &[u64], arrivals: &[Arrival]) -> StreamReport {
         duplicated: seen.iter().map(|count| count.saturating_sub(1)).sum(),
         damaged,
         longest_gap_ms: longest_gap_ns as f64 / 1e6,
+        backlogs_dropped: 0,
     }
+}
+
+/// Of all processors: the second column of `softnet_stat`.
+fn backlogs_dropped() -> u64 {
+    let text = fs::read_to_string("/proc/net/softnet_stat").expect("the kernel has it");
+    let dropped = text.lines().map(|line| line.split(' ').nth(1));
+    dropped
+        .map(|count| u64::from_str_radix(count.expect("a column"), 16).expect("a number"))
+        .sum()
 }
 
 impl Lost {
