@@ -3,6 +3,9 @@
 mod rig;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
 
 use rig::*;
 use vxgate::port::MemoryPort;
@@ -286,6 +289,28 @@ fn a_train_at_the_end_of_a_full_batch_waits_for_the_next_but_not_for_ever() {
     }
     assert_eq!(lane.worker.turn().received, BATCH);
     assert_eq!(written(&lane), [BATCH]);
+    lane.check();
+}
+
+/// Each turn takes longer than all the time that a worker has for its end, as where it does not get the core.
+#[test]
+fn a_worker_that_ends_late_leaves_no_train_behind() {
+    const BATCH: usize = vxgate::port::BATCH;
+    let mut lane = lane_of(Size {
+        ring_len: 128,
+        frames: 1024,
+        ..Size::default()
+    });
+    for n in 0..BATCH as u32 {
+        let segment = tcp_frame(device_mac(0), host(0, 1), 1 + n * 500, &[1; 500]);
+        lane.arrive(&outer(vni(0), vtep_addr(1), &segment));
+    }
+    let plan = lane.worker.plan_mut();
+    plan.heartbeat = Box::new(|_| thread::sleep(Duration::from_millis(150)));
+    plan.stop.store(true, Ordering::Relaxed);
+    lane.worker.run();
+    let (_, frame) = Taps::read(&lane.taps.access).unwrap();
+    assert_eq!(frame.len(), 54 + BATCH * 500);
     lane.check();
 }
 

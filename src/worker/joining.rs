@@ -116,7 +116,12 @@ impl Joining {
     }
 
     /// Sends all that wait. Of no effect where none does.
-    fn flush(&mut self, superframes: &mut Superframes, umem: &mut Umem, counters: &PortCounters) {
+    pub(super) fn flush(
+        &mut self,
+        superframes: &mut Superframes,
+        umem: &mut Umem,
+        counters: &PortCounters,
+    ) {
         if !self.trains.is_empty() {
             self.trains.close(umem);
             self.send(superframes, umem, counters);

@@ -261,6 +261,7 @@ impl<P: Port> Worker<P> {
             }
             now_ns = self.begin_turn();
         }
+        self.end_waiting();
         self.plan.reader.offline();
     }
 }

@@ -75,6 +75,22 @@ impl<P: Port> Worker<P> {
         moved
     }
 
+    /// No train waits any longer: for whoever takes no more turns.
+    pub(super) fn end_waiting(&mut self) {
+        let Plan {
+            umem,
+            underlays,
+            superframes,
+            ..
+        } = &mut self.plan;
+        let Some(superframes) = superframes else {
+            return;
+        };
+        for (joining, underlay) in self.hands.joining.iter_mut().zip(underlays) {
+            joining.flush(superframes, umem, &underlay.counters);
+        }
+    }
+
     #[inline(always)]
     fn turn_telling(&mut self, laps: &mut impl Laps) -> Moved {
         let Plan {
