@@ -86,15 +86,10 @@ impl<'a> Cut<'a> {
         if gso_type != vnet::GSO_NONE {
             return Self::superframe(gso_type, header, frame);
         }
-        let work = if header.flags & vnet::NEEDS_CSUM == 0 {
-            Work::Copy
-        } else {
-            let start = usize::from(header.csum_start);
-            let field = start + usize::from(header.csum_offset);
-            if field + 2 > frame.len() {
-                return None;
-            }
-            Work::Finish { start, field }
+        let work = match told(header) {
+            None => Work::Copy,
+            Some((_, field)) if field + 2 > frame.len() => return None,
+            Some((start, field)) => Work::Finish { start, field },
         };
         Some(Self {
             headers: &[],
@@ -295,6 +290,26 @@ impl Segmentation {
         // With its checksum a segment sums up to what the pseudo-header lacks of zero. It starts at an even offset.
         let ahead = frame.get(..self.start).unwrap_or(&[]);
         checksum::sum(ahead) + u32::from(!pseudo)
+    }
+}
+
+/// Where the sum starts that the header asks for, and where its field is, in bytes from the frame's start.
+#[inline]
+fn told(header: &VnetHeader) -> Option<(usize, usize)> {
+    let start = usize::from(header.csum_start);
+    let field = start + usize::from(header.csum_offset);
+    (header.flags & vnet::NEEDS_CSUM != 0).then_some((start, field))
+}
+
+/// Finishes the checksum of a frame that is no superframe, where it is, if the header asks for that and tells no nonsense; whether it
+/// does.
+pub(super) fn finish_told(header: &VnetHeader, frame: &mut [u8]) -> bool {
+    match told(header) {
+        Some((start, field)) if field + 2 <= frame.len() => {
+            finish(frame, start, field);
+            true
+        }
+        _ => false,
     }
 }
 

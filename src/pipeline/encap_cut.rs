@@ -15,12 +15,13 @@
 //! others are counted beside it (`segments_sent`, `segments_lost`). Lost ones there are only when the link goes down between two
 //! of them, or narrows.
 //!
-//! What comes out of the TAP and is no superframe is copied, and encapsulated as if it had come in by the access port.
+//! What comes out of the TAP and is no superframe is copied, its checksum finished where its header asks for that, and
+//! encapsulated as if it had come in by the access port.
 
 use std::iter;
 use std::slice;
 
-use super::cut::Cut;
+use super::cut::{self, Cut};
 use super::encap::{Push, Way, carry_out, members, reach, unreachable};
 use super::note::Note;
 use super::{Exit, Role, Verdict, Verdicts};
@@ -54,7 +55,7 @@ pub fn apply<P: Port>(
                     None => Err(DropReason::RxInvalid),
                 }
             }
-            (_, segment) => send_copy(segment, judged, bytes, umem, counters, exit),
+            (_, segment) => send_copy(segment, judged, (&header, bytes), umem, counters, exit),
         };
         if let Err(reason) = sent {
             counters.died(reason, Shape::Arrived, bytes);
@@ -63,11 +64,11 @@ pub fn apply<P: Port>(
     }
 }
 
-/// Sends a frame that is no superframe.
+/// Sends a frame that is no superframe, with the checksum finished that its header asks for.
 fn send_copy<P: Port>(
     segment: Option<&Segment>,
     judged: (Verdict, Push),
-    bytes: &[u8],
+    (header, bytes): (&VnetHeader, &[u8]),
     umem: &mut Umem,
     counters: &PortCounters,
     exit: &mut Exit<'_, P>,
@@ -75,6 +76,8 @@ fn send_copy<P: Port>(
     make_room(1, umem, counters, exit)?;
     let mut frame = umem.allocate().ok_or(DropReason::NoFrame)?;
     let sent = if umem.fill(&mut frame, bytes) {
+        let finished = cut::finish_told(header, umem.bytes_mut(&mut frame));
+        counters.checksums_completed.add(u64::from(finished));
         carry_out::<false, P>(segment, judged, umem, frame, counters, exit)
     } else {
         Err((frame, DropReason::Oversize))
@@ -226,7 +229,7 @@ mod tests {
     use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
     use super::super::lab::{FAR, LOST, NEAR, UNKNOWN, config, config6, segment};
-    use super::super::superframes::{SEGMENT, header, tcp};
+    use super::super::superframes::{SEGMENT, header, nested, tcp};
     use super::super::{IpIds, Outbox, encap};
     use super::*;
     use crate::port::{BATCH, ChunkSize, MemoryPort, UmemConfig};
@@ -418,6 +421,16 @@ mod tests {
         assert_eq!(lane.counters.checksums_completed.get(), 1);
         assert_eq!(lane.counters.forwarded.get(), 3);
         assert_eq!(lane.segments(), [2, 6, 4, 0]);
+    }
+
+    #[test]
+    fn a_checksum_within_a_tunnel_of_the_sender_s_own_is_finished() {
+        let ((told, left), finished) = nested();
+        let mut lane = lane(|config| config.udp_checksum = UdpChecksum::Compute);
+        let sent = lane.encap(&[(told, &left)]);
+        assert_eq!(sent[0][50..], finished);
+        assert!(is_whole(&sent[0]));
+        assert_eq!(lane.counters.checksums_completed.get(), 1);
     }
 
     #[test]

@@ -243,6 +243,45 @@ fn a_frame_that_stays_whole_is_finished() {
     assert_eq!(lane.counters.checksums_completed.get(), 2);
 }
 
+/// A pod's own tunnel: VXLAN over UDP with a whole checksum, and TCP within it whose checksum is left; and as it should leave.
+pub(super) fn nested() -> ((VnetHeader, Vec<u8>), Vec<u8>) {
+    let carried = [&[8, 0, 0, 0, 0, 0, 7, 0][..], &tcp(NEAR, 101)].concat();
+    let mut left = Vec::new();
+    PacketBuilder::ethernet2(OWN.0, NEAR.0)
+        .ipv4([10, 244, 0, 5], [10, 244, 1, 5], 64)
+        .udp(50_000, 4790)
+        .write(&mut left, &carried)
+        .unwrap();
+    let told = VnetHeader {
+        gso_type: 0,
+        gso_size: 0,
+        csum_start: 50 + 34,
+        ..header()
+    };
+    let mut finished = left.clone();
+    let sum = checksum::finish(checksum::sum(&left[84..]));
+    finished[100..102].copy_from_slice(&sum.to_be_bytes());
+    ((told, left), finished)
+}
+
+#[test]
+fn a_checksum_within_a_tunnel_of_the_sender_s_own_is_finished() {
+    let ((told, left), finished) = nested();
+    let mut lane = lane(|_| {});
+    let (_, out) = lane.encap(told, &left);
+    assert_eq!(out[0].0, VnetHeader::default());
+    assert_eq!(out[0].1[50..], finished);
+    assert_eq!(lane.counters.checksums_completed.get(), 1);
+    // One that is not in the frame is not looked for.
+    let nowhere = VnetHeader {
+        csum_start: left.len() as u16 - 17,
+        ..told
+    };
+    let (_, out) = lane.encap(nowhere, &left);
+    assert_eq!(out[0].1[50..], left);
+    assert_eq!(lane.counters.checksums_completed.get(), 1);
+}
+
 #[test]
 fn every_copy_of_a_flooded_superframe_has_its_header() {
     let mut segment = segment(config());

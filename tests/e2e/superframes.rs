@@ -1,6 +1,9 @@
 //! TCP and UDP cross in superframes: over either family of the underlay, with either family inside, and what becomes of the TAPs
 //! when the process ends in one way or another. That traffic goes on meanwhile is what `failover` counts, superframes included.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -211,6 +214,52 @@ fn where_none_leave_whole_the_workers_cut_them() {
         assert_eq!(taps(&node), DEVICES.len(), "none in front of the wire");
         vxgate.stop();
         assert_eq!(taps(&node), 0);
+    }
+}
+
+/// For longer than steering remembers which way a flow went: the superframes that come then take the TAP.
+const SILENCE: Duration = Duration::from_millis(500);
+const AFTER_A_SILENCE: usize = 40_000;
+
+/// A kernel that makes a tunnel within the tunnel leaves the checksum of what that carries to the last device: the TAP.
+#[test]
+fn checksums_within_a_tunnel_of_the_pods_own_are_finished() {
+    for superframes in [Superframes::Auto, Superframes::Cut] {
+        let lab = Lab::up();
+        let gateways = Who::Both.start_with(&lab, superframes, &[]);
+        let pods = [Node::Master, Node::Worker].map(|node| lab.client(node));
+        let [master, worker] = &pods;
+        for (number, sums) in ["udpcsum", "noudpcsum"].into_iter().enumerate() {
+            for (pod, peer, host) in [(master, Node::Worker, 1), (worker, Node::Master, 2)] {
+                pod.script(&format!(
+                    "ip link add nest{number} type vxlan id {number} dstport 479{number} dev eth0 {sums} remote {}
+                     ip addr add 198.18.{number}.{host}/24 dev nest{number}
+                     ip link set nest{number} up mtu 1100",
+                    lab.client_address(peer)
+                ));
+            }
+            let address = format!("198.18.{number}.2");
+            let listener = worker.enter(|| TcpListener::bind((address.as_str(), 0)).unwrap());
+            let to = listener.local_addr().unwrap();
+            let mut near = master.enter(|| TcpStream::connect_timeout(&to, PATIENCE).unwrap());
+            let (mut far, _) = listener.accept().unwrap();
+            far.set_read_timeout(Some(PATIENCE)).unwrap();
+            for _ in 0..3 {
+                thread::sleep(SILENCE);
+                near.write_all(&[7; AFTER_A_SILENCE]).unwrap();
+                far.read_exact(&mut [0; AFTER_A_SILENCE]).unwrap();
+            }
+        }
+        for pod in &pods {
+            let wrong = pod.run("nstat -asz TcpInCsumErrors UdpInCsumErrors");
+            for line in wrong.lines().filter(|line| !line.starts_with('#')) {
+                let count = line.split_ascii_whitespace().nth(1);
+                assert_eq!(count, Some("0"), "{superframes:?}: {wrong}");
+            }
+        }
+        for (_, vxgate) in gateways {
+            vxgate.stop();
+        }
     }
 }
 

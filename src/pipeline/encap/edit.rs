@@ -1,7 +1,7 @@
 //! Frames get what they owe to the underlay: checksums finished, copies made, outer headers pushed on.
 
 use super::super::note::Note;
-use super::super::{Exit, Role, carrier, unfinished};
+use super::super::{Exit, Role, carrier, cut, unfinished};
 use super::inner::Push;
 use super::outer::{Checksum, Load, push, put_header};
 use super::vtep::{reach, unreachable};
@@ -36,7 +36,8 @@ pub(super) fn send<const SUPER: bool, P: Port>(
         superframe,
         checksum: Checksum::of(&segment.config, exit.port),
     };
-    let fields = prepare(&segment.config, edit, &load, umem, &mut frame, counters);
+    let config = &segment.config;
+    let fields = prepare::<SUPER>(config, edit, &load, umem, &mut frame, counters);
     if !push::<SUPER, P>(way.template, fields, load, umem, &mut frame, exit) {
         return Err((frame, DropReason::NoFrame));
     }
@@ -70,7 +71,8 @@ pub(super) fn copy_to<const SUPER: bool, P: Port>(
         superframe,
         checksum: Checksum::of(&segment.config, exit.port),
     };
-    let fields = prepare(&segment.config, edit, &load, umem, &mut frame, counters);
+    let config = &segment.config;
+    let fields = prepare::<SUPER>(config, edit, &load, umem, &mut frame, counters);
     let (mut role, mut handed_on, mut dead) = (Role::First, 0, None);
     let mut next = Some((way, frame));
     while let Some((way, mut frame)) = next {
@@ -112,9 +114,10 @@ fn copy<const SUPER: bool, P: Port>(
     Some(copy)
 }
 
-/// Finishes the inner checksum, unless it is one of a superframe, and completes what the outer headers are written from.
+/// Finishes the inner checksum, unless it is one of a superframe, and completes what the outer headers are written from. Of what
+/// came out of a TAP its header tells which: with a tunnel of the sender's own it is none that `unfinished` would look at.
 #[inline(always)]
-fn prepare(
+fn prepare<const SUPER: bool>(
     config: &SegmentConfig,
     edit: Push,
     load: &Load,
@@ -128,6 +131,7 @@ fn prepare(
         0
     };
     match load.superframe {
+        None if SUPER && finish_told(umem, frame) => counters.checksums_completed.add(1),
         None if edit.unfinished => finish(umem, frame, counters),
         None => {}
         Some(superframe) => {
@@ -140,6 +144,12 @@ fn prepare(
         Checksum::Compute | Checksum::Leave | Checksum::Zero => None,
     };
     edit.fields(config, group_policy, inner_sum)
+}
+
+/// Finishes the checksum that the header in front of the frame asks for; whether it asks for one.
+fn finish_told(umem: &mut Umem, frame: &mut Frame) -> bool {
+    let header = VnetHeader::parse(umem.room(frame));
+    header.is_some_and(|header| cut::finish_told(&header, umem.bytes_mut(frame)))
 }
 
 /// Rare, so that the headers are read once more instead of kept for it.
