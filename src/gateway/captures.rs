@@ -247,10 +247,7 @@ impl Captures {
     /// All workers have ended.
     pub(super) fn end_session(&self) {
         let mut inner = self.lock();
-        for one in &mut inner.running {
-            let lost: u64 = one.rings.drain(..).map(|ring| ring.lost()).sum();
-            one.counts.lost_before.fetch_add(lost, Ordering::Relaxed);
-        }
+        inner.running.iter_mut().for_each(Running::end_session);
         inner.taps.clear();
         inner.ports.clear();
         inner.names = None;
@@ -287,6 +284,18 @@ impl Running {
             self.fresh.push(Arc::clone(&ring));
             self.rings.push(ring);
         }
+    }
+
+    /// All workers have ended. Whoever does not read for several sessions loses all but the last one's: each has as much memory
+    /// as was asked for.
+    fn end_session(&mut self) {
+        let rings = std::mem::take(&mut self.rings);
+        let is_last = |ring: &&Arc<Ring>| rings.iter().any(|last| Arc::ptr_eq(last, ring));
+        let fresh = self.fresh.iter().filter(|ring| !is_last(ring));
+        let unread: usize = fresh.map(|ring| ring.read(usize::MAX, |_, _| {})).sum();
+        self.fresh.retain(|ring| is_last(&ring));
+        let lost = unread as u64 + rings.iter().map(|ring| ring.lost()).sum::<u64>();
+        self.counts.lost_before.fetch_add(lost, Ordering::Relaxed);
     }
 
     fn lost(&self) -> u64 {
@@ -372,8 +381,10 @@ impl Capture {
         // The clock of the day may be set at any time.
         let offset = beyond.wrapping_sub(now_ns());
         let (names, ports, mut read) = (&mut self.names, &self.ports, 0);
-        for ring in &self.rings {
-            read += ring.read(TURN, |record, bytes| {
+        self.rings.retain(|ring| {
+            // Held by the worker's tap, by the list of what runs, and here: nobody writes to one that is only here.
+            let is_over = Arc::strong_count(ring) == 1;
+            let of_ring = ring.read(TURN, |record, bytes| {
                 each(Sighting {
                     time_ns: record.time_ns.wrapping_add(offset),
                     worker: ring.worker(),
@@ -383,11 +394,10 @@ impl Capture {
                     bytes,
                 });
             });
-        }
+            read += of_ring;
+            of_ring > 0 || !is_over
+        });
         self.counts.seen.fetch_add(read as u64, Ordering::Relaxed);
-        if read == 0 {
-            self.forget();
-        }
         read
     }
 
@@ -449,12 +459,6 @@ impl Capture {
             source: inner.names.clone(),
             ..Names::default()
         };
-    }
-
-    /// Lets go of the rings, all of them read, whose workers are no more.
-    fn forget(&mut self) {
-        // Held by the worker's tap, by the list of what runs, and here.
-        self.rings.retain(|ring| Arc::strong_count(ring) > 1);
     }
 }
 
@@ -582,6 +586,39 @@ mod tests {
             "no port is called eth9; there are eth1, flannel.1"
         );
         captures.start(asked(&["flannel.1"])).unwrap();
+    }
+
+    #[test]
+    fn a_capture_that_nobody_reads_has_no_ring_of_every_session() {
+        let captures = Captures::default();
+        let mut capture = None;
+        for byte in 0..20 {
+            let taps = begin(&captures, 2);
+            capture.get_or_insert_with(|| captures.start(asked(&[])).unwrap());
+            pass(&taps[0], 4, byte);
+            captures.end_session();
+        }
+        let held = captures.lock().running[0].fresh.len();
+        assert_eq!(held, 2, "those of the last session's workers");
+        let mut capture = capture.unwrap();
+        assert_eq!(captures.states()[0].lost, 19);
+        assert_eq!(read(&mut capture), [(0, 19)]);
+        assert_eq!(capture.lost(), 19);
+    }
+
+    #[test]
+    fn a_capture_that_is_never_without_frames_lets_go_of_what_it_has_read() {
+        let captures = Captures::default();
+        let mut capture = None;
+        for byte in 0..20 {
+            let taps = begin(&captures, 1);
+            let capture = capture.get_or_insert_with(|| captures.start(asked(&[])).unwrap());
+            pass(&taps[0], 4, byte);
+            assert_eq!(capture.read(|one| assert_eq!(one.bytes[0], byte)), 1);
+            captures.end_session();
+        }
+        let held = capture.map(|capture| capture.rings.len());
+        assert_eq!(held, Some(1), "that of the last session");
     }
 
     /// A worker that hangs has its ring in hand.
