@@ -149,6 +149,8 @@ struct Running {
     /// Those that whoever reads has not taken up yet, of former sessions among them.
     fresh: Vec<Arc<Ring>>,
     counts: Arc<Counts>,
+    /// Its rings are being taken back: another session's workers get none.
+    ends: bool,
 }
 
 /// What has come of a capture.
@@ -187,6 +189,7 @@ impl Captures {
             rings: Vec::new(),
             fresh: Vec::new(),
             counts: Arc::clone(&counts),
+            ends: false,
         };
         running.lend(&inner.taps, &inner.ports);
         inner.running.push(running);
@@ -263,6 +266,9 @@ impl Captures {
 impl Running {
     /// Lends every worker a ring.
     fn lend(&mut self, taps: &[Arc<Tap>], ports: &[CapturedPort]) {
+        if self.ends {
+            return;
+        }
         let asked = |port: &&CapturedPort| self.asked.ports.contains(&port.name);
         let mut wanted = Wanted {
             points: self.asked.points,
@@ -420,9 +426,15 @@ impl Capture {
         if self.ended {
             return;
         }
+        let mine = |one: &Running| Arc::ptr_eq(&one.counts, &self.counts);
+        let mut inner = self.captures.lock();
+        if let Some(running) = inner.running.iter_mut().find(|one| mine(one)) {
+            running.ends = true;
+        }
+        let taps = inner.taps.clone();
+        drop(inner);
         self.follow();
         self.ended = true;
-        let taps = self.captures.lock().taps.clone();
         taps.iter().for_each(|tap| tap.close(self.lane));
         let until = Instant::now() + TAKE_BACK;
         for tap in &taps {
@@ -619,6 +631,29 @@ mod tests {
         }
         let held = capture.map(|capture| capture.rings.len());
         assert_eq!(held, Some(1), "that of the last session");
+    }
+
+    #[test]
+    fn a_session_that_begins_while_a_capture_ends_lends_it_nothing() {
+        let captures = Captures::default();
+        let taps = begin(&captures, 1);
+        let mut capture = captures.start(asked(&[])).unwrap();
+        // In hand, so that the end waits.
+        let port = PortTap::new(Arc::clone(&taps[0]), 4);
+        let staged = port.stage(Point::AccessRx, 1);
+        let end = thread::spawn(move || {
+            capture.end();
+            capture
+        });
+        while taps[0].wants(Point::AccessRx) {
+            thread::yield_now();
+        }
+        captures.end_session();
+        let next = begin(&captures, 1);
+        staged.commit(0);
+        end.join().unwrap();
+        assert!(!next[0].wants(Point::AccessRx), "nobody would read it");
+        assert!(next[0].take_back(0).is_none());
     }
 
     /// A worker that hangs has its ring in hand.
