@@ -8,6 +8,7 @@ mod client;
 mod error;
 mod request;
 mod server;
+mod timed;
 
 use std::time::Duration;
 
@@ -110,6 +111,25 @@ mod tests {
         assert_eq!(ask(&path).unwrap().uptime_s, 3);
         let (snapshot, peers) = read.rebuild();
         assert_eq!((snapshot.segments[0].fdb.len(), peers.len()), (100_000, 4));
+    }
+
+    #[test]
+    fn one_that_sends_a_byte_now_and_then_holds_nobody_up_for_long() {
+        let (_folder, path) = socket();
+        let bound = ControlSocket::bind(&path).unwrap();
+        bound.serve(looked, nothing).unwrap();
+        let mut slow = UnixStream::connect(&path).unwrap();
+        slow.write_all(b"{").unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let sends = std::thread::spawn(move || {
+            theirs.set_read_timeout(Some(PATIENCE / 20)).unwrap();
+            // Until the test is over, or it is shut out.
+            while (&theirs).read(&mut [0]).is_err() && slow.write_all(b" ").is_ok() {}
+        });
+        let answer = ask_within(&path, 6 * PATIENCE);
+        drop(ours);
+        sends.join().unwrap();
+        assert_eq!(answer.unwrap().uptime_s, 3);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::PATIENCE;
 use super::client::ask;
 use super::error::SocketError;
 use super::request::{Answer, Asked, Watch, answer_to, denied, no_request, read_request, written};
+use super::timed::Timed;
 use crate::fault::{Explained, Report};
 use crate::gateway::{Captures, peer_may_change, peer_pid};
 use crate::heap;
@@ -135,10 +136,10 @@ fn serve_one(
     act: &Arc<Act>,
     captures: &Captures,
 ) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = Vec::new();
-    BufReader::new((&stream).take(REQUEST_LEN_MAX)).read_until(b'\n', &mut line)?;
+    let asks = Timed::new(&stream, PATIENCE).take(REQUEST_LEN_MAX);
+    BufReader::new(asks).read_until(b'\n', &mut line)?;
     match read_request(&line) {
         Ok(Asked::Act(action)) if action.changes() && peer_may_change(&stream) => {
             let act = Arc::clone(act);
@@ -182,7 +183,7 @@ fn serve_one(
             };
             let answer = answer_to(&line, look, act)?;
             let is_long = answer.len() > LONG;
-            let written = (&stream).write_all(&answer);
+            let written = Timed::new(&stream, PATIENCE).write_all(&answer);
             if is_long {
                 // It took several times as much to make it.
                 drop(answer);
