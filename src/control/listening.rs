@@ -58,7 +58,10 @@ pub(super) fn listen(subscription: &mut Subscription, mirror: &mut Mirror) -> io
         })?;
         match received {
             Received::Messages => {}
-            Received::Nothing => break,
+            Received::Nothing => {
+                mirror.heard_all();
+                break;
+            }
             Received::Overrun => {
                 heard.overruns += 1;
                 mirror.doubt_everything();

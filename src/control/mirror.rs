@@ -199,6 +199,13 @@ impl Mirror {
         }
     }
 
+    /// Takes note that all that was announced so far has been heard.
+    pub(super) fn heard_all(&mut self) {
+        for device in &mut self.devices {
+            device.dump_unconfirmed = false;
+        }
+    }
+
     /// Dumps everything and compares. Nothing known is touched before every list is complete.
     pub(super) fn resync(&mut self) -> Result<(), netlink::Error> {
         // First, so that it does not wait for the long lists: the word about a watched link may have been lost.
@@ -215,8 +222,7 @@ impl Mirror {
         }
         self.nexthops.replace(nexthops);
         for (device, dump) in self.devices.iter_mut().zip(fdbs) {
-            device.fdb_doubtful = false;
-            device.fdb_changed |= device.fdb.replace(dump);
+            device.take_dump(dump);
         }
         self.neighbours.replace(&underlays, neighbours);
         self.routes.clear();
@@ -235,8 +241,7 @@ impl Mirror {
         self.follow_links()?;
         for device in self.devices.iter_mut().filter(|device| device.fdb_doubtful) {
             let dump = device.dump_fdb(&mut self.socket)?;
-            device.fdb_changed |= device.fdb.replace(dump);
-            device.fdb_doubtful = false;
+            device.take_dump(dump);
         }
         if self.doubt.nexthops {
             self.doubt_entries_with_nexthops();
@@ -292,12 +297,20 @@ impl Mirror {
                 .by_ifindex
                 .get(&entry.ifindex)
                 .and_then(|id| self.devices.get_mut(*id));
-            if let Some(device) = device
-                && device
-                    .fdb
-                    .apply(exists, &entry, device.config.port, device.config.vni)
+            let Some(device) = device else {
+                return;
+            };
+            if device
+                .fdb
+                .apply(exists, &entry, device.config.port, device.config.vni)
             {
                 device.fdb_changed = true;
+                self.doubt.fdb = true;
+            }
+            if !exists && device.dump_unconfirmed {
+                // The kernel tells a long FDB in parts and goes on at a place that it counts from the front: for one entry that
+                // went meanwhile, it passes another over, and says nothing of that (`vxlan_fdb_dump`).
+                device.fdb_doubtful = true;
                 self.doubt.fdb = true;
             }
         } else if self.underlays.contains(&entry.ifindex) {
@@ -350,7 +363,9 @@ impl Mirror {
             // The kernel deletes the entries of a deleted group without a word.
             for device in &mut self.devices {
                 device.fdb_changed |= device.fdb.forget_nexthop(id);
-                self.doubt.fdb |= device.fdb_changed;
+                // As for an entry that goes with an announcement.
+                device.fdb_doubtful |= device.dump_unconfirmed;
+                self.doubt.fdb |= device.fdb_changed || device.fdb_doubtful;
             }
         }
         self.doubt.nexthops = true;

@@ -33,6 +33,8 @@ pub(super) struct Device {
     pub(super) fdb_changed: bool,
     /// The FDB is to be dumped again.
     pub(super) fdb_doubtful: bool,
+    /// It was dumped, and what was announced meanwhile has not all been heard.
+    pub(super) dump_unconfirmed: bool,
     /// What the data path reads.
     pub(super) segment: Segment,
     /// The next hop of each VTEP, for people.
@@ -64,6 +66,7 @@ impl Device {
             layout: Layout::default(),
             fdb_changed: true,
             fdb_doubtful: false,
+            dump_unconfirmed: false,
             segment: Segment {
                 config: Arc::clone(&config),
                 vteps: Arc::default(),
@@ -130,6 +133,13 @@ impl Device {
             fdb.apply(true, entry, port, vni);
         };
         netlink::fdb_into(socket, self.config.ifindex, FdbMirror::default, add)
+    }
+
+    /// Puts a dump in the place of what was known.
+    pub(super) fn take_dump(&mut self, dump: FdbMirror) {
+        self.fdb_changed |= self.fdb.replace(dump);
+        self.fdb_doubtful = false;
+        self.dump_unconfirmed = true;
     }
 
     /// Brings the layout up to date with the FDB; whether more of it may have changed than where entries lead.

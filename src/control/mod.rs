@@ -17,7 +17,8 @@
 //!
 //! 1. Join the groups, empty the queue, then dump, then apply what queued up meanwhile. Whatever the queue holds is applied
 //!    in order after a dump; an announcement that is older than the dump is followed in the queue by the one that made it
-//!    so. That no longer holds once announcements were lost: the queue is emptied unread, and dumped again.
+//!    so. An entry of the FDB that went meanwhile may have hidden another one from the dump, so that the FDB is dumped once
+//!    more. All of this no longer holds once announcements were lost: the queue is emptied unread, and dumped again.
 //! 2. The kernel is asked, not imitated: the way to a VTEP is the answer to a route query, the next hop's address is the
 //!    kernel's neighbour entry, which the kernel is asked to keep resolved. Nothing here sends ARP.
 //! 3. In doubt, dump again and compare; nothing is removed before the new list is complete. Doubt is a full queue, a link

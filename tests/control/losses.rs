@@ -40,6 +40,43 @@ fn after_lost_announcements_the_exact_state_returns() {
     mirror.until_fresh(&lab);
 }
 
+/// A dump of so many takes the kernel a dozen parts.
+#[test]
+fn what_a_dump_passes_over_for_entries_that_go_meanwhile_is_found() {
+    const COUNT: u32 = 4_000;
+    const GOING: u32 = 1_000;
+    let lab = lab();
+    let mut fdb = FdbWriter::new(lab.found("vx1").device.ifindex);
+    let numbered = |number: u32| {
+        let [_, a, b, c] = number.to_be_bytes();
+        MacAddr([2, 99, 0, a, b, c])
+    };
+    let peer = Some(Ipv4Addr::new(10, 9, 0, 2));
+    for number in 0..COUNT {
+        fdb.set(numbered(number), peer);
+    }
+    let (end, ended) = crossbeam::channel::bounded::<()>(0);
+    let churn = std::thread::spawn(move || {
+        // Those that were made last are told first.
+        let going = COUNT - GOING..COUNT;
+        while ended.try_recv() == Err(crossbeam::channel::TryRecvError::Empty) {
+            going
+                .clone()
+                .rev()
+                .for_each(|number| fdb.set(numbered(number), None));
+            going
+                .clone()
+                .for_each(|number| fdb.set(numbered(number), peer));
+        }
+    });
+    let mut mirrors: Vec<_> = (0..5).map(|_| lab.mirror()).collect();
+    drop(end);
+    churn.join().unwrap();
+    for mirror in &mut mirrors {
+        mirror.until("all of them", |view| view.fdb.len() == COUNT as usize);
+    }
+}
+
 /// The queue holds additions only: their deletions, and nothing else, are lost.
 #[test]
 fn what_queued_up_before_a_loss_does_not_undo_the_dump() {
