@@ -158,7 +158,7 @@ fn the_journal_gets_entries_with_fields() {
     for (field, value) in [
         ("SYSLOG_IDENTIFIER", "vxgate"),
         ("PRIORITY", "5"),
-        ("TARGET", "vxgate::gateway"),
+        ("TARGET", "vxgate::gateway::planner"),
         ("VXGATE_DEVICE", "flannel.1"),
         ("VXGATE_VNI", "1"),
     ] {
