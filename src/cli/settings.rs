@@ -40,7 +40,7 @@ pub(super) struct SettingFlags {
     /// node's own path. 65536 take some 40 MB of the kernel's memory and 22 of ours [default: 65536].
     #[arg(long, value_name = "N", env = "VXGATE_DIRECT_FLOWS_MAX")]
     direct_flows_max: Option<u32>,
-    /// How many pods' devices the direct path looks after, 1 to 448, or two thirds of that with XDP at the pods: those that came
+    /// How many pods' devices the direct path looks after, 1 to 448, and 298 at most with XDP at the pods: those that came
     /// first. The flows of others go the node's own path [default: 448].
     #[arg(long, value_name = "N", env = "VXGATE_DIRECT_PODS_MAX")]
     direct_pods_max: Option<u32>,

@@ -211,7 +211,7 @@ impl Key {
             Self::DirectPodsMax => {
                 let (least, most) = (DIRECT_PODS_RANGE.start(), DIRECT_PODS_RANGE.end());
                 format!(
-                    "How many pods' devices the direct path looks after, {least} to {most}, or two thirds of that with \
+                    "How many pods' devices the direct path looks after, {least} to {most}, and 298 at most with \
                      pod_programs = \"xdp\": those that came first. The flows of others go the node's own path."
                 )
             }

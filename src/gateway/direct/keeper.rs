@@ -46,6 +46,7 @@ const PARTS_OF_MANY: usize = 400;
 /// The thread's own.
 pub(super) struct Keeper {
     express: Express,
+    /// How many pods' devices are looked after.
     pods_max: usize,
     sightings: Sightings,
     generation: Generation,

@@ -352,6 +352,8 @@ mod tests {
             config::DIRECT_PODS as usize,
             pods_max(steer::PROGRAMS_AT_PODS)
         );
+        // With XDP at the pods, as the documents say.
+        assert_eq!(pods_max(steer::PROGRAMS_AT_PODS + 1), 298);
     }
 
     #[test]
