@@ -443,7 +443,7 @@ mod tests {
     }
 }
 
-/// Run by `RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release --lib table::publish`.
+/// Run by `RUSTFLAGS="--cfg loom" cargo test --release --manifest-path tests/loom/Cargo.toml`, in a package of its own.
 #[cfg(all(test, loom))]
 mod model {
     use loom::cell::UnsafeCell;
