@@ -98,12 +98,21 @@ impl AccessPair {
     /// # Errors
     /// When the kernel does not tell.
     pub fn ring_drops(&self) -> Result<u64, Error> {
-        ring_drops(&self.kernel_side)
+        departures(&self.kernel_side).map(|departures| departures.dropped)
     }
 }
 
-/// Frames that a device had to send, and that its queue or its own ring dropped.
-pub(super) fn ring_drops(link: &AccessLink) -> Result<u64, Error> {
+/// What became of the frames that a device had to send.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Departures {
+    /// Gone to its other end: of a TAP, to who reads it.
+    pub sent: u64,
+    /// Dropped by its queue or by its own ring.
+    pub dropped: u64,
+}
+
+/// What the kernel counts of a device.
+pub(super) fn departures(link: &AccessLink) -> Result<Departures, Error> {
     let failed = |source| Error::Access {
         device: link.name.clone(),
         doing: "read its counters",
@@ -113,9 +122,9 @@ pub(super) fn ring_drops(link: &AccessLink) -> Result<u64, Error> {
     let answers = socket
         .request(RouteNetlinkMessage::GetLink(by_index(link.ifindex)), 0)
         .map_err(failed)?;
-    let by_device: u64 = answers.iter().map(link_drops).sum();
-    let by_queue = qdisc::drops(&mut socket, link.ifindex).map_err(failed)?;
-    Ok(by_device + by_queue)
+    let mut departures = answers.iter().find_map(of_device).unwrap_or_default();
+    departures.dropped += qdisc::drops(&mut socket, link.ifindex).map_err(failed)?;
+    Ok(departures)
 }
 
 /// Marks a TAP of ours as such, and has it up with nothing of its own to say.
@@ -359,18 +368,18 @@ fn delete(socket: &mut Socket, name: &str, which: LinkMessage) -> Result<(), Err
     }
 }
 
-fn link_drops(answer: &RouteNetlinkMessage) -> u64 {
+fn of_device(answer: &RouteNetlinkMessage) -> Option<Departures> {
     let RouteNetlinkMessage::NewLink(message) = answer else {
-        return 0;
+        return None;
     };
-    let counts = message
-        .attributes
-        .iter()
-        .filter_map(|attribute| match attribute {
-            LinkAttribute::Stats64(stats) => Some(stats.tx_dropped),
-            _ => None,
-        });
-    counts.sum()
+    let mut attributes = message.attributes.iter();
+    attributes.find_map(|attribute| match attribute {
+        LinkAttribute::Stats64(stats) => Some(Departures {
+            sent: stats.tx_packets,
+            dropped: stats.tx_dropped,
+        }),
+        _ => None,
+    })
 }
 
 /// A locally administered unicast address. The kernel's own random address would be marked as random, which udev's

@@ -28,7 +28,7 @@ mod steering;
 mod tap;
 mod words;
 
-pub use access::{AccessLink, AccessPair};
+pub use access::{AccessLink, AccessPair, Departures};
 pub use error::Error;
 pub use ethtool::{
     Channels, channels, driver, finishes_checksums, hiding, offloads, spreads_by_port,

@@ -19,7 +19,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::Error;
-use super::access::{self, AccessLink};
+use super::access::{self, AccessLink, Departures};
 use crate::wire::vnet;
 
 const DEVICE: &str = "/dev/net/tun";
@@ -84,12 +84,13 @@ impl Tap {
         Ok(queue.into())
     }
 
-    /// Frames that were redirected to it and found no room in a queue.
+    /// What became of the frames that were redirected to it, and that wait in no queue any more: read, or dropped without room.
+    /// More than were redirected where the kernel cut superframes that a TAP does not take, as those of a pod's own tunnel.
     ///
     /// # Errors
     /// When the kernel does not tell.
-    pub fn ring_drops(&self) -> Result<u64, Error> {
-        access::ring_drops(&self.link)
+    pub fn departures(&self) -> Result<Departures, Error> {
+        access::departures(&self.link)
     }
 
     fn create(

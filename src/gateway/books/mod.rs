@@ -130,11 +130,12 @@ impl Books {
         ring_drops: impl Fn(u32) -> RingDrops,
     ) -> Vec<PortState> {
         let before = arrivals();
-        let fates: Vec<Fates> = self.ports.iter().map(PortBook::fates).collect();
+        let fates = |port: &PortBook| (port.fates(), ring_drops(port.ifindex));
+        let fates: Vec<(Fates, RingDrops)> = self.ports.iter().map(fates).collect();
         let after = arrivals();
         let pages = self.ports.iter().zip(fates);
         pages
-            .map(|(port, fates)| port.state(fates, &before, &after, &ring_drops))
+            .map(|(port, (fates, ring_drops))| port.state(fates, &before, &after, ring_drops))
             .collect()
     }
 

@@ -200,7 +200,7 @@ impl PortBook {
         mut fates: Fates,
         before: &[SteerCounters],
         arrivals: &[SteerCounters],
-        ring_drops: &impl Fn(u32) -> RingDrops,
+        ring_drops: RingDrops,
     ) -> PortState {
         let steered = |looked: &[SteerCounters]| {
             let places = [Some(self.socket_ifindex), self.tap_ifindex];
@@ -275,18 +275,13 @@ impl PortBook {
     }
 
     /// Frames lost at the vxlan device's program or between it and the access device's: arrived, and dead at once.
-    fn lost(
-        &self,
-        arrivals: &[SteerCounters],
-        ring_drops: &impl Fn(u32) -> RingDrops,
-    ) -> RingDrops {
+    fn lost(&self, arrivals: &[SteerCounters], ring_drops: RingDrops) -> RingDrops {
         match self.side {
             Side::Access => {
                 let by_program = of(arrivals, self.ifindex).map_or(0, |counters| counters.lost);
-                let by_rings = ring_drops(self.ifindex);
                 RingDrops {
-                    pair: by_rings.pair + by_program,
-                    ..by_rings
+                    pair: ring_drops.pair + by_program,
+                    ..ring_drops
                 }
             }
             Side::Underlay => RingDrops::default(),

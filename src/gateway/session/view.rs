@@ -16,7 +16,7 @@ use crate::gateway::plan::{Nic, access_mtu};
 use crate::gateway::{kernel_share, peers};
 use crate::port::now_ns;
 use crate::state::{self, SegmentState, State};
-use crate::steer::{self, AccessPair, Tap};
+use crate::steer::{self, AccessPair, Departures, Tap};
 use crate::table::VtepKey;
 
 /// How far the marks of rings look back that the books tell.
@@ -123,11 +123,22 @@ impl Session {
 
     /// Every port's page of the books; what kept the kernel from telling its part is put into `trouble`.
     pub(super) fn ports(&self, trouble: &mut Option<steer::Error>) -> Vec<PortState> {
+        let of_tap = |tap: &Tap| tap.departures().unwrap_or_default();
         let arrivals = || {
-            self.steering
+            let mut all = self
+                .steering
                 .counters()
                 .map_err(|error| *trouble = Some(error))
-                .unwrap_or_default()
+                .unwrap_or_default();
+            for tap in self.lanes.accesses.iter().flatten() {
+                let Departures { sent, dropped } = of_tap(tap);
+                let mut all = all.iter_mut();
+                if let Some(counters) = all.find(|of| of.ifindex == tap.link.ifindex) {
+                    // What the kernel had to cut was sent there as one frame.
+                    counters.steered = counters.steered.max(sent + dropped);
+                }
+            }
+            all
         };
         let ring_drops = |ifindex: u32| {
             let mut devices = self.plan.devices.iter();
@@ -136,7 +147,7 @@ impl Session {
             let tap = place.and_then(|place| self.lanes.access(place));
             RingDrops {
                 pair: pair.and_then(|pair| pair.ring_drops().ok()).unwrap_or(0),
-                tap: tap.and_then(|tap| tap.ring_drops().ok()).unwrap_or(0),
+                tap: tap.map_or(0, |tap| of_tap(tap).dropped),
             }
         };
         self.books.ports(arrivals, ring_drops)
