@@ -286,18 +286,23 @@ impl Gateway {
 
     fn replan(&mut self) -> Result<(), StartError> {
         let plan = make_plan(&self.config, &mut self.netlink, &mut self.unfit)?;
-        let running = lock(&self.shared)
-            .session
+        let state = lock(&self.shared);
+        let session = state.session.as_ref();
+        let attached = session.is_none_or(Session::is_attached);
+        let running = session.map(|session| session.plan().clone());
+        drop(state);
+        let same = running
             .as_ref()
-            .map(|session| session.plan().clone());
-        if running
-            .as_ref()
-            .is_some_and(|running| running.same_session(&plan))
-        {
+            .is_some_and(|running| running.same_session(&plan));
+        if same && attached {
             lock(&self.shared).left = plan.left;
             return Ok(());
         }
-        self.end_session("the devices changed");
+        self.end_session(if same {
+            "a program is not attached any more: its device was made again, or somebody detached it"
+        } else {
+            "the devices changed"
+        });
         let newcomers = running.map_or_else(Vec::new, |running| plan.newcomers(&running));
         match self.begin_session(plan) {
             // What was carried before can be carried on; what came is to blame.

@@ -30,7 +30,7 @@ pub(super) enum Side {
 #[derive(Debug)]
 pub(super) enum Hook {
     Link { link: Link },
-    Filter { _filter: Filter },
+    Filter { filter: Filter },
 }
 
 /// A BPF link.
@@ -51,12 +51,12 @@ impl Drop for Link {
 }
 
 impl Hook {
-    /// Whether the device that it was attached to is there: another may have its index. A filter is taken to be, as is what the kernel
-    /// does not tell of.
+    /// Whether it is in its place still: its device may be gone and another one have its index. What the kernel does not tell of is
+    /// taken to be.
     pub fn is_attached(&self) -> bool {
         match self {
             Self::Link { link } => link.ifindex() != Some(0),
-            Self::Filter { .. } => true,
+            Self::Filter { filter } => filter.is_attached(),
         }
     }
 }
@@ -116,7 +116,7 @@ pub(super) fn attach_classifier(
         }
     }
     let filter = Filter::attach(program, ifindex, side)?;
-    Ok(Hook::Filter { _filter: filter })
+    Ok(Hook::Filter { filter })
 }
 
 /// Attaches a classifier by tcx, and in no other way: whatever becomes of the process, the attachment ends with it. Behind
@@ -196,6 +196,22 @@ impl Filter {
         })
     }
 
+    /// A device that is made anew has none; nor has one whose `clsact` somebody removed.
+    fn is_attached(&self) -> bool {
+        let hook = tc_hook(self.ifindex, self.side);
+        let mut found = sys::bpf_tc_opts {
+            sz: size_of::<sys::bpf_tc_opts>() as u64,
+            handle: self.handle,
+            priority: self.priority,
+            ..Default::default()
+        };
+        // SAFETY: both structures live through the call and tell their own size.
+        match checked(unsafe { sys::bpf_tc_query(&raw const hook, &raw mut found) }) {
+            Ok(_) => true,
+            Err(error) => !is_gone(&error),
+        }
+    }
+
     fn detach(&self) -> io::Result<()> {
         let hook = tc_hook(self.ifindex, self.side);
         let options = sys::bpf_tc_opts {
@@ -219,17 +235,20 @@ impl Drop for Filter {
     fn drop(&mut self) {
         match self.detach() {
             // The device went, and the filter with it.
-            Err(error)
-                if !matches!(
-                    error.raw_os_error(),
-                    Some(libc::ENODEV | libc::ENOENT | libc::EINVAL)
-                ) =>
-            {
+            Err(error) if !is_gone(&error) => {
                 tracing::warn!(%error, ifindex = self.ifindex, "a clsact filter stays behind; it passes every frame");
             }
             _ => {}
         }
     }
+}
+
+/// Whether an error says that there is no such filter: the device is gone, its `clsact`, or the filter alone.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENODEV | libc::ENOENT | libc::EINVAL)
+    )
 }
 
 /// Whether a device has a filter of ours with this program.

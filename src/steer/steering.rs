@@ -306,6 +306,23 @@ impl Steering {
         self.bypass.store(0, u64::from(on));
     }
 
+    /// Whether everything that was attached is so still. A device that is made again at once may have the same index, and look the
+    /// same: nothing else tells it from the one that had our programs.
+    pub fn is_attached(&self) -> bool {
+        let nics = self.nics.iter();
+        let nics = nics.flat_map(|nic| [&nic.hook, &nic.wire]);
+        let devices = self.devices.iter();
+        let devices = devices.flat_map(|device| {
+            [
+                &device.xdp,
+                &device.ingress,
+                &device.tap_ingress,
+                &device.egress,
+            ]
+        });
+        nics.chain(devices).flatten().all(Hook::is_attached)
+    }
+
     /// Detaches everything, in reverse.
     pub fn detach(&mut self) {
         self.devices

@@ -5,6 +5,8 @@
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use crate::failover::under_load;
 use crate::support::lab::{Lab, LabOptions, Node};
 use crate::support::vxgate::Vxgate;
@@ -26,6 +28,41 @@ struct Change {
 #[test]
 fn the_device_is_deleted_and_made_again_with_another_mac() {
     happens(DEVICE_MADE_AGAIN, &[Who::Worker, Who::Both]);
+}
+
+#[test]
+fn a_device_made_again_with_its_index_is_taken_over_again() {
+    let lab = Lab::alone();
+    let gateways = Who::Worker.start(&lab);
+    let [(node, vxgate)] = &gateways[..] else {
+        panic!("one gateway")
+    };
+    let worker = lab.node(Node::Worker);
+    let index = worker.run("cat /sys/class/net/flannel.1/ifindex");
+    let mac = lab.mac(Node::Worker, "flannel.1");
+    let [own, peer] = [Node::Worker, Node::Master].map(|node| lab.vtep_address(node));
+    let before = vxgate.status();
+    under_load(&lab, "flannel.1 made again with its index", || {
+        // It hears of both at once.
+        vxgate.signal(Signal::SIGSTOP);
+        worker.run("ip link del flannel.1");
+        worker.run(&format!(
+            "ip link add flannel.1 index {} address {mac} mtu 1450 txqueuelen 0 type vxlan id 1 dev eth1 local {own} dstport 8472 nolearning",
+            index.trim()
+        ));
+        worker.run(&format!("ip addr add {}.0/32 dev flannel.1", node.subnet()));
+        worker.run("ip link set flannel.1 up");
+        lab.add_lease(Node::Worker, &lab.mac(Node::Master, "flannel.1"), &peer);
+        vxgate.signal(Signal::SIGCONT);
+        wait_until("another takeover", Duration::from_secs(10), || {
+            vxgate.status().0["takeovers"].as_u64() > before.0["takeovers"].as_u64()
+        });
+        assert_carries_again(*node, vxgate);
+    });
+    for (_, vxgate) in gateways {
+        vxgate.balanced();
+        vxgate.stop();
+    }
 }
 
 #[test]

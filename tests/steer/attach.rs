@@ -172,6 +172,7 @@ fn without_tcx_a_filter_steers_and_goes_with_its_owner() {
         assert_eq!(programs(&scene, &steered), [1, 1, 0, 0], "no tcx");
         assert!(filters(&scene).contains("vxgate_egress"));
         assert_eq!(remove_leftovers().unwrap(), [""; 0], "its owner lives");
+        assert!(steered.steering.is_attached());
 
         steered.heartbeats(1, MINUTE);
         let socket = std::net::UdpSocket::bind("10.244.0.0:9").unwrap();
@@ -201,6 +202,10 @@ fn without_tcx_a_filter_steers_and_goes_with_its_owner() {
         steered.steering.attach().unwrap();
         steered.steering.detach();
         assert!(has_clsact(&scene), "it is somebody else's");
+
+        steered.steering.attach().unwrap();
+        scene.node.run("tc qdisc del dev flannel.1 clsact");
+        assert!(!steered.steering.is_attached(), "somebody removed it");
     });
 }
 

@@ -183,6 +183,11 @@ impl Session {
         self.control.is_alive() && self.workers.iter().all(worker::Running::is_alive)
     }
 
+    /// Whether its programs are all where it attached them.
+    pub fn is_attached(&self) -> bool {
+        self.steering.is_attached()
+    }
+
     /// Looks for workers that hang, and for such that do no longer.
     pub fn watch(&mut self) {
         let now_ns = now_ns();
