@@ -458,6 +458,11 @@ faults! {
         "It was asked for something after it had been told to stop."
         "Start it again, or wait until its supervisor does."
     }
+    "0817" StateBusy Busy {
+        "as many are told the whole state as can be"
+        "Who is told it has a copy of every table until all of it has been read, for a minute at most, and four have one."
+        "Ask again in a moment; `vxgate status` and `vxgate fdb` are answered meanwhile."
+    }
     "0820" VniUnknown NotFound {
         "no device that is taken over has this VNI"
         "The VNI is none of the vxlan devices' that vxgate carries: there is no such device, or it is left to the kernel."

@@ -8,6 +8,7 @@ mod client;
 mod error;
 mod request;
 mod server;
+mod telling;
 mod timed;
 
 use std::time::Duration;
@@ -26,7 +27,12 @@ mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+    use std::time::Instant;
 
+    use super::telling::TOLD_MAX;
     use super::*;
     use crate::fault::{Explained, Fault, Report};
     use crate::gateway::Observation;
@@ -111,6 +117,50 @@ mod tests {
         assert_eq!(ask(&path).unwrap().uptime_s, 3);
         let (snapshot, peers) = read.rebuild();
         assert_eq!((snapshot.segments[0].fdb.len(), peers.len()), (100_000, 4));
+    }
+
+    #[test]
+    fn those_who_ask_for_the_state_and_do_not_read_it_have_a_few_copies_and_no_more() {
+        let node = include_bytes!("../../../tests/fuzz/corpus/state/node.json");
+        let mut state = State::parse(node).unwrap();
+        // More than sockets hold.
+        let entries = (0..100_000_u32).map(|number| {
+            let [a, b, c, d] = number.to_be_bytes();
+            (MacAddr([2, 0, a, b, c, d]), VtepId(0).into())
+        });
+        state.segments[0].fdb = entries.collect();
+        let copies = Arc::new(AtomicUsize::new(0));
+        let made = Arc::clone(&copies);
+        let look = move |what| match what {
+            Look::State => {
+                made.fetch_add(1, Ordering::Relaxed);
+                Ok(Seen::State(Box::new(state.clone())))
+            }
+            other => looked(other),
+        };
+        let (_folder, path) = socket();
+        let bound = ControlSocket::bind(&path).unwrap();
+        bound.serve(look, nothing).unwrap();
+        let mut slow: Vec<_> = (0..20)
+            .map(|_| {
+                let mut slow = UnixStream::connect(&path).unwrap();
+                slow.write_all(b"{\"request\":\"state\"}\n").unwrap();
+                slow
+            })
+            .collect();
+        // They are served in their order, so all of them have been by now.
+        assert_eq!(ask(&path).unwrap().uptime_s, 3);
+        assert_eq!(copies.load(Ordering::Relaxed), TOLD_MAX);
+        let refused = ask_state(&path).unwrap_err();
+        assert_eq!(refused.fault(), Fault::StateBusy, "{refused}");
+        assert!(refused.to_string().contains("4 others are being told"));
+        // Those who are gone have none any more.
+        slow.clear();
+        let begin = Instant::now();
+        while let Err(error) = ask_state(&path) {
+            assert!(begin.elapsed() < 6 * PATIENCE, "{error}");
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     #[test]

@@ -67,6 +67,16 @@ pub(super) fn denied() -> Report {
     }
 }
 
+/// What is said to whoever asks for the whole state while others are being told it.
+pub(super) fn busy(others: usize) -> Report {
+    let fault = Fault::StateBusy;
+    Report {
+        cause: fault.cause().into(),
+        fix: fault.fix().into(),
+        ..Report::new(fault, format!("{others} others are being told the state"))
+    }
+}
+
 /// The answer to what a client wrote: one line of JSON. `look` and `act` are asked only when the client asks for that.
 ///
 /// # Errors

@@ -1,12 +1,10 @@
 //! The side that answers.
 
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-
-use serde::Serialize;
 
 use super::super::capture::{self, CaptureBegun, CaptureRequest};
 use super::super::unix_socket::{self, BindError};
@@ -14,7 +12,10 @@ use super::super::{Action, Done, Look, Seen};
 use super::PATIENCE;
 use super::client::ask;
 use super::error::SocketError;
-use super::request::{Answer, Asked, Watch, answer_to, denied, no_request, read_request, written};
+use super::request::{
+    Answer, Asked, Watch, answer_to, busy, denied, no_request, read_request, written,
+};
+use super::telling::{Places, tell};
 use super::timed::Timed;
 use crate::fault::{Explained, Report};
 use crate::gateway::{Captures, peer_may_change, peer_pid};
@@ -22,6 +23,8 @@ use crate::heap;
 
 /// A request is one short line; more than this is not one.
 const REQUEST_LEN_MAX: u64 = 4096;
+/// How long who asks for the whole state may take to read it: some millions of entries.
+const PATIENCE_STATE: Duration = Duration::from_secs(60);
 /// Of an answer of so many bytes, the memory is given back.
 const LONG: usize = 1 << 20;
 
@@ -78,13 +81,14 @@ impl ControlSocket {
         let listener = self.listener.try_clone()?;
         let act: Arc<Act> = Arc::new(act);
         let captures = self.captures.clone();
+        let places = Places::default();
         std::thread::Builder::new()
             .name("vxgate-control-socket".into())
             .spawn(move || {
                 for stream in listener.incoming() {
                     match stream {
                         Ok(stream) => {
-                            if let Err(error) = serve_one(stream, &look, &act, &captures) {
+                            if let Err(error) = serve_one(stream, &look, &act, &captures, &places) {
                                 tracing::debug!(%error, "a control client went away");
                             }
                         }
@@ -135,6 +139,7 @@ fn serve_one(
     look: &impl Fn(Look) -> Result<Seen, Vec<Report>>,
     act: &Arc<Act>,
     captures: &Captures,
+    places: &Places,
 ) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = Vec::new();
@@ -163,15 +168,23 @@ fn serve_one(
             thread.spawn(show).map(drop)
         }
         Ok(Asked::Look(Look::State)) => {
+            let Some(place) = places.take() else {
+                let answer = Answer::<Seen>::from(Err(vec![busy(places.count())]));
+                return Timed::new(&stream, PATIENCE).write_all(&written(&answer)?);
+            };
             let answer = Answer::from(look(Look::State));
-            let tell = move || {
-                if let Err(error) = write_piecemeal(&answer, &stream) {
+            let telling = move || {
+                if let Err(error) = tell(&answer, &stream, PATIENCE_STATE) {
                     tracing::debug!(%error, "who asked for the state did not wait for all of it");
                 }
+                drop(answer);
+                heap::give_back();
+                // Only now: the next one has a copy, too.
+                drop(place);
             };
             // On a thread of its own: a table of a million entries takes a while, and a slow reader even longer.
             let thread = std::thread::Builder::new().name("vxgate-state".into());
-            thread.spawn(tell).map(drop)
+            thread.spawn(telling).map(drop)
         }
         _ => {
             let act = |action: Action| {
@@ -214,12 +227,4 @@ fn capture(stream: &UnixStream, request: CaptureRequest, captures: &Captures) ->
             client.write_all(&written(&answer)?)
         }
     }
-}
-
-/// Writes an answer piece by piece: there is never all of its text.
-fn write_piecemeal(answer: &impl Serialize, stream: &UnixStream) -> io::Result<()> {
-    let mut out = BufWriter::new(stream);
-    serde_json::to_writer(&mut out, answer).map_err(io::Error::from)?;
-    out.write_all(b"\n")?;
-    out.flush()
 }

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 /// Bytes that are written at a time: so many are one buffer of the kernel's, for which it waits once.
-const PIECE: usize = 1 << 15;
+pub(super) const PIECE: usize = 1 << 15;
 
 /// Reads and writes until a moment; from then on both time out.
 #[derive(Debug)]
