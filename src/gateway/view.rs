@@ -10,7 +10,7 @@ use super::{
 };
 use crate::netlink;
 use crate::port::now_ns;
-use crate::state::State as Dump;
+use crate::state::{SegmentState, State as Dump};
 
 /// The reason that is given while the operator has handed the traffic to the kernel.
 pub const DRAINED: &str = "drained: the kernel carries all traffic; vxgate resume takes it back";
@@ -104,9 +104,17 @@ impl View {
     pub fn state(&self) -> Dump {
         let state = lock(&self.shared);
         let session = state.session.as_ref().map(Session::state);
+        let drained = state.drained;
+        drop(state);
+        // Not under the lock, for which those wait who look after the workers: a table of a million entries is copied and sorted.
+        let (state, segments) = session.unwrap_or_else(|| (Dump::idle(), Vec::new()));
+        let segments = segments.into_iter();
         Dump {
-            drained: state.drained,
-            ..session.unwrap_or_else(Dump::idle)
+            drained,
+            segments: segments
+                .map(|(segment, access)| SegmentState::of(&segment, access))
+                .collect(),
+            ..state
         }
     }
 }

@@ -15,9 +15,9 @@ use crate::gateway::observe::{
 use crate::gateway::plan::{Nic, access_mtu};
 use crate::gateway::{kernel_share, peers};
 use crate::port::now_ns;
-use crate::state::{self, SegmentState, State};
+use crate::state::{self, State};
 use crate::steer::{self, AccessPair, Departures, Tap};
-use crate::table::VtepKey;
+use crate::table::{Segment, VtepKey};
 
 /// How far the marks of rings look back that the books tell.
 const LATELY: Duration = Duration::from_secs(60);
@@ -78,13 +78,14 @@ impl Session {
         seen
     }
 
-    /// What it goes by, now.
-    pub fn state(&self) -> State {
-        let segments = self.control.segments();
-        let devices = self.plan.devices.iter().zip(&self.accesses);
-        let segments = segments.iter().zip(devices).enumerate();
+    /// What it goes by, now: all but the segments, and those by their handles, each with its access devices. To write them down
+    /// takes a while, which whoever asks has without a lock.
+    pub fn state(&self) -> (State, Vec<(Segment, state::AccessState)>) {
+        let segments = self.control.segments().into_iter();
+        let devices = self.plan.devices.iter().zip(&self.accesses).enumerate();
+        let segments = segments.zip(devices);
         let workers = self.workers(Duration::ZERO).into_iter();
-        State {
+        let state = State {
             generation: self.control.publications(),
             chunk_bytes: self.plan.chunk().bytes(),
             workers: workers
@@ -94,14 +95,13 @@ impl Session {
                 })
                 .collect(),
             underlays: self.plan.nics.iter().map(underlay_state).collect(),
-            segments: segments
-                .map(|(place, (segment, (found, pair)))| {
-                    let tap = self.lanes.access(place);
-                    SegmentState::of(segment, access_state(found, pair, tap))
-                })
-                .collect(),
             ..State::idle()
-        }
+        };
+        let segments = segments.map(|(segment, (place, (found, pair)))| {
+            let tap = self.lanes.access(place);
+            (segment, access_state(found, pair, tap))
+        });
+        (state, segments.collect())
     }
 
     /// The workers, now; their marks are those of so long before.
