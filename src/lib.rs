@@ -11,12 +11,14 @@
 //!                          |  flows                                         | what the kernel was seen to carry
 //!   0  wire    |  stats    |  prefetch     bytes as headers | the names of all that is counted | memory asked for early
 //!              |  fault    |  heap                          | ... and of all that can go wrong  | and given back
+//!                          |  bounded                                                           | files, up to a bound
 //! ```
 //!
 //! Reading order: `wire`, `stats`, `table`, `port`, `pipeline`, `worker/turn.rs` (a frame's whole way in seven calls),
 //! then `control` and `steer`, and `gateway` that puts them together. `loadgen` judges all this from outside, so it imports
 //! none of it.
 
+pub mod bounded;
 pub mod cli;
 pub mod config;
 pub mod control;

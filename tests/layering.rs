@@ -33,6 +33,7 @@ const MODULES: &[Module] = &[
     module("fault", 0),
     module("prefetch", 0),
     module("heap", 0),
+    module("bounded", 0),
     module("table", 1),
     module("port", 1),
     module("netlink", 1),
@@ -50,8 +51,8 @@ const MODULES: &[Module] = &[
     // The other end of the wire judges what we built, so it shares none of it.
     Module {
         never: &[
-            "wire", "stats", "fault", "prefetch", "heap", "table", "port", "netlink", "flows",
-            "pipeline", "state", "worker", "control", "steer",
+            "wire", "stats", "fault", "prefetch", "heap", "bounded", "table", "port", "netlink",
+            "flows", "pipeline", "state", "worker", "control", "steer",
         ],
         ..module("loadgen", 4)
     },

@@ -1,6 +1,5 @@
 //! `vxgate trace`.
 
-use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,6 +10,7 @@ use serde::Serialize;
 
 use super::state::state_of;
 use super::{SocketArgument, fail, print, print_json};
+use crate::bounded;
 use crate::fault::{Explained, Fault};
 use crate::loadgen::recording::each_frame;
 use crate::show::SCHEMA;
@@ -219,14 +219,9 @@ impl TraceFrame {
             path: path(),
             source,
         };
-        if fs::metadata(path()).map_err(failed)?.len() > RECORDING_LEN_MAX {
-            let what = format!(
-                "longer than {} MiB: cut it with `editcap`",
-                RECORDING_LEN_MAX >> 20
-            );
-            return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, what)));
-        }
-        let bytes = fs::read(path()).map_err(failed)?;
+        let mib = RECORDING_LEN_MAX >> 20;
+        let longer = || format!("longer than {mib} MiB: cut it with `editcap`");
+        let bytes = bounded::read(&path(), RECORDING_LEN_MAX, longer).map_err(failed)?;
         let (mut frames, mut count) = (Vec::new(), 0);
         each_frame(&bytes, |captured| {
             count += 1;

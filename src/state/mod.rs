@@ -18,8 +18,6 @@ mod segment;
 mod text;
 
 use std::collections::HashMap;
-use std::fs;
-use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -30,6 +28,7 @@ pub use error::StateError;
 pub use segment::{AccessState, GroupState, SegmentState, VtepState};
 pub use text::parse_mac;
 
+use crate::bounded;
 use crate::stats::PeerId;
 use crate::table::Snapshot;
 use crate::wire::MacAddr;
@@ -114,11 +113,8 @@ impl State {
             path: path.to_owned(),
             source,
         };
-        if fs::metadata(path).map_err(failed)?.len() > FILE_LEN_MAX {
-            let what = format!("longer than {} MiB", FILE_LEN_MAX >> 20);
-            return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, what)));
-        }
-        let bytes = fs::read(path).map_err(failed)?;
+        let longer = || format!("longer than {} MiB", FILE_LEN_MAX >> 20);
+        let bytes = bounded::read(path, FILE_LEN_MAX, longer).map_err(failed)?;
         Self::parse(&bytes).map_err(|error| error.of_file(path))
     }
 

@@ -259,6 +259,21 @@ fn what_cannot_be_traced_says_why_and_exits_as_documented() {
             1,
             "error[VXG-0880]: cannot read /none.json",
         ),
+        (
+            &["--state", "/dev/zero", "--in", "eth0"],
+            1,
+            "error[VXG-0880]: cannot read /dev/zero: longer than 512 MiB",
+        ),
+        (
+            &["--state", "/proc", "--in", "eth0"],
+            1,
+            "error[VXG-0880]: cannot read /proc: Is a directory",
+        ),
+        (
+            &["--state", STATE, "--in", "eth0", "--pcap", "/dev/zero"],
+            1,
+            "error[VXG-0885]: cannot read /dev/zero: longer than 256 MiB: cut it with `editcap`",
+        ),
     ] {
         let (exit, out, said) = run(&mut vxgate(&[&["trace"], arguments].concat()));
         assert_eq!((exit, out.as_str()), (Some(code), ""), "{said}");

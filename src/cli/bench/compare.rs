@@ -1,6 +1,5 @@
 //! `vxgate bench compare`.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,7 +7,11 @@ use clap::{Args, ValueEnum};
 
 use super::failure::Failure;
 use super::output::Output;
+use crate::bounded;
 use crate::loadgen::comparison::{Comparison, Contender};
+
+/// The longest file, in bytes: some hundred thousand measures.
+const FILE_LEN_MAX: u64 = 64 << 20;
 
 /// Arguments of `vxgate bench compare`.
 #[derive(Debug, Args)]
@@ -48,7 +51,8 @@ impl Compare {
         };
         let read = |path: &PathBuf| {
             let name = path.display().to_string();
-            match fs::read_to_string(path) {
+            let longer = || format!("longer than {} MiB", FILE_LEN_MAX >> 20);
+            match bounded::read_text(path, FILE_LEN_MAX, longer) {
                 Ok(content) => Ok((name, content)),
                 Err(source) => Err(Failure::Read { name, source }),
             }

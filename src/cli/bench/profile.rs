@@ -19,7 +19,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +29,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::ends::End;
 use super::traffic::Traffic;
+use crate::bounded;
 use crate::loadgen::profile::Stream;
 
 /// No profile is longer, in bytes; a file that is was named by mistake.
@@ -136,11 +136,8 @@ pub(super) fn read(path: &Path, streams_max: usize) -> Result<Vec<Entry>, Profil
 }
 
 fn text_of(path: &Path) -> io::Result<String> {
-    if fs::metadata(path)?.len() > FILE_LEN_MAX {
-        let what = format!("longer than {FILE_LEN_MAX} bytes: is it a profile?");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
-    }
-    fs::read_to_string(path)
+    let longer = || format!("longer than {FILE_LEN_MAX} bytes: is it a profile?");
+    bounded::read_text(path, FILE_LEN_MAX, longer)
 }
 
 /// Judges the text of a profile. A pure function; `path` is for messages.

@@ -8,8 +8,8 @@ mod file;
 mod frame;
 
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 pub use file::{Captured, each_frame};
@@ -88,14 +88,7 @@ impl Recording {
             path: path.to_owned(),
             source,
         };
-        if fs::metadata(path).map_err(failed)?.len() > FILE_LEN_MAX {
-            let what = format!(
-                "longer than {} MiB: cut it with `editcap`",
-                FILE_LEN_MAX >> 20
-            );
-            return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, what)));
-        }
-        let bytes = fs::read(path).map_err(failed)?;
+        let bytes = bytes_of(path).map_err(failed)?;
         let (recording, read) =
             Self::parse(&bytes, rewrite).map_err(|why| RecordingError::Damaged {
                 path: path.to_owned(),
@@ -163,6 +156,19 @@ impl Recording {
         let bytes: usize = self.frames.iter().map(Recorded::len).sum();
         bytes as f64 / self.frames.len() as f64 + f64::from(FCS_LEN)
     }
+}
+
+/// All bytes of a file, and never more than may be: a device or a pipe does not tell how many it has.
+fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path)?;
+    file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_LEN_MAX {
+        let mib = FILE_LEN_MAX >> 20;
+        let what = format!("longer than {mib} MiB: cut it with `editcap`");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -85,6 +85,12 @@ fn sent(bytes: &[u8]) -> Vec<u8> {
     frame
 }
 
+#[test]
+fn a_device_without_an_end_is_too_long() {
+    let error = Recording::read(Path::new("/dev/zero"), &PLAIN).unwrap_err();
+    assert!(error.to_string().contains("longer than 256 MiB"), "{error}");
+}
+
 /// All but the signature and the checksums over it stays; etherparse, whose hand wrote the frame, writes the same one with the
 /// signature as its payload's end.
 #[test]
