@@ -263,6 +263,16 @@ impl Captures {
     }
 }
 
+#[cfg(test)]
+impl Captures {
+    /// Of the workers with these taps.
+    pub fn tapped(taps: Vec<Arc<Tap>>) -> Self {
+        let captures = Self::default();
+        captures.lock().taps = taps;
+        captures
+    }
+}
+
 impl Running {
     /// Lends every worker a ring.
     fn lend(&mut self, taps: &[Arc<Tap>], ports: &[CapturedPort]) {
