@@ -7,12 +7,18 @@
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::time::Duration;
 
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::predecessor::Patience;
 use crate::fault::{Explained, Fault};
+
+/// How long to wait for a place in the queue of whoever has a lock. There is one at once, or never: nobody serves it.
+const QUEUED: Duration = Duration::from_millis(1);
 
 /// Held while a device is taken over; dropping it gives the device free.
 #[derive(Debug)]
@@ -88,12 +94,12 @@ impl DeviceLock {
             }
             // Asked once: a listener that nobody serves lets only so many connect.
             let (patience, holder) =
-                waiting.get_or_insert_with(|| (Patience::new(), peer_pid_of(&address)));
+                waiting.get_or_insert_with(|| (Patience::new(), peer_pid_of(ifindex)));
             if !patience.again(*holder) {
                 return Err(LockError::Taken {
                     device: device.to_owned(),
                     // By now it may be another one.
-                    holder: peer_pid_of(&address),
+                    holder: peer_pid_of(ifindex).or(*holder),
                 });
             }
         }
@@ -105,8 +111,27 @@ pub fn lock_name(ifindex: u32) -> String {
     format!("vxgate/device/{ifindex}")
 }
 
-fn peer_pid_of(address: &SocketAddr) -> Option<i32> {
-    peer_pid(&UnixStream::connect_addr(address).ok()?)
+fn peer_pid_of(ifindex: u32) -> Option<i32> {
+    let address = SocketAddrUnix::new_abstract_name(lock_name(ifindex).as_bytes());
+    peer_pid(&connect(&address.ok()?, QUEUED).ok()?)
+}
+
+/// Connects, and waits so long at most for a place in the queue of a listener: that of one that does not look gets full, of those
+/// who have gone away, too, and then connect(2) waits for ever.
+///
+/// # Errors
+/// When nobody listens there; as [`io::ErrorKind::WouldBlock`] when the queue stays full.
+pub fn connect(address: &SocketAddrUnix, patience: Duration) -> io::Result<UnixStream> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
+    rustix::io::retry_on_intr(|| rustix::net::connect(&socket, address))?;
+    set_socket_timeout(&socket, Timeout::Send, None)?;
+    Ok(socket.into())
 }
 
 /// The process at the other end; none when it is in another PID namespace, which the kernel tells as 0.
@@ -139,5 +164,23 @@ mod tests {
         }
         drop(first);
         DeviceLock::acquire("flannel.1", ifindex).unwrap();
+    }
+    #[test]
+    fn a_lock_whose_queue_is_full_holds_nobody_up() {
+        let ifindex = 0x6000_0000 + std::process::id() % 0x0fff_ffff;
+        let address = SocketAddrUnix::new_abstract_name(lock_name(ifindex).as_bytes()).unwrap();
+        let family = AddressFamily::UNIX;
+        let held = rustix::net::socket(family, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&held, &address).unwrap();
+        // Room for one who asks, and no more.
+        rustix::net::listen(&held, 0).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || tell.send(DeviceLock::acquire("flannel.1", ifindex)));
+        let outcome = told.recv_timeout(Duration::from_secs(30)).expect("an end");
+        let own = i32::try_from(std::process::id()).ok();
+        assert!(
+            matches!(&outcome, Err(LockError::Taken { holder, .. }) if *holder == own),
+            "{outcome:?}"
+        );
     }
 }

@@ -45,7 +45,7 @@ pub use captures::{Asked, Capture, CaptureError, CaptureState, CapturedPort, Cap
 pub use error::StartError;
 pub use fdb::{FdbEntryState, FdbPage, FdbPlace, FdbQuery};
 pub use flight::DroppedFrame;
-pub use lock::{LockError, lock_name, peer_may_change, peer_pid};
+pub use lock::{LockError, connect, lock_name, peer_may_change, peer_pid};
 pub use observe::{
     AccessState, DeviceState, DirectState, DirectWayState, DropState, EXPRESS, FlowState,
     FlowsState, GroupState, MemberState, MirrorState, Observation, OffenderState, PeerState,

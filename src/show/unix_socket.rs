@@ -5,9 +5,14 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::time::Duration;
 
-use crate::gateway::{Patience, peer_pid};
+use rustix::net::SocketAddrUnix;
 
+use crate::gateway::{self, Patience, peer_pid};
+
+/// How long to wait for a place in the queue of whoever listens on a path that is to be ours.
+const QUEUED: Duration = Duration::from_secs(1);
 /// Who may connect: the owner and the group.
 const MODE: u32 = 0o660;
 
@@ -57,13 +62,50 @@ pub(super) fn unbind(path: &Path) {
     }
 }
 
+/// Connects to whoever listens on a path; see [`gateway::connect`].
+///
+/// # Errors
+/// As there, and when no socket can have such a path.
+pub(super) fn connect(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    gateway::connect(&SocketAddrUnix::new(path)?, patience)
+}
+
 /// Whether a process listens on the path that will go on doing so: one that is dying is waited for.
 fn is_served(path: &Path) -> bool {
     let mut patience = Patience::new();
-    while let Ok(stream) = UnixStream::connect(path) {
-        if !patience.again(peer_pid(&stream)) {
-            return true;
+    loop {
+        match connect(path, QUEUED) {
+            Ok(stream) if patience.again(peer_pid(&stream)) => {}
+            Ok(_) => return true,
+            // So many have asked that one more finds no room: somebody hangs.
+            Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
         }
     }
-    false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use rustix::net::{AddressFamily, SocketType};
+
+    use super::*;
+
+    #[test]
+    fn whoever_has_a_full_queue_has_the_name_still() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("full");
+        let hung = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&hung, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        // Room for one.
+        rustix::net::listen(&hung, 0).unwrap();
+        let _first = UnixStream::connect(&path).unwrap();
+        let (tell, told) = mpsc::channel();
+        let name = path.clone();
+        thread::spawn(move || tell.send(bind(&name)));
+        let outcome = told.recv_timeout(30 * QUEUED).expect("an end");
+        assert!(matches!(outcome, Err(BindError::Served)));
+        assert!(path.exists());
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::super::capture::{CaptureRequest, CaptureStream};
-use super::super::{Action, Look, Status};
+use super::super::{Action, Look, Status, unix_socket};
 use super::PATIENCE;
 use super::error::SocketError;
 use super::request::{Asked, Request, Watch, read, written};
@@ -115,7 +115,12 @@ fn asked(path: &Path, request: Asked, patience: Duration) -> Result<UnixStream, 
         path: path.to_owned(),
         source,
     };
-    let mut stream = UnixStream::connect(path).map_err(not_running)?;
+    let connected = unix_socket::connect(path, patience);
+    let mut stream = connected.map_err(|error| match error.kind() {
+        // So many have asked before that it does not even queue us.
+        io::ErrorKind::WouldBlock => silent(path, None, patience),
+        _ => not_running(error),
+    })?;
     stream
         .set_read_timeout(Some(patience))
         .map_err(not_running)?;
@@ -129,17 +134,22 @@ fn asked(path: &Path, request: Asked, patience: Duration) -> Result<UnixStream, 
 
 /// Why an answer could not be read.
 fn unread(path: &Path, stream: &UnixStream, error: &io::Error, patience: Duration) -> SocketError {
-    let path = path.to_owned();
     match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => SocketError::Silent {
-            path,
-            pid: peer_pid(stream),
-            waited_s: patience.as_secs(),
-        },
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            silent(path, peer_pid(stream), patience)
+        }
         _ => SocketError::BadAnswer {
-            path,
+            path: path.to_owned(),
             why: error.to_string(),
         },
+    }
+}
+
+fn silent(path: &Path, pid: Option<i32>, waited: Duration) -> SocketError {
+    SocketError::Silent {
+        path: path.to_owned(),
+        pid,
+        waited_s: waited.as_secs(),
     }
 }
 

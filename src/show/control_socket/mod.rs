@@ -27,10 +27,12 @@ mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::path::PathBuf;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, mpsc};
     use std::thread;
     use std::time::Instant;
+
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 
     use super::telling::TOLD_MAX;
     use super::*;
@@ -279,6 +281,26 @@ mod tests {
             matches!(&error, SocketError::Silent { pid, .. } if *pid == own),
             "{error}"
         );
+    }
+
+    #[test]
+    fn whoever_hangs_so_long_that_nobody_else_finds_room_is_silent_too() {
+        let (folder, _) = socket();
+        let path = folder.path().join("full.sock");
+        let family = AddressFamily::UNIX;
+        let deaf = rustix::net::socket(family, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&deaf, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        // Room for one.
+        rustix::net::listen(&deaf, 0).unwrap();
+        let _first = UnixStream::connect(&path).unwrap();
+        let (tell, told) = mpsc::channel();
+        let asked = path.clone();
+        thread::spawn(move || {
+            let answer = ask_within(&asked, Duration::from_millis(10));
+            tell.send(matches!(answer, Err(SocketError::Silent { .. })))
+        });
+        let is_silent = told.recv_timeout(6 * PATIENCE).expect("an end");
+        assert!(is_silent);
     }
 
     #[test]
