@@ -42,9 +42,9 @@ pub(super) fn bind(path: &Path) -> Result<UnixListener, BindError> {
     }
     match fs::symlink_metadata(path) {
         Ok(file) if !file.file_type().is_socket() => return Err(BindError::NoSocket),
-        Ok(_) if is_served(path) => return Err(BindError::Served),
+        Ok(_) if is_served(path)? => return Err(BindError::Served),
         // Left by a process that was killed.
-        Ok(_) => fs::remove_file(path)?,
+        Ok(_) => clear(path)?,
         Err(_) => {}
     }
     let listener = UnixListener::bind(path)?;
@@ -53,6 +53,14 @@ pub(super) fn bind(path: &Path) -> Result<UnixListener, BindError> {
         return Err(error.into());
     }
     Ok(listener)
+}
+
+/// Takes away the name of whoever has ended, unless that has been done by now.
+fn clear(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// Takes the name away.
@@ -71,26 +79,50 @@ pub(super) fn connect(path: &Path, patience: Duration) -> io::Result<UnixStream>
 }
 
 /// Whether a process listens on the path that will go on doing so: one that is dying is waited for.
-fn is_served(path: &Path) -> bool {
+///
+/// # Errors
+/// When the kernel does not say that nobody does: a socket of another kind, or one that is out of reach, is somebody's.
+fn is_served(path: &Path) -> io::Result<bool> {
     let mut patience = Patience::new();
     loop {
         match connect(path, QUEUED) {
             Ok(stream) if patience.again(peer_pid(&stream)) => {}
-            Ok(_) => return true,
-            // So many have asked that one more finds no room: somebody hangs.
-            Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            Ok(_) => return Ok(true),
+            Err(error) => match error.kind() {
+                // So many have asked that one more finds no room: somebody hangs.
+                io::ErrorKind::WouldBlock => return Ok(true),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => return Ok(false),
+                _ => return Err(error),
+            },
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixDatagram;
     use std::sync::mpsc;
     use std::thread;
 
     use rustix::net::{AddressFamily, SocketType};
 
     use super::*;
+
+    #[test]
+    fn a_socket_of_another_kind_is_left_to_whoever_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let theirs = UnixDatagram::bind(&path).unwrap();
+        assert!(matches!(bind(&path), Err(BindError::Io(_))));
+        let ours = UnixDatagram::unbound().unwrap();
+        ours.send_to(b"there", &path).unwrap();
+        let mut bytes = [0; 5];
+        theirs.recv(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"there");
+        // What is left of it is nobody's.
+        drop(theirs);
+        assert!(bind(&path).is_ok());
+    }
 
     #[test]
     fn whoever_has_a_full_queue_has_the_name_still() {
@@ -107,5 +139,16 @@ mod tests {
         let outcome = told.recv_timeout(30 * QUEUED).expect("an end");
         assert!(matches!(outcome, Err(BindError::Served)));
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_name_that_its_owner_has_taken_away_by_itself_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gone");
+        drop(UnixListener::bind(&path).unwrap());
+        for _ in 0..2 {
+            clear(&path).unwrap();
+        }
+        assert!(bind(&path).is_ok());
     }
 }
