@@ -10,15 +10,13 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
-use super::output::{OutputError, print_to_reader};
+use super::output::{OutputError, print_screen, print_to_reader};
 use super::{SocketArgument, exit, fail, print, print_json};
 use crate::show::{Drops, LastDropped, Look, Since, SocketError, ask, ask_for};
 use crate::stats::DropReason;
 
 /// How often to look again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Clears a terminal's screen, and begins at its top.
-const CLEAR: &str = "\x1b[H\x1b[2J";
 /// In place of a file's name: standard output.
 const STDOUT: &str = "-";
 
@@ -130,7 +128,13 @@ impl ShowDrops {
         };
         let drops = Drops::of(&status, &last, self.since.into());
         let text = self.written(&drops).map_err(|error| fail(&error))?;
-        if !print_to_reader(&text) {
+        let is_screen = self.watch && !self.json && io::stdout().is_terminal();
+        let printed = if is_screen {
+            print_screen(&text)
+        } else {
+            print_to_reader(&text)
+        };
+        if !printed {
             return Ok(Shown::Nobody);
         }
         Ok(if drops.is_balanced() {
@@ -142,12 +146,7 @@ impl ShowDrops {
 
     fn written(&self, drops: &Drops) -> Result<String, OutputError> {
         if !self.json {
-            let clear = if self.watch && io::stdout().is_terminal() {
-                CLEAR
-            } else {
-                ""
-            };
-            return Ok(format!("{clear}{drops}"));
+            return Ok(drops.to_string());
         }
         let json = if self.watch {
             serde_json::to_string(drops)

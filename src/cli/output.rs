@@ -1,5 +1,6 @@
 //! What is written, and where: data to standard output, everything else to standard error, and colour only to terminals.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -10,6 +11,8 @@ use serde::Serialize;
 use super::exit;
 use crate::fault::{Explained, Fault};
 
+/// Clears a terminal's screen, and begins at its top.
+const CLEAR: &str = "\x1b[H\x1b[2J";
 /// Bold and red, and back.
 const LABEL: [&str; 2] = ["\x1b[1;31m", "\x1b[0m"];
 
@@ -75,6 +78,7 @@ pub(super) fn fail(error: &dyn Explained) -> ExitCode {
     let mut out = anstream::stderr().lock();
     for report in error.reports() {
         let text = report.to_string();
+        let text = harmless(&text);
         let label = report.label();
         let rest = text.strip_prefix(&label).unwrap_or(&text);
         let [on, off] = LABEL;
@@ -91,6 +95,26 @@ pub(super) fn print(text: &str) {
 
 /// The same; whether there is somebody to go on writing for.
 pub(super) fn print_to_reader(text: &str) -> bool {
+    write_out(&harmless(text))
+}
+
+/// The same on a screen that is cleared before.
+pub(super) fn print_screen(text: &str) -> bool {
+    write_out(&format!("{CLEAR}{}", harmless(text)))
+}
+
+/// A text without what a terminal would obey. Names of devices and processes, and what files say, are the words of others, who may
+/// have been anybody.
+pub(super) fn harmless(text: &str) -> Cow<'_, str> {
+    let is_obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if text.contains(is_obeyed) {
+        text.replace(is_obeyed, "\u{fffd}").into()
+    } else {
+        text.into()
+    }
+}
+
+fn write_out(text: &str) -> bool {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => true,
@@ -123,6 +147,22 @@ fn print_text_of(json: serde_json::Result<String>) -> Result<(), OutputError> {
     let json = json
         .map_err(io::Error::from)
         .map_err(OutputError::of("the JSON document"))?;
-    print(&format!("{json}\n"));
+    // As it is: JSON has escapes of its own.
+    write_out(&format!("{json}\n"));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_no_part_of_a_text() {
+        let text = "flannel.1\t10.0.0.1 é 界\n";
+        assert!(matches!(harmless(text), Cow::Borrowed(same) if same == text));
+        assert_eq!(
+            harmless("\u{1b}]0;mine\u{7} \u{9b}2J\u{7f}\rend\n"),
+            "\u{fffd}]0;mine\u{fffd} \u{fffd}2J\u{fffd}\u{fffd}end\n"
+        );
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal};
 
+use super::output::harmless;
+
 /// The line; it goes when dropped. Where standard error is no terminal, there is none.
 pub(super) struct Progress {
     shows: bool,
@@ -23,7 +25,7 @@ impl Progress {
         }
         let words = words();
         if words != self.told {
-            eprint!("\r\x1b[K{words}");
+            eprint!("\r\x1b[K{}", harmless(&words));
             self.told = words;
         }
     }

@@ -285,6 +285,30 @@ fn what_cannot_be_traced_says_why_and_exits_as_documented() {
 }
 
 #[test]
+fn a_name_in_a_state_says_nothing_to_a_terminal() {
+    let node = fs::read_to_string(STATE).expect("a state");
+    let folder = folder("");
+    let path = folder.path().join("state.json");
+    let named = node.replace("\"eth0\"", "\"eth0\\u001b]0;mine\\u0007\"");
+    assert_ne!(named, node);
+    fs::write(&path, named).expect("a file");
+    let path = path.to_str().expect("UTF-8");
+    let told = printed(&[
+        "trace",
+        "--state",
+        path,
+        "--in",
+        "flannel.1",
+        "to=10.0.0.11",
+        "dst=10.244.1.5",
+    ]);
+    assert!(told.contains("eth0\u{fffd}]0;mine\u{fffd}"), "{told}");
+    let (_, _, said) = run(&mut vxgate(&["trace", "--state", path, "--in", "x"]));
+    assert!(said.contains("eth0\u{fffd}]0;mine\u{fffd}"), "{said}");
+    assert!(!told.contains('\u{1b}') && !said.contains('\u{1b}'));
+}
+
+#[test]
 fn the_document_of_a_traced_frame_has_these_keys() {
     insta::assert_snapshot!(traced(&["--in", "flannel.1", "to=10.0.0.11", "proto=47", "len=36", "--json"]), @r#"
     {
