@@ -41,11 +41,14 @@ impl<const N: usize> fmt::Display for Columns<N> {
         for row in &self.rows {
             let mut line = String::new();
             for ((cell, width), align) in row.iter().zip(widths).zip(self.aligns) {
-                let cell = match align {
-                    Align::Left => format!("{cell:<width$}  "),
-                    Align::Right => format!("{cell:>width$}  "),
+                // Not by a width of the format: beyond 65,535 that panics, and a cell may list all ports.
+                let room = " ".repeat(width.saturating_sub(cell.chars().count()));
+                let parts = match align {
+                    Align::Left => [cell, &room],
+                    Align::Right => [&room, cell],
                 };
-                line.push_str(&cell);
+                line.extend(parts.map(String::as_str));
+                line.push_str("  ");
             }
             writeln!(f, "{}", line.trim_end())?;
         }
@@ -84,6 +87,16 @@ mod tests {
         }
         let text = "NAME      COUNT  WORDS\na             7  one\nlonger  1234567\n";
         assert_eq!(table.to_string(), text);
+    }
+
+    #[test]
+    fn a_cell_may_be_as_long_as_it_is() {
+        let mut table = Columns::new([("PORTS", Align::Left), ("COUNT", Align::Right)]);
+        let ports = vec!["eth1"; 20_000].join(", ");
+        table.row([ports.clone(), "7".to_owned()]);
+        table.row(["eth1".to_owned(), "12".to_owned()]);
+        let text = table.to_string();
+        assert!(text.contains(&format!("{ports}      7\n")) && text.ends_with(" 12\n"));
     }
 
     #[test]
