@@ -67,7 +67,8 @@ impl Serving {
     /// Says who or what is in the way; then they are served where they were.
     pub(super) fn move_to(&mut self, listen: Listen) -> Result<(), MetricsError> {
         let place = listen.endpoint(&self.control_socket);
-        if place == self.place {
+        // After another place could not be had, the old one may be lost, too: whoever asks for it again is to get it.
+        if place == self.place && self.socket.is_some() == place.is_some() {
             return Ok(());
         }
         let socket = match &place {
@@ -176,5 +177,23 @@ mod tests {
 
         serving.move_to(Listen::Off).unwrap();
         assert!(!answers(first));
+    }
+
+    #[test]
+    fn a_place_that_was_lost_is_taken_again_when_it_is_asked_for() {
+        let look: Look = Arc::new(|| Status::new(Observation::default(), 3));
+        let control = PathBuf::from("/nowhere/control.sock");
+        let mut serving = Serving::start(None, None, control, 512, look).unwrap();
+        let here: SocketAddr = ([127, 0, 0, 1], port()).into();
+        serving.move_to(tcp(here)).unwrap();
+        // As when the place that it was to move to could not be had, and somebody else has this one meanwhile.
+        serving.socket = None;
+        let other = TcpListener::bind(here).unwrap();
+        serving.go_back();
+        assert_eq!(serving.endpoint(), None);
+        assert!(serving.move_to(tcp(here)).is_err(), "it is theirs");
+        drop(other);
+        serving.move_to(tcp(here)).unwrap();
+        assert!(answers(here));
     }
 }
