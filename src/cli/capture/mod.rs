@@ -18,7 +18,7 @@ use super::output::OutputError;
 use crate::fault::{Explained, Fault};
 use crate::show::{SNAPLEN_MAX, Told};
 use files::{Files, Rotation, Written};
-use watching::{WatchArguments, WatchError, Watched, Watching, bytes};
+use watching::{WatchArguments, WatchError, Watched, Watching, some_bytes};
 
 pub(super) use observe::Observe;
 
@@ -38,7 +38,7 @@ pub(super) struct Capture {
     #[arg(short = 's', long, value_name = "BYTES", default_value_t = SNAPLEN_MAX, hide_default_value = true)]
     snaplen: u32,
     /// Begin another file after so many bytes, or with k, M or G behind it; unlike tcpdump's, a plain number is one of bytes.
-    #[arg(short = 'C', long, value_name = "SIZE", value_parser = bytes)]
+    #[arg(short = 'C', long, value_name = "SIZE", value_parser = some_bytes)]
     rotate_size: Option<u64>,
     /// Begin another file after so many seconds; the name may have %Y, %m, %d, %H, %M, %S, %F, %T and %s (UTC).
     #[arg(short = 'G', long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]

@@ -54,7 +54,8 @@ pub(super) struct WatchArguments {
         value_parser = PossibleValuesParser::new(Verdict::ALL.map(Verdict::label)).try_map(|label| verdict(&label).ok_or("no verdict"))
     )]
     verdict: Option<Verdict>,
-    /// Memory for what has not been written yet, for each worker: a number of bytes, or one with k, M or G behind it.
+    /// Memory for what has not been written yet, for each worker: a number of bytes, or one with k, M or G behind it; 256KiB at
+    /// least, and 1GiB at most.
     #[arg(short = 'B', long, value_name = "SIZE", default_value = "4M", value_parser = bytes)]
     buffer: u64,
     #[command(flatten)]
@@ -105,6 +106,14 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     number
         .checked_mul(unit)
         .ok_or_else(|| "too much".to_owned())
+}
+
+/// The same, of something that has to have room for anything at all.
+pub(super) fn some_bytes(text: &str) -> Result<u64, String> {
+    match bytes(text)? {
+        0 => Err("no bytes are no room for a frame".to_owned()),
+        some => Ok(some),
+    }
 }
 
 /// Why frames are not seen, or no longer.
@@ -274,5 +283,7 @@ mod tests {
         for wrong in ["", "M", "-1", "1.5M", "1T", "99999999999G"] {
             assert!(bytes(wrong).is_err(), "{wrong}");
         }
+        assert!(bytes("0").is_ok() && some_bytes("0k").is_err());
+        assert_eq!(some_bytes("1k"), Ok(1000));
     }
 }
