@@ -1,7 +1,7 @@
 //! What is written, and where: data to standard output, everything else to standard error, and colour only to terminals.
 
 use std::borrow::Cow;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 use anstream::ColorChoice;
@@ -133,6 +133,22 @@ fn write_out(text: &str) -> bool {
 /// When the value has no JSON, which none of ours brings about.
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), OutputError> {
     print_text_of(serde_json::to_string_pretty(value))
+}
+
+/// The same of a value that is only made while it is written. A reader that has gone away is no failure here either.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn print_json_piecemeal(value: &impl Serialize) -> Result<(), OutputError> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let written = serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from);
+    let written = written
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush());
+    match written.map_err(OutputError::of("the JSON document")) {
+        Err(error) if error.is_broken_pipe() => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// Writes one JSON document to standard output, on one line.

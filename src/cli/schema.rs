@@ -113,7 +113,7 @@ const DOCUMENTS: &[Document] = &[
     },
     Document {
         command: "trace",
-        schema: || Ok(schema_of::<trace::Traces>("trace", SCHEMA)),
+        schema: || Ok(schema_of::<trace::Traces<'static>>("trace", SCHEMA)),
     },
     Document {
         command: "workers",

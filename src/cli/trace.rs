@@ -1,15 +1,18 @@
 //! `vxgate trace`.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
+use super::output::{print_json_piecemeal, print_to_reader};
 use super::state::state_of;
-use super::{SocketArgument, fail, print, print_json};
+use super::{SocketArgument, fail, print};
 use crate::bounded;
 use crate::fault::{Explained, Fault};
 use crate::loadgen::recording::each_frame;
@@ -20,6 +23,9 @@ use crate::trace::{At, Trace, Tracer};
 
 /// The largest recording, in bytes: all of it is read into memory.
 const RECORDING_LEN_MAX: u64 = 256 << 20;
+
+/// Bytes of text that are written at once.
+const PIECE: usize = 1 << 16;
 
 /// Arguments of `vxgate trace`.
 #[derive(Debug, Args)]
@@ -84,12 +90,22 @@ Examples:
   vxgate trace --state node.json --in eth0 --pcap frames.pcap --json";
 
 /// The answer of `vxgate trace --json`.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Traces {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Traces<'a> {
     /// [`SCHEMA`].
     schema: &'static str,
     /// A frame each, in the order of the recording.
-    traces: Vec<Trace>,
+    #[serde(serialize_with = "each_once")]
+    #[schemars(with = "Vec<Trace>")]
+    traces: RefCell<Box<dyn Iterator<Item = Trace> + 'a>>,
+}
+
+/// Writes traces as they are made: all of a recording's together take some thirty times its length, and their JSON more.
+fn each_once<'a, S: Serializer>(
+    traces: &RefCell<Box<dyn Iterator<Item = Trace> + 'a>>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    to.collect_seq(&mut *traces.borrow_mut())
 }
 
 /// Why a recording has nothing to trace.
@@ -137,7 +153,8 @@ impl TraceFrame {
         let mut tracer = Tracer::new(state).map_err(|error| fail(&error))?;
         let at = tracer.port(&self.port).map_err(|error| fail(&error))?;
         let frames = self.frames(tracer.state(), at)?;
-        let traces = frames.into_iter().map(|frame| {
+        let count = frames.len();
+        let traces = frames.into_iter().map(move |frame| {
             let mut trace = tracer.trace(at, &frame.bytes, frame.mark);
             trace.packet = frame.packet;
             if frame.missing > 0 {
@@ -148,44 +165,48 @@ impl TraceFrame {
             }
             trace
         });
-        let traces: Vec<_> = traces.collect();
         if self.json {
-            let schema = SCHEMA;
-            print_json(&Traces { schema, traces }).map_err(|error| fail(&error))?;
+            let traces = Traces {
+                schema: SCHEMA,
+                traces: RefCell::new(Box::new(traces)),
+            };
+            print_json_piecemeal(&traces).map_err(|error| fail(&error))?;
         } else {
-            print(&self.text(&traces));
+            self.print_text(traces, count);
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    fn text(&self, traces: &[Trace]) -> String {
-        if let [trace] = traces {
-            let bytes = if self.bytes {
-                trace.bytes()
-            } else {
-                String::new()
-            };
-            return format!("{trace}{bytes}");
-        }
+    /// Prints them as they are made. One alone has all of its steps, several a line each.
+    fn print_text(&self, traces: impl Iterator<Item = Trace>, count: usize) {
+        let mut fates: BTreeMap<String, u64> = BTreeMap::new();
         let mut text = String::new();
         for trace in traces {
-            text.push_str(&trace.line());
+            text.push_str(&match count {
+                1 => trace.to_string(),
+                _ => trace.line(),
+            });
             if self.bytes {
                 text.push_str(&trace.bytes());
             }
+            *fates.entry(trace.verdict.fate).or_default() += 1;
+            if text.len() >= PIECE {
+                if !print_to_reader(&text) {
+                    return;
+                }
+                text.clear();
+            }
         }
-        let count = |fate: &str| {
-            let all = traces.iter();
-            all.filter(|trace| trace.verdict.fate == fate).count()
-        };
-        text.push_str(&format!(
-            "--\n{} frames: {} forwarded, {} dropped, {} left to the kernel\n",
-            traces.len(),
-            count("forward"),
-            count("drop"),
-            count("pass")
-        ));
-        text
+        if count != 1 {
+            let of = |fate: &str| fates.get(fate).copied().unwrap_or(0);
+            text.push_str(&format!(
+                "--\n{count} frames: {} forwarded, {} dropped, {} left to the kernel\n",
+                of("forward"),
+                of("drop"),
+                of("pass")
+            ));
+        }
+        print(&text);
     }
 
     fn frames(&self, state: &State, at: At) -> Result<Vec<Frame>, ExitCode> {

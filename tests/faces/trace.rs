@@ -1,6 +1,8 @@
 //! `vxgate trace` on a state that was written down.
 
 use std::fs;
+use std::io::Read;
+use std::process::Stdio;
 
 use serde_json::Value;
 
@@ -220,6 +222,43 @@ fn a_frame_is_traced_alike_described_in_digits_and_recorded() {
     --
     2 frames: 1 forwarded, 1 dropped, 0 left to the kernel
     "#);
+}
+
+/// The most memory that a trace has held when it says its first word, in KiB.
+fn held_at_first_word(arguments: &[&str]) -> u64 {
+    let mut command = vxgate(&[&["trace", "--state", STATE, "--in", "eth0"], arguments].concat());
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("it runs");
+    let mut out = child.stdout.take().expect("it was asked for");
+    out.read_exact(&mut [0]).expect("a word");
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id()));
+    // Nobody reads on: no failure.
+    drop(out);
+    assert!(child.wait().expect("our child").success());
+    let status = status.expect("a process that waits to be read");
+    let held = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let held = held.expect("a process that has not ended").trim();
+    held.trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[test]
+fn a_long_recording_is_told_while_it_is_traced() {
+    let good = json(&["trace", "--state", STATE, "--json", "--in", "eth0"]);
+    let folder = folder("");
+    let frame = bytes(&good["traces"][0]["frame"]);
+    for form in [&[][..], &["--json"]] {
+        // The shorter one is more than a pipe holds, too: it waits until it has been looked at.
+        let [short, long] = [500, 5000].map(|count| {
+            let path = folder.path().join("x.pcap");
+            fs::write(&path, pcap(&vec![frame.clone(); count])).expect("a file");
+            let path = path.to_str().expect("UTF-8");
+            held_at_first_word(&[&["--pcap", path], form].concat())
+        });
+        // The recording itself has some 800 KiB, and its traces thirty times that or more.
+        assert!(
+            long < short + 8 * 1024,
+            "{form:?}: {long} KiB, and a tenth of it {short}"
+        );
+    }
 }
 
 #[test]
