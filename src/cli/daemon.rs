@@ -184,7 +184,7 @@ impl Daemon {
 
     fn read_again(&self, serving: &mut Serving) -> Result<Reloaded, OrderError> {
         let path = self.file.as_ref().ok_or(OrderError::NoFile)?;
-        let file = config::read(path)?;
+        let file = config::read_again(path)?;
         let wanted = self.given.effective(&file)?;
         let settings = self.given.settings.clone().or(file.clone());
         let listen = settings.metrics_listen.clone().unwrap_or_default();

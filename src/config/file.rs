@@ -1,4 +1,4 @@
-//! The configuration file: TOML, read once at the start.
+//! The configuration file: TOML, read at the start, and again when the daemon is told to.
 //!
 //! ```toml
 //! [overlay]
@@ -35,7 +35,7 @@
 //! the operator believes in. All that is wrong is told at once, with its line.
 
 use std::borrow::Cow;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
@@ -72,6 +72,23 @@ pub fn read(path: &Path) -> Result<Settings, ConfigError> {
         },
         other => other,
     })
+}
+
+/// Reads again what was read before, as [`read`].
+///
+/// # Errors
+/// As [`read`], and when it is no file that says the same to whoever opens it once more. A pipe (`--config <(...)`) has nothing left
+/// to say, which would be no settings at all, or holds up whoever asks until somebody writes.
+pub fn read_again(path: &Path) -> Result<Settings, ConfigError> {
+    let failed = |source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        let why = "it is no regular file, and says nothing a second time";
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, why)));
+    }
+    read(path)
 }
 
 /// The text of a file that nobody but its owners can have written.
@@ -407,6 +424,8 @@ mod tests {
     use crate::fault::Explained;
     use crate::table::{EcnEncap, InnerVlan, PeerCheck, ReservedBits, UdpChecksumRx};
     use proptest::prelude::*;
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
 
     fn wrong(text: &str) -> String {
         parse(text).unwrap_err().to_string()
@@ -747,5 +766,20 @@ mod tests {
                 }
             }
         }
+    }
+    #[test]
+    fn what_says_its_settings_once_is_not_asked_for_them_again() {
+        let (pipe, mut writer) = io::pipe().unwrap();
+        writer.write_all(b"[worker]\ncount = 3\n").unwrap();
+        drop(writer);
+        let path = PathBuf::from(format!("/proc/self/fd/{}", pipe.as_raw_fd()));
+        assert_eq!(read(&path).unwrap().workers, Some(3));
+        let error = read_again(&path).unwrap_err();
+        assert!(matches!(error, ConfigError::Read { .. }), "{error}");
+        assert!(error.to_string().contains("no regular file"), "{error}");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vxgate.toml");
+        fs::write(&path, "[worker]\ncount = 3\n").unwrap();
+        assert_eq!(read_again(&path).unwrap().workers, Some(3));
     }
 }

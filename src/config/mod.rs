@@ -24,7 +24,7 @@ use crate::table::Policy;
 pub use change::{Applies, Change, changes, in_force};
 pub use effective::{Effective, Origin, effective};
 pub use error::{ConfigError, Finding, Findings};
-pub use file::{parse, read};
+pub use file::{parse, read, read_again};
 pub use key::Key;
 pub use listen::{Endpoint, Listen};
 pub use log::{LOG_LEVEL_DEFAULT, LogFormat, judge_log_level};
