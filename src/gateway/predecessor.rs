@@ -5,6 +5,7 @@
 //! asks again for a moment, and for longer where the holder is dying.
 
 use std::fs;
+use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -59,7 +60,11 @@ impl Default for Patience {
 
 /// Whether a process has been killed, is exiting, or is gone.
 fn is_dying(pid: i32) -> bool {
-    let read = |what: &str| fs::read_to_string(format!("/proc/{pid}/{what}"));
+    // The process's name in it may be any bytes.
+    let read = |what: &str| {
+        let bytes = fs::read(format!("/proc/{pid}/{what}"))?;
+        Ok::<_, io::Error>(String::from_utf8_lossy(&bytes).into_owned())
+    };
     match (read("stat"), read("status")) {
         (Ok(stat), Ok(status)) => exits(&stat) || is_killed(&status),
         // Gone between two looks, or before the first.

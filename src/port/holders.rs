@@ -19,11 +19,14 @@ pub(super) fn holders() -> String {
             continue;
         };
         // A process that ends now, or is not ours to look at, is left out.
-        let Ok(maps) = fs::read_to_string(entry.path().join("maps")) else {
+        let Ok(maps) = fs::read(entry.path().join("maps")) else {
             continue;
         };
+        // Names of files and processes may be any bytes.
+        let maps = String::from_utf8_lossy(&maps);
         if maps.lines().any(is_umem_ring) {
-            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            let name = fs::read(entry.path().join("comm")).unwrap_or_default();
+            let name = String::from_utf8_lossy(&name);
             found.insert(pid, name.trim().to_owned());
         }
     }

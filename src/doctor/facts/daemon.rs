@@ -132,8 +132,9 @@ fn unlike(path: &Path) -> Result<Vec<FdbEntryState>, SocketError> {
 
 /// Whether a process is stopped: the state `T` of `/proc/PID/stat`.
 fn is_stopped(pid: i32) -> bool {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let bytes = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name in parentheses may hold anything.
+    let text = String::from_utf8_lossy(&bytes);
     let state = text.rsplit_once(')').map(|(_, rest)| rest.trim_start());
     state.is_some_and(|rest| rest.starts_with(['T', 't']))
 }

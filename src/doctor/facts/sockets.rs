@@ -2,9 +2,10 @@
 
 use std::fs;
 
-/// The lines of a table of this thread's network namespace.
+/// The lines of a table of this thread's network namespace. Names in it are anybody's, and may be any bytes.
 fn table(name: &str) -> String {
-    fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default()
+    let bytes = fs::read(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A process that has a UDP port, in words; none when no process has it. The kernel's own sockets are nobody's.
@@ -13,7 +14,8 @@ pub(super) fn holder_of_port(port: u16, ipv6: bool) -> Option<String> {
     let inodes = text.lines().filter_map(|line| inode_at_port(line, port));
     inodes.into_iter().find_map(|inode| {
         let pid = process_of(inode)?;
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let name = String::from_utf8_lossy(&name);
         Some(format!("{} (process {pid})", name.trim()))
     })
 }
@@ -86,6 +88,17 @@ mod tests {
         drop(socket);
         let name = format!("vxgate/test/{own}");
         assert_eq!(holder_of_name(&name), None);
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let _held = UnixDatagram::bind_addr(&address).unwrap();
+        assert_eq!(holder_of_name(&name), Some(i32::try_from(own).ok()));
+    }
+    #[test]
+    fn a_name_of_any_bytes_hides_no_other() {
+        let own = std::process::id();
+        let odd = [b"\xff\xfe", own.to_string().as_bytes()].concat();
+        let odd = SocketAddr::from_abstract_name(odd).unwrap();
+        let _odd = UnixDatagram::bind_addr(&odd).unwrap();
+        let name = format!("vxgate/test/odd/{own}");
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let _held = UnixDatagram::bind_addr(&address).unwrap();
         assert_eq!(holder_of_name(&name), Some(i32::try_from(own).ok()));
