@@ -66,9 +66,7 @@ impl Listen {
     /// Where that is for the daemon with this control socket.
     pub fn endpoint(self, control_socket: &Path) -> Option<Endpoint> {
         match self {
-            Self::Auto => Some(Endpoint::Unix(
-                control_socket.with_extension("metrics.sock"),
-            )),
+            Self::Auto => Some(Endpoint::Unix(beside(control_socket))),
             Self::Off => None,
             Self::At(endpoint) => Some(endpoint),
         }
@@ -92,6 +90,16 @@ impl fmt::Display for Endpoint {
             Self::Unix(path) => write!(f, "{}", path.display()),
         }
     }
+}
+
+/// NAME.metrics.sock for NAME.sock. A name that ends otherwise stays whole: `flannel.1` and `flannel.2` are two daemons'.
+fn beside(control_socket: &Path) -> PathBuf {
+    if control_socket.extension().is_some_and(|end| end == "sock") {
+        return control_socket.with_extension("metrics.sock");
+    }
+    let mut name = control_socket.as_os_str().to_owned();
+    name.push(".metrics.sock");
+    name.into()
 }
 
 /// What it may be, in words.
@@ -195,6 +203,12 @@ mod tests {
             place(Listen::Auto, "/run/mine"),
             Some(Endpoint::Unix("/run/mine.metrics.sock".into()))
         );
+        for one in ["/run/flannel.1", "/run/flannel.2", "/run/x.sock.d"] {
+            assert_eq!(
+                place(Listen::Auto, one),
+                Some(Endpoint::Unix(format!("{one}.metrics.sock").into()))
+            );
+        }
         assert_eq!(place(Listen::Off, "/run/mine"), None);
     }
 }
