@@ -108,7 +108,8 @@ struct Metrics {
     /// are), or the path of another UNIX socket [default: auto].
     #[arg(long, value_name = "WHERE", env = "VXGATE_METRICS_LISTEN")]
     metrics_listen: Option<String>,
-    /// How many VTEPs have metrics of their own, 0 to 10000: those with the narrowest paths [default: 512].
+    /// How many VTEPs have metrics of their own, 0 to 10000: of their paths those with the narrowest, of what is counted by peer
+    /// those with the most frames [default: 512].
     #[arg(long, value_name = "N", env = "VXGATE_METRICS_MAX_PEERS")]
     metrics_max_peers: Option<u32>,
 }

@@ -225,7 +225,8 @@ impl Key {
                     .into()
             }
             Self::MetricsMaxPeers => format!(
-                "How many VTEPs have metrics of their own, 0 to {METRICS_PEERS_MAX}: those with the narrowest paths."
+                "How many VTEPs have metrics of their own, 0 to {METRICS_PEERS_MAX}: of their paths those with the narrowest, of what \
+                 is counted by peer those with the most frames."
             ),
             Self::LogLevel => {
                 "What is logged: \"error\", \"warn\", \"info\", \"debug\", \"trace\" or \"off\"; or directives by module: \
