@@ -165,7 +165,9 @@ impl Ordinal for Mac {
         let mut parts = text.split(':');
         for byte in &mut bytes {
             let part = parts.next().filter(|part| (1..=2).contains(&part.len()))?;
-            *byte = u8::from_str_radix(part, 16).ok()?;
+            // `from_str_radix` would take a sign.
+            let hex = part.bytes().all(|digit| digit.is_ascii_hexdigit());
+            *byte = u8::from_str_radix(part, 16).ok().filter(|_| hex)?;
         }
         parts.next().is_none().then_some(Self(bytes))
     }
@@ -296,6 +298,7 @@ mod tests {
             "02:00:00:00:00:00:00",
             "02:00:00:00:00:0g",
             "002:00:00:00:00:00",
+            "02:00:00:00:00:+1",
             "1/2",
         ] {
             assert!(text.parse::<Range<Mac>>().is_err(), "{text:?}");
