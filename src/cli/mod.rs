@@ -148,8 +148,9 @@ pub fn main() -> ExitCode {
     arguments.color.choose();
     // Tells a flag from its environment variable.
     let matches = matches.subcommand().map(|(_, matches)| matches);
-    match arguments.command {
-        Command::Run(run) => run.execute(matches),
+    let code = match arguments.command {
+        // It carries frames, whether anybody reads that it is ready or not.
+        Command::Run(run) => return run.execute(matches),
         Command::Status(status) => status.execute(),
         Command::Doctor(doctor) => doctor.execute(),
         Command::Peers(peers) => peers.execute(),
@@ -173,7 +174,8 @@ pub fn main() -> ExitCode {
         Command::Schema(schema) => schema.execute(),
         Command::Completions(completions) => completions.execute(Arguments::command()),
         Command::Man(manual) => manual.execute(Arguments::command()),
-    }
+    };
+    output::judged(code)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstream::ColorChoice;
 use clap::ValueEnum;
@@ -42,6 +43,17 @@ impl Colour {
 /// Whether standard error takes colour.
 pub(super) fn is_coloured() -> bool {
     anstream::AutoStream::choice(&io::stderr()) != ColorChoice::Never
+}
+
+/// Whether something that was asked for could not be written to standard output, and somebody would have read it.
+static UNWRITTEN: AtomicBool = AtomicBool::new(false);
+
+/// The exit code of a command that ends with this one: none succeeds whose output is not whole.
+pub(super) fn judged(code: ExitCode) -> ExitCode {
+    if code == ExitCode::SUCCESS && UNWRITTEN.load(Ordering::Relaxed) {
+        return ExitCode::from(exit::FAILED);
+    }
+    code
 }
 
 /// What was asked for cannot be written.
@@ -119,8 +131,10 @@ fn write_out(text: &str) -> bool {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => true,
         Err(error) => {
-            if error.kind() != io::ErrorKind::BrokenPipe {
-                eprintln!("vxgate: cannot write to standard output: {error}");
+            let error = OutputError::of("to standard output")(error);
+            // Said once, by whoever goes on trying.
+            if !error.is_broken_pipe() && !UNWRITTEN.swap(true, Ordering::Relaxed) {
+                fail(&error);
             }
             false
         }

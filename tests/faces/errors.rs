@@ -1,6 +1,7 @@
 //! What goes wrong: in words, with a code, in colour or without.
 
-use std::process::{Command, Stdio};
+use std::fs::File;
+use std::process::{Child, Command, Stdio};
 
 use super::{folder, json, printed, run, vxgate};
 
@@ -16,6 +17,33 @@ fn an_error_says_what_why_what_to_do_and_its_code() {
       fix     Start it (`vxgate run`), ask in its network namespace (`ip netns exec NAME vxgate status`), or give its socket (--socket).
       more    vxgate explain VXG-0801
     ");
+}
+
+#[test]
+fn who_cannot_write_all_of_it_does_not_succeed() {
+    for arguments in [
+        &["schema", "status"][..],
+        &["explain", "VXG-0107"],
+        &["explain", "--json"],
+        &["config", "template"],
+    ] {
+        let full = File::options().write(true).open("/dev/full");
+        let mut command = vxgate(arguments);
+        let child = command
+            .stdout(full.expect("the device"))
+            .stderr(Stdio::piped());
+        let output = child.spawn().and_then(Child::wait_with_output);
+        let output = output.expect("it runs");
+        let said = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        let words = "error[VXG-0806]: cannot write to standard output: No space left on device";
+        assert!(said.starts_with(words), "{said}");
+    }
+    // A reader who has gone away is no failure.
+    let (ours, theirs) = std::io::pipe().expect("a pipe");
+    drop(ours);
+    let status = vxgate(&["explain"]).stdout(theirs).status();
+    assert!(status.expect("it runs").success());
 }
 
 #[test]
