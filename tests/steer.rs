@@ -22,3 +22,5 @@ mod fail_open;
 mod judge;
 #[path = "steer/scene.rs"]
 mod scene;
+#[path = "steer/taps.rs"]
+mod taps;

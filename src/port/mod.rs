@@ -67,6 +67,12 @@ pub trait Port {
         true
     }
 
+    /// Whether the kernel has refused the frame that [`Self::transmit`] left at the front of the batch, and that one alone: those
+    /// behind it were not tried, and may be taken when it is gone.
+    fn refuses_first(&self) -> bool {
+        false
+    }
+
     /// Whether the frame may be sent here at all: at least an Ethernet header, at most the device's MTU and link-layer
     /// headers, inside one chunk. The kernel does not forgive other descriptors, so they never reach it.
     fn accepts(&self, frame: &Frame) -> bool {

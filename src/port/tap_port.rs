@@ -51,6 +51,8 @@ pub struct TapPort {
     /// Since they were last told.
     calls: u32,
     link_down: bool,
+    /// The kernel takes no frame like the one that was tried last.
+    refused: bool,
 }
 
 /// A worker's memory, as far as a port needs to know it.
@@ -108,6 +110,7 @@ impl TapPort {
             statistics: PortStatistics::default(),
             calls: 0,
             link_down: false,
+            refused: false,
         }
     }
 
@@ -208,11 +211,8 @@ impl TapPort {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
             Err(error) => {
                 self.note(&error);
-                let refused = error.raw_os_error() == Some(libc::EINVAL);
-                if refused {
-                    self.pass_over(batch);
-                }
-                refused
+                self.refused = error.raw_os_error() == Some(libc::EINVAL);
+                false
             }
         }
     }
@@ -269,6 +269,7 @@ impl Port for TapPort {
 
     fn transmit(&mut self, batch: &mut Batch) -> usize {
         let before = self.done.len();
+        self.refused = false;
         // Each frame is looked at once, but for interruptions.
         for _ in 0..batch.len() {
             if self.done.len() == self.done.capacity() || !self.send_first(batch) {
@@ -280,6 +281,10 @@ impl Port for TapPort {
 
     fn accepts(&self, frame: &Frame) -> bool {
         frame.len() >= FRAME_LEN_MIN && self.sends.bounds.holds(frame)
+    }
+
+    fn refuses_first(&self) -> bool {
+        self.refused
     }
 
     fn link_down(&self) -> bool {

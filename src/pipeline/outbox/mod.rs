@@ -139,8 +139,8 @@ impl Outbox {
     }
 
     /// Transmits all that waits, wakes the kernel once, and counts. What the port never sends for its length is dropped
-    /// as [`DropReason::Oversize`], what it takes no more of for the reason `refused`, or as [`DropReason::LinkDown`] when
-    /// that is why. The outbox is empty afterwards. Returns how many frames the port took.
+    /// as [`DropReason::Oversize`], what the kernel refuses as [`DropReason::RxInvalid`], what the port takes no more of for the
+    /// reason `refused`, or as [`DropReason::LinkDown`] when that is why. The outbox is empty afterwards. Returns how many frames the port took.
     pub fn flush<P: Port>(
         &mut self,
         port: &mut P,
@@ -154,7 +154,25 @@ impl Outbox {
         if !self.batch.iter().all(|frame| port.accepts(frame)) {
             self.sift(port, umem, counters);
         }
-        // Everything left may be sent, so that what the port takes is a prefix.
+        let mut taken = self.transmit(port, umem, counters);
+        let mut ahead = taken;
+        while port.refuses_first() {
+            self.drop_refused(ahead, umem, counters);
+            ahead = self.transmit(port, umem, counters);
+            taken += ahead;
+        }
+        let refused = if port.link_down() {
+            DropReason::LinkDown
+        } else {
+            refused
+        };
+        self.discard(umem, counters, refused);
+        taken
+    }
+
+    /// Transmits and counts what the port takes: a prefix, since everything may be sent.
+    #[inline]
+    fn transmit<P: Port>(&mut self, port: &mut P, umem: &Umem, counters: &PortCounters) -> usize {
         let taken = if counters.tap.wants(self.spot.point) {
             self.transmit_seen(port, umem, counters)
         } else {
@@ -163,13 +181,26 @@ impl Outbox {
         self.count_sent(taken, counters);
         self.copies = self.copies.checked_shr(taken as u32).unwrap_or(0);
         self.rest = self.rest.checked_shr(taken as u32).unwrap_or(0);
-        let refused = if port.link_down() {
-            DropReason::LinkDown
-        } else {
-            refused
-        };
-        self.discard(umem, counters, refused);
         taken
+    }
+
+    /// Drops the frame at the front, which the kernel refuses for what its header says, after so many were taken. What is behind it
+    /// stays, with what has been noted of it.
+    #[cold]
+    #[inline(never)]
+    fn drop_refused(&mut self, taken: usize, umem: &mut Umem, counters: &PortCounters) {
+        let role = Role::from_bits(self.copies, self.rest);
+        if let Some(frame) = self.batch.pop() {
+            role.lose(counters, DropReason::RxInvalid, umem.bytes(&frame));
+            umem.release(frame);
+        }
+        (self.copies, self.rest) = (self.copies >> 1, self.rest >> 1);
+        for place in 0..self.batch.len() {
+            let note = self.notes.get(place + taken + 1).copied();
+            if let Some(beside) = self.notes.get_mut(place) {
+                *beside = note.unwrap_or(Note::NONE);
+            }
+        }
     }
 
     /// Transmits, and shows what the port takes to whoever captures.
