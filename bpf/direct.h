@@ -151,7 +151,8 @@ struct express_path {
 	 * identification, ECN, source port and checksums. Where no flow leaves by it, only what tells whom frames are from. */
 	__u8 headers[HEADERS6_LEN];
 	__u8 as_kernel;    /* whether the kernel's own vxlan device sends its frames alike, and to the same VTEP */
-	__u8 zero[3];
+	__u8 joined;       /* whether a frame at the NIC may be several of the wire that were joined: its program runs behind GRO */
+	__u8 zero[2];
 };
 
 _Static_assert(sizeof(struct express_path) == 128, "src/steer/express/paths.rs writes it word by word");

@@ -229,9 +229,10 @@ static __always_inline int take_from(struct xdp_md *ctx, bool six, __u64 now_ns,
 			note_foreign(flow, inner.now_ns);
 		goto up;
 	}
-	/* The ring gear judges it behind the worker that gets it now. */
+	/* The ring gear judges it behind the worker that gets it now. Joined frames count as one here, and what says of them that they
+	 * are tunnelled no program can take away with the outer headers. */
 	why = UP_RING;
-	if (going.gear == GEAR_RING)
+	if (going.gear == GEAR_RING || path->joined)
 		goto up;
 	why = judge_frame(flow, &inner, &flow->shown_in);
 	if (why != UP_REASONS)

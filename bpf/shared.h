@@ -36,7 +36,7 @@ struct steer_settings {
 	__u32 workers;
 	__u32 kernel_side; /* index of the access device's end that `vxgate_egress` sends to */
 	__u32 device;      /* index of the vxlan device that `vxgate_ingress` sends to */
-	__u32 frame_max;   /* longest frame, in bytes: of that device, its MTU and an Ethernet header; of a NIC, what a socket takes */
+	__u32 frame_max;   /* longest frame, in bytes: of a device, its MTU and an Ethernet header; of a NIC no more than a socket takes */
 	__u16 mac[3];      /* Ethernet address of the NIC that `vxgate_underlay` runs on, as on the wire */
 	__u16 gbp;         /* whether the device's frames carry their marks over the access device */
 	__u32 tap;         /* index of the TAP that `vxgate_egress` sends TCP and superframes to; 0 without one */

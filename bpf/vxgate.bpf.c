@@ -298,7 +298,8 @@ int steer_underlay(struct xdp_md *ctx)
 			/* A worker would have to be woken for this one frame. */
 			why = PASS_SHOWN;
 		} else if ((void *)(long)ctx->data_end - (void *)(long)ctx->data > settings.frame_max) {
-			/* A veth whose program is generic gets its peer's superframes uncut. No socket could take one. */
+			/* Where our program is generic, it gets what GRO has joined, or a veth's peer sends uncut. No socket could take
+			 * most of these, and the node would route none. */
 			why = PASS_OVERSIZE;
 		} else if (bpf_redirect_map(&sockets, queue, XDP_PASS) == XDP_REDIRECT) {
 			count_steered(COUNTS_UNDERLAY, 1);

@@ -50,6 +50,8 @@ pub struct NicPlan {
     pub name: String,
     /// Its Ethernet address: frames to another one are left to the kernel.
     pub mac: MacAddr,
+    /// Its MTU, in bytes: a longer frame is several of the wire that were joined, and left to the kernel.
+    pub mtu: u32,
     /// The TAP by which superframes leave through it.
     pub wire_tap: Option<AccessLink>,
 }

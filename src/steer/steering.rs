@@ -380,7 +380,7 @@ fn load_copies(plan: &SteerPlan) -> Result<Vec<Copy>, Error> {
         flow_sets: direct.map_or(0, DirectPlan::sets),
         peers: direct.map_or(0, |direct| direct.peers),
         device: nic.ifindex,
-        frame_max,
+        frame_max: frame_max.min(nic.mtu.saturating_add(ethernet::LEN as u32)),
         chains,
         mac: nic.mac,
         ..Settings::default()

@@ -2,7 +2,7 @@
 //! cannot be asked about a frame without sending it. `tests/e2e/trace.rs` sends thousands of frames to the programs, and holds
 //! what they count against this.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::port::ROOM;
@@ -36,6 +36,8 @@ pub struct Steering {
     alive: Vec<bool>,
     /// The longest frame that a socket takes in one buffer; none where it may take several.
     frame_max: Option<usize>,
+    /// The longest frame that an underlay device's MTU allows, by its index.
+    underlays: HashMap<u32, usize>,
 }
 
 /// One of our own addresses and ports. A group and a link-local address count on one link only; the others on any, which is 0.
@@ -62,8 +64,11 @@ impl Steering {
     /// As the programs are told with this state, whose table this is.
     pub fn new(state: &State, snapshot: &Snapshot) -> Self {
         let (mut endpoints, mut segments) = (HashSet::new(), HashSet::new());
+        let mut underlays = HashMap::new();
         for segment in &snapshot.segments {
             let config = &segment.config;
+            let longest = usize::from(config.underlay_mtu) + ethernet::LEN;
+            underlays.insert(config.underlay_ifindex, longest);
             for addr in [Some(config.local), config.group].into_iter().flatten() {
                 let endpoint = Endpoint::new(addr, config.port, config.underlay_ifindex);
                 endpoints.insert(endpoint);
@@ -83,6 +88,7 @@ impl Steering {
             drained: state.drained,
             alive: state.workers.iter().map(|worker| worker.alive).collect(),
             frame_max: (!chained).then(|| (state.chunk_bytes as usize).saturating_sub(ROOM)),
+            underlays,
         }
     }
 
@@ -98,7 +104,10 @@ impl Steering {
         if !self.alive.iter().any(|alive| *alive) {
             return Some(PassReason::HeartbeatStale);
         }
-        let too_long = self.frame_max.is_some_and(|max| frame.len() > max);
+        let allowed = self.underlays.get(&ifindex).copied();
+        let too_long = self
+            .frame_max
+            .is_some_and(|max| frame.len() > max.min(allowed.unwrap_or(max)));
         too_long.then_some(PassReason::Oversize)
     }
 

@@ -145,9 +145,14 @@ fn a_frame_from_the_overlay_is_traced_to_every_vtep_that_it_is_sent_to() {
      1 rx flannel.1: 0e:24:40:00:03:00 > 0e:24:40:00:01:00 IPv4 10.244.0.1 > 10.244.0.2 ICMP, TTL 64, ECN Not-ECT, 1465 bytes
      2 steering: the kernel's own path, oversize: frames up to 1464 bytes fit every path
     VERDICT pass oversize
-      why      A frame of the overlay that does not fit the path to some VTEP once it is encapsulated: the kernel tells its sender, fragments it or loses it, as the node is set up. Or an uncut superframe of the underlay, which only a virtual device with generic XDP hands over.
+      why      A frame of the overlay that does not fit the path to some VTEP once it is encapsulated: the kernel tells its sender, fragments it or loses it, as the node is set up. Or one of the underlay that is longer than its MTU: joined, or a superframe that was never cut, which only a device with generic XDP hands over.
       counter  vxgate_passed_packets_total{port="flannel.1",reason="oversize"} +1
     "#);
+    // And of the underlay: longer than its MTU.
+    for (len, is_kernels) in [("len=1464", false), ("len=1465", true)] {
+        let told = traced(&["--in", "eth0", len]);
+        assert_eq!(told.contains("VERDICT pass oversize"), is_kernels, "{told}");
+    }
     insta::assert_snapshot!(traced(&["--in", "flannel.1", "proto=arp"]), @r#"
      1 rx flannel.1: 0e:24:40:00:03:00 > ff:ff:ff:ff:ff:ff ARP, 42 bytes
      2 steering: frames up to 1464 bytes fit every path, the kernel keeps frames to 1 address: to a worker

@@ -1,6 +1,6 @@
 //! Which frames of the wire go to a socket, and what is said of those that do not.
 
-use vxgate::stats::PassReason::{self, ForeignVni, Fragment, IpOptions, NotOurs};
+use vxgate::stats::PassReason::{self, ForeignVni, Fragment, IpOptions, NotOurs, Oversize};
 
 use crate::scene::{MINUTE, PATIENCE, Scene, Steered};
 use crate::support::frames::{RawSocket, finish_outer_ip, mac, offset};
@@ -151,6 +151,32 @@ fn every_frame_is_counted_under_one_reason_and_gets_where_it_belongs() {
         let mut steered = Steered::load(1);
         steered.steering.attach().unwrap();
         check(&scene, &mut steered);
+    });
+}
+
+/// As what GRO has joined where XDP is generic: a worker would make a frame of it that the node does not route.
+#[test]
+fn a_frame_longer_than_the_mtu_is_the_kernels() {
+    let scene = Scene::new("longer", 1, 1500);
+    scene.wire.run("ip link set wire mtu 1600");
+    scene.node.enter(|| {
+        let mut steered = Steered::load(1);
+        steered.steering.attach().unwrap();
+        let _receiver = steered.open_nic(0);
+        steered.heartbeats(1, MINUTE);
+        let wire = scene.raw_on_wire();
+        let headers = scene.frame().bytes(&[]).len();
+        for (len, passed) in [(1514, 0), (1515, 1)] {
+            let before = steered.underlay();
+            wire.send(&scene.frame().bytes(&vec![1; len - headers]));
+            wait_until("the frame has a fate", PATIENCE, || {
+                steered.underlay() != before
+            });
+            let mut expected = before;
+            expected.passed[Oversize as usize] += passed;
+            expected.steered += 1 - passed;
+            assert_eq!(steered.underlay(), expected, "{len}");
+        }
     });
 }
 

@@ -218,6 +218,7 @@ pub fn plan(workers: u32, nic: &Link, device: &Link, pair: &AccessPair) -> Steer
             ifindex: nic.ifindex,
             name: nic.name.clone(),
             mac: nic.mac,
+            mtu: nic.mtu,
             wire_tap: None,
         }],
         devices: vec![DevicePlan {

@@ -156,6 +156,7 @@ impl Keeper {
         self.follow_pods();
         while !self.sleep()? {
             let now_ns = now_ns();
+        self.express.look_at_nics();
             let heard = self.changes.hear()?;
             let doubt = self.doubt.swap(false, Ordering::Acquire);
             let doubt = doubt.then_some(Change::Snapshot);

@@ -14,6 +14,7 @@ pub(super) fn steer_plan(plan: &Plan, accesses: &[AccessPair], lanes: &Lanes) ->
         ifindex: nic.ifindex,
         name: nic.name.clone(),
         mac: nic.mac,
+        mtu: nic.mtu,
         wire_tap: lanes.wire(place).map(|tap| tap.link.clone()),
     });
     let devices =

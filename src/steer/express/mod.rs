@@ -16,7 +16,7 @@ mod sending;
 mod sightings;
 mod state;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 
 pub use counters::{DirectCounters, WayCounters};
@@ -60,6 +60,8 @@ pub struct Express {
     _nics: Vec<Hook>,
     /// The underlay devices, by index, and whether each takes frames from XDP at pods' devices.
     nics_by_xdp: BTreeMap<u32, bool>,
+    /// Those of them that our program runs on behind GRO.
+    nics_joined: BTreeSet<u32>,
     /// Whether there is to be XDP at pods' devices.
     pod_xdp: bool,
 }
@@ -99,6 +101,7 @@ impl Express {
         Ok(Self {
             _nics: nics.collect::<Result<_, _>>()?,
             nics_by_xdp,
+            nics_joined: BTreeSet::new(),
             pod_xdp,
             entries,
             sightings,
@@ -112,6 +115,15 @@ impl Express {
             frame_max,
             pods: BTreeMap::new(),
         })
+    }
+
+    /// Looks how our programs run on the underlay devices, once they do.
+    pub fn look_at_nics(&mut self) {
+        let nics = self.nics_by_xdp.keys().copied();
+        let generic = |ifindex: &u32| {
+            hooks::xdp_program(*ifindex).is_some_and(|(_, mode)| mode == "xdpgeneric")
+        };
+        self.nics_joined = nics.filter(generic).collect();
     }
 
     /// The seed of the flows' hashes.
@@ -195,6 +207,7 @@ impl Express {
             deliver_max: frame(pod.map(|pod| pod.mtu)).min(to_pod),
             by_xdp: pod.is_some_and(|pod| pod.by_xdp),
             nic_by_xdp: self.pod_xdp && self.nics_by_xdp.get(&flow.departure.nic) == Some(&true),
+            joined: self.nics_joined.contains(&flow.departure.nic),
         }
     }
 

@@ -39,6 +39,8 @@ pub struct Manner {
     pub by_xdp: bool,
     /// Whether its underlay device takes frames from programs on its pod's.
     pub nic_by_xdp: bool,
+    /// Whether frames may have been joined before our program on its underlay device sees them.
+    pub joined: bool,
 }
 
 /// A path's place: its number in the array, which 0 is not.
@@ -86,7 +88,8 @@ impl Content {
             pair(from.0.into(), to.0.into()),
         ];
         let mut rest = [0; STRIDE - FIXED * size_of::<u64>()];
-        let bytes = headers.into_iter().chain([departure.as_kernel.into()]);
+        let marks = [departure.as_kernel, manner.joined].map(u8::from);
+        let bytes = headers.into_iter().chain(marks);
         rest.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
         let rest = rest.as_chunks().0.iter();
         let rest = rest.map(|bytes| u64::from_ne_bytes(*bytes));

@@ -12,6 +12,7 @@ mod ear;
 mod flows;
 mod forged;
 mod ipv6;
+mod joined;
 mod oracle;
 mod pods;
 mod ring;

@@ -76,6 +76,19 @@ fn a_frame_from_the_wire_reaches_the_pod_as_routing_would_send_it() {
     }
 }
 
+/// Where our program is generic, GRO may have made one of several.
+#[test]
+fn what_may_have_been_joined_before_goes_by_the_workers_and_what_leaves_does_not() {
+    let mut gear = gear();
+    gear.express.nics_joined.insert(LOOPBACK);
+    gear.promote(&of_pod(false));
+    let why = gear.why(WAY_IN as usize, || {
+        run(&gear.steering, "vxgate_underlay", &of_wire(false));
+    });
+    assert_eq!(why, UpReason::Ring);
+    assert_eq!(gear.send_from_pod(&of_pod(false)).0, TC_ACT_REDIRECT);
+}
+
 #[test]
 fn what_is_not_as_all_others_of_the_flow_is_handed_up_unchanged() {
     let mut gear = gear();
