@@ -75,6 +75,8 @@ pub(super) struct Known {
     pub nics: Vec<u32>,
 }
 
+    /// Links that are gone, until somebody asks for them.
+    pub gone: Vec<u32>,
 /// What matters of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LinkFacts {
@@ -218,6 +220,7 @@ impl Known {
             return heard.note_links(Change::Link);
         }
         let mut settings = Vec::new();
+            self.gone.push(link.ifindex);
         if link.kind.as_deref() == Some("bridge") {
             let decisive = attributes(&data).filter(|(number, _)| BRIDGE_SETTINGS.contains(number));
             settings.extend(decisive.map(|(number, value)| (number, value.to_vec())));

@@ -136,6 +136,7 @@ impl Changes {
     pub fn catch_up(&mut self, socket: &mut Socket) -> Result<(), netlink::Error> {
         let mut known = Known::default();
         known.nics.clone_from(&self.known.nics);
+        known.gone.append(&mut self.known.gone);
         for (kind, body) in DUMPS {
             socket.dump_with(kind, body, |message| {
                 known.judge(message, &mut Heard::default());
@@ -149,6 +150,12 @@ impl Changes {
     /// Has what these underlay devices can do for XDP matter, too: frames from pods go out of them by it.
     pub fn attend(&mut self, nics: impl Iterator<Item = u32>) {
         self.known.nics.extend(nics);
+    }
+
+    /// The links that were heard to be gone since this was asked last. Another link may have the index of one by now, and one that
+    /// went to another namespace has taken along what is attached to it.
+    pub fn take_gone(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.known.gone)
     }
 
     /// Whether what devices can do for XDP would change unheard.

@@ -208,11 +208,18 @@ fn gateways_carry_direct(gateways: &[(Node, Vxgate)]) {
     }
 }
 
-/// A device that comes from another namespace keeps its index where that is free: as the next one of a runtime does.
+/// A device that comes from another namespace keeps its index where that is free: as the next one of a runtime does. The one before is
+/// deleted, or goes to another namespace, with all that is attached to it.
 #[test]
 fn a_device_with_the_index_of_one_that_is_gone_is_another_pods() {
+    another_has_its_index("del veth-web1");
+    another_has_its_index("set veth-web1 netns");
+}
+
+fn another_has_its_index(goes: &str) {
     let lab = Lab::up();
     let (node, pod) = (lab.node(Node::Master), lab.netns("web1"));
+    let elsewhere = lab.netns("ext");
     let vxgate = Vxgate::start(&node, DIRECT);
     let attended = || {
         let status = vxgate.status();
@@ -226,10 +233,17 @@ fn a_device_with_the_index_of_one_that_is_gone_is_another_pods() {
     // It hears of both at once: the first goes and the next comes while somebody else has the kernel's lock.
     vxgate.signal(Signal::SIGSTOP);
     let (node_name, pod_name) = (node.name(), pod.name());
+    let goes = match goes.ends_with("netns") {
+        true => {
+            pod.script("ip link set eth0 down; ip addr flush dev eth0; ip link set eth0 name eth1");
+            format!("{goes} {}", elsewhere.name())
+        }
+        false => goes.to_owned(),
+    };
     batch(
         Some(node_name),
         &format!(
-            "link del veth-web1
+            "link {goes}
 link add veth-web1 index {index} mtu 1450 type veth peer name eth0 mtu 1450 netns {pod_name}
 link set veth-web1 master cni0 up
 "

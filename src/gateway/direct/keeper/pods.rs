@@ -10,6 +10,9 @@ use crate::steer;
 impl Keeper {
     /// Attaches to the pods' devices that came, and lets go of those that went.
     pub fn follow_pods(&mut self) {
+        for ifindex in self.changes.take_gone() {
+            self.express.detach_pod(ifindex);
+        }
         let found = match self.find_pods() {
             Ok(found) => found,
             Err(error) => {
