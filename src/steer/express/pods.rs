@@ -88,6 +88,15 @@ impl Express {
         }
     }
 
+    /// Says what a pod's device is called now.
+    pub fn set_name(&mut self, ifindex: u32, name: &str) {
+        if let Some(pod) = self.pods.get_mut(&ifindex)
+            && pod.name != name
+        {
+            name.clone_into(&mut pod.name);
+        }
+    }
+
     /// Says how long the packets are that a pod's device takes, in bytes: of flows that are promoted from now on.
     pub fn set_mtu(&mut self, ifindex: u32, mtu: u32) {
         if let Some(pod) = self.pods.get_mut(&ifindex) {

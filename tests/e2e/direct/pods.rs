@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Ear, PATIENCE, Talk, mac_text};
+use super::{Ear, PATIENCE, Talk, flow_of, mac_text, talk};
 use crate::failover::start;
 use crate::support::lab::{Lab, Node};
 use crate::support::netns::Netns;
@@ -261,6 +261,28 @@ link set veth-web1 master cni0 up
     let mut talk = Talk::start(&pod, &far, &lab.client_address(Node::Worker));
     talk.until_direct(&vxgate);
     assert_eq!(attended(), Some((index, Some(2))));
+    vxgate.balanced();
+}
+
+#[test]
+fn a_pods_device_is_called_what_it_is_called_now() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Master);
+    let vxgate = Vxgate::start(&node, DIRECT);
+    let mut talk = talk(&lab);
+    talk.until_direct(&vxgate);
+    node.run("ip link set veth-cli1 name veth-new");
+    let names = || {
+        let status = vxgate.status();
+        let devices = status.0["direct"]["pod_devices"].as_object();
+        let names = devices.map(|devices| devices.keys().cloned().collect::<Vec<_>>());
+        names.unwrap_or_default()
+    };
+    wait_until("the device has its new name", PATIENCE, || {
+        names() == ["veth-new", "veth-web1"]
+    });
+    talk.until_direct(&vxgate);
+    assert_eq!(flow_of(&vxgate, &talk)["device"], "veth-new");
     vxgate.balanced();
 }
 

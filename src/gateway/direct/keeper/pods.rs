@@ -33,6 +33,7 @@ impl Keeper {
         gone.for_each(|ifindex| self.express.detach_pod(*ifindex));
         for port in ports {
             if known.contains(&port.ifindex) {
+                self.express.set_name(port.ifindex, &port.name);
                 self.express.set_mtu(port.ifindex, port.mtu);
                 continue;
             }
