@@ -17,6 +17,7 @@ use crossbeam::channel::{Receiver, bounded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::refused::{self, Refused};
+use super::strays::Strays;
 use super::{Gear, Question, Running, Shared, lock, tell};
 use crate::config;
 use crate::control::{Change, Changes};
@@ -65,6 +66,7 @@ pub(super) struct Keeper {
     sweep_ns: u64,
     /// What was found in the parts of this round.
     found: Found,
+    strays: Strays,
     /// The pods' devices could not be listed, and nothing may change that has them listed again.
     pods_due: bool,
     /// Where there is any.
@@ -121,6 +123,7 @@ impl Keeper {
             look_ns: 0,
             sweep_ns: 0,
             found: Found::default(),
+            strays: Strays::default(),
             pods_due: false,
             forbidden: None,
             tcp_forbidden: None,
@@ -153,10 +156,10 @@ impl Keeper {
 
     /// Until it is told to stop.
     fn keep(&mut self) -> io::Result<()> {
+        self.express.look_at_nics();
         self.follow_pods();
         while !self.sleep()? {
             let now_ns = now_ns();
-        self.express.look_at_nics();
             let heard = self.changes.hear()?;
             let doubt = self.doubt.swap(false, Ordering::Acquire);
             let doubt = doubt.then_some(Change::Snapshot);
@@ -306,7 +309,13 @@ impl Keeper {
         let what = "no direct path for TCP";
         self.tcp_forbidden = note(what, conntrack, self.tcp_forbidden.take());
         self.judge.allow_tcp(self.tcp_forbidden.is_none());
+        let counters = self.express.counters().read();
         let mut shared = lock(&self.shared);
+        if let Ok([_, taken, delivered, _, _]) = counters {
+            shared.strayed = self
+                .strays
+                .look(taken.received, taken.fates(delivered.forwarded));
+        }
         (shared.unheard, shared.refused) = (self.sightings.lost(), self.judge.refused());
         shared.why_not.clone_from(&self.forbidden);
         shared.why_not_tcp.clone_from(&self.tcp_forbidden);

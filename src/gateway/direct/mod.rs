@@ -24,6 +24,7 @@
 
 mod keeper;
 mod refused;
+mod strays;
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
@@ -238,6 +239,8 @@ struct Shared {
     /// Sightings that came to nothing, by the last look: too many waited, or there was no place for their flows.
     unheard: u64,
     refused: u64,
+    /// Frames that were lost between the underlay and their pods' devices, by the last look.
+    strayed: u64,
     changes: BTreeMap<Change, u64>,
 }
 
@@ -261,9 +264,11 @@ impl Direct {
 
     /// What there is to say of it.
     pub fn state(&self) -> DirectState {
+        // First: what is lost by then has been taken by the look below.
+        let strayed = lock(&self.shared).strayed;
         let counters = self.running.as_ref().map(|running| running.counters.read());
         let mut trouble = None;
-        let [out, taken, delivered, ring_out, ring_in] = match counters {
+        let [out, mut taken, delivered, ring_out, ring_in] = match counters {
             Some(Ok(ways)) => ways,
             Some(Err(error)) => {
                 trouble = Some(fault::line(&error));
@@ -271,6 +276,7 @@ impl Direct {
             }
             None => Default::default(),
         };
+        taken.lost += strayed;
         let shared = lock(&self.shared);
         let by_what = shared.changes.iter();
         let by_what = by_what.map(|(what, times)| (what.label().to_owned(), *times));
@@ -307,8 +313,7 @@ fn way(counters: &WayCounters, forwarded: u64) -> DirectWayState {
     let up = UpReason::ALL.iter().zip(counters.up);
     let up = up.map(|(reason, count)| (reason.label().to_owned(), count));
     let handed_up: u64 = counters.up.iter().sum();
-    let fates = forwarded + counters.lost + handed_up;
-    let in_flight = counters.received.cast_signed() - fates.cast_signed();
+    let in_flight = counters.received.cast_signed() - counters.fates(forwarded).cast_signed();
     DirectWayState {
         received: counters.received,
         forwarded,

@@ -195,7 +195,8 @@ pub struct DirectWayState {
     pub forwarded: u64,
     /// Bytes of these, without outer headers.
     pub forwarded_bytes: u64,
-    /// Frames for whose headers there was no memory.
+    /// Frames for whose headers there was no memory, or that the kernel's own queues have dropped between the underlay and a pod's
+    /// device.
     pub lost: u64,
     /// Frames without a fate so far: taken off the underlay, and on their way to a pod's device.
     pub in_flight: i64,

@@ -24,7 +24,7 @@ const COUNTERS: [(&str, &str, Pick<DirectWayState>); 4] = [
     ),
     (
         "vxgate_direct_lost_packets_total",
-        "Frames for whose headers there was no memory.",
+        "Frames for whose headers there was no memory, or that the kernel dropped between the underlay and a pod.",
         |way| Total::Count(way.lost),
     ),
 ];

@@ -32,6 +32,13 @@ pub struct WayCounters {
     pub received: u64,
 }
 
+impl WayCounters {
+    /// How many of those that came have a fate, when so many got where they should.
+    pub fn fates(&self, forwarded: u64) -> u64 {
+        forwarded + self.lost + self.up.iter().sum::<u64>()
+    }
+}
+
 /// A look at the gears' counters from other threads.
 #[derive(Debug, Clone)]
 pub struct DirectCounters {
