@@ -5,10 +5,12 @@
 //!
 //! A port on which the operator has put something that frames would go around on the direct path (a queueing discipline, such
 //! as the limit of a pod's bandwidth, or classifiers) is left out, and said so; and so are all ports of a bridge that has it.
+//! So are those of a bridge that filters VLANs: a frame for the bridge's own address may have to get there by way of another pod,
+//! which joins two of them and filters what passes.
 
 use std::collections::{HashMap, HashSet};
 
-use crate::netlink::LinkKind;
+use crate::netlink::{LinkKind, attributes, flag_or_u8};
 
 /// Descriptors for programs at pods' devices: with all others, as many as a process may have where nobody says otherwise.
 const DESCRIPTORS: usize = 896;
@@ -17,6 +19,9 @@ const DESCRIPTORS: usize = 896;
 pub const fn pods_max(programs: usize) -> usize {
     DESCRIPTORS / programs
 }
+
+/// `IFLA_BR_VLAN_FILTERING`.
+const VLAN_FILTERING: u16 = 7;
 
 /// A pod's device.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +71,7 @@ pub fn pods(links: &[LinkKind], with_clsact: &[u32], max: usize) -> Pods {
         };
         let around = obstacle(link, "it", with_clsact);
         let around = around.or_else(|| obstacle(bridge, &bridge.link.name, with_clsact));
+        let around = around.or_else(|| between_vlans(bridge));
         if let Some(why) = around {
             found.left_out.push((port, why));
         } else if found.ports.len() == max {
@@ -91,10 +97,20 @@ fn obstacle(link: &LinkKind, name: &str, with_clsact: &[u32]) -> Option<String> 
     })
 }
 
+/// Whom frames could go around between VLANs of this bridge.
+fn between_vlans(bridge: &LinkKind) -> Option<String> {
+    let mut settings = attributes(&bridge.data);
+    let filters = settings.any(|(number, on)| number == VLAN_FILTERING && flag_or_u8(on));
+    filters.then(|| {
+        let name = &bridge.link.name;
+        format!("{name} filters VLANs, and its frames would go around whoever joins two of them")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::Link;
+    use crate::netlink::{Link, RequestBody};
     use crate::wire::MacAddr;
 
     const MAX: usize = pods_max(2);
@@ -203,6 +219,22 @@ mod tests {
             "{why:?}"
         );
         assert!(why[1].starts_with("bridge2 has classifiers"), "{why:?}");
+    }
+
+    /// What is between a port's VLAN and the bridge's own may be a pod that filters.
+    #[test]
+    fn a_bridge_that_filters_vlans_has_its_ports_left_out() {
+        let filtering = |on: u8| {
+            let mut bridge = link(1, "bridge", None);
+            let data = RequestBody::default().with(1, &[0; 4]).with(7, &[on]);
+            bridge.data = data.as_bytes().to_vec();
+            pods(&[bridge, link(4, "veth", Some(1))], &[], MAX)
+        };
+        assert_eq!(indexes(&filtering(0)), [4]);
+        let found = filtering(1);
+        assert_eq!(indexes(&found), [0; 0]);
+        let (_, why) = &found.left_out[0];
+        assert!(why.starts_with("bridge1 filters VLANs"), "{why}");
     }
 
     #[test]
