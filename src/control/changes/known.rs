@@ -20,6 +20,8 @@ const VALID: u16 = !(neighbour_state::INCOMPLETE | neighbour_state::FAILED);
 /// `RTM_NEWQDISC` to `RTM_GETTFILTER` (`linux/rtnetlink.h`).
 const TRAFFIC_CONTROL: std::ops::RangeInclusive<u16> = 36..=46;
 
+/// `RTM_GETNEIGH`: the kernel asks whoever may know where a neighbour is, or a station (`neigh_app_ns`, `vxlan_fdb_miss`).
+const GET_NEIGHBOUR: u16 = 30;
 /// `RTM_NEWLINK`, `RTM_DELLINK`.
 const NEW_LINK: u16 = 16;
 const DEL_LINK: u16 = 17;
@@ -48,9 +50,9 @@ const GENERIC_HEADER_LEN: usize = 4;
 const FEATURES_IFINDEX: u16 = 1;
 
 /// What of a bridge's own settings decides whether a frame gets through (`IFLA_BR_VLAN_FILTERING`, `IFLA_BR_VLAN_PROTOCOL`,
-/// `IFLA_BR_NF_CALL_IPTABLES`, `IFLA_BR_VLAN_DEFAULT_PVID`, `IFLA_BR_MULTI_BOOLOPT`). Between them are timers, which are never
-/// twice the same.
-const BRIDGE_SETTINGS: [u16; 5] = [7, 8, 36, 39, 46];
+/// `IFLA_BR_NF_CALL_IPTABLES`, `IFLA_BR_NF_CALL_IP6TABLES`, `IFLA_BR_VLAN_DEFAULT_PVID`, `IFLA_BR_MULTI_BOOLOPT`). Between them
+/// are timers, which are never twice the same.
+const BRIDGE_SETTINGS: [u16; 6] = [7, 8, 36, 37, 39, 46];
 
 /// The family of what bridges say of their ports (`linux/socket.h`).
 pub(super) const AF_BRIDGE: u8 = 7;
@@ -73,10 +75,10 @@ pub(super) struct Known {
     pub narrow: NarrowRoutes,
     /// Underlay devices that frames from pods go out of by XDP.
     pub nics: Vec<u32>,
-}
-
     /// Links that are gone, until somebody asks for them.
     pub gone: Vec<u32>,
+}
+
 /// What matters of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LinkFacts {
@@ -134,6 +136,7 @@ impl Known {
                 // In the midst of the nexthops' numbers.
                 kind if VLAN.contains(&kind) => heard.note(Change::Link),
                 kind if NEXTHOP.contains(&kind) => heard.note(Change::Nexthop),
+                GET_NEIGHBOUR => {}
                 NEW_LINK | DEL_LINK if !self.port(message) => {}
                 NEW_LINK | DEL_LINK => heard.note(Change::Link),
                 _ => heard.note(Change::Unknown),
@@ -217,10 +220,10 @@ impl Known {
         } = found;
         if !exists {
             self.links.remove(&link.ifindex);
+            self.gone.push(link.ifindex);
             return heard.note_links(Change::Link);
         }
         let mut settings = Vec::new();
-            self.gone.push(link.ifindex);
         if link.kind.as_deref() == Some("bridge") {
             let decisive = attributes(&data).filter(|(number, _)| BRIDGE_SETTINGS.contains(number));
             settings.extend(decisive.map(|(number, value)| (number, value.to_vec())));
@@ -483,6 +486,15 @@ mod tests {
     }
 
     #[test]
+    fn a_question_where_a_neighbour_is_is_no_change() {
+        const WANTED: u16 = 30;
+        for family in [INET, BRIDGE] {
+            let asked = heard(&mut Known::default(), WANTED, &neighbour(family, FAILED, 1));
+            assert_eq!(asked, Heard::default());
+        }
+    }
+
+    #[test]
     fn an_address_whose_lease_is_renewed_is_no_change() {
         let mut known = Known::default();
         let address = |flags: u32, valid_s: u32| {
@@ -561,10 +573,11 @@ mod tests {
     #[test]
     fn a_bridge_is_a_change_when_a_setting_is_another_and_not_when_its_timers_run() {
         let mut known = Known::default();
-        let mut changed = |filtering: u8, timer: u8, group: u32| {
+        let mut changed = |filtering: u8, calls_ip6tables: u8, timer: u8, group: u32| {
             let mut payload = vec![0, 0, 1, 0, 5, 0, 0, 0, 0x41, 0, 0, 0, 0, 0, 0, 0];
             let data = RequestBody::default()
                 .with(7, &[filtering])
+                .with(37, &[calls_ip6tables])
                 .with(19, &[timer; 8]);
             let info = RequestBody::default()
                 .with(1, b"bridge\0")
@@ -576,11 +589,12 @@ mod tests {
             payload.extend(body.as_bytes());
             heard(&mut known, 16, &payload).is(Change::Link)
         };
-        assert!(!changed(0, 1, 0), "it is new");
-        assert!(!changed(0, 2, 0));
-        assert!(changed(1, 2, 0));
-        assert!(!changed(1, 3, 0));
-        assert!(changed(1, 3, 7));
+        assert!(!changed(0, 0, 1, 0), "it is new");
+        assert!(!changed(0, 0, 2, 0));
+        assert!(changed(1, 0, 2, 0));
+        assert!(!changed(1, 0, 3, 0));
+        assert!(changed(1, 1, 3, 0));
+        assert!(changed(1, 1, 3, 7));
     }
 
     #[test]
