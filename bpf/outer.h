@@ -36,7 +36,7 @@ static __always_inline __u16 next_id(void)
 	if (!next)
 		return 0;
 	*next += 1;
-	return *next * settings.cpus + bpf_get_smp_processor_id();
+	return *next * settings.ids_apart + bpf_get_smp_processor_id();
 }
 
 static __always_inline bool same_mac(const __u8 *one, const __u8 *other)

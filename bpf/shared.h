@@ -41,7 +41,7 @@ struct steer_settings {
 	__u16 gbp;         /* whether the device's frames carry their marks over the access device */
 	__u32 tap;         /* index of the TAP that `vxgate_egress` sends TCP and superframes to; 0 without one */
 	__u32 flow_sets;   /* how many sets of promoted flows there are, a power of two; 0: no direct path */
-	__u32 cpus;        /* how many processors there may be */
+	__u32 ids_apart;   /* a power of two, and no less than how many processors there may be */
 	__u32 peers;       /* how many places for peers `express_peers` has of each processor */
 };
 

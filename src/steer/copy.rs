@@ -76,7 +76,7 @@ impl Settings {
             .collect();
         bytes.extend(self.mac.0);
         bytes.extend(u16::from(self.gbp).to_ne_bytes());
-        let rest = [self.tap, self.flow_sets, cpus(), self.peers];
+        let rest = [self.tap, self.flow_sets, ids_apart(cpus()), self.peers];
         bytes.extend(rest.iter().flat_map(|number| number.to_ne_bytes()));
         bytes
     }
@@ -111,6 +111,12 @@ pub(super) const fn paths_of(flows: usize) -> usize {
 /// How many processors there may be.
 pub(super) fn cpus() -> u32 {
     libbpf_rs::num_possible_cpus().map_or(1, |cpus| cpus.max(1) as u32)
+}
+
+/// How far apart identifications are that one processor gives one after the other. Where that did not divide all that there are, its
+/// series would come back to those of others.
+const fn ids_apart(cpus: u32) -> u32 {
+    cpus.next_power_of_two()
 }
 
 /// Numbers above all other descriptors of a process, where it may have so many, or most of them.
@@ -420,6 +426,21 @@ pub(super) mod tests {
             .write(&mut bytes, payload)
             .unwrap();
         bytes
+    }
+
+    /// As `next_id` of `bpf/outer.h` gives them, of 16 bits.
+    #[test]
+    fn no_identification_is_given_by_two_processors() {
+        for cpus in [1, 2, 3, 6, 48, 64, 96, 192] {
+            let mut givers = vec![None; usize::from(u16::MAX) + 1];
+            for cpu in 0..cpus {
+                for number in 0..u32::from(u16::MAX) + 1 {
+                    let id = (number * ids_apart(cpus) + cpu) as u16;
+                    let giver = *givers[usize::from(id)].get_or_insert(cpu);
+                    assert_eq!(giver, cpu, "of {cpus}");
+                }
+            }
+        }
     }
 
     #[test]
