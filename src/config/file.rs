@@ -767,6 +767,7 @@ mod tests {
             }
         }
     }
+
     #[test]
     fn what_says_its_settings_once_is_not_asked_for_them_again() {
         let (pipe, mut writer) = io::pipe().unwrap();

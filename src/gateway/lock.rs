@@ -165,6 +165,7 @@ mod tests {
         drop(first);
         DeviceLock::acquire("flannel.1", ifindex).unwrap();
     }
+
     #[test]
     fn a_lock_whose_queue_is_full_holds_nobody_up() {
         let ifindex = 0x6000_0000 + std::process::id() % 0x0fff_ffff;

@@ -92,6 +92,7 @@ mod tests {
         let _held = UnixDatagram::bind_addr(&address).unwrap();
         assert_eq!(holder_of_name(&name), Some(i32::try_from(own).ok()));
     }
+
     #[test]
     fn a_name_of_any_bytes_hides_no_other() {
         let own = std::process::id();
