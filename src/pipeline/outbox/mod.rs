@@ -140,7 +140,8 @@ impl Outbox {
 
     /// Transmits all that waits, wakes the kernel once, and counts. What the port never sends for its length is dropped
     /// as [`DropReason::Oversize`], what the kernel refuses as [`DropReason::RxInvalid`], what the port takes no more of for the
-    /// reason `refused`, or as [`DropReason::LinkDown`] when that is why. The outbox is empty afterwards. Returns how many frames the port took.
+    /// reason `refused`, or as [`DropReason::LinkDown`] when that is why. The outbox is empty afterwards. Returns how many frames
+    /// the port took.
     pub fn flush<P: Port>(
         &mut self,
         port: &mut P,
