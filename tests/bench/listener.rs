@@ -1,5 +1,6 @@
 //! The receiver in user space: what it takes, what it leaves alone, what it cannot take, and what it refuses.
 
+use std::process::Command;
 use std::time::Duration;
 
 use vxgate::loadgen::engine::{
@@ -48,6 +49,22 @@ fn it_says_what_it_is() {
     drop(listener);
     // All of it went: the next one has the device.
     self::listener(&wire);
+}
+
+/// What this process starts while it has a socket, and what outlives that, has no part in the socket's queue.
+#[test]
+fn what_is_started_meanwhile_holds_no_queue() {
+    let wire = Wire::new("meanwhile");
+    let far0 = ifindex(&wire.far, "far0");
+    let open = || wire.far.enter(|| AfxdpGenerator::open(far0, 0, None));
+    let generator = open().unwrap();
+    // All that this process lets its children have: not by `command`, which keeps the descriptors of neighbours from them.
+    let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+    drop(generator);
+    let again = open();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    again.unwrap();
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! An AF_XDP socket of xsk-rs on one queue of a device, with memory of its own: what the generator sends through and the
 //! listener reads from.
-#![allow(unsafe_code)] // WHY: xsk-rs opens sockets by an unsafe function only.
+#![allow(unsafe_code)] // WHY: xsk-rs opens sockets by an unsafe function only, and lends their descriptors as numbers.
 
 use std::error::Error;
 use std::io;
 use std::num::NonZeroU32;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::{FdFlags, fcntl_setfd};
 use xsk_rs::config::{
     BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig,
 };
@@ -105,6 +107,7 @@ fn bind(
         let name: Interface = device.name.parse().map_err(invalid)?;
         // SAFETY: the UMEM is this socket's alone, and no program is loaded.
         let opened = unsafe { Socket::new(config, &umem, &name, queue) }.map_err(system)?;
+        keep(&opened.0)?;
         Ok((umem, free, opened))
     };
     let deadline = Instant::now() + BUSY_PATIENCE;
@@ -127,6 +130,14 @@ fn bind(
             }
         }
     }
+}
+
+/// Keeps the socket, which is its memory's too, from programs that this process starts: libxdp opens it without
+/// `SOCK_CLOEXEC`, and a disturber's daemon that has it would hold the queue long after the load.
+fn keep(transmit: &TxQueue) -> io::Result<()> {
+    // SAFETY: the queue keeps its socket open.
+    let socket = unsafe { BorrowedFd::borrow_raw(transmit.fd().as_raw_fd()) };
+    Ok(fcntl_setfd(socket, FdFlags::CLOEXEC)?)
 }
 
 /// The system's error within one of xsk-rs.
