@@ -3,10 +3,12 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::support::process;
 
 const VXGATE: &str = env!("CARGO_BIN_EXE_vxgate");
 /// What somebody may have written into a note.
@@ -78,7 +80,7 @@ pub fn file() -> (TempDir, PathBuf) {
 }
 
 pub fn compare(file: &Path, flags: &[&str]) -> Output {
-    let mut command = Command::new(VXGATE);
+    let mut command = process::command(VXGATE);
     command.args(["bench", "compare"]).arg(file).args(flags);
     command.output().unwrap()
 }

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use tempfile::TempDir;
 
 use crate::browser::{Browser, Look, Scheme};
 use crate::compare::{self, WILD};
 use crate::faults::{Fault, faulty_wire};
+use crate::support::process;
 use crate::wire::Wire;
 
 const VXGATE: &str = env!("CARGO_BIN_EXE_vxgate");
@@ -74,7 +74,7 @@ fn a_measurement_can_be_read_by_everybody() {
     let folder = TempDir::new().unwrap();
     let page = folder.path().join("report.html");
     fs::write(&page, "the last one").unwrap();
-    let output = Command::new(VXGATE)
+    let output = process::command(VXGATE)
         .args([
             "bench",
             "rate",
@@ -132,7 +132,7 @@ fn a_search_shows_its_curves() {
     let browser = Browser::new("curves-reader");
     let folder = TempDir::new().unwrap();
     let page = folder.path().join("search.html");
-    let output = Command::new(VXGATE)
+    let output = process::command(VXGATE)
         .args([
             "bench",
             "ndr",

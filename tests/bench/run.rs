@@ -4,11 +4,12 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::support::process;
 use crate::wire::Wire;
 
 /// A measurement between the ends of a wire.
 pub fn bench(measurement: &str, wire: &Wire, flags: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vxgate"));
+    let mut command = process::command(env!("CARGO_BIN_EXE_vxgate"));
     let ends = format!(
         "bench {measurement} --tx near0 --tx-netns {} --rx far0 --rx-netns {}",
         wire.near.name(),

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::faults::{Fault, faulty_wire};
-use crate::support::wait_until;
+use crate::support::{process, wait_until};
 use crate::wire::{PATIENCE, Wire};
 
 /// Few frames in a short time, so that a veth's ring of 256 holds all that comes while its reader is kept from the processor.
@@ -24,7 +24,7 @@ fn command(wire: &Wire, measurement: &str, flags: &str) -> Command {
         wire.near.name(),
         wire.far.name()
     );
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vxgate"));
+    let mut command = process::command(env!("CARGO_BIN_EXE_vxgate"));
     command.args(ends.split(' ').chain(flags.split_ascii_whitespace()));
     command
 }
@@ -221,7 +221,7 @@ fn settings_that_cannot_be_are_refused() {
         wire.near.name(),
         wire.far.name()
     );
-    let output = Command::new(env!("CARGO_BIN_EXE_vxgate"))
+    let output = process::command(env!("CARGO_BIN_EXE_vxgate"))
         .args(other.split(' '))
         .output()
         .unwrap();

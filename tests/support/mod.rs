@@ -17,6 +17,7 @@ pub mod http;
 pub mod lab;
 pub mod napi;
 pub mod netns;
+pub mod process;
 pub mod sequence;
 pub mod stream;
 pub mod vxgate;

@@ -10,6 +10,8 @@ use std::thread;
 use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
 
+use super::process;
+
 /// A named network namespace. The one that made it removes it when dropped; a handle from [`Netns::existing`] does not.
 #[derive(Debug)]
 pub struct Netns {
@@ -64,7 +66,7 @@ impl Netns {
     /// A command that will run inside. `ip netns exec` becomes the program, so the child's pid is the program's, and its
     /// `/sys` is that of the namespace.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("ip");
+        let mut command = process::command("ip");
         command.args(["netns", "exec", &self.name, program]);
         command
     }
@@ -169,7 +171,7 @@ pub fn run(words: &[&str]) -> String {
     let (program, arguments) = words
         .split_first()
         .expect("a command line has a first word");
-    let output = Command::new(program)
+    let output = process::command(program)
         .args(arguments)
         .output()
         .unwrap_or_else(|error| panic!("{program}: {error}"));
