@@ -3,16 +3,26 @@
 use std::thread;
 use std::time::Duration;
 
-use vxgate::loadgen::engine::Load;
+use vxgate::loadgen::engine::{Control, Load};
 
 use crate::faults::{Fault, faulty_wire};
 use crate::frames::TUNNELLED;
 use crate::support::frames::RawSocket;
 use crate::support::wait_until;
-use crate::wire::{Hands, PATIENCE, alone, by_hands, expect, flows};
+use crate::wire::{Hands, PATIENCE, alone, by_hands, expect, flows, kernel_sent};
 
 const LEN: u16 = 250;
-const FAST: &str = "rate 10gbit burst 100kb limit 10mb";
+/// Faster than any load here, and slow enough that what has waited does not come at once: a veth holds 256 frames.
+const FAST: &str = "rate 20mbit burst 8kb limit 10mb";
+
+/// Ends a run, also when the test that watches it fails.
+struct Running<'a>(&'a Control);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
 
 /// A queue that is drained at a fixed rate: the n-th frame of a burst waits for n - 1 others.
 fn a_queue_shows_its_delay(hands: Hands) {
@@ -67,35 +77,38 @@ fn a_stall_is_in_the_tail_in_full(hands: Hands) {
         streams: &streams,
         rate_fps: RATE_FPS,
         burst: 1,
-        duration: Duration::from_millis(1500),
+        duration: Duration::from_secs(3600),
     };
     let mut generator = wire.generator(hands.engine);
+    let control = Control::default();
     let arrived = || sink.read().unwrap().latency.len();
+    let passed = || kernel_sent(&middle.netns, "mid1");
+    let drain_at = |rate| {
+        let change = format!("tc qdisc change dev mid1 root tbf {rate}");
+        middle.netns.run(&change);
+    };
     let sent = thread::scope(|scope| {
-        let run = scope.spawn(|| wire.near.enter(|| generator.run(&load)).unwrap());
-        wait_until("the first frames", PATIENCE, || arrived() > 0);
-        middle
-            .netns
-            .run("tc qdisc change dev mid1 root tbf rate 8bit burst 2kb limit 10mb");
-        // A receiver in user space may have to take some still that have passed: until then, they are missing.
-        let mut before = 0;
-        wait_until("what has passed", PATIENCE, || {
-            let received = sink.read().unwrap();
-            before = received.latency.len();
-            received.receiver_lost == 0
+        let running = Running(&control);
+        let run = scope.spawn(|| {
+            wire.near
+                .enter(|| generator.run_watched(&load, &control))
+                .unwrap()
         });
+        wait_until("the first frames", PATIENCE, || arrived() > 0);
+        drain_at("rate 8bit burst 2kb limit 10mb");
+        let before = passed();
         thread::sleep(STALL);
         // What was in the bucket may have passed after the look, and no more.
-        assert!(arrived() <= before + 16, "the device did not stall");
-        middle
-            .netns
-            .run(&format!("tc qdisc change dev mid1 root tbf {FAST}"));
-        // A queue that is told another rate looks up at the next frame only, and the load may be over by now.
+        assert!(passed() <= before + 16, "the device did not stall");
+        drain_at(FAST);
+        let meanwhile = control.sent();
+        // A queue that is told another rate looks up at the next frame only.
         let other = RawSocket::open(&middle.netns, "mid1");
-        wait_until("the end of the load", PATIENCE, || {
+        wait_until("the frames of the stall", PATIENCE, || {
             other.send(&[0xff; 60]);
-            run.is_finished()
+            arrived() >= meanwhile
         });
+        drop(running);
         run.join().unwrap()
     });
     wait_until("the last frame at the sink", PATIENCE, || {

@@ -15,7 +15,7 @@ use vxgate::loadgen::headers::{FlowHeaders, Shape};
 
 use crate::frames::{PLAIN, TUNNELLED, VXLAN_PORT, flow};
 use crate::support::netns::Netns;
-use crate::wire::{Engine, Hands, Wire, alone, by_hands, flows, ifindex, run, slow_load};
+use crate::wire::{Engine, Hands, Wire, alone, by_hands, flows, ifindex, keep_up, run, slow_load};
 
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults.bpf.o"));
 const LEN: u16 = 200;
@@ -113,6 +113,7 @@ impl Middle {
 }
 
 pub fn faulty_wire(name: &str, fault: Fault) -> (Wire, Middle) {
+    keep_up();
     let prefix = format!("vx{}-bench-{name}", std::process::id());
     let middle = Netns::create(&format!("{prefix}-middle"));
     let wire = Wire {
