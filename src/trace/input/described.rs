@@ -13,6 +13,7 @@ use crate::trace::At;
 use crate::wire::{MacAddr, ethernet, ipv4, ipv6, udp, vlan, vxlan};
 
 const ARP: u16 = 0x0806;
+const NO_DF: &str = "an IPv6 header has no such bit";
 /// Of nobody: locally administered.
 const SOMEBODY: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0x02]);
 
@@ -192,19 +193,27 @@ fn inner(
             .ok_or_else(|| format!("len={len} has no room for the headers, or is too long")),
     };
     let ip = Ip::between_pods(words)?;
-    if words.text("proto") == Some("arp") {
+    if ip.source.is_ipv6() {
+        words.refuse(&["df"], NO_DF)?;
+    }
+    let proto = words.text("proto").unwrap_or("icmp");
+    if !matches!(proto, "tcp" | "udp") {
+        words.refuse(
+            &["sport", "dport"],
+            "only proto=tcp and proto=udp have ports",
+        )?;
+    }
+    if proto == "arp" {
+        words.refuse(&["ttl", "ecn", "df"], "proto=arp has no IP header")?;
         let packet = arp(&ip, source_of(&frame))?;
+        let padding = len.map(|_| left(packet.len())).transpose()?;
         frame.extend(ARP.to_be_bytes());
         frame.extend(packet);
+        frame.resize(frame.len() + padding.unwrap_or(0), 0);
         return Ok(frame);
     }
     let (sport, dport) = (words.number("sport", 40_000)?, words.number("dport", 80)?);
-    let packet = packet(
-        &ip,
-        words.text("proto").unwrap_or("icmp"),
-        (sport, dport),
-        left,
-    )?;
+    let packet = packet(&ip, proto, (sport, dport), left)?;
     frame.extend(ip.ether_type().to_be_bytes());
     frame.extend(packet);
     Ok(frame)
@@ -362,6 +371,9 @@ impl Outer {
         let source = source
             .or(peer)
             .ok_or_else(|| "outer-src is missing: the device knows no VTEP".to_owned())?;
+        if source.is_ipv6() {
+            words.refuse(&["outer-df"], NO_DF)?;
+        }
         let vni = words.number("vni", config.vni.get())?;
         if vni >= 1 << 24 {
             return Err(format!("vni={vni}: at most {}", (1 << 24) - 1));

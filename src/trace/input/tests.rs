@@ -82,6 +82,15 @@ fn what_is_said_is_in_the_frame() {
 }
 
 #[test]
+fn an_arp_request_is_padded_to_its_length() {
+    let bare = bytes(ACCESS, "proto=arp");
+    assert_eq!(bare.len(), 14 + 28);
+    assert_eq!(bytes(ACCESS, "proto=arp len=42"), bare);
+    let padded = bytes(ACCESS, "proto=arp len=60");
+    assert_eq!(padded, [&bare[..], &[0; 18]].concat());
+}
+
+#[test]
 fn a_station_behind_a_vtep_is_found_by_the_vteps_address() {
     let frame = bytes(ACCESS, "to=10.0.0.12");
     assert_eq!(frame[..6], [0x0e, 0x24, 0x40, 0, 2, 0]);
@@ -116,6 +125,10 @@ fn what_cannot_be_is_named() {
         (ACCESS, "to=10.9.9.9", "no FDB entry leads to this VTEP"),
         (ACCESS, "proto=gre", "proto=gre: tcp, udp"),
         (ACCESS, "proto=arp src=fd00::1 dst=fd00::2", "only of IPv4"),
+        (ACCESS, "proto=arp len=41", "len=41 has no room"),
+        (ACCESS, "proto=arp ttl=3", "ttl: proto=arp has no IP header"),
+        (ACCESS, "src=fd00::1 df=no", "df: an IPv6 header has no"),
+        (ACCESS, "sport=9", "sport: only proto=tcp and proto=udp"),
         (ACCESS, "len=20", "has no room for the headers"),
         (ACCESS, "len=99999999", "is too long"),
         (ACCESS, "ttl=256", "ttl=256 is no number that it could be"),

@@ -68,6 +68,15 @@ impl<'a> Words<'a> {
         Ok(Self(words))
     }
 
+    /// No word of these, which a frame of this kind has no place for.
+    pub(super) fn refuse(&self, keys: &[&str], why: &str) -> Result<(), String> {
+        let mut words = self.0.iter();
+        match words.find(|(said, _)| keys.contains(said)) {
+            Some((key, _)) => Err(format!("{key}: {why}")),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn text(&self, key: &str) -> Option<&'a str> {
         let mut words = self.0.iter();
         words
