@@ -10,10 +10,12 @@ use clap::Args;
 use super::duration::seconds;
 use super::progress::Progress;
 use super::{SocketArgument, exit, fail, print, print_json};
-use crate::show::{Brief, Health, SocketError, Status, ask};
+use crate::show::{Brief, Health, PATIENCE, SocketError, Status, ask_within};
 
 /// How often to look whether it is healthy by now.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long a daemon may take to answer, however little is left of the time to wait: a busy machine is no hung daemon.
+const ANSWER_MIN: Duration = Duration::from_secs(1);
 
 /// Arguments of `vxgate status`.
 #[derive(Debug, Args)]
@@ -68,7 +70,12 @@ impl ShowStatus {
         let until = Instant::now() + self.wait.unwrap_or_default();
         let mut progress = Progress::new();
         loop {
-            let answer = ask(path);
+            let left = until.saturating_duration_since(Instant::now());
+            let patience = match self.wait {
+                Some(_) => left.clamp(ANSWER_MIN, PATIENCE),
+                None => PATIENCE,
+            };
+            let answer = ask_within(path, patience);
             let is_healthy = matches!(&answer, Ok(status) if status.state == Health::Healthy);
             if is_healthy || Instant::now() >= until {
                 return answer;

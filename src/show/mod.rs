@@ -29,8 +29,8 @@ pub use capture::{
     Verdict,
 };
 pub use control_socket::{
-    ControlSocket, SocketError, answer_to, ask, ask_for, ask_state, ask_within, capture_from,
-    order, read_answer,
+    ControlSocket, PATIENCE, SocketError, answer_to, ask, ask_for, ask_state, ask_within,
+    capture_from, order, read_answer,
 };
 pub use drops::{Balance, Dropped, Drops, Since};
 pub use fdb::Fdb;

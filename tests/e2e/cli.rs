@@ -318,6 +318,26 @@ fn status_waits_until_a_daemon_is_healthy_and_says_so_in_a_line() {
     vxgate.stop();
 }
 
+/// A daemon that hangs is asked no longer than somebody wants to wait, and for a second if that is less.
+#[test]
+fn status_waits_for_a_hung_daemon_as_long_as_it_is_told_to() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Worker);
+    let vxgate = Vxgate::start(&node, &[]);
+    vxgate.signal(Signal::SIGSTOP);
+    let asked = node
+        .command(BINARY)
+        .args(["status", "--wait=0.3", "--socket"])
+        .arg(vxgate.socket())
+        .output()
+        .expect("it runs");
+    vxgate.signal(Signal::SIGCONT);
+    assert_eq!(asked.status.code(), Some(1), "{asked:?}");
+    let said = String::from_utf8_lossy(&asked.stderr);
+    assert!(said.contains("has not answered for 1 s"), "{said}");
+    vxgate.stop();
+}
+
 #[test]
 fn the_default_socket_is_one_for_each_network_namespace() {
     let lab = Lab::up();

@@ -19,7 +19,7 @@ pub use request::{answer_to, read_answer};
 pub use server::ControlSocket;
 
 /// How long either side waits for the other.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
