@@ -1,6 +1,7 @@
 //! `vxgate drops`: what frames died of, when, what that means and what to do; and whether every frame has its fate. Text and
 //! JSON come from the same value.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -15,6 +16,8 @@ use crate::stats::DropReason;
 
 /// Columns of the screen that words of explanation may fill.
 const COLUMNS: usize = 118;
+/// Ports of a reason that text names; JSON has all of them.
+const PORTS_SHOWN: usize = 3;
 
 /// How far to look back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -88,6 +91,22 @@ pub struct Dropped {
     pub meaning: String,
     /// What to do about it.
     pub action: String,
+}
+
+impl Dropped {
+    /// The ports where most of them died, and how many ports more there are.
+    fn ports_in_words(&self) -> String {
+        let mut ports: Vec<_> = self.ports.iter().collect();
+        ports.sort_by_key(|(_, count)| Reverse(**count));
+        let shown = ports.iter().take(PORTS_SHOWN);
+        let mut words: Vec<_> = shown
+            .map(|(port, count)| format!("{port} {count}"))
+            .collect();
+        if let Some(more @ 1..) = ports.len().checked_sub(PORTS_SHOWN) {
+            words.push(format!("and {more} more"));
+        }
+        words.join(", ")
+    }
 }
 
 /// The balance of a port.
@@ -177,17 +196,13 @@ impl fmt::Display for Drops {
                 ("EXAMPLE", Align::Left),
             ]);
             for one in happened() {
-                let ports = one
-                    .ports
-                    .iter()
-                    .map(|(port, count)| format!("{port} {count}"));
                 table.row([
                     one.reason.clone(),
                     one.kernel_name.clone(),
                     one.direction.clone(),
                     one.count.to_string(),
                     ago(one.last_age_ms),
-                    ports.collect::<Vec<_>>().join(", "),
+                    one.ports_in_words(),
                     one.example.clone().unwrap_or_else(|| "-".to_owned()),
                 ]);
             }
@@ -257,6 +272,23 @@ mod tests {
     #[test]
     fn of_the_last_minute_only_what_happened_in_it_is_told() {
         insta::assert_snapshot!(Drops::of(&status(), &last(), Since::Minute));
+    }
+
+    #[test]
+    fn of_many_ports_those_are_named_where_most_died() {
+        let mut drops = Drops::of(&status(), &last(), Since::Takeover);
+        let unknown = drops
+            .drops
+            .iter_mut()
+            .find(|one| one.reason == "unknown_peer");
+        let unknown = unknown.unwrap();
+        assert_eq!(unknown.ports_in_words(), "eth2 4, eth1 3");
+        let many = (0..9).map(|number| (format!("pod{number}"), 10 + number));
+        unknown.ports.extend(many);
+        assert_eq!(
+            unknown.ports_in_words(),
+            "pod8 18, pod7 17, pod6 16, and 8 more"
+        );
     }
 
     #[test]
