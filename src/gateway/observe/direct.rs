@@ -142,7 +142,7 @@ pub struct FlowState {
     /// Which ways it is promoted: `both`, `in` (to the pod) or `out` (from it); none of one that is not.
     #[serde(default)]
     pub ways: Option<String>,
-    /// Why not a higher gear, or not both ways.
+    /// Why not a higher gear, or not both ways, or not both in this gear.
     pub why_not_higher: Option<String>,
     /// How long it is known, in milliseconds.
     pub age_ms: u64,

@@ -164,6 +164,11 @@ impl Entries {
         self.path(slot).map_or(0, |path| self.paths.pod(path))
     }
 
+    /// Whether frames to its pod go by the ring gear, whatever those from it do: they may have been joined.
+    pub fn joined(&self, slot: Slot) -> bool {
+        self.path(slot).is_some_and(|path| self.paths.joined(path))
+    }
+
     fn path(&self, Slot(slot): Slot) -> Option<PathId> {
         self.path_of.get(slot).copied().flatten()
     }

@@ -232,6 +232,12 @@ impl Express {
         (self.entries.express(slot), pod.map(|pod| pod.name.as_str()))
     }
 
+    /// Whether frames to a promoted flow's pod go by the ring gear for what GRO does in front of our program, whatever those from
+    /// it do.
+    pub fn joined(&self, slot: Slot) -> bool {
+        self.entries.joined(slot)
+    }
+
     /// What went of a promoted flow by the ring gear, and why it is there at `now_ns`, if it is.
     pub fn ring(&self, slot: Slot, now_ns: u64) -> (RingCounters, Option<InRing>) {
         let why = self.entries.in_ring(slot, self.highest, now_ns);

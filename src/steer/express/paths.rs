@@ -14,11 +14,12 @@ use super::super::words::{lengths, mac_word, pair, unpair};
 use crate::flows::{HEADERS_LEN, Promoted, REST_NS};
 use crate::wire::checksum;
 
-/// `sizeof(struct express_path)`, in words: those in front of its `headers`, and all. The last one has `as_kernel`.
+/// `sizeof(struct express_path)`, in words: those in front of its `headers`, and all. The last one has `as_kernel` and `joined`.
 const FIXED: usize = 5;
 const WORDS: usize = 16;
 const STRIDE: usize = WORDS * size_of::<u64>();
 const AS_KERNEL_AT: usize = HEADERS_LEN % size_of::<u64>();
+const JOINED_AT: usize = AS_KERNEL_AT + 1;
 
 /// Of the outer headers: where the IPv4 header is, and the source port; over IPv6, where there is no sum, the port.
 const IP: Range<usize> = 14..34;
@@ -217,9 +218,18 @@ impl Paths {
     }
 
     /// Whether the kernel's own vxlan device sends its frames alike, and to the same VTEP.
-    pub fn as_kernel(&self, PathId(at): PathId) -> bool {
+    pub fn as_kernel(&self, path: PathId) -> bool {
+        self.is_marked(path, AS_KERNEL_AT)
+    }
+
+    /// Whether frames to its pod may have been joined before our program sees them.
+    pub fn joined(&self, path: PathId) -> bool {
+        self.is_marked(path, JOINED_AT)
+    }
+
+    fn is_marked(&self, PathId(at): PathId, mark: usize) -> bool {
         let last = self.cells.load_word(at.into(), WORDS - 1).to_ne_bytes();
-        last.get(AS_KERNEL_AT).is_some_and(|byte| *byte != 0)
+        last.get(mark).is_some_and(|byte| *byte != 0)
     }
 
     /// How many are some flow's.

@@ -1,7 +1,9 @@
 //! An underlay device on which XDP runs behind GRO, as on bridges, VLANs and all else whose driver has none of its own: what comes to
 //! our program there may be several frames of the wire that were joined.
 
-use super::{PATIENCE, direct, handed_up};
+use serde_json::Value;
+
+use super::{PATIENCE, direct, flow_of, handed_up, talk};
 use crate::support::bulk::Transfer;
 use crate::support::lab::{Lab, Node};
 use crate::support::netns::Netns;
@@ -74,4 +76,27 @@ fn what_was_joined_in_front_of_our_program_is_neither_lost_nor_counted_as_one() 
     assert!(handed_up(&status, "in", "ring") > 0);
     let ring_in = &status.0["direct"]["ring_in"]["forwarded"];
     assert!(ring_in.as_u64() > Some(0), "{}", status.0["direct"]);
+}
+
+/// Each way has its own gear, and whoever asks is told of the lower one.
+#[test]
+fn a_flow_that_comes_in_behind_gro_is_said_to_come_by_the_ring_gear() {
+    let lab = Lab::up();
+    let node = lab.node(Node::Master);
+    node.script(BRIDGED);
+    let vxgate = Vxgate::start(&node, DIRECT);
+    let mut talk = talk(&lab);
+    let mut flow = Value::Null;
+    wait_until("it goes both ways, each in its gear", PATIENCE, || {
+        talk.ask(64);
+        flow = flow_of(&vxgate, &talk);
+        let carried = |key: &str| flow[key].as_u64() > Some(0);
+        carried("out_frames") && carried("ring_in_frames")
+    });
+    assert_eq!(
+        (&flow["gear"], &flow["in_frames"]),
+        (&"express".into(), &0.into())
+    );
+    let why = flow["why_not_higher"].as_str().expect("a reason");
+    assert!(why.starts_with("to the pod by the ring gear"), "{why}");
 }

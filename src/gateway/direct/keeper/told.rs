@@ -12,6 +12,8 @@ use crate::steer::{FlowCounters, InRing, RingCounters};
 
 /// Flows that are told of at most.
 const FLOWS_MAX: usize = 4096;
+/// Of a flow whose frames to the pod go lower than those from it.
+const JOINED: &str = "to the pod by the ring gear: XDP is generic on the underlay device, behind GRO, which may have joined frames";
 
 /// What went direct of a flow.
 struct Carried<'a> {
@@ -20,6 +22,8 @@ struct Carried<'a> {
     ring: RingCounters,
     /// What puts it in the ring gear, when it is there.
     in_ring: Option<InRing>,
+    /// Whether what comes to its pod is there anyhow.
+    joined: bool,
     /// Its pod's device.
     device: Option<&'a str>,
 }
@@ -67,6 +71,7 @@ impl Keeper {
                 express: FlowCounters::default(),
                 ring: RingCounters::default(),
                 in_ring: None,
+                joined: false,
                 device: None,
             };
         }
@@ -77,6 +82,7 @@ impl Keeper {
             express,
             ring,
             in_ring,
+            joined: standing.ways != Some(Ways::Out) && self.express.joined(standing.slot),
             device,
         }
     }
@@ -96,6 +102,13 @@ fn told_of(carried: &Carried<'_>, standing: &Standing, now_ns: u64) -> FlowState
         Some(ways) => format!("{}: {}", one_way(ways), hitch.words()),
         None => hitch.words().to_owned(),
     });
+    let lower = match carried {
+        Carried {
+            in_ring: Some(why), ..
+        } => Some(why.words()),
+        Carried { joined: true, .. } => Some(JOINED),
+        _ => None,
+    };
     let words = |tcp, udp| if standing.key.is_tcp() { tcp } else { udp };
     let Carried { express, ring, .. } = carried;
     FlowState {
@@ -106,7 +119,7 @@ fn told_of(carried: &Carried<'_>, standing: &Standing, now_ns: u64) -> FlowState
         vtep: standing.vtep,
         gear: carried.gear.to_owned(),
         ways: standing.ways.map(|ways| ways.label().to_owned()),
-        why_not_higher: why_not.or(carried.in_ring.map(|why| why.words().to_owned())),
+        why_not_higher: why_not.or(lower.map(str::to_owned)),
         age_ms: now_ns.saturating_sub(standing.born_ns) / 1_000_000,
         out_frames: express.out_frames,
         out_bytes: express.out_bytes,

@@ -86,6 +86,8 @@ fn what_may_have_been_joined_before_goes_by_the_workers_and_what_leaves_does_not
         run(&gear.steering, "vxgate_underlay", &of_wire(false));
     });
     assert_eq!(why, UpReason::Ring);
+    let slot = gear.flow(&of_pod(false)).slot;
+    assert!(gear.express.joined(slot));
     assert_eq!(gear.send_from_pod(&of_pod(false)).0, TC_ACT_REDIRECT);
 }
 
