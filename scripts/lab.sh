@@ -281,6 +281,15 @@ daemons_up() {
 }
 
 # ---- verbs ----------------------------------------------------------------------------------------------------------
+# Only in the script itself: bash has a subshell that a signal ends come here, too. No other signal ends it half-way.
+up_failed() {
+    [ "$BASHPID" = $$ ] || return 0
+    trap '' HUP INT PIPE TERM
+    set +e
+    echo "lab.sh: up failed, removing what was built" >&2
+    lab_down
+}
+
 log_begin() { mkdir -p "${STATE%/*}" && : >"$STATE.log"; }
 
 lab_up() {
@@ -292,7 +301,8 @@ lab_up() {
     lab_down
     modprobe -qa vxlan bridge veth br_netfilter 2>/dev/null || true      # built in, or loaded, or the next lines tell
     wait_for 5 "the folder of the lab's log" log_begin
-    trap 'echo "lab.sh: up failed, removing what was built" >&2; lab_down' EXIT
+    trap up_failed EXIT
+    trap 'exit 130' HUP INT TERM
     switch_up
     node_up 1
     node_up 2
@@ -303,8 +313,8 @@ lab_up() {
     pod_up dns 2 5
     outside_up
     daemons_up
-    trap - EXIT
     echo "$options" >"$STATE"
+    trap - EXIT HUP INT TERM
     echo "up: $options"
 }
 
