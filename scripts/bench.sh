@@ -3,6 +3,7 @@
 # same loads, one core each, in turn, at least five rounds. scripts/bench/lab.sh draws the network; scripts/bench/rows.sh lists
 # what is measured. Everything happens in network namespaces; nothing is left behind but the results.
 set -euo pipefail
+FROM=$PWD                                                # where names of files are from
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export LC_ALL=C PATH="$PATH:$HOME/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -58,8 +59,8 @@ while [ $# -gt 0 ]; do
         --only) ONLY=$2 WHOLE=0 ;;
         --device) IFS=, read -ra DEVICES <<<"$2"; WHOLE=0 ;;
         --rounds) ROUNDS=$2 ;;
-        --output) OUTPUT=$2 ;;
-        --vxgate) VXGATE=$(realpath "$2") ;;
+        --output) OUTPUT=$(cd "$FROM" && realpath -m "$2") ;;
+        --vxgate) VXGATE=$(cd "$FROM" && realpath -m "$2"); [ -x "$VXGATE" ] || die "--vxgate $VXGATE: no such program" ;;
     esac
     shift 2
 done
@@ -84,6 +85,8 @@ RUN=$(mktemp -d /tmp/vxgate-bench.XXXXXX)
 DEVICE=''
 cleanup() {
     local device
+    # A second signal would end it half-way.
+    trap '' HUP INT TERM
     load_down || true
     answers_down || true
     for device in kernel ovs vxgate bare; do "${device}_down" || true; done
@@ -91,7 +94,7 @@ cleanup() {
     rm -rf "$RUN"
 }
 trap cleanup EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' HUP INT TERM
 
 scripts/setup.sh
 need_packages iperf3 sockperf                            # TCP; requests and responses

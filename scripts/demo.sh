@@ -13,20 +13,23 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export LC_ALL=C PATH="$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin"
 
+[ $# = 0 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' scripts/demo.sh >&2; exit 2; }
+[ "$(id -u)" = 0 ] || { echo "demo.sh: network namespaces need root: run it with sudo" >&2; exit 1; }
+
 LAB=vxdemo$$
 DIRECTORY=$(mktemp -d /tmp/vxgate-demo.XXXXXX)
 SOCKET=$DIRECTORY/control.sock
 GATE='' FAILED=0
 
-[ "$(id -u)" = 0 ] || { echo "demo.sh: network namespaces need root: run it with sudo" >&2; exit 1; }
-
 cleanup() {
+    # A second signal would end it half-way.
+    trap '' HUP INT TERM
     [ -z "$GATE" ] || kill -9 "$GATE" 2>/dev/null || true
     scripts/lab.sh down --prefix "$LAB" || true
     rm -rf "$DIRECTORY"
 }
 trap cleanup EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' HUP INT TERM
 
 # ---- how it talks ---------------------------------------------------------------------------------------------------
 if [ -t 1 ]; then BOLD=$'\e[1m' GOOD=$'\e[32m' BAD=$'\e[31m' PLAIN=$'\e[0m'; else BOLD='' GOOD='' BAD='' PLAIN=''; fi

@@ -6,12 +6,17 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin"
 
+[ $# = 0 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' scripts/test.sh >&2; exit 2; }
+[ "$(id -u)" = 0 ] || { echo "test.sh: the tests make network namespaces: run it with sudo" >&2; exit 1; }
+
 LOG=$(mktemp /tmp/vxgate-test.XXXXXX)
 RELEASE_LOG=$(mktemp /tmp/vxgate-test.XXXXXX)
 RELEASE=""
 STEP="setup"
 finish() {
     local code=$?
+    # A second signal would end it half-way.
+    trap '' HUP INT TERM
     # Its compilers with it.
     [ -z "$RELEASE" ] || kill -- "-$RELEASE" 2>/dev/null || true
     rm -f "$LOG" "$RELEASE_LOG"
@@ -22,7 +27,7 @@ finish() {
     fi
 }
 trap finish EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' HUP INT TERM
 
 # step NAME CMD...: shows what runs, and all that it says only when it fails.
 step() {
@@ -49,7 +54,6 @@ end_release() {
     return $code
 }
 
-[ "$(id -u)" = 0 ] || { echo "test.sh: the tests make network namespaces: run it as root" >&2; exit 1; }
 step setup scripts/setup.sh
 begin_release
 step format cargo fmt --check

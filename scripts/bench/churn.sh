@@ -6,6 +6,7 @@
 # part: hearing of the changes, building the table, publishing it, and the worker's look-ups in it. All of vxgate is on one core.
 # bridge(8) comes before the generator (SCHED_FIFO), which is flat out with what it leaves.
 set -euo pipefail
+FROM=$PWD                                                # where names of files are from
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export LC_ALL=C PATH="$PATH:$HOME/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -32,7 +33,7 @@ while [ $# -gt 0 ]; do
         --rounds) ROUNDS=$2 ;;
         --entries) ENTRIES=$2 ;;
         --changes) CHANGES=$2 ;;
-        --vxgate) VXGATE=$(realpath "$2") ;;
+        --vxgate) VXGATE=$(cd "$FROM" && realpath -m "$2") ;;
     esac
     shift 2
 done
@@ -55,13 +56,15 @@ flock -n 9 || die "another bench.sh is running here, and measurements disturb ea
 RUN=$(mktemp -d /tmp/vxgate-churn.XXXXXX)
 WRITER=''
 cleanup() {
+    # A second signal would end it half-way.
+    trap '' HUP INT TERM
     writer_down
     vxgate_down || true
     lab_down
     rm -rf "$RUN"
 }
 trap cleanup EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' HUP INT TERM
 
 # lines VERB FROM TO STEP: commands for `bridge -batch`, for entries of a hundred VTEPs.
 lines() {
