@@ -9,17 +9,36 @@ export PATH="$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin"
 [ $# = 0 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' scripts/test.sh >&2; exit 2; }
 [ "$(id -u)" = 0 ] || { echo "test.sh: the tests make network namespaces: run it with sudo" >&2; exit 1; }
 
-LOG=$(mktemp /tmp/vxgate-test.XXXXXX)
-RELEASE_LOG=$(mktemp /tmp/vxgate-test.XXXXXX)
-RELEASE=""
+# Tests write there as well, some of them as other users: it is as /tmp is.
+TMPDIR=$(mktemp -d /tmp/vxgate-test.XXXXXX)
+chmod 1777 "$TMPDIR"
+export TMPDIR
+LOG=$TMPDIR/step.log
+RELEASE_LOG=$TMPDIR/release.log
+RELEASE="" RUNNING=""
 STEP="setup"
+
+# The networks of tests that were ended before they could remove them: the number of their process is in the name.
+remove_orphans() {
+    local netns
+    for netns in /run/netns/vx*; do
+        if [[ ${netns##*/} =~ ^(vx([0-9]+)(x[0-9]*)?)- && ! -e /proc/${BASH_REMATCH[2]}/exe ]]; then
+            scripts/lab.sh down --prefix "${BASH_REMATCH[1]}" || true
+        fi
+    done
+}
+
 finish() {
-    local code=$?
+    local code=$? group
     # A second signal would end it half-way.
     trap '' HUP INT TERM
-    # Its compilers with it.
-    [ -z "$RELEASE" ] || kill -- "-$RELEASE" 2>/dev/null || true
-    rm -f "$LOG" "$RELEASE_LOG"
+    # Their compilers with them, and tests with what they started.
+    for group in $RELEASE $RUNNING; do
+        kill -- "-$group" "$group" 2>/dev/null || true
+        wait "$group" 2>/dev/null || true
+    done
+    remove_orphans
+    rm -rf "$TMPDIR" || true
     if [ $code = 0 ]; then
         echo "test.sh: all passed in $SECONDS s"
     else
@@ -29,13 +48,23 @@ finish() {
 trap finish EXIT
 trap 'exit 130' HUP INT TERM
 
+# run CMD...: in a process group of its own, so that a signal to this script alone ends all of it, and at once.
+run() {
+    local code=0
+    setsid "$@" &
+    RUNNING=$!
+    wait "$RUNNING" || code=$?
+    RUNNING=""
+    return $code
+}
+
 # step NAME CMD...: shows what runs, and all that it says only when it fails.
 step() {
     STEP=$1
     local start=$SECONDS
     shift
     printf '%-12s %s\n' "$STEP" "$*"
-    "$@" >"$LOG" 2>&1 </dev/null || { cat "$LOG"; return 1; }
+    if [ "$1" = end_release ]; then "$@"; else run "$@"; fi >"$LOG" 2>&1 </dev/null || { cat "$LOG"; return 1; }
     # The runners' own closing lines (what was run, and how it went), and what the tests have measured.
     grep -E '^ +Running |^ +Doc-tests |^test result:|^  [^ ].*:$|longest gap|FDB|entries|resident|processor time' "$LOG" || true
     printf '%-12s done in %s s\n' "$STEP" $((SECONDS - start))

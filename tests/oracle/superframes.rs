@@ -37,7 +37,7 @@ impl Pair {
     fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let netns = Netns::create(&format!("vxg-seg-{}-{number}", process::id()));
+        let netns = Netns::create(&format!("vx{}-seg-{number}", process::id()));
         netns.script(&format!(
             "
             echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
