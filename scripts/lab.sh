@@ -47,6 +47,7 @@ usage() {
 usage: lab.sh up     --prefix PFX [--queues N] [--mtu M] [--routed | --dual-stack] [--offloads on|off] [--nics A,B]
        lab.sh status --prefix PFX
        lab.sh down   --prefix PFX
+       lab.sh orphans
 
   --prefix PFX        every namespace of the lab is called PFX-something
   --queues N          receive and transmit queues of the nodes' eth1 (default 1)
@@ -55,6 +56,8 @@ usage: lab.sh up     --prefix PFX [--queues N] [--mtu M] [--routed | --dual-stac
   --dual-stack        IPv6 as well: underlay, flannel-v6.1, pods
   --offloads on|off   checksum and segmentation offloads of all veths (default on, as the kernel makes them)
   --nics A,B          two devices of the machine, on one wire, instead of veths between the nodes
+
+orphans takes down the networks of tests that were ended before they could.
 EOT
 }
 die() { echo "lab.sh: $*" >&2; exit 1; }
@@ -333,6 +336,17 @@ lab_down() {
     rmdir /etc/netns "${STATE%/*}" 2>/dev/null || true
 }
 
+# The number of a test's process is in the names.
+lab_orphans() {
+    local netns
+    for netns in /run/netns/vx*; do
+        if [[ ${netns##*/} =~ ^(vx([0-9]+)(x[0-9]*)?)- && ! -e /proc/${BASH_REMATCH[2]}/exe ]]; then
+            PFX=${BASH_REMATCH[1]} STATE=/run/vxgate-lab/${BASH_REMATCH[1]}
+            lab_down
+        fi
+    done
+}
+
 lab_status() {
     local i
     [ -e "$STATE" ] || { echo "down"; exit 1; }
@@ -366,10 +380,11 @@ while [ $# -gt 0 ]; do
 done
 case $VERB in
     help | -h | --help) usage; exit 0 ;;
-    up | down | status) ;;
+    up | down | status | orphans) ;;
     *) usage >&2; die "what is $VERB?" ;;
 esac
 [ "$(id -u)" = 0 ] || die "network namespaces need root: run it with sudo"
+[ "$VERB" != orphans ] || { lab_orphans; exit; }
 [[ $PFX =~ ^[A-Za-z0-9]+$ ]] || die "--prefix must be letters and digits"
 [[ $QUEUES =~ ^[0-9]+$ && $QUEUES -ge 1 && $QUEUES -le 64 ]] || die "--queues must be 1..64"
 [[ $MTU =~ ^[0-9]+$ && $MTU -ge 650 && $MTU -le 9000 ]] || die "--mtu must be 650..9000"

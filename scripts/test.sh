@@ -18,16 +18,6 @@ RELEASE_LOG=$TMPDIR/release.log
 RELEASE="" RUNNING=""
 STEP="setup"
 
-# The networks of tests that were ended before they could remove them: the number of their process is in the name.
-remove_orphans() {
-    local netns
-    for netns in /run/netns/vx*; do
-        if [[ ${netns##*/} =~ ^(vx([0-9]+)(x[0-9]*)?)- && ! -e /proc/${BASH_REMATCH[2]}/exe ]]; then
-            scripts/lab.sh down --prefix "${BASH_REMATCH[1]}" || true
-        fi
-    done
-}
-
 finish() {
     local code=$? group
     # A second signal would end it half-way.
@@ -37,7 +27,7 @@ finish() {
         kill -- "-$group" "$group" 2>/dev/null || true
         wait "$group" 2>/dev/null || true
     done
-    remove_orphans
+    scripts/lab.sh orphans || true
     rm -rf "$TMPDIR" || true
     if [ $code = 0 ]; then
         echo "test.sh: all passed in $SECONDS s"
