@@ -11,15 +11,23 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../tests/fuzz"
 export PATH="$PATH:$HOME/.cargo/bin" RUSTC_BOOTSTRAP=1
 
+die() { echo "fuzz.sh: $*" >&2; exit 1; }
+
 minutes=30
 case "${1:-}" in
-    --minutes) minutes=${2:?minutes}; shift 2 ;;
-    -*) sed -n '2,/^set/s/^# \{0,1\}//p' ../../scripts/fuzz.sh; exit 2 ;;
+    --minutes) [[ ${2:-} =~ ^[0-9]+$ ]] || die "--minutes needs a number"; minutes=$2; shift 2 ;;
+    -*) sed -n '2,/^set/s/^# \{0,1\}//p' ../../scripts/fuzz.sh >&2; exit 2 ;;
 esac
-[ $# -gt 0 ] || set -- $(cargo fuzz list --fuzz-dir .)
+targets=(targets/*.rs)
+targets=("${targets[@]#targets/}")
+targets=("${targets[@]%.rs}")
+for target; do
+    [ -e "targets/$target.rs" ] || die "no target $target: there is ${targets[*]}"
+done
+[ $# -gt 0 ] || set -- "${targets[@]}"
+cargo fuzz --version >/dev/null 2>&1 || die "cargo-fuzz is missing: cargo install cargo-fuzz (and cargo itself by scripts/setup.sh)"
 
 for target; do
-    [ -e "targets/$target.rs" ] || { echo "fuzz.sh: no target $target: there is $(cargo fuzz list --fuzz-dir . | xargs)" >&2; exit 2; }
     mkdir -p "found/$target"
     nice -n 19 cargo fuzz run --fuzz-dir . "$target" "found/$target" "corpus/$target" -- \
         -max_total_time=$((60 * minutes)) -max_len=2048 -print_final_stats=1

@@ -41,11 +41,12 @@ install_rust() {
         echo "setup.sh: installing Rust through rustup (https://sh.rustup.rs) into $HOME/.cargo"
         local installer
         installer=$(mktemp)
+        # shellcheck disable=SC2064 # its name as it is now
+        trap "rm -f '$installer'" EXIT
         curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs -o "$installer" ||
             die "https://sh.rustup.rs cannot be reached: install Rust 1.$RUST_MINIMUM or newer by other means and run this again"
         sh "$installer" -y --quiet --no-modify-path --profile minimal --component clippy --component rustfmt ||
             die "rustup could not install Rust"
-        rm -f "$installer"
     fi
     hash -r
     rust_is_new_enough || die "cargo is still older than 1.$RUST_MINIMUM: $(command -v cargo || echo none) comes first in PATH"
