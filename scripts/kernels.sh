@@ -32,12 +32,25 @@ NAMES=()
 for word; do
     case $word in
         newest | [0-9]*) NAMES+=("$word") ;;
-        *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 2 ;;
+        *) sed -n '2,/^set/s/^# \{0,1\}//p' scripts/kernels.sh >&2; exit 2 ;;
     esac
 done
 [ ${#NAMES[@]} -gt 0 ] || NAMES=(6.1 6.12 newest)
 [ "$(uname -m)" = x86_64 ] || die "written for x86_64"
-mkdir -p "$CACHE/lists/partial" "$CACHE/tests"
+{ mkdir -p "$CACHE/lists/partial" "$CACHE/tests" && exec 9>"$CACHE/lock"; } 2>/dev/null ||
+    die "$CACHE cannot be written: run this with sudo, or name another folder in VXGATE_KERNELS"
+flock -n 9 || die "another kernels.sh uses $CACHE: wait for it, or name another folder in VXGATE_KERNELS"
+# The machine has a process group of its own, to which `timeout` hands signals on; and what follows its log ends with it.
+cleanup() {
+    local jobs
+    # A second signal would end it half-way.
+    trap '' HUP INT TERM
+    jobs=$(jobs -p)
+    # shellcheck disable=SC2086
+    [ -z "$jobs" ] || { kill $jobs && wait $jobs; } 2>/dev/null || true
+}
+trap cleanup EXIT
+trap 'exit 130' HUP INT TERM
 
 # ---- Debian's archive: lists of our own, beside those of the machine -------------------------------------------------
 mirror=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -n 1)
@@ -124,13 +137,17 @@ run() {
     # The cache by itself: virtme-ng covers /var/tmp, and the log is written from in there.
     timeout -k 10 "$BOUND" vng -v --disable-kvm --disable-microvm --force-9p --user root --cpus $CPUS --memory $MEMORY \
         --rwdir "$CACHE" --cwd "$PWD" --run "$(image "$version")" --qemu-opts="$NICS" \
-        --exec "bash $PWD/scripts/kernels/guest.sh $CACHE/$version $CACHE/tests" </dev/null 2>&1 | cat >"$CACHE/$version.console" &
-    tail -n +1 -f --pid=$! "$log" | sed -un 's/^=/  /p'
+        --exec "$(printf '%q ' bash "$PWD/scripts/kernels/guest.sh" "$CACHE/$version" "$CACHE/tests")" \
+        </dev/null > >(cat >"$CACHE/$version.console") 2>&1 &
+    # Not in the foreground, where a signal would have to wait for its end.
+    tail -n +1 -f --pid=$! "$log" | sed -un 's/^=/  /p' &
+    wait $! || true
     grep -q '^=all done' "$log" || { echo "  FAIL  it did not come to its end in $((SECONDS - start)) s: $log"; code=1; }
     ! grep -q '^=FAIL' "$log" || code=1
     return $code
 }
 
+scripts/setup.sh
 lists
 emulator
 build
