@@ -395,8 +395,8 @@ impl WordKey {
                 "Which flows go straight between the underlay and the pods' own devices, without the node's routing, bridge \
                  and filters: \"off\", none; \"flows\", those that the kernel was seen to carry unchanged both ways, until \
                  anything changes that it decides by; \"always\", those that it was seen to carry unchanged one way, until \
-                 routes, neighbours or devices change: rules and NetworkPolicies that come later do not stop them (Linux \
-                 6.15 and later)."
+                 routes, neighbours or devices change: rules and NetworkPolicies that come later do not stop them. Linux \
+                 6.6 and later."
             }
             Self::PodPrograms => {
                 "Which programs take what pods send express: \"classifier\", which leave pods their offloads; \"xdp\", XDP in \
