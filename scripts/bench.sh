@@ -102,7 +102,7 @@ need_packages iperf3 sockperf                            # TCP; requests and res
 [[ " ${PLAN[*]} " != *" direct/"*"services/"* ]] || need_packages iptables
 if [ -z "$VXGATE" ]; then
     echo "building vxgate"
-    cargo build --release --locked --quiet
+    CARGO_TARGET_DIR=$PWD/target cargo build --release --locked --quiet
     VXGATE=$PWD/target/release/vxgate
 fi
 if [ -z "$OUTPUT" ]; then

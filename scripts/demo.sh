@@ -69,6 +69,8 @@ scene() {
 # ---- the play -------------------------------------------------------------------------------------------------------
 title "Building vxgate"
 scripts/setup.sh
+# Where it is looked for, whatever cargo is set to.
+export CARGO_TARGET_DIR=$PWD/target
 cargo build --release --quiet
 START=$SECONDS
 tell "target/release/vxgate, $(target/release/vxgate --version)"

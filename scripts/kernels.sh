@@ -120,7 +120,8 @@ emulator() {
 # What runs in there: vxgate as it is shipped, and the tests as `cargo test` builds them.
 build() {
     local name found
-    cargo build --release --locked --quiet
+    # guest.sh looks for it there.
+    CARGO_TARGET_DIR=$PWD/target cargo build --release --locked --quiet
     cargo test --locked --quiet --no-run --lib "${TESTS[@]/#/--test=}" --message-format=json >"$CACHE/build.json"
     for name in vxgate "${TESTS[@]}"; do
         found=$(jq -r "select(.profile.test and .target.name == \"$name\" and .target.kind[0] != \"bin\") | .executable" "$CACHE/build.json" | tail -n 1)

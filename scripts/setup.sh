@@ -53,6 +53,8 @@ install_rust() {
     echo "setup.sh: cargo is in $HOME/.cargo/bin; add it to PATH (. $HOME/.cargo/env)"
 }
 
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+[[ $here != *[[:space:]]* ]] || die "'$here' has a space in it, and the bundled libbpf cannot be built there: move vxgate elsewhere"
 command -v dpkg-query >/dev/null || die "this is not Debian (no dpkg): install the counterparts of ${PACKAGES[*]} by hand"
 need_packages "${PACKAGES[@]}"
 rust_is_new_enough || install_rust
