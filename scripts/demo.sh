@@ -11,7 +11,7 @@
 # Exits with 0 only if every scene went as told. Leaves nothing behind.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export LC_ALL=C PATH="$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin"
+export LC_ALL=C PATH="$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin"
 
 [ $# = 0 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' scripts/demo.sh >&2; exit 2; }
 [ "$(id -u)" = 0 ] || { echo "demo.sh: network namespaces need root: run it with sudo" >&2; exit 1; }

@@ -9,7 +9,7 @@
 # Needs cargo-fuzz (cargo install cargo-fuzz). The sanitizer is a nightly feature, which RUSTC_BOOTSTRAP unlocks in any compiler.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../tests/fuzz"
-export PATH="$PATH:$HOME/.cargo/bin" RUSTC_BOOTSTRAP=1
+export PATH="$HOME/.cargo/bin:$PATH" RUSTC_BOOTSTRAP=1
 
 die() { echo "fuzz.sh: $*" >&2; exit 1; }
 

@@ -14,7 +14,7 @@
 # else is left behind. Emulation takes about 20 times the time: speeds mean nothing there, and CI does not run this.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export LC_ALL=C PATH="$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin"
+export LC_ALL=C PATH="$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin"
 
 CACHE=${VXGATE_KERNELS:-/var/tmp/vxgate-kernels}
 VIRTME=1.42

@@ -9,7 +9,7 @@
 # to spare for them: ten when it is idle.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export PATH="$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin"
+export PATH="$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin"
 
 die() { echo "oracle.sh: $*" >&2; exit 1; }
 

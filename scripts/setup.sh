@@ -2,7 +2,7 @@
 # setup.sh: makes a bare Debian 12 ready to build, demonstrate and test vxgate. Run it as often as you like: it installs only
 # what is missing and says nothing when nothing is. Installing packages needs root; nothing else here does.
 set -euo pipefail
-export PATH="$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin"
+export PATH="$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin"
 
 PACKAGES=(
     ca-certificates curl                             # crates.io, rustup, and the scenes' client

@@ -4,7 +4,7 @@
 # last line tells the outcome.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export PATH="$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin"
+export PATH="$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin"
 
 [ $# = 0 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' scripts/test.sh >&2; exit 2; }
 [ "$(id -u)" = 0 ] || { echo "test.sh: the tests make network namespaces: run it with sudo" >&2; exit 1; }

@@ -8,7 +8,7 @@
 set -euo pipefail
 FROM=$PWD                                                # where names of files are from
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-export LC_ALL=C PATH="$PATH:$HOME/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin"
+export LC_ALL=C PATH="$HOME/.cargo/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
 ROUNDS=5 ENTRIES=10000 CHANGES=10000 SECONDS_EACH=2 VXGATE=$PWD/target/release/vxgate
 usage() {
