@@ -70,11 +70,11 @@ fn a_heartbeat_of_a_moment_ago_is_fresh() {
         let mut steered = Steered::load(1);
         steered.steering.attach().unwrap();
         let _receiver = steered.open_nic(0);
-        let wire = scene.raw_on_wire();
+        let (wire, frame) = (scene.raw_on_wire(), scene.frame().bytes(b"hello"));
         // Sent within 150 ms of its heartbeat, unless the machine stalls just then.
         wait_until("a steered frame", PATIENCE, || {
             steered.heartbeats(1, RECENT);
-            wire.send(&scene.frame().bytes(b"hello"));
+            wire.send(&frame);
             steered.underlay().steered > 0
         });
     });
