@@ -13,6 +13,7 @@ use vxgate::port::{ChunkSize, Umem, UmemConfig, XskConfig, XskPort, ZeroCopy};
 
 use crate::support::lab::{Lab, Node};
 use crate::support::netns::{self, Netns};
+use crate::support::process;
 use crate::support::vxgate::{BINARY, Vxgate, run_to_end};
 
 /// An XDP program of somebody else.
@@ -203,7 +204,7 @@ fn whoever_lacks_a_capability_is_told_which() {
     // Where nobody can execute what is in root's directory, a copy in a directory of its own.
     let directory = TempDir::with_prefix("vxgate-binary-").expect("a temporary directory");
     let copy = directory.path().join("vxgate");
-    fs::copy(BINARY, &copy).expect("a copy of the program");
+    process::copy(BINARY, &copy);
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
     let copy = copy.to_str().expect("a path in UTF-8");
     let nobody = [

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::failover::{assert_carrying, assert_gaps, start, under_load};
 use crate::support::http::get;
 use crate::support::lab::{Lab, Node};
+use crate::support::process;
 use crate::support::stream::Stream;
 use crate::support::vxgate::{BINARY, Superframes, Vxgate};
 use crate::support::wait_until;
@@ -215,7 +216,7 @@ fn everybody_who_can_connect_may_look_and_only_root_may_change() {
     // Where nobody can execute what is in root's directory, a copy in a directory of its own.
     let folder = TempDir::with_prefix("vxgate-binary-").expect("a temporary directory");
     let copy = folder.path().join("vxgate");
-    fs::copy(BINARY, &copy).expect("a copy of the program");
+    process::copy(BINARY, &copy);
     let open = |path: &std::path::Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
     };

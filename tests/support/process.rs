@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // WHY: what a child does before its program begins has no safe form.
 
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 
 /// A command whose process has no descriptor of this one but what it is given. Tests run side by side in one process, and
@@ -12,6 +13,13 @@ pub fn command(program: &str) -> Command {
     // exec anyhow.
     unsafe { command.pre_exec(close_others_at_exec) };
     command
+}
+
+/// Copies a program that is to be run. Another process does: nobody can run a file that somebody may write to (ETXTBSY), and had
+/// this one opened it, whatever a neighbour starts meanwhile would have it open, too, until its own program begins.
+pub fn copy(program: &str, to: &Path) {
+    let status = command("cp").arg(program).arg(to).status();
+    assert!(status.expect("coreutils are installed").success());
 }
 
 fn close_others_at_exec() -> std::io::Result<()> {
