@@ -81,8 +81,8 @@ step clippy cargo clippy --all-targets --quiet -- -D warnings
 step loom env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release --locked --manifest-path tests/loom/Cargo.toml
 step build cargo test --locked --all-targets --no-run
 step release end_release
-# Tests in network namespaces wait for half of their time: one more than there are processors. Properties are tried on the same
-# values each time, so that what passes passes again: others come from whoever runs `cargo test`, and from scripts/fuzz.sh.
-step tests env RUST_TEST_THREADS=$((1 + $(nproc))) PROPTEST_RNG_SEED=8472 cargo test --locked -- --show-output
+# Tests in network namespaces wait for half of their time: two for each processor. Properties are tried on the same values each
+# time, so that what passes passes again: others come from whoever runs `cargo test`, and from scripts/fuzz.sh.
+step tests env RUST_TEST_THREADS=$((2 * $(nproc))) PROPTEST_RNG_SEED=8472 cargo test --locked -- --show-output
 # Each micro-benchmark once, unoptimised: that they run, and that no hot action allocates. `cargo test` leaves them out.
 step benches cargo test --locked --bench micro --bench pairs
