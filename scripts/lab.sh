@@ -57,7 +57,8 @@ usage: lab.sh up     --prefix PFX [--queues N] [--mtu M] [--routed | --dual-stac
   --offloads on|off   checksum and segmentation offloads of all veths (default on, as the kernel makes them)
   --nics A,B          two devices of the machine, on one wire, instead of veths between the nodes
 
-orphans takes down the networks of tests that were ended before they could.
+orphans takes down the networks of tests that were ended before they could: all that are called vxPID-something or vxPIDxN-something
+and whose process PID is gone. Do not call a lab of your own so.
 EOT
 }
 die() { echo "lab.sh: $*" >&2; exit 1; }

@@ -38,9 +38,14 @@ finish() {
 trap finish EXIT
 trap 'exit 130' HUP INT TERM
 
-# run CMD...: in a process group of its own, so that a signal to this script alone ends all of it, and at once.
+# run CMD...: in a process group of its own, so that a signal to this script alone ends all of it, and at once. Functions of this
+# script wait for what has one.
 run() {
     local code=0
+    if [ "$(type -t "$1")" = function ]; then
+        "$@"
+        return
+    fi
     setsid "$@" &
     RUNNING=$!
     wait "$RUNNING" || code=$?
@@ -54,7 +59,7 @@ step() {
     local start=$SECONDS
     shift
     printf '%-12s %s\n' "$STEP" "$*"
-    if [ "$1" = end_release ]; then "$@"; else run "$@"; fi >"$LOG" 2>&1 </dev/null || { cat "$LOG"; return 1; }
+    run "$@" >"$LOG" 2>&1 </dev/null || { cat "$LOG"; return 1; }
     # The runners' own closing lines (what was run, and how it went), and what the tests have measured.
     grep -E '^ +Running |^ +Doc-tests |^test result:|^  [^ ].*:$|longest gap|FDB|entries|resident|processor time' "$LOG" || true
     printf '%-12s done in %s s\n' "$STEP" $((SECONDS - start))

@@ -26,7 +26,8 @@ pub(super) struct ShowStatus {
     /// Print one line: the verdict, what is at work, and the first reason why it is not as it should be.
     #[arg(long, conflicts_with = "json")]
     brief: bool,
-    /// Wait until a daemon answers and is healthy, for so long at most (--wait=30s); then show what there is.
+    /// Wait until a daemon answers and is healthy, for so long at most (--wait=30s), but a second for an answer; then show what
+    /// there is.
     #[arg(
         long,
         value_name = "TIME",
